@@ -1,0 +1,12 @@
+//! What the end-to-end tests share: the real binary as a child process, and a client of it.
+//!
+//! Invariant: a server started here listens on loopback, on a free port, in a directory of its
+//! own, and is ended by its own process id when its handle is dropped.
+
+mod client;
+mod server;
+mod sse;
+
+pub use client::{Answer, Client};
+pub use server::{Server, ServerBuilder, binary, run};
+pub use sse::{SseEvent, SseReader};

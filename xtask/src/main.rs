@@ -1,0 +1,37 @@
+//! The project's own commands: `cargo xtask test`, `tidy`, `bench`.
+//!
+//! `test` is the one command that passes every test on a fresh machine; CI runs the same.
+
+mod bench;
+mod install;
+mod run;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+/// Commands for working on Stemma.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what the tests need, then run every check and every test.
+    Test(test::Args),
+    /// Check the house rules: crate table, file headers, glossary, generated documents.
+    Tidy,
+    /// Measure, each figure beside the machine's own limit.
+    Bench(bench::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Test(args) => test::run_all(&args),
+        Command::Tidy => tidy::run(),
+        Command::Bench(args) => bench::run(&args),
+    }
+}

@@ -1,0 +1,56 @@
+//! Every check and every test, in the order in which they fail fastest.
+
+use anyhow::bail;
+
+use crate::run::{command, run};
+use crate::{install, tidy};
+
+/// What to run.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Leave the installation of missing programs out.
+    #[arg(long)]
+    no_install: bool,
+}
+
+/// Runs them.
+fn run_steps(steps: &[&[&str]]) -> anyhow::Result<()> {
+    steps.iter().try_for_each(|step| run(command("cargo", step)))
+}
+
+/// Runs everything.
+pub(crate) fn run_all(args: &Args) -> anyhow::Result<()> {
+    if !args.no_install {
+        install::run_all()?;
+    }
+    run_steps(&[&["fmt", "--all", "--check"]])?;
+    tidy::run()?;
+    run_steps(&[
+        &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+        &["deny", "check", "bans", "licenses", "sources"],
+    ])?;
+    advisories()?;
+    let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--locked"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    run(doc)?;
+    run_steps(&[
+        &["build", "--package", "stemma", "--locked"],
+        &["test", "--workspace", "--locked"],
+    ])?;
+    eprintln!("all checks and tests passed");
+    Ok(())
+}
+
+/// The advisory database comes over the network; where it cannot be had, that is said.
+fn advisories() -> anyhow::Result<()> {
+    let output = command("cargo", &["deny", "check", "advisories"]).output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        return Ok(());
+    }
+    if told.contains("failed to fetch advisory database") {
+        eprintln!("warning: the advisory database cannot be reached; advisories were not checked");
+        return Ok(());
+    }
+    bail!("cargo deny check advisories:\n{told}")
+}
