@@ -1,0 +1,229 @@
+//! At write time a text target is given the selector that it lacks: a position its quote, a quote
+//! its position. The author's own selectors stay first and as they were.
+
+use serde_json::{Value, json};
+
+use super::anchor::occurrences;
+use super::selector::{Position, Quote, TextSelection, of_target, targets};
+use super::text::TextIndex;
+use super::validate::FieldError;
+
+/// Code points of context kept on each side of a quote.
+pub(super) const CONTEXT_CODE_POINTS: usize = 32;
+/// Longest passage, in code points, that a quote is made of; a longer one keeps its position only.
+const QUOTE_CODE_POINTS_MAX: usize = 65_536;
+
+/// Completes the targets that `is_this` says name this resource, whose text is `text`.
+///
+/// # Errors
+/// A position beyond the text, a quote that is not in it, and two that disagree, each with the
+/// JSON pointer of the selector. The annotation may be completed in part then.
+pub fn complete(
+    annotation: &mut Value,
+    is_this: &dyn Fn(&str) -> bool,
+    text: &TextIndex,
+) -> Result<(), Vec<FieldError>> {
+    let mut errors = Vec::new();
+    let mut missing = Vec::new();
+    for (pointer, target) in targets(annotation) {
+        let Some(selection) = of_target(target, is_this, &pointer) else {
+            continue;
+        };
+        match missing_selector(&selection, text) {
+            Ok(selector) => missing.extend(selector.map(|selector| (pointer, selector))),
+            Err(error) => errors.push(error),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    for (pointer, selector) in missing {
+        if let Some(target) = annotation.pointer_mut(&pointer) {
+            add_selector(target, selector);
+        }
+    }
+    Ok(())
+}
+
+fn add_selector(target: &mut Value, selector: Value) {
+    let own = target["selector"].take();
+    target["selector"] = match own {
+        Value::Array(mut selectors) => {
+            selectors.push(selector);
+            Value::Array(selectors)
+        }
+        own => json!([own, selector]),
+    };
+}
+
+fn missing_selector(
+    selection: &TextSelection,
+    text: &TextIndex,
+) -> Result<Option<Value>, FieldError> {
+    match (&selection.position, &selection.quote) {
+        (None, None) => Ok(None),
+        (Some(position), None) => {
+            check_position(position, text)?;
+            Ok(quote_at(position, text))
+        }
+        (Some(position), Some(quote)) => {
+            check_position(position, text)?;
+            if text.slice(position.start, position.end) != Some(&quote.exact) {
+                return Err(FieldError {
+                    pointer: quote.pointer.clone(),
+                    code: "SELECTORS_DISAGREE",
+                    detail: "the text at the position is not the quote".to_owned(),
+                });
+            }
+            Ok(None)
+        }
+        (None, Some(quote)) => position_of(quote, text).map(Some),
+    }
+}
+
+fn check_position(position: &Position, text: &TextIndex) -> Result<(), FieldError> {
+    if position.end <= text.len() {
+        return Ok(());
+    }
+    Err(FieldError {
+        pointer: format!("{}/end", position.pointer),
+        code: "POSITION_BEYOND_TEXT",
+        detail: format!("the text has {} code points", text.len()),
+    })
+}
+
+fn quote_at(position: &Position, text: &TextIndex) -> Option<Value> {
+    let (start, end) = (position.start, position.end);
+    if end - start > QUOTE_CODE_POINTS_MAX {
+        return None;
+    }
+    let before = start.saturating_sub(CONTEXT_CODE_POINTS);
+    let after = (end + CONTEXT_CODE_POINTS).min(text.len());
+    Some(json!({
+        "type": "TextQuoteSelector",
+        "exact": text.slice(start, end)?,
+        "prefix": text.slice(before, start)?,
+        "suffix": text.slice(end, after)?,
+    }))
+}
+
+fn position_of(quote: &Quote, text: &TextIndex) -> Result<Value, FieldError> {
+    let whole = text.text();
+    let fits = |start: &usize| {
+        whole[..*start].ends_with(&quote.prefix)
+            && whole[start + quote.exact.len()..].starts_with(&quote.suffix)
+    };
+    let Some(start) = occurrences(whole, &quote.exact).find(fits) else {
+        return Err(FieldError {
+            pointer: format!("{}/exact", quote.pointer),
+            code: "QUOTE_NOT_FOUND",
+            detail: "the text does not hold this quote between its prefix and suffix".to_owned(),
+        });
+    };
+    let end = text.code_point_of(start + quote.exact.len());
+    let start = text.code_point_of(start);
+    Ok(json!({ "type": "TextPositionSelector", "start": start, "end": end }))
+}
+
+/// Makes every target that `is_source` says names the source name `iri` instead.
+pub fn retarget(annotation: &mut Value, is_source: &dyn Fn(&str) -> bool, iri: &str) {
+    fn rename(target: &mut Value, is_source: &dyn Fn(&str) -> bool, iri: &str) {
+        match target {
+            Value::String(named) if is_source(named) => iri.clone_into(named),
+            Value::Array(targets) => {
+                targets
+                    .iter_mut()
+                    .for_each(|target| rename(target, is_source, iri));
+            }
+            Value::Object(fields) => {
+                for field in ["id", "source", "items"] {
+                    if let Some(named) = fields.get_mut(field) {
+                        rename(named, is_source, iri);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if let Some(target) = annotation.get_mut("target") {
+        rename(target, is_source, iri);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completed(selector: &Value, text: &str) -> Result<Value, Vec<FieldError>> {
+        let mut annotation = json!({ "target": { "source": "/this", "selector": selector } });
+        complete(
+            &mut annotation,
+            &|iri| iri == "/this",
+            &TextIndex::new(text),
+        )?;
+        Ok(annotation["target"]["selector"].clone())
+    }
+
+    #[test]
+    fn a_position_gets_its_quote_with_32_code_points_around_it() {
+        let text = format!("{}🪐Saturn{}", "a".repeat(40), "b".repeat(40));
+        let own = json!({ "type": "TextPositionSelector", "start": 41, "end": 47 });
+        let selectors = completed(&own, &text).unwrap();
+        assert_eq!(selectors[0], own);
+        assert_eq!(selectors[1]["exact"], "Saturn");
+        assert_eq!(selectors[1]["prefix"], format!("{}🪐", "a".repeat(31)));
+        assert_eq!(selectors[1]["suffix"], "b".repeat(32));
+    }
+
+    #[test]
+    fn a_quote_gets_its_position_and_its_context_chooses_among_several() {
+        let own = json!({ "type": "TextQuoteSelector", "exact": "star", "prefix": "second " });
+        let selectors = completed(&own, "first star, second star").unwrap();
+        assert_eq!(
+            selectors[1],
+            json!({ "type": "TextPositionSelector", "start": 19, "end": 23 })
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_the_text_is_refused_with_its_place() {
+        let code = |selector: Value| completed(&selector, "one star").unwrap_err().remove(0);
+        let beyond = code(json!({ "type": "TextPositionSelector", "start": 4, "end": 9 }));
+        assert_eq!(
+            (beyond.code, &*beyond.pointer),
+            ("POSITION_BEYOND_TEXT", "/target/selector/end")
+        );
+        let absent = code(json!({ "type": "TextQuoteSelector", "exact": "moon" }));
+        assert_eq!(
+            (absent.code, &*absent.pointer),
+            ("QUOTE_NOT_FOUND", "/target/selector/exact")
+        );
+        let both = code(json!([
+            { "type": "TextPositionSelector", "start": 0, "end": 3 },
+            { "type": "TextQuoteSelector", "exact": "star" },
+        ]));
+        assert_eq!(
+            (both.code, &*both.pointer),
+            ("SELECTORS_DISAGREE", "/target/selector/1")
+        );
+    }
+
+    #[test]
+    fn targets_elsewhere_and_refined_ones_are_left_alone() {
+        for target in [
+            json!({ "source": "/other", "selector": { "type": "TextQuoteSelector", "exact": "x" } }),
+            json!({ "source": "/this", "selector": { "type": "XPathSelector", "value": "/p",
+                "refinedBy": { "type": "TextPositionSelector", "start": 900, "end": 901 } } }),
+            json!("/this"),
+        ] {
+            let mut annotation = json!({ "target": [target.clone()] });
+            complete(
+                &mut annotation,
+                &|iri| iri == "/this",
+                &TextIndex::new("abc"),
+            )
+            .unwrap();
+            assert_eq!(annotation["target"][0], target);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Which text an annotation's target selects, as far as positions and quotes say it.
+
+use serde_json::Value;
+
+/// What the selectors of one target say: a position, a quote, or both.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TextSelection {
+    pub(super) position: Option<Position>,
+    pub(super) quote: Option<Quote>,
+}
+
+/// A span in code points, and where it stands in the target's JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) pointer: String,
+}
+
+/// A passage with what stands around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Quote {
+    pub(super) exact: String,
+    pub(super) prefix: String,
+    pub(super) suffix: String,
+    pub(super) pointer: String,
+}
+
+/// The selection of a target that names a resource for which `is_this` says yes.
+///
+/// None when the target is another resource's, the whole resource, or selected by other means
+/// (a refined selector is one of those: its position counts within another selection).
+pub(super) fn of_target(
+    target: &Value,
+    is_this: &dyn Fn(&str) -> bool,
+    pointer: &str,
+) -> Option<TextSelection> {
+    let source = match &target["source"] {
+        Value::String(iri) => iri,
+        Value::Object(source) => source.get("id")?.as_str()?,
+        _ => return None,
+    };
+    if !is_this(source) {
+        return None;
+    }
+    let mut selection = TextSelection::default();
+    match &target["selector"] {
+        Value::Array(selectors) => {
+            for (index, selector) in selectors.iter().enumerate() {
+                selection.take(selector, format!("{pointer}/selector/{index}"));
+            }
+        }
+        selector => selection.take(selector, format!("{pointer}/selector")),
+    }
+    (selection != TextSelection::default()).then_some(selection)
+}
+
+impl TextSelection {
+    /// Notes a selector; of several of one kind the first counts.
+    fn take(&mut self, selector: &Value, pointer: String) {
+        if selector.get("refinedBy").is_some() {
+            return;
+        }
+        let text = |field: &str| selector[field].as_str().unwrap_or_default().to_owned();
+        let place = |field: &str| {
+            selector[field]
+                .as_u64()
+                .and_then(|n| usize::try_from(n).ok())
+        };
+        if has_type(selector, "TextPositionSelector") && self.position.is_none() {
+            if let (Some(start), Some(end)) = (place("start"), place("end")) {
+                self.position = Some(Position {
+                    start,
+                    end,
+                    pointer,
+                });
+            }
+        } else if has_type(selector, "TextQuoteSelector") && self.quote.is_none() {
+            let (exact, prefix, suffix) = (text("exact"), text("prefix"), text("suffix"));
+            self.quote = Some(Quote {
+                exact,
+                prefix,
+                suffix,
+                pointer,
+            });
+        }
+    }
+}
+
+/// Whether an object is of a type, alone or among others.
+pub(super) fn has_type(value: &Value, wanted: &str) -> bool {
+    match &value["type"] {
+        Value::String(name) => name == wanted,
+        Value::Array(names) => names.iter().any(|name| name == wanted),
+        _ => false,
+    }
+}
+
+/// The targets of an annotation with their JSON pointers.
+pub(super) fn targets(annotation: &Value) -> Vec<(String, &Value)> {
+    match &annotation["target"] {
+        Value::Array(targets) => {
+            let place = |(index, target)| (format!("/target/{index}"), target);
+            targets.iter().enumerate().map(place).collect()
+        }
+        target => vec![("/target".to_owned(), target)],
+    }
+}

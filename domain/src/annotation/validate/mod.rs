@@ -1,0 +1,181 @@
+//! Which annotations are valid, and what a valid one is completed with.
+//!
+//! Everything that the W3C model allows is taken, in all its shapes; what it forbids is named,
+//! every place at once. Properties that the model does not speak of are kept as they came.
+//! Sections in comments are those of the Web Annotation Data Model.
+
+mod fields;
+mod resource;
+mod selector;
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use fields::Findings;
+
+/// Most bodies, and most targets, of one annotation.
+const ITEMS_MAX: usize = 1000;
+/// The JSON-LD context of annotations.
+const CONTEXT: &str = "http://www.w3.org/ns/anno.jsonld";
+
+/// A place in a request that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// A JSON pointer (RFC 6901) to the place.
+    pub pointer: String,
+    /// A stable code for programs.
+    pub code: &'static str,
+    /// What is expected there, for people.
+    pub detail: String,
+}
+
+/// What validation needs to know beside the annotation.
+#[derive(Debug, Clone, Copy)]
+pub struct Context {
+    /// The resource that the annotation is made in.
+    pub resource: Uuid,
+}
+
+/// Validates an annotation and fills in what a client may leave out: `@context`, `type`, and the
+/// `source` of a target that is part of this resource. An `id` moves to `via`.
+///
+/// # Errors
+/// Every place that is wrong.
+pub fn validate(annotation: Value, cx: &Context) -> Result<Value, Vec<FieldError>> {
+    let mut findings = Findings::default();
+    let Value::Object(mut fields) = annotation else {
+        findings.wrong("", "expected an object");
+        return Err(findings.into_errors());
+    };
+    fill_in(&mut fields, cx, &mut findings);
+    check(&fields, &mut findings);
+    let errors = findings.into_errors();
+    if errors.is_empty() {
+        Ok(Value::Object(fields))
+    } else {
+        Err(errors)
+    }
+}
+
+fn fill_in(fields: &mut Map<String, Value>, cx: &Context, findings: &mut Findings) {
+    fields.entry("@context").or_insert_with(|| CONTEXT.into());
+    fields.entry("type").or_insert_with(|| "Annotation".into());
+    if let Some(id) = fields.remove("id") {
+        if id.as_str().is_some_and(super::is_iri) {
+            move_to_via(fields, id);
+        } else {
+            findings.wrong("/id", "expected an IRI");
+        }
+    }
+    let source: Value = format!("/api/resources/{}", cx.resource).into();
+    match fields.get_mut("target") {
+        Some(Value::Array(targets)) => {
+            targets
+                .iter_mut()
+                .for_each(|target| fill_in_source(target, &source));
+        }
+        Some(target) => fill_in_source(target, &source),
+        None => {}
+    }
+}
+
+/// The model keeps under `via` where an annotation came from (3.3.8, other identities).
+fn move_to_via(fields: &mut Map<String, Value>, id: Value) {
+    let via = match fields.remove("via") {
+        None => id,
+        Some(Value::Array(mut all)) => {
+            if !all.contains(&id) {
+                all.push(id);
+            }
+            Value::Array(all)
+        }
+        Some(one) if one == id => one,
+        Some(one) => json!([one, id]),
+    };
+    fields.insert("via".to_owned(), via);
+}
+
+fn fill_in_source(target: &mut Value, source: &Value) {
+    let Value::Object(fields) = target else {
+        return;
+    };
+    let names_something = ["id", "source", "items", "value"]
+        .iter()
+        .any(|f| fields.contains_key(*f));
+    let is_part = fields
+        .get("type")
+        .is_none_or(|kind| holds(kind, "SpecificResource"));
+    if is_part && !names_something {
+        fields.insert("source".to_owned(), source.clone());
+        fields
+            .entry("type")
+            .or_insert_with(|| "SpecificResource".into());
+    }
+}
+
+/// 3.1 Annotations, 3.2 Bodies and Targets, 3.3 Other Properties.
+fn check(fields: &Map<String, Value>, findings: &mut Findings) {
+    if !holds(&fields["@context"], CONTEXT) {
+        findings.wrong(
+            "/@context",
+            &format!("expected {CONTEXT}, alone or in an array"),
+        );
+    }
+    if !holds(&fields["type"], "Annotation") {
+        findings.wrong("/type", "expected Annotation, alone or in an array");
+    }
+    match fields.get("target") {
+        None => findings.missing("/target"),
+        Some(Value::Array(targets)) if targets.is_empty() => {
+            findings.wrong("/target", "expected at least one target");
+        }
+        Some(target) => each(target, "/target", findings, resource::check_target),
+    }
+    if let Some(body) = fields.get("body") {
+        each(body, "/body", findings, resource::check_body);
+        if fields.contains_key("bodyValue") {
+            findings.wrong(
+                "/bodyValue",
+                "an annotation has a body or a bodyValue, not both",
+            );
+        }
+    }
+    findings.optional(fields, "", "bodyValue", fields::text);
+    findings.optional(fields, "", "motivation", fields::many(fields::motivation));
+    for field in ["created", "modified", "generated"] {
+        findings.optional(fields, "", field, fields::date_time);
+    }
+    resource::check_lifecycle(fields, "", findings);
+    findings.optional(fields, "", "canonical", fields::iri);
+    findings.optional(fields, "", "via", fields::many(fields::iri));
+    findings.optional(fields, "", "stylesheet", resource::stylesheet);
+}
+
+fn holds(value: &Value, wanted: &str) -> bool {
+    match value {
+        Value::String(name) => name == wanted,
+        Value::Array(names) => names.iter().any(|name| name == wanted),
+        _ => false,
+    }
+}
+
+fn each(
+    value: &Value,
+    pointer: &str,
+    findings: &mut Findings,
+    check: fn(&Value, &str, &mut Findings),
+) {
+    let Value::Array(items) = value else {
+        return check(value, pointer, findings);
+    };
+    if items.len() > ITEMS_MAX {
+        findings.wrong(pointer, &format!("expected at most {ITEMS_MAX}"));
+        return;
+    }
+    for (index, item) in items.iter().enumerate() {
+        check(item, &format!("{pointer}/{index}"), findings);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! Events to stored payloads and back.
+//!
+//! Invariant: a payload is JSON in canonical form (keys sorted, no white space), so the same fact
+//! has the same bytes. Reading refuses what it does not know: an unknown type is an error for the
+//! caller to stop at, never an event to pass over.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::payload::Event;
+use super::upcast::{UPCASTERS, UpcastError, current_version, upcast};
+
+/// An event as the log stores it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// The type's name.
+    pub event_type: &'static str,
+    /// The shape's number.
+    pub schema_version: u16,
+    /// Canonical JSON.
+    pub data: Vec<u8>,
+}
+
+/// Why a stored payload cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Not a type that this Stemma knows.
+    #[error("unknown event type {0}")]
+    UnknownType(String),
+    /// The shape is not one that can be read.
+    #[error(transparent)]
+    Version(#[from] UpcastError),
+    /// The payload is not of its type's shape.
+    #[error("payload of {event_type}")]
+    Payload {
+        /// The type.
+        event_type: String,
+        /// What the payload lacks.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Event {
+    /// Writes the event down.
+    pub fn encode(&self) -> Encoded {
+        let data = match self {
+            Self::ResourceCreated(payload) | Self::ResourceCloned(payload) => to_json(payload),
+            Self::ResourceRevised(payload) => to_json(payload),
+            Self::ResourceRenamed(payload) => to_json(payload),
+            Self::ResourceLanguageChanged(payload) => to_json(payload),
+            Self::ResourceMetadataChanged(payload) => to_json(payload),
+            Self::ResourceCollectionChanged(payload) => to_json(payload),
+            Self::ResourceArchived(payload) => to_json(payload),
+            Self::ResourceUnarchived(payload) => to_json(payload),
+            Self::AnnotationAdded(payload) => to_json(payload),
+            Self::AnnotationBodyChanged(payload) => to_json(payload),
+            Self::AnnotationRemoved(payload) => to_json(payload),
+            Self::EntityTypeAdded(payload) | Self::EntityTypeRemoved(payload) => to_json(payload),
+            Self::EntityTypeRegistered(payload) => to_json(payload),
+        };
+        let event_type = self.type_name();
+        Encoded {
+            event_type,
+            schema_version: current_version(UPCASTERS, event_type),
+            data,
+        }
+    }
+}
+
+fn to_json(payload: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(payload).expect("payloads have text keys and finite numbers")
+}
+
+/// Reads a stored payload, through its upcasters when its shape is an old one.
+///
+/// # Errors
+/// [`DecodeError`]; a projection stops at such an event and says so.
+pub fn decode(event_type: &str, schema_version: u16, data: &[u8]) -> Result<Event, DecodeError> {
+    let stored = Stored {
+        event_type,
+        schema_version,
+        data,
+    };
+    Ok(match event_type {
+        "resource.created" => Event::ResourceCreated(stored.read()?),
+        "resource.cloned" => Event::ResourceCloned(stored.read()?),
+        "resource.revised" => Event::ResourceRevised(stored.read()?),
+        "resource.renamed" => Event::ResourceRenamed(stored.read()?),
+        "resource.language_changed" => Event::ResourceLanguageChanged(stored.read()?),
+        "resource.metadata_changed" => Event::ResourceMetadataChanged(stored.read()?),
+        "resource.collection_changed" => Event::ResourceCollectionChanged(stored.read()?),
+        "resource.archived" => Event::ResourceArchived(stored.read()?),
+        "resource.unarchived" => Event::ResourceUnarchived(stored.read()?),
+        "annotation.added" => Event::AnnotationAdded(stored.read()?),
+        "annotation.body_changed" => Event::AnnotationBodyChanged(stored.read()?),
+        "annotation.removed" => Event::AnnotationRemoved(stored.read()?),
+        "entity_type.added" => Event::EntityTypeAdded(stored.read()?),
+        "entity_type.removed" => Event::EntityTypeRemoved(stored.read()?),
+        "entity_type.registered" => Event::EntityTypeRegistered(stored.read()?),
+        unknown => return Err(DecodeError::UnknownType(unknown.into())),
+    })
+}
+
+struct Stored<'a> {
+    event_type: &'a str,
+    schema_version: u16,
+    data: &'a [u8],
+}
+
+impl Stored<'_> {
+    fn read<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        let malformed = |source| DecodeError::Payload {
+            event_type: self.event_type.into(),
+            source,
+        };
+        if self.schema_version == current_version(UPCASTERS, self.event_type) {
+            return serde_json::from_slice(self.data).map_err(malformed);
+        }
+        let old: Value = serde_json::from_slice(self.data).map_err(malformed)?;
+        let new = upcast(UPCASTERS, self.event_type, self.schema_version, old)?;
+        serde_json::from_value(new).map_err(malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::*;
+    use crate::id::{AnnotationId, ContentDigest, ResourceId};
+    use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
+    use serde_json::json;
+    use uuid::Uuid;
+
+    fn created() -> ResourceCreated {
+        ResourceCreated {
+            byte_size: 12,
+            collection: Some(CollectionName::new("people").unwrap()),
+            derived_from: Some(ResourceId::new(Uuid::from_u128(1))),
+            digest: ContentDigest::from_bytes([7; 32]),
+            entity_types: vec![EntityType::new("Person").unwrap()],
+            id: ResourceId::new(Uuid::from_u128(2)),
+            language: Some(LanguageTag::new("en").unwrap()),
+            media_type: MediaType::new("text/plain").unwrap(),
+            metadata: json!({ "z": 1, "a": { "y": 1.5, "b": null } })
+                .as_object()
+                .unwrap()
+                .clone(),
+            name: ResourceName::new("Ulugh Beg").unwrap(),
+        }
+    }
+
+    fn one_of_each() -> Vec<Event> {
+        let annotation_id = AnnotationId::new(Uuid::from_u128(3));
+        let reference = Reference {
+            relation: Relation::Body,
+            resource_id: created().id,
+        };
+        let change = || EntityTypeChange {
+            entity_type: EntityType::new("Place").unwrap(),
+        };
+        vec![
+            Event::ResourceCreated(created()),
+            Event::ResourceCloned(created()),
+            Event::ResourceRevised(ResourceRevised {
+                byte_size: 1,
+                digest: created().digest,
+                media_type: created().media_type,
+            }),
+            Event::ResourceRenamed(ResourceRenamed {
+                name: created().name,
+            }),
+            Event::ResourceLanguageChanged(ResourceLanguageChanged { language: None }),
+            Event::ResourceMetadataChanged(ResourceMetadataChanged {
+                metadata: created().metadata,
+            }),
+            Event::ResourceCollectionChanged(ResourceCollectionChanged { collection: None }),
+            Event::ResourceArchived(ResourceArchived {}),
+            Event::ResourceUnarchived(ResourceUnarchived {}),
+            Event::AnnotationAdded(AnnotationAdded {
+                annotation: json!({ "type": "Annotation", "target": "urn:x" }),
+                annotation_id,
+                references: vec![reference],
+            }),
+            Event::AnnotationBodyChanged(AnnotationBodyChanged {
+                annotation_id,
+                body: Some(json!("urn:y")),
+                operations: json!([{ "op": "add", "item": "urn:y" }]),
+                references: vec![],
+            }),
+            Event::AnnotationRemoved(AnnotationRemoved { annotation_id }),
+            Event::EntityTypeAdded(change()),
+            Event::EntityTypeRemoved(change()),
+            Event::EntityTypeRegistered(EntityTypeRegistered {
+                description: Some("who".into()),
+                name: EntityType::new("Person").unwrap(),
+            }),
+        ]
+    }
+
+    #[test]
+    fn every_event_reads_back_as_it_was_written() {
+        for event in one_of_each() {
+            let Encoded {
+                event_type,
+                schema_version,
+                data,
+            } = event.encode();
+            assert_eq!(decode(event_type, schema_version, &data).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn every_payload_is_canonical_json() {
+        for event in one_of_each() {
+            let data = event.encode().data;
+            let value: Value = serde_json::from_slice(&data).unwrap();
+            let mut sorted = value.clone();
+            sorted.sort_all_objects();
+            assert_eq!(String::from_utf8(data).unwrap(), sorted.to_string());
+        }
+    }
+
+    #[test]
+    fn an_unknown_type_and_a_wrong_shape_are_errors() {
+        assert!(matches!(
+            decode("resource.exploded", 1, b"{}"),
+            Err(DecodeError::UnknownType(_))
+        ));
+        assert!(matches!(
+            decode("resource.renamed", 1, b"{}"),
+            Err(DecodeError::Payload { .. })
+        ));
+        assert!(matches!(
+            decode("resource.renamed", 9, b"{}"),
+            Err(DecodeError::Version(_))
+        ));
+    }
+}

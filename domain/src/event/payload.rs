@@ -1,0 +1,223 @@
+//! The payload of every event, one struct a shape.
+//!
+//! Invariant: fields are declared in alphabetical order, so that a payload's JSON has its keys
+//! sorted and one fact has one form (`codec` tests it). Adding an event: ARCHITECTURE.md, recipes.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::id::{AnnotationId, ContentDigest, ResourceId};
+use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
+
+/// A client's own properties of a resource: any JSON object.
+pub type Metadata = serde_json::Map<String, Value>;
+
+/// Something that happened, in the past tense; never changed once recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// `resource.created`
+    ResourceCreated(ResourceCreated),
+    /// `resource.cloned`: a resource made from another; `derived_from` names the source.
+    ResourceCloned(ResourceCreated),
+    /// `resource.revised`
+    ResourceRevised(ResourceRevised),
+    /// `resource.renamed`
+    ResourceRenamed(ResourceRenamed),
+    /// `resource.language_changed`
+    ResourceLanguageChanged(ResourceLanguageChanged),
+    /// `resource.metadata_changed`
+    ResourceMetadataChanged(ResourceMetadataChanged),
+    /// `resource.collection_changed`
+    ResourceCollectionChanged(ResourceCollectionChanged),
+    /// `resource.archived`
+    ResourceArchived(ResourceArchived),
+    /// `resource.unarchived`
+    ResourceUnarchived(ResourceUnarchived),
+    /// `annotation.added`
+    AnnotationAdded(AnnotationAdded),
+    /// `annotation.body_changed`
+    AnnotationBodyChanged(AnnotationBodyChanged),
+    /// `annotation.removed`
+    AnnotationRemoved(AnnotationRemoved),
+    /// `entity_type.added`
+    EntityTypeAdded(EntityTypeChange),
+    /// `entity_type.removed`
+    EntityTypeRemoved(EntityTypeChange),
+    /// `entity_type.registered`, in the stream [`crate::entity_type::STREAM`].
+    EntityTypeRegistered(EntityTypeRegistered),
+}
+
+/// A resource came to be, with content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResourceCreated {
+    /// Length of the content in bytes.
+    pub byte_size: u64,
+    /// The collection it was put into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collection: Option<CollectionName>,
+    /// The resource it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derived_from: Option<ResourceId>,
+    /// The content's digest.
+    pub digest: ContentDigest,
+    /// What it speaks of, each type once, in the order given.
+    pub entity_types: Vec<EntityType>,
+    /// Its identity.
+    pub id: ResourceId,
+    /// The language of its content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<LanguageTag>,
+    /// The media type of its content.
+    pub media_type: MediaType,
+    /// The client's own properties.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// What people call it.
+    pub name: ResourceName,
+}
+
+/// The resource got new content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceRevised {
+    /// Length of the new content in bytes.
+    pub byte_size: u64,
+    /// The new content's digest.
+    pub digest: ContentDigest,
+    /// The new content's media type.
+    pub media_type: MediaType,
+}
+
+/// The resource got another name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceRenamed {
+    /// The new name.
+    pub name: ResourceName,
+}
+
+/// The language of the content was stated anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceLanguageChanged {
+    /// The language, or none.
+    pub language: Option<LanguageTag>,
+}
+
+/// The client's own properties changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResourceMetadataChanged {
+    /// All properties as they are now.
+    pub metadata: Metadata,
+}
+
+/// The resource was moved to another collection, or out of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceCollectionChanged {
+    /// The collection, or none.
+    pub collection: Option<CollectionName>,
+}
+
+/// The resource left the lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceArchived {}
+
+/// The resource came back into the lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceUnarchived {}
+
+/// An annotation was made in this resource.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnnotationAdded {
+    /// The W3C annotation, completed and without `id`.
+    pub annotation: Value,
+    /// Its identity.
+    pub annotation_id: AnnotationId,
+    /// The resources that its body and target name, resolved when it was written.
+    pub references: Vec<Reference>,
+}
+
+/// An annotation's body changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnnotationBodyChanged {
+    /// Which annotation.
+    pub annotation_id: AnnotationId,
+    /// The body as it is now; none when the last item went.
+    pub body: Option<Value>,
+    /// What was asked, for the history.
+    pub operations: Value,
+    /// All references of the annotation as they are now.
+    pub references: Vec<Reference>,
+}
+
+/// An annotation was taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnnotationRemoved {
+    /// Which annotation.
+    pub annotation_id: AnnotationId,
+}
+
+/// The resource was, or is no longer, said to speak of this kind of thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntityTypeChange {
+    /// The kind of thing.
+    pub entity_type: EntityType,
+}
+
+/// An entity type was described for everyone; the latest description holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntityTypeRegistered {
+    /// What the type means, in plain words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The type.
+    pub name: EntityType,
+}
+
+/// A resource that an annotation names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Reference {
+    /// Where the annotation names it.
+    pub relation: Relation,
+    /// The resource named; it need not exist.
+    pub resource_id: ResourceId,
+}
+
+/// Where an annotation names a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relation {
+    /// In its body: the annotation speaks *with* it.
+    Body,
+    /// In its target: the annotation speaks *of* it.
+    Target,
+}
+
+impl Event {
+    /// The name of the type on the wire and in the log.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::ResourceCreated(_) => "resource.created",
+            Self::ResourceCloned(_) => "resource.cloned",
+            Self::ResourceRevised(_) => "resource.revised",
+            Self::ResourceRenamed(_) => "resource.renamed",
+            Self::ResourceLanguageChanged(_) => "resource.language_changed",
+            Self::ResourceMetadataChanged(_) => "resource.metadata_changed",
+            Self::ResourceCollectionChanged(_) => "resource.collection_changed",
+            Self::ResourceArchived(_) => "resource.archived",
+            Self::ResourceUnarchived(_) => "resource.unarchived",
+            Self::AnnotationAdded(_) => "annotation.added",
+            Self::AnnotationBodyChanged(_) => "annotation.body_changed",
+            Self::AnnotationRemoved(_) => "annotation.removed",
+            Self::EntityTypeAdded(_) => "entity_type.added",
+            Self::EntityTypeRemoved(_) => "entity_type.removed",
+            Self::EntityTypeRegistered(_) => "entity_type.registered",
+        }
+    }
+
+    /// The content that the event names, which must be durable before the event is.
+    pub fn content(&self) -> Option<ContentDigest> {
+        match self {
+            Self::ResourceCreated(created) | Self::ResourceCloned(created) => Some(created.digest),
+            Self::ResourceRevised(revised) => Some(revised.digest),
+            _ => None,
+        }
+    }
+}

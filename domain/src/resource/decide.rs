@@ -1,0 +1,427 @@
+//! `decide`: from a resource's state and a command to the events that follow, or a refusal.
+//!
+//! Pure: what it needs beside the state (the text of the content, the bases of our own IRIs) is
+//! handed in. Invariant: the events given fit the state (`Resource::evolve` takes them in order).
+
+use serde_json::Value;
+
+use super::evolve::{AnnotationState, Resource};
+use crate::annotation::{self, BodyOperation, BodyOperationError, FieldError, TextIndex};
+use crate::event::{
+    AnnotationAdded, AnnotationBodyChanged, AnnotationRemoved, EntityTypeChange, Event, Metadata,
+    Reference, Relation, ResourceArchived, ResourceCollectionChanged, ResourceCreated,
+    ResourceLanguageChanged, ResourceMetadataChanged, ResourceRenamed, ResourceRevised,
+    ResourceUnarchived,
+};
+use crate::id::{AnnotationId, ContentDigest, ResourceId};
+use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
+
+/// Most bytes of a resource's metadata, as JSON.
+pub const METADATA_BYTES_MAX: usize = 256 * 1024;
+/// Most entity types of one resource.
+pub const ENTITY_TYPES_MAX: usize = 256;
+
+/// A request to change one resource; it may be refused.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Make the resource.
+    Create(ResourceCreated),
+    /// Make the resource from another. The annotations to bring along have ids of their own.
+    Clone(CloneResource),
+    /// Give it new content; without a media type it keeps the one it has.
+    Revise {
+        /// The new content, stored already.
+        digest: ContentDigest,
+        /// Its length in bytes.
+        byte_size: u64,
+        /// Its media type, when it changes.
+        media_type: Option<MediaType>,
+    },
+    /// Change what describes it.
+    Patch(ResourcePatch),
+    /// Annotate it with a validated annotation.
+    AddAnnotation {
+        /// The identity it gets.
+        annotation_id: AnnotationId,
+        /// The annotation, as [`annotation::validate`] gave it.
+        annotation: Value,
+    },
+    /// Change an annotation's body.
+    ChangeAnnotationBody {
+        /// Which annotation.
+        annotation_id: AnnotationId,
+        /// What to do, in order.
+        operations: Vec<BodyOperation>,
+    },
+    /// Take an annotation away.
+    RemoveAnnotation {
+        /// Which annotation.
+        annotation_id: AnnotationId,
+    },
+    /// Say that it speaks of this kind of thing.
+    AddEntityType(EntityType),
+    /// Say that it no longer does.
+    RemoveEntityType(EntityType),
+}
+
+/// What a clone is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CloneResource {
+    /// The first event's payload; `derived_from` names the source.
+    pub created: ResourceCreated,
+    /// The source's annotations to bring along, in order, each with its new id.
+    pub annotations: Vec<(AnnotationId, Value)>,
+    /// The source.
+    pub source: ResourceId,
+}
+
+/// Changes of what describes a resource: the outer `Option` says whether to change.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ResourcePatch {
+    /// A new name.
+    pub name: Option<ResourceName>,
+    /// A language, or none.
+    pub language: Option<Option<LanguageTag>>,
+    /// A merge patch (RFC 7396) over the metadata; null removes all of it.
+    pub metadata: Option<Value>,
+    /// In or out of the lists.
+    pub archived: Option<bool>,
+    /// A collection, or none.
+    pub collection: Option<Option<CollectionName>>,
+}
+
+/// How IRIs that name our own resources are recognised.
+#[derive(Debug, Clone, Copy)]
+pub struct IriNames<'a> {
+    /// The URLs that this server goes by, such as `https://example.org`.
+    pub bases: &'a [String],
+}
+
+impl IriNames<'_> {
+    /// The resource that an IRI names, if it is one of ours.
+    pub fn resolve(&self, iri: &str) -> Option<ResourceId> {
+        annotation::resource_in_iri(iri, self.bases).map(ResourceId::new)
+    }
+
+    /// The resources that an annotation names, each once for each relation.
+    pub fn references(&self, annotation: &Value) -> Vec<Reference> {
+        let resolve = |iri: &str| annotation::resource_in_iri(iri, self.bases);
+        let mut references: Vec<Reference> = annotation::references(annotation, &resolve)
+            .into_iter()
+            .map(|reference| Reference {
+                relation: match reference.relation {
+                    annotation::Relation::Body => Relation::Body,
+                    annotation::Relation::Target => Relation::Target,
+                },
+                resource_id: ResourceId::new(reference.resource),
+            })
+            .collect();
+        references.sort_unstable();
+        references.dedup();
+        references
+    }
+}
+
+/// Why a command is refused. Nothing is to be written.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// There is no such resource.
+    #[error("there is no such resource")]
+    NotFound,
+    /// The id is taken.
+    #[error("a resource with this id exists")]
+    AlreadyExists,
+    /// There is no such annotation.
+    #[error("there is no such annotation in this resource")]
+    AnnotationNotFound,
+    /// The annotation breaks a rule; each place is named.
+    #[error("the annotation is not valid")]
+    InvalidAnnotation(Vec<FieldError>),
+    /// A body operation cannot be done.
+    #[error(transparent)]
+    BodyOperation(#[from] BodyOperationError),
+    /// There would be more than is allowed.
+    #[error("{what} would exceed the limit of {max}")]
+    Limit {
+        /// What there would be too much of.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
+}
+
+/// Decides what follows from a command.
+///
+/// No events mean that everything is already as it was asked. `text` is the text of the resource's
+/// present content, where it has any; only annotating asks for it.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn decide(
+    state: Option<&Resource>,
+    command: Command,
+    names: IriNames<'_>,
+    text: Option<&TextIndex>,
+) -> Result<Vec<Event>, Refusal> {
+    match (command, state) {
+        (Command::Create(_) | Command::Clone(_), Some(_)) => Err(Refusal::AlreadyExists),
+        (Command::Create(created), None) => {
+            check_metadata(&created.metadata)?;
+            check_entity_types(created.entity_types.len())?;
+            Ok(vec![Event::ResourceCreated(without_repeated_types(
+                created,
+            ))])
+        }
+        (Command::Clone(clone), None) => Ok(decide_clone(clone, names)),
+        (_, None) => Err(Refusal::NotFound),
+        (command, Some(state)) => decide_change(state, command, names, text),
+    }
+}
+
+fn decide_change(
+    state: &Resource,
+    command: Command,
+    names: IriNames<'_>,
+    text: Option<&TextIndex>,
+) -> Result<Vec<Event>, Refusal> {
+    match command {
+        Command::Create(_) | Command::Clone(_) => Err(Refusal::AlreadyExists),
+        Command::Revise {
+            digest,
+            byte_size,
+            media_type,
+        } => {
+            let media_type = media_type.unwrap_or_else(|| state.descriptor.media_type.clone());
+            let same =
+                state.descriptor.digest == digest && state.descriptor.media_type == media_type;
+            let revised = Event::ResourceRevised(ResourceRevised {
+                byte_size,
+                digest,
+                media_type,
+            });
+            Ok(if same { vec![] } else { vec![revised] })
+        }
+        Command::Patch(patch) => decide_patch(state, patch),
+        Command::AddAnnotation {
+            annotation_id,
+            annotation,
+        } => decide_add_annotation(state, annotation_id, annotation, names, text),
+        Command::ChangeAnnotationBody {
+            annotation_id,
+            operations,
+        } => {
+            let annotation = find(state, annotation_id)?;
+            decide_change_body(state, annotation, &operations, names)
+        }
+        Command::RemoveAnnotation { annotation_id } => {
+            find(state, annotation_id)?;
+            Ok(vec![Event::AnnotationRemoved(AnnotationRemoved {
+                annotation_id,
+            })])
+        }
+        Command::AddEntityType(entity_type) => {
+            if state.descriptor.entity_types.contains(&entity_type) {
+                return Ok(vec![]);
+            }
+            check_entity_types(state.descriptor.entity_types.len() + 1)?;
+            Ok(vec![Event::EntityTypeAdded(EntityTypeChange {
+                entity_type,
+            })])
+        }
+        Command::RemoveEntityType(entity_type) => {
+            if !state.descriptor.entity_types.contains(&entity_type) {
+                return Ok(vec![]);
+            }
+            Ok(vec![Event::EntityTypeRemoved(EntityTypeChange {
+                entity_type,
+            })])
+        }
+    }
+}
+
+fn find(state: &Resource, annotation_id: AnnotationId) -> Result<&AnnotationState, Refusal> {
+    state
+        .annotations
+        .get(&annotation_id)
+        .map(AsRef::as_ref)
+        .ok_or(Refusal::AnnotationNotFound)
+}
+
+fn without_repeated_types(mut created: ResourceCreated) -> ResourceCreated {
+    let mut seen = std::collections::HashSet::new();
+    created
+        .entity_types
+        .retain(|entity_type| seen.insert(entity_type.clone()));
+    created
+}
+
+fn check_metadata(metadata: &Metadata) -> Result<(), Refusal> {
+    let bytes = serde_json::to_vec(metadata)
+        .expect("metadata has text keys")
+        .len();
+    if bytes > METADATA_BYTES_MAX {
+        return Err(Refusal::Limit {
+            what: "bytes of metadata",
+            max: METADATA_BYTES_MAX,
+        });
+    }
+    Ok(())
+}
+
+fn check_entity_types(count: usize) -> Result<(), Refusal> {
+    if count > ENTITY_TYPES_MAX {
+        return Err(Refusal::Limit {
+            what: "entity types",
+            max: ENTITY_TYPES_MAX,
+        });
+    }
+    Ok(())
+}
+
+/// A clone's annotations speak of the clone: what named the source as target names the clone.
+fn decide_clone(clone: CloneResource, names: IriNames<'_>) -> Vec<Event> {
+    let CloneResource {
+        created,
+        annotations,
+        source,
+    } = clone;
+    let own_iri = format!("/api/resources/{}", created.id);
+    let mut events = vec![Event::ResourceCloned(created)];
+    events.extend(
+        annotations
+            .into_iter()
+            .map(|(annotation_id, mut annotation)| {
+                let is_source = |iri: &str| names.resolve(iri) == Some(source);
+                annotation::retarget(&mut annotation, &is_source, &own_iri);
+                let references = names.references(&annotation);
+                Event::AnnotationAdded(AnnotationAdded {
+                    annotation,
+                    annotation_id,
+                    references,
+                })
+            }),
+    );
+    events
+}
+
+/// One event for each kind of change; what is already so gives none.
+fn decide_patch(state: &Resource, patch: ResourcePatch) -> Result<Vec<Event>, Refusal> {
+    let now = &state.descriptor;
+    let mut events = Vec::new();
+    if let Some(name) = patch.name.filter(|name| *name != now.name) {
+        events.push(Event::ResourceRenamed(ResourceRenamed { name }));
+    }
+    if let Some(language) = patch.language.filter(|language| *language != now.language) {
+        events.push(Event::ResourceLanguageChanged(ResourceLanguageChanged {
+            language,
+        }));
+    }
+    if let Some(changes) = patch.metadata {
+        let metadata = patch_metadata(&now.metadata, &changes);
+        check_metadata(&metadata)?;
+        if metadata != now.metadata {
+            events.push(Event::ResourceMetadataChanged(ResourceMetadataChanged {
+                metadata,
+            }));
+        }
+    }
+    if let Some(collection) = patch
+        .collection
+        .filter(|collection| *collection != now.collection)
+    {
+        events.push(Event::ResourceCollectionChanged(
+            ResourceCollectionChanged { collection },
+        ));
+    }
+    match patch.archived.filter(|archived| *archived != now.archived) {
+        Some(true) => events.push(Event::ResourceArchived(ResourceArchived {})),
+        Some(false) => events.push(Event::ResourceUnarchived(ResourceUnarchived {})),
+        None => {}
+    }
+    Ok(events)
+}
+
+fn patch_metadata(now: &Metadata, changes: &Value) -> Metadata {
+    let mut metadata = Value::Object(now.clone());
+    merge_patch(&mut metadata, changes);
+    match metadata {
+        Value::Object(metadata) => metadata,
+        _ => Metadata::new(),
+    }
+}
+
+/// JSON merge patch, RFC 7396, section 2.
+pub fn merge_patch(target: &mut Value, patch: &Value) {
+    let Value::Object(changes) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(target) = target else {
+        unreachable!("made an object just above")
+    };
+    for (key, change) in changes {
+        if change.is_null() {
+            target.remove(key);
+        } else {
+            merge_patch(target.entry(key.clone()).or_insert(Value::Null), change);
+        }
+    }
+}
+
+fn decide_add_annotation(
+    state: &Resource,
+    annotation_id: AnnotationId,
+    mut annotation: Value,
+    names: IriNames<'_>,
+    text: Option<&TextIndex>,
+) -> Result<Vec<Event>, Refusal> {
+    if state.annotations.contains_key(&annotation_id) {
+        return Err(Refusal::AlreadyExists);
+    }
+    if let Some(text) = text {
+        let is_this = |iri: &str| names.resolve(iri) == Some(state.descriptor.id);
+        annotation::complete(&mut annotation, &is_this, text)
+            .map_err(Refusal::InvalidAnnotation)?;
+    }
+    let references = names.references(&annotation);
+    Ok(vec![Event::AnnotationAdded(AnnotationAdded {
+        annotation,
+        annotation_id,
+        references,
+    })])
+}
+
+fn decide_change_body(
+    state: &Resource,
+    annotation: &AnnotationState,
+    operations: &[BodyOperation],
+    names: IriNames<'_>,
+) -> Result<Vec<Event>, Refusal> {
+    let now = annotation::body_of(&annotation.annotation);
+    let body = annotation::apply_body_operations(now.as_ref(), operations)?;
+    if body == now {
+        return Ok(vec![]);
+    }
+    let mut changed = annotation.annotation.clone();
+    if let Some(fields) = changed.as_object_mut() {
+        fields.remove("bodyValue");
+        match &body {
+            Some(body) => fields.insert("body".to_owned(), body.clone()),
+            None => fields.remove("body"),
+        };
+    }
+    let cx = annotation::Context {
+        resource: state.descriptor.id.uuid(),
+    };
+    let changed = annotation::validate(changed, &cx).map_err(Refusal::InvalidAnnotation)?;
+    Ok(vec![Event::AnnotationBodyChanged(AnnotationBodyChanged {
+        annotation_id: annotation.id,
+        body,
+        operations: annotation::body_operations_to_json(operations),
+        references: names.references(&changed),
+    })])
+}

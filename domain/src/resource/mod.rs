@@ -1,0 +1,10 @@
+//! The resource: what its events make of it, and what may happen to it next.
+
+mod decide;
+mod evolve;
+
+pub use decide::{
+    CloneResource, Command, ENTITY_TYPES_MAX, IriNames, METADATA_BYTES_MAX, Refusal, ResourcePatch,
+    decide, merge_patch,
+};
+pub use evolve::{AnnotationState, Descriptor, EvolveError, Resource};
