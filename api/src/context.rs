@@ -1,0 +1,229 @@
+//! What surrounds a request: its trace, who asks, by which URL; and what every answer carries.
+//!
+//! Invariant: every answer has an `X-Request-ID`, and every failure is a problem, also those that
+//! no handler of ours saw.
+
+use std::future::{Ready, ready};
+use std::time::{Duration, Instant};
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{
+    ALLOW, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::middleware::Next;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+
+use crate::error::{ApiError, Code};
+use crate::state::AppState;
+
+/// The header that carries the trace id.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest trace id that is taken from a client, in bytes.
+const TRACE_ID_BYTES_MAX: usize = 128;
+/// Longest `Host` that is taken as one of our names, in bytes.
+const HOST_BYTES_MAX: usize = 255;
+/// Who acts where nobody has said who they are.
+const ANONYMOUS: &str = "anonymous";
+
+/// What surrounds a request; an extractor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Context {
+    /// The trace that the request and all it causes belong to.
+    pub(crate) trace_id: String,
+    /// Who asks.
+    pub(crate) actor: String,
+    /// The URLs that we go by, for IRIs that name our resources.
+    pub(crate) bases: Vec<String>,
+}
+
+/// A request that was answered, for the counters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered<'a> {
+    /// Its method.
+    pub(crate) method: &'a str,
+    /// The pattern of its route, not its path.
+    pub(crate) route: &'a str,
+    /// The status of the answer.
+    pub(crate) status: u16,
+    /// From the request's head to the answer's.
+    pub(crate) took: Duration,
+}
+
+impl Context {
+    fn of(headers: &HeaderMap, state: &AppState) -> Self {
+        let trace_id = trace_id(headers)
+            .unwrap_or_else(|| state.commands().new_id().as_simple().to_string());
+        let bases = bases(headers, state.options().public_url.as_deref());
+        Self { trace_id, actor: ANONYMOUS.to_owned(), bases }
+    }
+
+    /// The URL below which we are reached.
+    pub(crate) fn base(&self) -> &str {
+        self.bases.first().map_or("", String::as_str)
+    }
+}
+
+/// The client's own trace id: `X-Request-ID`, or the one in `traceparent` (W3C Trace Context).
+fn trace_id(headers: &HeaderMap) -> Option<String> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:+/=@".contains(&b);
+    let own = text("x-request-id")
+        .filter(|id| (1..=TRACE_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(plain));
+    if let Some(id) = own {
+        return Some(id.to_owned());
+    }
+    let mut parts = text("traceparent")?.split('-');
+    let (version, id, parent) = (parts.next()?, parts.next()?, parts.next()?);
+    let hex = |text: &str, len| {
+        text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_valid = hex(version, 2)
+        && version != "ff"
+        && hex(id, 32)
+        && id.bytes().any(|b| b != b'0')
+        && hex(parent, 16)
+        && parts.next().is_some_and(|flags| hex(flags, 2));
+    is_valid.then(|| id.to_owned())
+}
+
+fn bases(headers: &HeaderMap, public_url: Option<&str>) -> Vec<String> {
+    if let Some(url) = public_url {
+        return vec![url.trim_end_matches('/').to_owned()];
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b);
+    let host = host.filter(|h| (1..=HOST_BYTES_MAX).contains(&h.len()) && h.bytes().all(plain));
+    host.map(|host| vec![format!("http://{host}"), format!("https://{host}")]).unwrap_or_default()
+}
+
+impl FromRequest for Context {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let context = request.extensions().get::<Self>().cloned();
+        ready(context.ok_or_else(|| ApiError::of(Code::Internal)))
+    }
+}
+
+/// The middleware around everything.
+pub(crate) async fn surround(
+    state: web::Data<AppState>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let started = Instant::now();
+    let context = Context::of(request.headers(), &state);
+    request.extensions_mut().insert(context.clone());
+    let mut answer = next.call(request).await?.map_into_boxed_body();
+    if let Some(error) = failure(&answer) {
+        if let Some(internal) = error.internal() {
+            tracing::error!(trace_id = context.trace_id, code = error.code().name(), "{internal}");
+        }
+        let (request, _) = answer.into_parts();
+        answer = ServiceResponse::new(request, error.response(&context.trace_id));
+    }
+    let headers = answer.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&context.trace_id) {
+        headers.insert(X_REQUEST_ID, value);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    report(&answer, &context, &state, started.elapsed());
+    Ok(answer)
+}
+
+/// The failure that an answer stands for, where it is one and is not rendered yet.
+fn failure(answer: &ServiceResponse<BoxBody>) -> Option<ApiError> {
+    let status = answer.status();
+    if let Some(error) = answer.response().error() {
+        if let Some(error) = error.as_error::<ApiError>() {
+            return Some(error.clone());
+        }
+        let code = match status.as_u16() {
+            413 => Code::BodyTooLarge,
+            415 => Code::UnsupportedMediaType,
+            400..=499 => Code::MalformedRequest,
+            _ => Code::Internal,
+        };
+        return Some(ApiError::of(code));
+    }
+    let is_bare = !answer.headers().contains_key(CONTENT_TYPE);
+    match status.as_u16() {
+        404 if is_bare => Some(ApiError::of(Code::RouteNotFound)),
+        405 if is_bare => {
+            let error = ApiError::of(Code::MethodNotAllowed);
+            let allow = answer.headers().get(ALLOW).cloned();
+            Some(match allow {
+                Some(allow) => error.with_header(ALLOW, allow),
+                None => error,
+            })
+        }
+        400 if is_bare => Some(ApiError::of(Code::MalformedRequest)),
+        500..=599 if is_bare => Some(ApiError::of(Code::Internal)),
+        _ => None,
+    }
+}
+
+fn report(
+    answer: &ServiceResponse<BoxBody>,
+    context: &Context,
+    state: &AppState,
+    took: Duration,
+) {
+    let request = answer.request();
+    let pattern = request.match_pattern();
+    let (route, status) = (pattern.as_deref().unwrap_or("none"), answer.status().as_u16());
+    let method = request.method().as_str();
+    state.metrics().count_answer(&Answered { method, route, status, took });
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    tracing::info!(
+        method,
+        path = request.path(),
+        status,
+        took_us = micros,
+        trace_id = context.trace_id,
+        "answered"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        });
+        pairs.collect()
+    }
+
+    #[test]
+    fn a_trace_id_comes_from_either_header_and_never_from_a_bad_one() {
+        let parent = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736".to_owned();
+        assert_eq!(trace_id(&headers(&[parent])), Some(id.clone()));
+        let both = headers(&[parent, ("x-request-id", "mine-1")]);
+        assert_eq!(trace_id(&both), Some("mine-1".to_owned()));
+        let bad = headers(&[parent, ("x-request-id", "two words")]);
+        assert_eq!(trace_id(&bad), Some(id));
+        for bad in [
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf9-00f067aa0ba902b7-01",
+            "",
+        ] {
+            assert_eq!(trace_id(&headers(&[("traceparent", bad)])), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn we_go_by_the_configured_url_else_by_the_requests_host() {
+        let own = headers(&[("host", "127.0.0.1:7070")]);
+        assert_eq!(bases(&own, Some("https://stemma.example/")), ["https://stemma.example"]);
+        assert_eq!(bases(&own, None), ["http://127.0.0.1:7070", "https://127.0.0.1:7070"]);
+        assert!(bases(&headers(&[("host", "a b")]), None).is_empty());
+    }
+}

@@ -1,0 +1,35 @@
+//! The HTTP surface: routes, wire types, live streams, the OpenAPI document.
+//!
+//! A handler parses, hands a command over, waits for the views and renders; it decides nothing.
+//! What a status, a code and a title are is decided in [`error`] alone.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod accept;
+mod body;
+mod conditional;
+mod context;
+mod error;
+mod handlers;
+mod idempotency;
+mod jobs;
+mod json;
+mod metrics;
+mod openapi;
+mod options;
+mod page;
+mod query;
+mod range;
+mod router;
+mod server;
+mod sse;
+mod state;
+mod wire;
+
+pub use error::{ApiError, Code, FieldProblem};
+pub use jobs::Jobs;
+pub use metrics::Metrics;
+pub use openapi::document;
+pub use options::{Options, OptionsError, SseOptions};
+pub use router::configure;
+pub use server::{Running, run};
+pub use state::{AppState, Shutdown};

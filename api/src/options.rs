@@ -1,0 +1,188 @@
+//! The limits of the HTTP surface, each with its default.
+//!
+//! Invariant: an [`AppState`](crate::AppState) is only made of options that passed
+//! [`Options::check`].
+
+/// Limits and settings of the HTTP surface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The URL that clients reach this server by, such as `https://stemma.example`; IRIs below it
+    /// name our resources. None by default: then the request's own host is taken.
+    pub public_url: Option<String>,
+    /// Most bytes of a JSON body, 16 MiB by default. Larger content goes by multipart.
+    pub json_bytes_max: usize,
+    /// Most bytes of a batch's body, 32 MiB by default.
+    pub batch_bytes_max: usize,
+    /// Deepest nesting of a JSON body, 64 by default.
+    pub json_depth_max: usize,
+    /// Most operations of one batch, 1,000 by default.
+    pub batch_operations_max: usize,
+    /// Most bytes of one piece of content, 16 GiB by default.
+    pub content_bytes_max: u64,
+    /// Content up to this many bytes is taken and given in one piece, 64 KiB by default.
+    pub content_inline_bytes_max: usize,
+    /// Bytes of content that are read or written at a time above that, 256 KiB by default.
+    pub content_chunk_bytes: usize,
+    /// Most ranges of one request that are answered as ranges, 32 by default.
+    pub ranges_max: usize,
+    /// Items of a page when the client does not say, 50 by default.
+    pub page_limit: usize,
+    /// Most items of a page, 500 by default.
+    pub page_limit_max: usize,
+    /// How long a read waits for `min_position`, in milliseconds, 2,000 by default.
+    pub wait_ms: u64,
+    /// Longest `timeout_ms` that a client may ask for, 60,000 by default.
+    pub wait_ms_max: u64,
+    /// How long a write waits for the views before it says that it is not visible yet, in
+    /// milliseconds, 10,000 by default.
+    pub write_wait_ms: u64,
+    /// Finished jobs that are remembered, 1,000 by default.
+    pub jobs_kept_max: usize,
+    /// Threads that take requests, one for each processor by default (0).
+    pub workers: usize,
+    /// Most open connections of each worker, 25,000 by default.
+    pub connections_max: usize,
+    /// How long a client may take to send the head of a request, in milliseconds, 10,000 by
+    /// default.
+    pub request_head_ms: u64,
+    /// How long an idle connection is kept, in milliseconds, 75,000 by default.
+    pub keep_alive_ms: u64,
+    /// How long requests may go on once the server is told to stop, in seconds, 8 by default.
+    pub shutdown_s: u64,
+    /// Live streams.
+    pub sse: SseOptions,
+}
+
+/// Limits and settings of live streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SseOptions {
+    /// A comment is sent this often, in milliseconds, 15,000 by default.
+    pub heartbeat_ms: u64,
+    /// How long a client is told to wait before it connects again, in milliseconds, 2,000 by
+    /// default.
+    pub retry_ms: u64,
+    /// Most open streams, 20,000 by default.
+    pub streams_max: usize,
+    /// Bytes of rendered frames that are shared by all streams, 16 MiB by default.
+    pub ring_bytes_max: usize,
+    /// Most bytes that a stream is given at a time, 256 KiB by default.
+    pub chunk_bytes_max: usize,
+    /// A filtered stream tells where it is after passing over this many events, 1,000 by default.
+    pub passed_over_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            public_url: None,
+            json_bytes_max: 16 << 20,
+            batch_bytes_max: 32 << 20,
+            json_depth_max: 64,
+            batch_operations_max: 1000,
+            content_bytes_max: 16 << 30,
+            content_inline_bytes_max: 64 << 10,
+            content_chunk_bytes: 256 << 10,
+            ranges_max: 32,
+            page_limit: 50,
+            page_limit_max: 500,
+            wait_ms: 2000,
+            wait_ms_max: 60_000,
+            write_wait_ms: 10_000,
+            jobs_kept_max: 1000,
+            workers: 0,
+            connections_max: 25_000,
+            request_head_ms: 10_000,
+            keep_alive_ms: 75_000,
+            shutdown_s: 8,
+            sse: SseOptions::default(),
+        }
+    }
+}
+
+impl Default for SseOptions {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 15_000,
+            retry_ms: 2000,
+            streams_max: 20_000,
+            ring_bytes_max: 16 << 20,
+            chunk_bytes_max: 256 << 10,
+            passed_over_max: 1000,
+        }
+    }
+}
+
+/// An option out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is {value}, expected {expected}")]
+pub struct OptionsError {
+    /// The option.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What is taken.
+    pub expected: String,
+}
+
+impl Options {
+    /// Holds every option against its range.
+    ///
+    /// # Errors
+    /// [`OptionsError`] names the first that is out of it.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        if let Some(url) = &self.public_url {
+            let authority = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            if authority.is_none_or(|rest| rest.is_empty() || rest.contains(['?', '#', ' '])) {
+                let expected = "an absolute http or https URL".to_owned();
+                return Err(OptionsError { name: "public_url", value: url.clone(), expected });
+            }
+        }
+        let sse = &self.sse;
+        let ranges: [(&'static str, u64, u64, u64); 22] = [
+            ("json_bytes_max", self.json_bytes_max as u64, 1 << 10, 1 << 30),
+            ("batch_bytes_max", self.batch_bytes_max as u64, 1 << 10, 1 << 30),
+            ("json_depth_max", self.json_depth_max as u64, 4, 256),
+            ("batch_operations_max", self.batch_operations_max as u64, 1, 65_535),
+            ("content_bytes_max", self.content_bytes_max, 1, 1 << 50),
+            ("content_inline_bytes_max", self.content_inline_bytes_max as u64, 1 << 10, 16 << 20),
+            ("content_chunk_bytes", self.content_chunk_bytes as u64, 4 << 10, 16 << 20),
+            ("ranges_max", self.ranges_max as u64, 1, 1000),
+            ("page_limit", self.page_limit as u64, 1, self.page_limit_max as u64),
+            ("page_limit_max", self.page_limit_max as u64, 1, 10_000),
+            ("wait_ms", self.wait_ms, 0, self.wait_ms_max),
+            ("wait_ms_max", self.wait_ms_max, 0, 600_000),
+            ("write_wait_ms", self.write_wait_ms, 1, 600_000),
+            ("jobs_kept_max", self.jobs_kept_max as u64, 1, 1_000_000),
+            ("workers", self.workers as u64, 0, 1024),
+            ("connections_max", self.connections_max as u64, 1, 1_000_000),
+            ("request_head_ms", self.request_head_ms, 100, 600_000),
+            ("keep_alive_ms", self.keep_alive_ms, 0, 3_600_000),
+            ("shutdown_s", self.shutdown_s, 0, 600),
+            ("sse.heartbeat_ms", sse.heartbeat_ms, 10, 3_600_000),
+            ("sse.streams_max", sse.streams_max as u64, 1, 1_000_000),
+            ("sse.chunk_bytes_max", sse.chunk_bytes_max as u64, 1 << 10, 16 << 20),
+        ];
+        for (name, value, least, most) in ranges {
+            if !(least..=most).contains(&value) {
+                let expected = format!("{least} to {most}");
+                return Err(OptionsError { name, value: value.to_string(), expected });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_pass_and_what_is_out_of_range_is_named() {
+        assert_eq!(Options::default().check(), Ok(()));
+        let error = Options { page_limit: 501, ..Options::default() }.check().unwrap_err();
+        assert_eq!(error.to_string(), "page_limit is 501, expected 1 to 500");
+        let url = |url: &str| Options { public_url: Some(url.to_owned()), ..Options::default() };
+        assert!(url("https://stemma.example/base").check().is_ok());
+        assert_eq!(url("stemma.example").check().unwrap_err().name, "public_url");
+    }
+}

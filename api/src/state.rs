@@ -1,0 +1,189 @@
+//! What every handler works with, shared by all workers.
+//!
+//! Invariant: an answer is only rendered from views that have reached what it must reflect; the
+//! two waits below are the only ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+use stemma_commands::Commands;
+use stemma_content_store::ContentStore;
+use stemma_event_log::Reader;
+use stemma_projections::Projection;
+use stemma_views::Views;
+use tokio::sync::watch;
+
+use crate::error::{ApiError, Code};
+use crate::jobs::Jobs;
+use crate::metrics::Metrics;
+use crate::options::{Options, OptionsError};
+use crate::query::MinPosition;
+use crate::sse::Frames;
+
+/// The header that tells which position an answer reflects.
+pub(crate) const STEMMA_POSITION: HeaderName = HeaderName::from_static("stemma-position");
+
+/// What the handlers share; clones share all of it.
+#[derive(Clone)]
+pub struct AppState {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    commands: Commands,
+    projection: Projection,
+    options: Options,
+    jobs: Jobs,
+    metrics: Metrics,
+    frames: Frames,
+    shutdown: Shutdown,
+}
+
+/// Tells everything that goes on without an end of its own to end.
+#[derive(Debug, Clone)]
+pub struct Shutdown {
+    begun: Arc<watch::Sender<bool>>,
+}
+
+/// The views at a moment that a read reflects.
+pub(crate) struct Reflected {
+    /// The views.
+    pub(crate) views: Views,
+    /// Records that they had applied before the first question.
+    pub(crate) end: u64,
+}
+
+impl std::fmt::Debug for AppState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppState").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}
+
+impl AppState {
+    /// Puts the state together.
+    ///
+    /// # Errors
+    /// [`OptionsError`] when an option is out of its range.
+    pub fn new(
+        commands: Commands,
+        projection: Projection,
+        options: Options,
+    ) -> Result<Self, OptionsError> {
+        options.check()?;
+        let shared = Shared {
+            jobs: Jobs::new(options.jobs_kept_max),
+            metrics: Metrics::new(),
+            frames: Frames::new(commands.reader().clone(), &options.sse),
+            shutdown: Shutdown::new(),
+            commands,
+            projection,
+            options,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The write path.
+    pub fn commands(&self) -> &Commands {
+        &self.shared.commands
+    }
+
+    /// What keeps the views up to date.
+    pub fn projection(&self) -> &Projection {
+        &self.shared.projection
+    }
+
+    /// The log, for reading.
+    pub fn reader(&self) -> &Reader {
+        self.shared.commands.reader()
+    }
+
+    /// Where content is.
+    pub fn content(&self) -> &ContentStore {
+        self.shared.commands.content()
+    }
+
+    /// The limits.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// Work that goes on after its request.
+    pub fn jobs(&self) -> &Jobs {
+        &self.shared.jobs
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Rendered events, shared by all streams.
+    pub(crate) fn frames(&self) -> &Frames {
+        &self.shared.frames
+    }
+
+    /// Told when the server is to stop.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shared.shutdown
+    }
+
+    /// The views, once they have reached what the client asks for.
+    pub(crate) async fn views_at(&self, wait: MinPosition) -> Result<Reflected, ApiError> {
+        if let Some(position) = wait.position {
+            let end = position.saturating_add(1);
+            self.projection().wait_for(end, wait.timeout).await.map_err(|error| {
+                let detail = format!("position {position} is not in the views yet");
+                ApiError::new(Code::NotYet, detail).because(&error)
+            })?;
+        }
+        let views = self.projection().views();
+        let end = views.end();
+        Ok(Reflected { views, end })
+    }
+
+    /// Waits until the views hold a write, which is durable by now.
+    pub(crate) async fn visible(&self, end: u64) -> Result<(), ApiError> {
+        let timeout = Duration::from_millis(self.options().write_wait_ms);
+        match self.projection().wait_for(end, timeout).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let error = ApiError::of(Code::WrittenNotVisible).because(&error);
+                Err(match end.checked_sub(1) {
+                    Some(position) => {
+                        error.with_header(STEMMA_POSITION, HeaderValue::from(position))
+                    }
+                    None => error,
+                })
+            }
+        }
+    }
+}
+
+impl Reflected {
+    /// The position that an answer reflects; none while the log is empty.
+    pub(crate) fn position(&self) -> Option<u64> {
+        self.end.checked_sub(1)
+    }
+}
+
+impl Shutdown {
+    fn new() -> Self {
+        Self { begun: Arc::new(watch::Sender::new(false)) }
+    }
+
+    /// Says that it is time to end.
+    pub fn begin(&self) {
+        self.begun.send_replace(true);
+    }
+
+    /// Whether it is time to end.
+    pub fn is_begun(&self) -> bool {
+        *self.begun.borrow()
+    }
+
+    /// Becomes true when it is time to end; for waiting on beside something else.
+    pub fn follow(&self) -> watch::Receiver<bool> {
+        self.begun.subscribe()
+    }
+}

@@ -1,0 +1,6 @@
+//! The shapes that go over the wire. Domain types are never serialized directly: what clients rely
+//! on changes only here.
+
+pub(crate) mod annotation;
+pub(crate) mod batch;
+pub(crate) mod resource;
