@@ -27,14 +27,28 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     if !is_there("cargo-deny", "--version") {
         run(command("cargo", &["install", "--locked", "cargo-deny"]))?;
     }
-    run(command("npm", &["ci", "--silent", "--no-audit", "--no-fund", "--prefix", "tests/browser"]))
+    run(command(
+        "npm",
+        &[
+            "ci",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--prefix",
+            "tests/browser",
+        ],
+    ))
 }
 
 fn install_packages(missing: &[&str]) -> anyhow::Result<()> {
     if !is_there("apt-get", "--version") {
         bail!("install these with your package manager, then run this again: {missing:?}");
     }
-    let sudo: &[&str] = if is_there("sudo", "--version") { &["sudo"] } else { &[] };
+    let sudo: &[&str] = if is_there("sudo", "--version") {
+        &["sudo"]
+    } else {
+        &[]
+    };
     let with_sudo = |args: &[&str]| {
         let all: Vec<&str> = sudo.iter().chain(args).copied().collect();
         command(all[0], &all[1..])

@@ -2,6 +2,10 @@
 //!
 //! `test` is the one command that passes every test on a fresh machine; CI runs the same.
 
+// A program for a terminal, whose figures are for reading.
+#![allow(clippy::print_stderr, clippy::print_stdout)]
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+
 mod bench;
 mod install;
 mod run;

@@ -8,7 +8,10 @@ use anyhow::{Context, bail};
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().expect("xtask stands in the workspace").to_path_buf()
+    manifest
+        .parent()
+        .expect("xtask stands in the workspace")
+        .to_path_buf()
 }
 
 /// A command that runs at the root of the workspace.
@@ -32,6 +35,9 @@ pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
 /// Whether a program is there to be run.
 pub(crate) fn is_there(program: &str, probe: &str) -> bool {
     let mut command = Command::new(program);
-    command.arg(probe).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg(probe)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }

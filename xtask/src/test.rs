@@ -15,7 +15,9 @@ pub(crate) struct Args {
 
 /// Runs them.
 fn run_steps(steps: &[&[&str]]) -> anyhow::Result<()> {
-    steps.iter().try_for_each(|step| run(command("cargo", step)))
+    steps
+        .iter()
+        .try_for_each(|step| run(command("cargo", step)))
 }
 
 /// Runs everything.
@@ -26,7 +28,15 @@ pub(crate) fn run_all(args: &Args) -> anyhow::Result<()> {
     run_steps(&[&["fmt", "--all", "--check"]])?;
     tidy::run()?;
     run_steps(&[
-        &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ],
         &["deny", "check", "bans", "licenses", "sources"],
     ])?;
     advisories()?;

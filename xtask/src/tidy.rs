@@ -30,7 +30,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut wrong = crate_table()?;
     for file in sources()? {
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        let name = file.strip_prefix(root()).unwrap_or(&file).display().to_string();
+        let name = file
+            .strip_prefix(root())
+            .unwrap_or(&file)
+            .display()
+            .to_string();
         wrong.extend(header(&name, &text));
         wrong.extend(length(&name, &text));
         wrong.extend(glossary(&name, &text));
@@ -51,13 +55,18 @@ fn crate_table() -> anyhow::Result<Vec<String>> {
         .manifest_path(root().join("Cargo.toml"))
         .no_deps()
         .exec()?;
-    let members: BTreeSet<String> =
-        metadata.packages.iter().map(|package| package.name.to_string()).collect();
+    let members: BTreeSet<String> = metadata
+        .packages
+        .iter()
+        .map(|package| package.name.to_string())
+        .collect();
     let mut wrong = Vec::new();
     for package in &metadata.packages {
         let name = short(&package.name);
         let Some(may_use) = allowed.get(name) else {
-            wrong.push(format!("{name} is missing from the crate table of ARCHITECTURE.md"));
+            wrong.push(format!(
+                "{name} is missing from the crate table of ARCHITECTURE.md"
+            ));
             continue;
         };
         let used = package
@@ -68,7 +77,9 @@ fn crate_table() -> anyhow::Result<Vec<String>> {
         for dependency in used {
             let dependency = short(&dependency.name);
             if !may_use.contains("all") && !may_use.contains(dependency) {
-                wrong.push(format!("{name} uses {dependency}, which the crate table does not allow"));
+                wrong.push(format!(
+                    "{name} uses {dependency}, which the crate table does not allow"
+                ));
             }
         }
     }
@@ -82,8 +93,15 @@ fn short(package: &str) -> &str {
 /// Reads rows such as ``| `views/` | owns | domain, event-log | must never |``.
 fn allowed_dependencies(document: &str) -> BTreeMap<String, BTreeSet<String>> {
     let rows = document.lines().filter_map(|line| {
-        let cells: Vec<&str> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
-        let [name, _, may_use, ..] = cells.as_slice() else { return None };
+        let cells: Vec<&str> = line
+            .trim()
+            .trim_matches('|')
+            .split('|')
+            .map(str::trim)
+            .collect();
+        let [name, _, may_use, ..] = cells.as_slice() else {
+            return None;
+        };
         let name = name.strip_prefix('`')?.strip_suffix("/`")?;
         let plain = |text: &str| text.split('(').next().unwrap_or_default().trim().to_owned();
         Some((name.to_owned(), may_use.split(',').map(plain).collect()))
@@ -100,31 +118,50 @@ fn sources() -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn header(name: &str, text: &str) -> Option<String> {
-    let starts = text.lines().find(|line| !line.starts_with("#!")).unwrap_or_default();
+    let starts = text
+        .lines()
+        .find(|line| !line.starts_with("#!"))
+        .unwrap_or_default();
     (!starts.starts_with("//!")).then(|| format!("{name}: must open with a `//!` header"))
 }
 
 fn length(name: &str, text: &str) -> Option<String> {
     let lines = text.lines().count();
     (lines > FILE_LINES_MAX).then(|| {
-        format!("{name}: {lines} lines; a file that answers one question has at most {FILE_LINES_MAX}")
+        format!(
+            "{name}: {lines} lines; a file that answers one question has at most {FILE_LINES_MAX}"
+        )
     })
 }
 
 fn glossary(name: &str, text: &str) -> Vec<String> {
     let declares = |line: &&str| {
         let line = line.trim_start();
-        ["pub fn ", "pub struct ", "pub enum ", "pub trait ", "pub mod ", "pub const ", "pub async fn "]
-            .iter()
-            .any(|start| line.starts_with(start))
+        [
+            "pub fn ",
+            "pub struct ",
+            "pub enum ",
+            "pub trait ",
+            "pub mod ",
+            "pub const ",
+            "pub async fn ",
+        ]
+        .iter()
+        .any(|start| line.starts_with(start))
     };
     let mut wrong = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| declares(line)) {
-        let public = line.split(['(', '{', '=', ';']).next().unwrap_or_default().to_lowercase();
+        let public = line
+            .split(['(', '{', '=', ';'])
+            .next()
+            .unwrap_or_default()
+            .to_lowercase();
         for (word, instead) in BANNED {
             if public.contains(word) {
                 let line = index + 1;
-                wrong.push(format!("{name}:{line}: `{word}` in a public name; {instead}"));
+                wrong.push(format!(
+                    "{name}:{line}: `{word}` in a public name; {instead}"
+                ));
             }
         }
     }
@@ -140,7 +177,9 @@ fn documents() -> anyhow::Result<Vec<String>> {
             continue;
         }
         let file = root().join(name);
-        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let Ok(text) = fs::read_to_string(&file) else {
+            continue;
+        };
         wrong.extend(titles(name, &text));
         wrong.extend(dead_links(name, &file, &text));
     }
@@ -159,7 +198,10 @@ fn titles(name: &str, text: &str) -> Option<String> {
 
 fn dead_links(name: &str, file: &Path, text: &str) -> Vec<String> {
     let folder = file.parent().unwrap_or(file);
-    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let targets = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
     let local = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
     local
         .filter_map(|target| target.split('#').next())
@@ -176,13 +218,23 @@ mod tests {
     fn the_crate_table_is_read_from_its_rows() {
         let table = "| crate | owns | may use | never |\n|---|---|---|---|\n| `a/` | x | b, c (read) | y |\n";
         let allowed = allowed_dependencies(table);
-        assert_eq!(allowed["a"], BTreeSet::from(["b".to_owned(), "c".to_owned()]));
+        assert_eq!(
+            allowed["a"],
+            BTreeSet::from(["b".to_owned(), "c".to_owned()])
+        );
         assert_eq!(allowed.len(), 1);
     }
 
     #[test]
     fn a_banned_word_is_found_in_public_names_only() {
-        assert_eq!(glossary("f", "pub struct ViewManager {\n// a manager\nfn manager() {}").len(), 1);
+        assert_eq!(
+            glossary(
+                "f",
+                "pub struct ViewManager {\n// a manager\nfn manager() {}"
+            )
+            .len(),
+            1
+        );
     }
 
     #[test]

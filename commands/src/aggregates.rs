@@ -1,0 +1,265 @@
+//! Folded resources, kept between commands.
+//!
+//! A resource's state is decided upon, and moved on, under its slot's lock, before the log has
+//! answered: many commands to one resource share one sync. The log stays the judge, since every
+//! batch names the revision it was decided at. Invariant: a state here is the fold of what the log
+//! holds and of what stands in the queue, or its slot is stale and the state is folded anew. What
+//! only the log can tell (times, positions) is provisional until [`Flight::land`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use stemma_domain::id::{AnnotationId, ResourceId};
+use stemma_domain::resource::Resource;
+use stemma_domain::time::Timestamp;
+use stemma_event_log::Reader;
+use tokio::sync::{Notify, OwnedMutexGuard};
+
+use crate::history::{HistoryError, fold_while};
+use crate::request::OperationResult;
+
+/// Stands for a time that the log has yet to tell.
+pub(crate) const UNRECORDED: Timestamp = Timestamp::from_micros(i64::MIN);
+
+/// Bytes that one annotation is reckoned to take in memory.
+const ANNOTATION_BYTES: u64 = 1024;
+/// Bytes that a resource without annotations is reckoned to take in memory.
+const RESOURCE_BYTES: u64 = 2048;
+
+/// The folded resources, within a limit of bytes.
+#[derive(Debug)]
+pub(crate) struct Aggregates {
+    reader: Reader,
+    slots: Cache<ResourceId, Arc<Slot>, SlotBytes>,
+}
+
+/// Where one resource's state is kept.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    id: ResourceId,
+    state: Arc<tokio::sync::Mutex<SlotState>>,
+    /// Set when a command ended without telling what became of it.
+    stale: AtomicBool,
+    in_flight: AtomicUsize,
+    landed: Notify,
+    bytes: AtomicU64,
+}
+
+/// What is known of a resource.
+#[derive(Debug, Default)]
+pub(crate) enum SlotState {
+    /// Nothing: it must be folded.
+    #[default]
+    Unknown,
+    /// There is no such resource, or this is it.
+    Known(Option<Box<Resource>>),
+}
+
+#[derive(Debug, Clone)]
+struct SlotBytes;
+
+impl Weighter<ResourceId, Arc<Slot>> for SlotBytes {
+    fn weight(&self, _: &ResourceId, slot: &Arc<Slot>) -> u64 {
+        slot.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// A slot whose state nobody else can see or move.
+#[derive(Debug)]
+pub(crate) struct LockedSlot {
+    slot: Arc<Slot>,
+    state: OwnedMutexGuard<SlotState>,
+}
+
+/// A batch that stands in the queue, as one of its slots sees it.
+///
+/// Dropped without having landed (the client left, the log refused), it makes the slot stale.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    slot: Arc<Slot>,
+    landed: bool,
+}
+
+/// What the log told of a batch, for one of its resources.
+#[derive(Debug, Clone)]
+pub(crate) struct Landing {
+    /// When the batch was recorded.
+    pub(crate) recorded_at: Timestamp,
+    /// The resource's first revision in the batch.
+    pub(crate) first_revision: u64,
+    /// The resource's last revision in the batch.
+    pub(crate) last_revision: u64,
+    /// The annotations that the batch added, with their positions.
+    pub(crate) added: Vec<(AnnotationId, u64)>,
+    /// The annotations whose bodies the batch changed, with the revisions that did.
+    pub(crate) changed: Vec<(AnnotationId, u64)>,
+}
+
+impl Aggregates {
+    pub(crate) fn new(reader: Reader, cache_bytes: u64) -> Self {
+        let items = usize::try_from(cache_bytes / RESOURCE_BYTES).unwrap_or(usize::MAX).max(16);
+        Self { reader, slots: Cache::with_weighter(items, cache_bytes, SlotBytes) }
+    }
+
+    /// Locks a resource's slot and folds its state if it is not known.
+    pub(crate) async fn lock(&self, id: ResourceId) -> Result<LockedSlot, HistoryError> {
+        let slot = self.slots.get(&id).unwrap_or_else(|| {
+            let slot = Arc::new(Slot::new(id));
+            self.slots.insert(id, Arc::clone(&slot));
+            slot
+        });
+        let mut state = Arc::clone(&slot.state).lock_owned().await;
+        if slot.stale.swap(false, Ordering::AcqRel) || matches!(*state, SlotState::Unknown) {
+            *state = SlotState::Unknown;
+            let folded = fold_while(&self.reader, id, |_| true)?;
+            *state = SlotState::Known(folded.map(Box::new));
+        }
+        Ok(LockedSlot { slot, state })
+    }
+
+    /// Reckons a slot's size again once it has grown a good deal, so that the limit holds.
+    pub(crate) fn weigh(&self, locked: &LockedSlot) {
+        let annotations = locked.resource().map_or(0, |r| r.annotations.len() as u64);
+        let bytes = RESOURCE_BYTES + annotations * ANNOTATION_BYTES;
+        if bytes > 2 * locked.slot.bytes.load(Ordering::Relaxed) {
+            locked.slot.bytes.store(bytes, Ordering::Relaxed);
+            self.slots.insert(locked.slot.id, Arc::clone(&locked.slot));
+        }
+    }
+
+    /// How often a state was at hand, and how often it had to be folded.
+    pub(crate) fn hits_and_misses(&self) -> (u64, u64) {
+        (self.slots.hits(), self.slots.misses())
+    }
+}
+
+impl Slot {
+    fn new(id: ResourceId) -> Self {
+        Self {
+            id,
+            state: Arc::default(),
+            stale: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            landed: Notify::new(),
+            bytes: AtomicU64::new(RESOURCE_BYTES),
+        }
+    }
+
+    /// Waits until nothing of this slot stands in the queue any more.
+    pub(crate) async fn all_landed(&self) {
+        loop {
+            let landed = self.landed.notified();
+            if self.in_flight.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            landed.await;
+        }
+    }
+}
+
+impl LockedSlot {
+    pub(crate) fn id(&self) -> ResourceId {
+        self.slot.id
+    }
+
+    pub(crate) fn slot(&self) -> Arc<Slot> {
+        Arc::clone(&self.slot)
+    }
+
+    /// Whether some of this state may still be refused by the log.
+    pub(crate) fn has_in_flight(&self) -> bool {
+        self.slot.in_flight.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn resource(&self) -> Option<&Resource> {
+        match &*self.state {
+            SlotState::Known(resource) => resource.as_deref(),
+            SlotState::Unknown => None,
+        }
+    }
+
+    pub(crate) fn state_mut(&mut self) -> &mut SlotState {
+        &mut self.state
+    }
+
+    /// Forgets the state, which has been moved on to where the log will not follow.
+    pub(crate) fn forget(&mut self) {
+        *self.state = SlotState::Unknown;
+    }
+
+    /// Marks that a batch with this slot's next events is about to stand in the queue.
+    pub(crate) fn take_off(&self) -> Flight {
+        self.slot.in_flight.fetch_add(1, Ordering::AcqRel);
+        Flight { slot: Arc::clone(&self.slot), landed: false }
+    }
+}
+
+impl Flight {
+    /// The log holds the batch: what was provisional in the state is filled in.
+    pub(crate) async fn land(mut self, landing: &Landing) {
+        let mut state = self.slot.state.lock().await;
+        if let SlotState::Known(Some(resource)) = &mut *state {
+            landing.settle(resource);
+        }
+        drop(state);
+        self.landed = true;
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if !self.landed {
+            self.slot.stale.store(true, Ordering::Release);
+        }
+        self.slot.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.slot.landed.notify_waiters();
+    }
+}
+
+impl Landing {
+    /// Fills in what was provisional in a state that has this batch's events in it.
+    pub(crate) fn settle(&self, resource: &mut Resource) {
+        let descriptor = &mut resource.descriptor;
+        if self.first_revision == 0 {
+            descriptor.created_at = self.recorded_at;
+        }
+        if (self.first_revision..=self.last_revision).contains(&descriptor.revision) {
+            descriptor.updated_at = self.recorded_at;
+        }
+        for (id, position) in &self.added {
+            if let Some(annotation) = resource.annotations.get_mut(id) {
+                let annotation = Arc::make_mut(annotation);
+                annotation.added_at = self.recorded_at;
+                annotation.added_position = *position;
+            }
+        }
+        for (id, revision) in &self.changed {
+            if let Some(annotation) = resource.annotations.get_mut(id)
+                && annotation.revision == *revision
+            {
+                Arc::make_mut(annotation).modified_at = Some(self.recorded_at);
+            }
+        }
+    }
+
+    /// Fills in what was provisional in the answer to an operation on resource `id`.
+    pub(crate) fn settle_result(&self, id: ResourceId, result: &mut OperationResult) {
+        let Some(descriptor) = result.descriptor.as_mut().filter(|d| d.id == id) else { return };
+        if self.first_revision == 0 {
+            descriptor.created_at = self.recorded_at;
+        }
+        if (self.first_revision..=self.last_revision).contains(&descriptor.revision) {
+            descriptor.updated_at = self.recorded_at;
+        }
+        let Some(annotation) = &mut result.annotation else { return };
+        if let Some((_, position)) = self.added.iter().find(|(id, _)| *id == annotation.id) {
+            annotation.added_at = self.recorded_at;
+            annotation.added_position = *position;
+        }
+        if self.changed.contains(&(annotation.id, annotation.revision)) {
+            annotation.modified_at = Some(self.recorded_at);
+        }
+    }
+}

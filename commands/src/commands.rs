@@ -1,0 +1,436 @@
+//! Carrying requests out.
+//!
+//! One pass: lock the resources in order of id, work the request out, put the batch into the log's
+//! queue, release the locks, wait for the log. A pass that lost a race is tried again on what the
+//! log holds by then. Invariant: locks are held until the batch stands in the queue, so batches of
+//! one resource stand there in the order in which they were decided.
+
+use std::sync::Arc;
+
+use stemma_content_store::ContentStore;
+use stemma_domain::annotation::TextIndex;
+use stemma_domain::id::ResourceId;
+use stemma_domain::resource::{Command, Descriptor, IriNames};
+use stemma_domain::time::Timestamp;
+use stemma_event_log::{
+    AppendError, Appender, Batch, Committed, EventType, Metadata, NewEvent, Outcome, Reader,
+    Revision, StreamId,
+};
+
+use crate::aggregates::{Aggregates, Flight, LockedSlot, Slot, UNRECORDED};
+use crate::environment::{Clock, Ids};
+use crate::error::CommandError;
+use crate::history::{self, AsOf, HistoryError, PastState};
+use crate::plan::{Plan, Planner, UNPLACED};
+use crate::replay;
+use crate::request::{Change, OperationResult, Request, Target, Written};
+use crate::text::{TextError, Texts};
+
+/// Content above this many bytes is read on a thread of its own.
+const READ_INLINE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Limits of the write path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Most bytes of folded resources that are kept, 64 MiB by default.
+    pub aggregate_cache_bytes: u64,
+    /// Most bytes of texts that are kept for anchoring, 64 MiB by default.
+    pub text_cache_bytes: u64,
+    /// Longest content that annotations are anchored in, 16 MiB by default.
+    pub text_bytes_max: u64,
+    /// Most events of one request, 65,535 by default, which is the most that a batch holds.
+    pub batch_events_max: usize,
+    /// How often a request that lost a race is tried, 64 by default.
+    pub attempts_max: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            aggregate_cache_bytes: 64 << 20,
+            text_cache_bytes: 64 << 20,
+            text_bytes_max: 16 << 20,
+            batch_events_max: 65_535,
+            attempts_max: 64,
+        }
+    }
+}
+
+/// What the write path works with.
+#[derive(Clone)]
+pub struct Dependencies {
+    /// The one right to write.
+    pub appender: Appender,
+    /// What has been written.
+    pub reader: Reader,
+    /// Where content is.
+    pub content: ContentStore,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// New identities.
+    pub ids: Arc<dyn Ids>,
+}
+
+/// The write path; clones share all of it.
+#[derive(Clone)]
+pub struct Commands {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    on: Dependencies,
+    options: Options,
+    aggregates: Aggregates,
+    texts: Arc<Texts>,
+}
+
+impl std::fmt::Debug for Commands {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Commands").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}
+
+/// What one pass came to.
+enum Pass {
+    Done(Written),
+    /// The same request was carried out before; its answer is in the log.
+    Replay,
+    /// Others were faster; the log has to tell anew.
+    Again,
+}
+
+impl Commands {
+    /// Puts the write path together.
+    pub fn new(on: Dependencies, options: Options) -> Self {
+        let aggregates = Aggregates::new(on.reader.clone(), options.aggregate_cache_bytes);
+        let texts =
+            Texts::new(on.content.clone(), options.text_bytes_max, options.text_cache_bytes);
+        let texts = Arc::new(texts);
+        Self { shared: Arc::new(Shared { on, options, aggregates, texts }) }
+    }
+
+    /// The store of content, for putting content before the request that names it.
+    pub fn content(&self) -> &ContentStore {
+        &self.shared.on.content
+    }
+
+    /// The log, for reading.
+    pub fn reader(&self) -> &Reader {
+        &self.shared.on.reader
+    }
+
+    /// The writer's state and counters, and the way back after a failed sync.
+    pub fn appender(&self) -> &Appender {
+        &self.shared.on.appender
+    }
+
+    /// The present instant.
+    pub fn now(&self) -> Timestamp {
+        self.shared.on.clock.now()
+    }
+
+    /// A new identity.
+    pub fn new_id(&self) -> uuid::Uuid {
+        self.shared.on.ids.new_id()
+    }
+
+    /// Hits and misses of the folded resources.
+    pub fn aggregate_hits_and_misses(&self) -> (u64, u64) {
+        self.shared.aggregates.hits_and_misses()
+    }
+
+    /// Hits and misses of the texts kept for anchoring.
+    pub fn text_hits_and_misses(&self) -> (u64, u64) {
+        self.shared.texts.hits_and_misses()
+    }
+
+    /// A resource as its stream made it at a moment of the past.
+    ///
+    /// # Errors
+    /// [`HistoryError`] when the log cannot be read.
+    pub fn resource_at(&self, id: ResourceId, as_of: AsOf) -> Result<PastState, HistoryError> {
+        history::resource_at(&self.shared.on.reader, self.now(), id, as_of)
+    }
+
+    /// The text of a resource's content, for anchoring; none when it has none to point into.
+    ///
+    /// # Errors
+    /// [`TextError`] when the content cannot be read.
+    pub async fn text_of(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<Option<Arc<TextIndex>>, TextError> {
+        if descriptor.byte_size <= READ_INLINE_BYTES_MAX {
+            return self.shared.texts.of(descriptor);
+        }
+        let (texts, descriptor) = (Arc::clone(&self.shared.texts), descriptor.clone());
+        let read = tokio::task::spawn_blocking(move || texts.of(&descriptor));
+        match read.await {
+            Ok(text) => text,
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        }
+    }
+
+    /// Carries a request out: all of it durable, or nothing written.
+    ///
+    /// # Errors
+    /// [`CommandError`] says why nothing was written, or that the outcome is unknown.
+    pub async fn execute(&self, request: Request) -> Result<Written, CommandError> {
+        for _ in 0..self.shared.options.attempts_max {
+            if let Some(written) = self.replay(&request)? {
+                return Ok(written);
+            }
+            match self.pass(&request).await? {
+                Pass::Done(written) => return Ok(written),
+                Pass::Replay | Pass::Again => {}
+            }
+        }
+        Err(CommandError::Contended { attempts: self.shared.options.attempts_max })
+    }
+
+    /// The first answer to the same request, if there was one.
+    fn replay(&self, request: &Request) -> Result<Option<Written>, CommandError> {
+        let Some(idempotency) = &request.idempotency else { return Ok(None) };
+        let Some(first_use) = self.shared.on.reader.idempotent(&idempotency.key)? else {
+            return Ok(None);
+        };
+        if first_use.request != idempotency.request {
+            return Err(CommandError::KeyReused);
+        }
+        replay::first_answer(&self.shared.on.reader, request, &first_use).map(Some)
+    }
+
+    async fn pass(&self, request: &Request) -> Result<Pass, CommandError> {
+        let mut slots = self.lock(request).await?;
+        let plan = match self.plan(request, &mut slots).await {
+            Ok(plan) => plan,
+            Err(error) => {
+                slots.iter_mut().for_each(LockedSlot::forget);
+                return Err(error);
+            }
+        };
+        if plan.events.is_empty() {
+            return Ok(self.nothing_to_do(slots, plan).await);
+        }
+        let flights: Vec<Flight> = plan
+            .touched
+            .iter()
+            .filter_map(|touched| slots.iter().find(|slot| slot.id() == touched.id))
+            .map(LockedSlot::take_off)
+            .collect();
+        let batch = self.batch(request, &plan);
+        let pending = match self.shared.on.appender.enqueue(batch).await {
+            Ok(pending) => pending,
+            Err(error) => {
+                slots.iter_mut().for_each(LockedSlot::forget);
+                return Err(error.into());
+            }
+        };
+        slots.iter().for_each(|slot| self.shared.aggregates.weigh(slot));
+        let by_id: Vec<Arc<Slot>> = slots.iter().map(LockedSlot::slot).collect();
+        drop(slots);
+        match pending.await {
+            Ok(committed) if committed.outcome == Outcome::Duplicate => Ok(Pass::Replay),
+            Ok(committed) => Ok(Pass::Done(self.land(plan, flights, &by_id, &committed).await?)),
+            Err(AppendError::Conflict { stream, actual, .. }) => {
+                drop(flights);
+                self.until_durable(&stream, actual).await?;
+                Ok(Pass::Again)
+            }
+            Err(AppendError::KeyReused { .. }) => Err(CommandError::KeyReused),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Locks what the request names, each once and in order of id, so that no two requests can
+    /// wait for each other.
+    async fn lock(&self, request: &Request) -> Result<Vec<LockedSlot>, CommandError> {
+        let mut ids: Vec<ResourceId> = request
+            .operations
+            .iter()
+            .flat_map(|operation| {
+                let target = match operation.target {
+                    Target::Resource(id) => Some(id),
+                    Target::EntityTypes => None,
+                };
+                let source = match &operation.change {
+                    Change::CloneFrom { source, .. } => Some(*source),
+                    _ => None,
+                };
+                target.into_iter().chain(source)
+            })
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut slots = Vec::with_capacity(ids.len());
+        for id in ids {
+            slots.push(self.shared.aggregates.lock(id).await.map_err(|error| match error {
+                HistoryError::Read(source) => source.into(),
+                HistoryError::Fold(source) => CommandError::from(source),
+            })?);
+        }
+        Ok(slots)
+    }
+
+    async fn plan(
+        &self,
+        request: &Request,
+        slots: &mut [LockedSlot],
+    ) -> Result<Plan, CommandError> {
+        let mut planner = Planner {
+            actor: &request.actor,
+            names: IriNames { bases: &request.bases },
+            ids: self.shared.on.ids.as_ref(),
+            slots,
+            plan: Plan::default(),
+        };
+        for (index, operation) in request.operations.iter().enumerate() {
+            let annotates = matches!(
+                &operation.change,
+                Change::Resource(command) if matches!(**command, Command::AddAnnotation { .. })
+            );
+            let text = match operation.target {
+                Target::Resource(id) if annotates => match planner.resource(id) {
+                    Some(resource) => {
+                        let descriptor = resource.descriptor.clone();
+                        self.text_of(&descriptor).await.map_err(|TextError::Read(error)| error)?
+                    }
+                    None => None,
+                },
+                _ => None,
+            };
+            planner.operate(index, operation, text.as_ref())?;
+        }
+        let plan = planner.plan;
+        let (events, events_max) = (plan.events.len(), self.shared.options.batch_events_max);
+        if events > events_max {
+            return Err(CommandError::TooManyEvents { events, events_max });
+        }
+        Ok(plan)
+    }
+
+    /// All is as asked already; but that must be durable before anyone is told.
+    async fn nothing_to_do(&self, slots: Vec<LockedSlot>, plan: Plan) -> Pass {
+        let waiting: Vec<Arc<Slot>> = slots
+            .iter()
+            .filter(|slot| slot.has_in_flight())
+            .map(LockedSlot::slot)
+            .collect();
+        drop(slots);
+        if waiting.is_empty() {
+            let end = self.shared.on.reader.end().get();
+            let results = plan.results;
+            return Pass::Done(Written { end, position: None, results, replayed: false });
+        }
+        for slot in waiting {
+            slot.all_landed().await;
+        }
+        Pass::Again
+    }
+
+    fn batch(&self, request: &Request, plan: &Plan) -> Batch {
+        let events = plan.events.iter().map(|(stream, event)| {
+            let encoded = event.encode();
+            NewEvent {
+                stream: stream.clone(),
+                event_type: EventType::new(encoded.event_type).expect("our types are valid"),
+                schema_version: encoded.schema_version,
+                data: encoded.data.into(),
+            }
+        });
+        Batch {
+            events: events.collect(),
+            expected: plan.expected.clone(),
+            idempotency: request.idempotency,
+            metadata: Metadata {
+                actor: request.actor.clone(),
+                trace_id: request.trace_id.clone(),
+                causation: None,
+                correlation: None,
+            },
+            proposed_at_us: self.now().micros(),
+            order: None,
+        }
+    }
+
+    /// The batch is durable: fills in what only the log could tell, in the answer and the states.
+    async fn land(
+        &self,
+        mut plan: Plan,
+        flights: Vec<Flight>,
+        slots: &[Arc<Slot>],
+        committed: &Committed,
+    ) -> Result<Written, CommandError> {
+        let first = committed.first.get();
+        let recorded_at = Timestamp::from_micros(committed.recorded_at_us);
+        for (touched, flight) in plan.touched.iter().zip(flights) {
+            let landing = touched.landing(first, recorded_at);
+            for result in &mut plan.results {
+                landing.settle_result(touched.id, result);
+            }
+            flight.land(&landing).await;
+        }
+        for result in &mut plan.results {
+            self.settle_from_others(slots, result).await?;
+        }
+        Ok(Written {
+            end: committed.last.get() + 1,
+            position: Some(committed.last.get()),
+            results: plan.results,
+            replayed: false,
+        })
+    }
+
+    /// An answer may rest on a batch that another request put before ours and that has landed, but
+    /// whose times we have not been told: they are read from the log.
+    async fn settle_from_others(
+        &self,
+        slots: &[Arc<Slot>],
+        result: &mut OperationResult,
+    ) -> Result<(), CommandError> {
+        let Some(descriptor) = &mut result.descriptor else { return Ok(()) };
+        let annotation_unsettled =
+            result.annotation.as_ref().is_some_and(|a| a.added_position == UNPLACED);
+        if descriptor.created_at != UNRECORDED
+            && descriptor.updated_at != UNRECORDED
+            && !annotation_unsettled
+        {
+            return Ok(());
+        }
+        for slot in slots {
+            slot.all_landed().await;
+        }
+        let past = self.resource_at(descriptor.id, AsOf::Revision(descriptor.revision));
+        let past = past.map_err(|error| match error {
+            HistoryError::Read(source) => source.into(),
+            HistoryError::Fold(source) => CommandError::from(source),
+        })?;
+        if let PastState::Found(resource) = past {
+            *descriptor = resource.descriptor;
+            if let Some(annotation) = &mut result.annotation
+                && let Some(settled) = resource.annotations.get(&annotation.id)
+            {
+                *annotation = (**settled).clone();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the log's readers see the revision that a conflict told of.
+    async fn until_durable(
+        &self,
+        stream: &StreamId,
+        actual: Option<Revision>,
+    ) -> Result<(), CommandError> {
+        let mut follow = self.shared.on.reader.follow();
+        loop {
+            follow.borrow_and_update();
+            if self.shared.on.reader.stream_head(stream)? >= actual {
+                return Ok(());
+            }
+            if follow.changed().await.is_err() {
+                return Err(AppendError::Closed.into());
+            }
+        }
+    }
+}

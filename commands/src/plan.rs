@@ -1,0 +1,264 @@
+//! Working a request out: from locked states to the events of one batch.
+//!
+//! Invariant: after a refusal, every slot that was moved on forgets its state; a state that the
+//! log will never hold is never decided upon.
+
+use std::sync::Arc;
+
+use stemma_domain::annotation::TextIndex;
+use stemma_domain::entity_type;
+use stemma_domain::event::{Envelope, Event, ResourceCreated};
+use stemma_domain::id::{AnnotationId, ResourceId};
+use stemma_domain::resource::{
+    CloneResource, Command, IriNames, Refusal, Resource, decide,
+};
+use stemma_event_log::{ExpectedRevision, Revision, StreamId};
+
+use crate::aggregates::{Landing, LockedSlot, SlotState, UNRECORDED};
+use crate::environment::Ids;
+use crate::error::{CommandError, FoldError};
+use crate::history::stream_of;
+use crate::request::{
+    Change, CloneAnnotations, EntityTag, Operation, OperationResult, Precondition, Target,
+};
+
+/// Stands for a position that the log has yet to give.
+pub(crate) const UNPLACED: u64 = u64::MAX;
+
+/// The events of a request, and what they make of each operation's target.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) events: Vec<(StreamId, Event)>,
+    pub(crate) expected: Vec<(StreamId, ExpectedRevision)>,
+    pub(crate) results: Vec<OperationResult>,
+    /// For each resource that gets events: where they stand in the batch and in its stream.
+    pub(crate) touched: Vec<Touched>,
+}
+
+/// One resource's part of a batch.
+#[derive(Debug)]
+pub(crate) struct Touched {
+    pub(crate) id: ResourceId,
+    pub(crate) first_revision: u64,
+    pub(crate) last_revision: u64,
+    added: Vec<(AnnotationId, usize)>,
+    changed: Vec<(AnnotationId, u64)>,
+}
+
+impl Touched {
+    /// What the log told of this part, `first` being the batch's first position.
+    pub(crate) fn landing(&self, first: u64, recorded_at: stemma_domain::time::Timestamp) -> Landing {
+        Landing {
+            recorded_at,
+            first_revision: self.first_revision,
+            last_revision: self.last_revision,
+            added: self.added.iter().map(|(id, index)| (*id, first + *index as u64)).collect(),
+            changed: self.changed.clone(),
+        }
+    }
+}
+
+/// What planning needs beside the request and the states.
+pub(crate) struct Planner<'a> {
+    pub(crate) actor: &'a str,
+    pub(crate) names: IriNames<'a>,
+    pub(crate) ids: &'a dyn Ids,
+    pub(crate) slots: &'a mut [LockedSlot],
+    pub(crate) plan: Plan,
+}
+
+impl Planner<'_> {
+    fn slot_index(&self, id: ResourceId) -> usize {
+        self.slots
+            .binary_search_by_key(&id, LockedSlot::id)
+            .expect("every resource that a request names was locked, in order of id")
+    }
+
+    pub(crate) fn resource(&self, id: ResourceId) -> Option<&Resource> {
+        self.slots[self.slot_index(id)].resource()
+    }
+
+    /// Works out one operation; `text` is the text of its resource's content when it annotates.
+    pub(crate) fn operate(
+        &mut self,
+        index: usize,
+        operation: &Operation,
+        text: Option<&Arc<TextIndex>>,
+    ) -> Result<(), CommandError> {
+        let refused = |refusal| CommandError::Refused { operation: index, refusal };
+        let id = match (&operation.target, &operation.change) {
+            (Target::EntityTypes, Change::RegisterEntityType { name, description }) => {
+                let limit = |_| {
+                    let max = entity_type::DESCRIPTION_BYTES_MAX;
+                    refused(Refusal::Limit { what: "bytes of description", max })
+                };
+                let event = entity_type::register(name.clone(), description.clone()).map_err(limit)?;
+                self.register(event);
+                return Ok(());
+            }
+            (Target::Resource(id), _) => *id,
+            (Target::EntityTypes, _) => return Err(refused(Refusal::NotFound)),
+        };
+        self.check(index, operation, id)?;
+        let command = self.command(operation, id).map_err(refused)?;
+        let events = decide(self.resource(id), command, self.names, text.map(AsRef::as_ref))
+            .map_err(refused)?;
+        self.apply(id, events)
+    }
+
+    fn register(&mut self, event: Event) {
+        let stream = StreamId::new(entity_type::STREAM).expect("a constant that is a stream id");
+        self.plan.events.push((stream, event.clone()));
+        let result = OperationResult { descriptor: None, annotation: None, events: vec![event] };
+        self.plan.results.push(result);
+    }
+
+    /// Holds the target against what the client believes of it.
+    fn check(&self, index: usize, operation: &Operation, id: ResourceId) -> Result<(), CommandError> {
+        let now = self.resource(id).map(|resource| &resource.descriptor);
+        if let Some(expected) = operation.expected_revision {
+            let actual = now.map(|descriptor| descriptor.revision);
+            if actual != Some(expected) {
+                return Err(CommandError::Conflict { operation: index, expected, actual });
+            }
+        }
+        let (Precondition::IfMatch(tags), Some(now)) = (&operation.precondition, now) else {
+            return Ok(());
+        };
+        let holds = tags.iter().any(|tag| match tag {
+            EntityTag::Any => true,
+            EntityTag::Revision(revision) => *revision == now.revision,
+            EntityTag::Digest(digest) => *digest == now.digest,
+            EntityTag::Foreign => false,
+        });
+        if !holds {
+            let revision = now.revision;
+            return Err(CommandError::PreconditionFailed { operation: index, revision });
+        }
+        Ok(())
+    }
+
+    fn command(&self, operation: &Operation, id: ResourceId) -> Result<Command, Refusal> {
+        match &operation.change {
+            Change::Resource(command) => Ok((**command).clone()),
+            Change::RegisterEntityType { .. } => Err(Refusal::NotFound),
+            Change::CloneFrom { source, name, collection, annotations } => {
+                let from = self.resource(*source).ok_or(Refusal::NotFound)?;
+                let described = &from.descriptor;
+                let created = ResourceCreated {
+                    byte_size: described.byte_size,
+                    collection: collection.clone().or_else(|| described.collection.clone()),
+                    derived_from: Some(*source),
+                    digest: described.digest,
+                    entity_types: described.entity_types.clone(),
+                    id,
+                    language: described.language.clone(),
+                    media_type: described.media_type.clone(),
+                    metadata: described.metadata.clone(),
+                    name: name.clone().unwrap_or_else(|| described.name.clone()),
+                };
+                let annotations = self.annotations_to_clone(from, *annotations);
+                Ok(Command::Clone(CloneResource { created, annotations, source: *source }))
+            }
+        }
+    }
+
+    fn annotations_to_clone(
+        &self,
+        from: &Resource,
+        annotations: CloneAnnotations,
+    ) -> Vec<(AnnotationId, serde_json::Value)> {
+        if annotations == CloneAnnotations::Leave {
+            return Vec::new();
+        }
+        let mut states: Vec<_> = from.annotations.values().collect();
+        states.sort_unstable_by_key(|state| (state.added_position, state.id));
+        let renamed = states.into_iter().map(|state| {
+            (AnnotationId::new(self.ids.new_id()), state.annotation.clone())
+        });
+        renamed.collect()
+    }
+
+    /// Moves the state on by the events, and notes them for the batch.
+    fn apply(&mut self, id: ResourceId, events: Vec<Event>) -> Result<(), CommandError> {
+        let slot_index = self.slot_index(id);
+        let stream = stream_of(id);
+        for event in &events {
+            let state = self.slots[slot_index].state_mut();
+            let revision = match state {
+                SlotState::Known(Some(resource)) => resource.descriptor.revision + 1,
+                _ => 0,
+            };
+            self.plan.touch(id, &stream, revision, event);
+            let envelope = Envelope {
+                position: UNPLACED,
+                revision,
+                recorded_at: UNRECORDED,
+                actor: self.actor,
+            };
+            move_on(state, &envelope, event)
+                .map_err(|source| FoldError::Evolve { position: UNPLACED, source })?;
+            self.plan.events.push((stream.clone(), event.clone()));
+        }
+        let resource = self.slots[slot_index].resource();
+        let annotation = events.iter().rev().find_map(|event| match event {
+            Event::AnnotationAdded(added) => Some(added.annotation_id),
+            Event::AnnotationBodyChanged(changed) => Some(changed.annotation_id),
+            _ => None,
+        });
+        let result = OperationResult {
+            descriptor: resource.map(|resource| resource.descriptor.clone()),
+            annotation: annotation
+                .and_then(|id| resource?.annotations.get(&id))
+                .map(|state| (**state).clone()),
+            events,
+        };
+        self.plan.results.push(result);
+        Ok(())
+    }
+}
+
+fn move_on(
+    state: &mut SlotState,
+    envelope: &Envelope<'_>,
+    event: &Event,
+) -> Result<(), stemma_domain::resource::EvolveError> {
+    if let SlotState::Known(Some(resource)) = state {
+        return resource.evolve(envelope, event);
+    }
+    *state = SlotState::Known(Some(Box::new(Resource::start(envelope, event)?)));
+    Ok(())
+}
+
+impl Plan {
+    /// Notes that the batch's next event gives this resource this revision.
+    fn touch(&mut self, id: ResourceId, stream: &StreamId, revision: u64, event: &Event) {
+        let known = self.touched.iter().rposition(|touched| touched.id == id);
+        let index = known.unwrap_or_else(|| {
+            let expected = match revision.checked_sub(1) {
+                None => ExpectedRevision::NoStream,
+                Some(last) => ExpectedRevision::Exact(Revision::new(last)),
+            };
+            self.expected.push((stream.clone(), expected));
+            self.touched.push(Touched {
+                id,
+                first_revision: revision,
+                last_revision: revision,
+                added: Vec::new(),
+                changed: Vec::new(),
+            });
+            self.touched.len() - 1
+        });
+        let touched = &mut self.touched[index];
+        touched.last_revision = revision;
+        match event {
+            Event::AnnotationAdded(added) => {
+                touched.added.push((added.annotation_id, self.events.len()));
+            }
+            Event::AnnotationBodyChanged(changed) => {
+                touched.changed.push((changed.annotation_id, revision));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The first answer to a request, given again from what it wrote.
+//!
+//! The log keeps no answers: an answer is a function of the request and of the events that it
+//! caused, and both are at hand. Which events belong to which operation is found by deciding
+//! again, from the states before the first of them.
+
+use std::collections::HashMap;
+
+use stemma_domain::event::Event;
+use stemma_domain::id::ResourceId;
+use stemma_domain::resource::{Command, IriNames, Resource, decide};
+use stemma_event_log::{FirstUse, ReadLimit, Reader, Record};
+
+use crate::error::CommandError;
+use crate::history::{HistoryError, event_of, fold_record, fold_while};
+use crate::request::{Change, Operation, OperationResult, Request, Target, Written};
+
+/// Makes the first answer anew.
+///
+/// # Errors
+/// [`CommandError::Read`] and [`CommandError::Fold`] when the log cannot be read.
+pub(crate) fn first_answer(
+    reader: &Reader,
+    request: &Request,
+    first_use: &FirstUse,
+) -> Result<Written, CommandError> {
+    let (first, last) = (first_use.first.get(), first_use.last.get());
+    let count = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
+    let mut records = Vec::with_capacity(count.min(1024));
+    while records.len() < count {
+        let from = stemma_event_log::Position::new(first + records.len() as u64);
+        let limit = ReadLimit { records: count - records.len(), bytes: usize::MAX };
+        let read = reader.read(from, limit)?;
+        if read.is_empty() {
+            break;
+        }
+        records.extend(read);
+    }
+    let mut states = States { reader, before: first, by_id: HashMap::new() };
+    let mut rest = records.as_slice();
+    let mut results = Vec::with_capacity(request.operations.len());
+    for (index, operation) in request.operations.iter().enumerate() {
+        let is_last = index + 1 == request.operations.len();
+        let taken = if is_last { rest.len() } else { states.events_of(request, operation, rest)? };
+        let (own, others) = rest.split_at(taken.min(rest.len()));
+        results.push(states.result(operation, own)?);
+        rest = others;
+    }
+    Ok(Written { end: last + 1, position: Some(last), results, replayed: true })
+}
+
+/// The resources as they were before the request, moved on record by record.
+struct States<'a> {
+    reader: &'a Reader,
+    before: u64,
+    by_id: HashMap<ResourceId, Option<Resource>>,
+}
+
+impl States<'_> {
+    fn load(&mut self, id: ResourceId) -> Result<&mut Option<Resource>, CommandError> {
+        if !self.by_id.contains_key(&id) {
+            let before = self.before;
+            let folded = fold_while(self.reader, id, |record| record.position().get() < before);
+            let folded = folded.map_err(|error| match error {
+                HistoryError::Read(source) => source.into(),
+                HistoryError::Fold(source) => CommandError::from(source),
+            })?;
+            self.by_id.insert(id, folded);
+        }
+        Ok(self.by_id.get_mut(&id).expect("put there just above"))
+    }
+
+    /// How many of the records that are left an operation caused.
+    fn events_of(
+        &mut self,
+        request: &Request,
+        operation: &Operation,
+        rest: &[Record],
+    ) -> Result<usize, CommandError> {
+        let Target::Resource(id) = operation.target else { return Ok(1) };
+        let Change::Resource(command) = &operation.change else {
+            // A clone is its creation and the annotations that come along, all in one stream.
+            let stream = id.stream_name();
+            return Ok(rest.iter().take_while(|record| record.stream() == stream).count());
+        };
+        if matches!(**command, Command::Create(_) | Command::AddAnnotation { .. }) {
+            return Ok(1);
+        }
+        let names = IriNames { bases: &request.bases };
+        let state = self.load(id)?.as_ref();
+        Ok(decide(state, (**command).clone(), names, None).map_or(0, |events| events.len()))
+    }
+
+    fn result(
+        &mut self,
+        operation: &Operation,
+        own: &[Record],
+    ) -> Result<OperationResult, CommandError> {
+        let mut events = Vec::with_capacity(own.len());
+        for record in own {
+            events.push(event_of(record)?);
+        }
+        let target = match operation.target {
+            Target::EntityTypes => {
+                return Ok(OperationResult { descriptor: None, annotation: None, events });
+            }
+            // The id may have been made anew for this request; the stream tells the first one.
+            Target::Resource(id) => {
+                own.first().and_then(|r| ResourceId::from_stream_name(r.stream())).unwrap_or(id)
+            }
+        };
+        let state = self.load(target)?;
+        for record in own {
+            fold_record(state, record)?;
+        }
+        let annotation_id = events.iter().rev().find_map(|event| match event {
+            Event::AnnotationAdded(added) => Some(added.annotation_id),
+            Event::AnnotationBodyChanged(changed) => Some(changed.annotation_id),
+            _ => None,
+        });
+        Ok(OperationResult {
+            descriptor: state.as_ref().map(|resource| resource.descriptor.clone()),
+            annotation: annotation_id
+                .and_then(|id| state.as_ref()?.annotations.get(&id))
+                .map(|annotation| (**annotation).clone()),
+            events,
+        })
+    }
+}
+

@@ -1,0 +1,141 @@
+//! What is asked of the write path, and what it answers.
+
+use stemma_content_store::Pin;
+use stemma_domain::event::Event;
+use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
+use stemma_domain::resource::{AnnotationState, Command, Descriptor};
+use stemma_domain::value::{CollectionName, EntityType, ResourceName};
+use stemma_event_log::Idempotency;
+
+/// Operations that take effect together or not at all.
+#[derive(Debug)]
+pub struct Request {
+    /// What to do, in order; an operation sees what those before it did.
+    pub operations: Vec<Operation>,
+    /// Who asks.
+    pub actor: String,
+    /// The trace that this belongs to.
+    pub trace_id: String,
+    /// Makes it safe to send the request again.
+    pub idempotency: Option<Idempotency>,
+    /// The URLs that this server goes by, for IRIs that name our resources.
+    pub bases: Vec<String>,
+    /// Holds the content that the operations name until they are recorded.
+    pub pins: Vec<Pin>,
+}
+
+/// One change, with what its author believes to be so.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// What it changes.
+    pub target: Target,
+    /// The change.
+    pub change: Change,
+    /// What must hold of the target.
+    pub precondition: Precondition,
+    /// The revision that the target must be at, the operations before this one counted.
+    pub expected_revision: Option<u64>,
+}
+
+/// The stream that an operation writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// A resource.
+    Resource(ResourceId),
+    /// The entity types described for everyone.
+    EntityTypes,
+}
+
+/// What to do with the target.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A command to the target resource.
+    Resource(Box<Command>),
+    /// Make the target resource from another.
+    CloneFrom {
+        /// The other.
+        source: ResourceId,
+        /// Its name, when it gets one of its own.
+        name: Option<ResourceName>,
+        /// Its collection, when it gets one of its own.
+        collection: Option<CollectionName>,
+        /// Ids for the source's annotations to come along; none to leave them.
+        annotations: CloneAnnotations,
+    },
+    /// Describe an entity type.
+    RegisterEntityType {
+        /// The type.
+        name: EntityType,
+        /// What it means.
+        description: Option<String>,
+    },
+}
+
+/// Whether a clone brings the annotations of its source along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloneAnnotations {
+    /// It begins with none.
+    Leave,
+    /// It gets each of them, under a new id.
+    Bring,
+}
+
+/// What must hold of a resource before it is changed (RFC 9110, section 13.1.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing.
+    None,
+    /// One of these tags must be the resource's.
+    IfMatch(Vec<EntityTag>),
+}
+
+/// A tag that a client holds of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntityTag {
+    /// `*`: that there is such a resource.
+    Any,
+    /// The tag of a descriptor.
+    Revision(u64),
+    /// The tag of content.
+    Digest(ContentDigest),
+    /// A tag that none of ours can be.
+    Foreign,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The position after the last event that the answer reflects; views that have reached it
+    /// hold the write.
+    pub end: u64,
+    /// The last event's position; none when all was already as asked.
+    pub position: Option<u64>,
+    /// One result for each operation, in order.
+    pub results: Vec<OperationResult>,
+    /// Whether this is the first answer to the same request, given again.
+    pub replayed: bool,
+}
+
+/// What became of one operation.
+#[derive(Debug, Clone)]
+pub struct OperationResult {
+    /// The resource right after this operation; none for entity types.
+    pub descriptor: Option<Descriptor>,
+    /// The annotation that it added or changed.
+    pub annotation: Option<AnnotationState>,
+    /// The events that it caused.
+    pub events: Vec<Event>,
+}
+
+impl OperationResult {
+    /// The annotation that the operation named, removed ones included.
+    pub fn annotation_id(&self) -> Option<AnnotationId> {
+        self.events.iter().find_map(|event| match event {
+            Event::AnnotationAdded(added) => Some(added.annotation_id),
+            Event::AnnotationBodyChanged(changed) => Some(changed.annotation_id),
+            Event::AnnotationRemoved(removed) => Some(removed.annotation_id),
+            _ => None,
+        })
+    }
+}
+

@@ -1,0 +1,162 @@
+//! The keys of all rows: the only place that builds one or takes one apart.
+//!
+//! Keys sort as bytes; `docs/format/views.md` draws them. Invariant: the texts in keys hold no
+//! NUL (they are checked labels), so a NUL ends them and no key is another's prefix by accident.
+
+use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
+use stemma_domain::resource::Descriptor;
+use stemma_domain::time::Timestamp;
+use stemma_domain::value::EntityType;
+
+/// Rows about the store itself; left out of the state's digest.
+pub(crate) const META: u8 = b'm';
+/// Resources by creation.
+pub(crate) const BY_CREATED: u8 = b'c';
+/// Resources by name.
+pub(crate) const BY_NAME: u8 = b'n';
+/// Resources by entity type, then creation.
+pub(crate) const BY_TYPE: u8 = b't';
+/// Resources by collection, then creation.
+pub(crate) const BY_COLLECTION: u8 = b'k';
+/// Most bytes of a name that take part in its order.
+const NAME_BYTES: usize = 128;
+
+/// How many records were applied.
+pub(crate) const END: &[u8] = b"mend";
+/// The form of the rows.
+pub(crate) const FORMAT: &[u8] = b"mformat";
+
+fn with_id(prefix: u8, id: ResourceId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(64);
+    key.push(prefix);
+    key.extend_from_slice(id.as_bytes());
+    key
+}
+
+pub(crate) fn resource(id: ResourceId) -> Vec<u8> {
+    with_id(b'r', id)
+}
+
+/// Where all annotations of a resource stand, in the order in which they were added.
+pub(crate) fn annotations(id: ResourceId) -> Vec<u8> {
+    with_id(b'a', id)
+}
+
+pub(crate) fn annotation(id: ResourceId, added_position: u64) -> Vec<u8> {
+    let mut key = annotations(id);
+    key.extend_from_slice(&added_position.to_be_bytes());
+    key
+}
+
+/// Where an annotation's position is found by its id.
+pub(crate) fn annotation_place(id: ResourceId, annotation: AnnotationId) -> Vec<u8> {
+    let mut key = with_id(b'b', id);
+    key.extend_from_slice(annotation.as_bytes());
+    key
+}
+
+pub(crate) fn entity_types() -> Vec<u8> {
+    vec![b'e']
+}
+
+pub(crate) fn entity_type(entity_type: &EntityType) -> Vec<u8> {
+    let mut key = entity_types();
+    key.extend_from_slice(entity_type.as_str().as_bytes());
+    key
+}
+
+pub(crate) fn content(digest: &ContentDigest) -> Vec<u8> {
+    let mut key = vec![b'd'];
+    key.extend_from_slice(digest.as_bytes());
+    key
+}
+
+/// Where everything stands that names a resource.
+pub(crate) fn references(target: ResourceId) -> Vec<u8> {
+    with_id(b'f', target)
+}
+
+/// One naming: from where, how, and by which annotation (none: sixteen zeros).
+pub(crate) fn reference(
+    target: ResourceId,
+    source: ResourceId,
+    relation: u8,
+    annotation: Option<AnnotationId>,
+) -> Vec<u8> {
+    let mut key = references(target);
+    key.extend_from_slice(source.as_bytes());
+    key.push(relation);
+    key.extend_from_slice(annotation.map(|id| *id.as_bytes()).unwrap_or_default().as_slice());
+    key
+}
+
+/// The start of an index, up to what its order begins with.
+pub(crate) fn index_start(prefix: u8, label: Option<&str>, archived: bool) -> Vec<u8> {
+    let mut key = vec![prefix];
+    if let Some(label) = label {
+        key.extend_from_slice(label.as_bytes());
+        key.push(0);
+    }
+    key.push(u8::from(archived));
+    key
+}
+
+/// An instant so that its bytes sort as it does.
+pub(crate) fn sortable(instant: Timestamp) -> [u8; 8] {
+    (instant.micros().cast_unsigned() ^ (1 << 63)).to_be_bytes()
+}
+
+fn by_created(mut start: Vec<u8>, descriptor: &Descriptor) -> Vec<u8> {
+    start.extend_from_slice(&sortable(descriptor.created_at));
+    start.extend_from_slice(descriptor.id.as_bytes());
+    start
+}
+
+fn by_name(mut start: Vec<u8>, descriptor: &Descriptor) -> Vec<u8> {
+    let name = descriptor.name.as_str().to_lowercase();
+    let mut end = name.len().min(NAME_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    start.extend_from_slice(&name.as_bytes()[..end]);
+    start.push(0);
+    start.extend_from_slice(descriptor.id.as_bytes());
+    start
+}
+
+/// All index keys of a resource as it is.
+pub(crate) fn indexes(descriptor: &Descriptor) -> Vec<Vec<u8>> {
+    let archived = descriptor.archived;
+    let mut keys = vec![
+        by_created(index_start(BY_CREATED, None, archived), descriptor),
+        by_name(index_start(BY_NAME, None, archived), descriptor),
+    ];
+    for entity_type in &descriptor.entity_types {
+        let start = index_start(BY_TYPE, Some(entity_type.as_str()), archived);
+        keys.push(by_created(start, descriptor));
+    }
+    if let Some(collection) = &descriptor.collection {
+        let start = index_start(BY_COLLECTION, Some(collection.as_str()), archived);
+        keys.push(by_created(start, descriptor));
+    }
+    keys
+}
+
+/// The resource that an index key leads to: its last sixteen bytes.
+pub(crate) fn indexed_resource(key: &[u8]) -> Option<ResourceId> {
+    let bytes: [u8; 16] = key.get(key.len().checked_sub(16)?..)?.try_into().ok()?;
+    Some(ResourceId::new(uuid::Uuid::from_bytes(bytes)))
+}
+
+/// The first key after all that begin with `prefix`.
+pub(crate) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    // Only for a prefix of 0xff bytes, which no key begins with.
+    vec![u8::MAX; prefix.len() + 1]
+}

@@ -1,0 +1,25 @@
+//! Read models: what the log says, in the form in which it is asked for.
+//!
+//! Everything here can be thrown away and made again from the log, so the store below may be one
+//! that forgives itself much. `docs/format/views.md` describes the rows.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod apply;
+mod cursor;
+mod digest;
+mod key;
+mod open;
+mod query;
+mod row;
+mod store;
+mod views;
+
+pub use apply::ApplyError;
+pub use cursor::{Cursor, CursorError};
+pub use digest::{StateDigest, StateHasher};
+pub use open::{OpenError, OpenState, Opened, Options};
+pub use query::{
+    Archived, EntityTypeRow, Page, ReferenceRelation, ReferencedBy, ResourceQuery, Sort,
+};
+pub use store::{Engine, StoreError};
+pub use views::{QueryError, Views, ViewsStats};

@@ -1,0 +1,201 @@
+//! Rows to bytes and back: a format byte, then bincode (legacy layout, size-limited).
+//!
+//! bincode cannot carry JSON values, so metadata and annotations stand in their rows as JSON text.
+//! Invariant: a row that cannot be read is an error that names it, and leads to a rebuild.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use stemma_domain::event::{Reference, Relation};
+use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
+use stemma_domain::resource::{AnnotationState, Descriptor};
+use stemma_domain::time::Timestamp;
+use stemma_domain::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
+use uuid::Uuid;
+
+use crate::store::StoreError;
+
+/// The form of all rows; another one means a rebuild.
+pub(crate) const FORMAT_VERSION: u8 = 1;
+/// Most bytes of one row.
+const ROW_BYTES_MAX: usize = 64 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct ResourceRow {
+    id: [u8; 16],
+    name: String,
+    media_type: String,
+    digest: [u8; 32],
+    byte_size: u64,
+    revision: u64,
+    content_revision: u64,
+    entity_types: Vec<String>,
+    language: Option<String>,
+    archived: bool,
+    derived_from: Option<[u8; 16]>,
+    created_at: i64,
+    created_by: String,
+    updated_at: i64,
+    annotation_count: u64,
+    collection: Option<String>,
+    metadata: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AnnotationRow {
+    id: [u8; 16],
+    annotation: Vec<u8>,
+    references: Vec<(u8, [u8; 16])>,
+    added_at: i64,
+    added_by: String,
+    added_position: u64,
+    modified_at: Option<i64>,
+    revision: u64,
+}
+
+/// What is known of an entity type.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TypeRow {
+    pub(crate) description: Option<String>,
+    pub(crate) registered: bool,
+    /// Resources of the type that are not archived.
+    pub(crate) count: u64,
+    /// Archived resources of the type.
+    pub(crate) archived: u64,
+}
+
+pub(crate) fn relation_byte(relation: Relation) -> u8 {
+    match relation {
+        Relation::Body => b'b',
+        Relation::Target => b't',
+    }
+}
+
+/// The byte of a reference that is no annotation's: derived from.
+pub(crate) const DERIVED_FROM: u8 = b'd';
+
+fn encode(row: &impl Serialize) -> Vec<u8> {
+    let config = bincode::config::legacy();
+    let body = bincode::serde::encode_to_vec(row, config).expect("rows are plain data");
+    let mut bytes = Vec::with_capacity(body.len() + 1);
+    bytes.push(FORMAT_VERSION);
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let (format, body) = bytes.split_first().ok_or("empty")?;
+    if *format != FORMAT_VERSION {
+        return Err(format!("format {format}"));
+    }
+    let config = bincode::config::legacy().with_limit::<ROW_BYTES_MAX>();
+    let (row, read) = bincode::serde::decode_from_slice(body, config).map_err(|e| e.to_string())?;
+    if read != body.len() {
+        return Err(format!("{} bytes too many", body.len() - read));
+    }
+    Ok(row)
+}
+
+fn unreadable(key: &[u8], problem: impl ToString) -> StoreError {
+    let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    StoreError::Row { key, problem: problem.to_string() }
+}
+
+pub(crate) fn encode_resource(descriptor: &Descriptor) -> Vec<u8> {
+    encode(&ResourceRow {
+        id: *descriptor.id.as_bytes(),
+        name: descriptor.name.as_str().to_owned(),
+        media_type: descriptor.media_type.as_str().to_owned(),
+        digest: *descriptor.digest.as_bytes(),
+        byte_size: descriptor.byte_size,
+        revision: descriptor.revision,
+        content_revision: descriptor.content_revision,
+        entity_types: descriptor.entity_types.iter().map(|t| t.as_str().to_owned()).collect(),
+        language: descriptor.language.as_ref().map(|tag| tag.as_str().to_owned()),
+        archived: descriptor.archived,
+        derived_from: descriptor.derived_from.map(|id| *id.as_bytes()),
+        created_at: descriptor.created_at.micros(),
+        created_by: descriptor.created_by.clone(),
+        updated_at: descriptor.updated_at.micros(),
+        annotation_count: descriptor.annotation_count,
+        collection: descriptor.collection.as_ref().map(|name| name.as_str().to_owned()),
+        metadata: serde_json::to_vec(&descriptor.metadata).expect("metadata has text keys"),
+    })
+}
+
+pub(crate) fn decode_resource(key: &[u8], bytes: &[u8]) -> Result<Descriptor, StoreError> {
+    let row: ResourceRow = decode(bytes).map_err(|problem| unreadable(key, problem))?;
+    let types = row.entity_types.iter().map(|text| EntityType::new(text));
+    let checked = || -> Result<Descriptor, Box<dyn std::error::Error>> {
+        Ok(Descriptor {
+            id: ResourceId::new(Uuid::from_bytes(row.id)),
+            name: ResourceName::new(&row.name)?,
+            media_type: MediaType::new(&row.media_type)?,
+            digest: ContentDigest::from_bytes(row.digest),
+            byte_size: row.byte_size,
+            revision: row.revision,
+            content_revision: row.content_revision,
+            entity_types: types.collect::<Result<_, _>>()?,
+            language: row.language.as_deref().map(LanguageTag::new).transpose()?,
+            archived: row.archived,
+            derived_from: row.derived_from.map(|id| ResourceId::new(Uuid::from_bytes(id))),
+            created_at: Timestamp::from_micros(row.created_at),
+            created_by: row.created_by.clone(),
+            updated_at: Timestamp::from_micros(row.updated_at),
+            annotation_count: row.annotation_count,
+            collection: row.collection.as_deref().map(CollectionName::new).transpose()?,
+            metadata: serde_json::from_slice(&row.metadata)?,
+        })
+    };
+    checked().map_err(|problem| unreadable(key, problem))
+}
+
+pub(crate) fn encode_annotation(state: &AnnotationState) -> Vec<u8> {
+    let reference = |r: &Reference| (relation_byte(r.relation), *r.resource_id.as_bytes());
+    encode(&AnnotationRow {
+        id: *state.id.as_bytes(),
+        annotation: serde_json::to_vec(&state.annotation).expect("JSON values have text keys"),
+        references: state.references.iter().map(reference).collect(),
+        added_at: state.added_at.micros(),
+        added_by: state.added_by.clone(),
+        added_position: state.added_position,
+        modified_at: state.modified_at.map(Timestamp::micros),
+        revision: state.revision,
+    })
+}
+
+pub(crate) fn decode_annotation(key: &[u8], bytes: &[u8]) -> Result<AnnotationState, StoreError> {
+    let row: AnnotationRow = decode(bytes).map_err(|problem| unreadable(key, problem))?;
+    let annotation = serde_json::from_slice(&row.annotation);
+    let reference = |(relation, id): &(u8, [u8; 16])| {
+        let relation = match relation {
+            b'b' => Relation::Body,
+            b't' => Relation::Target,
+            other => return Err(unreadable(key, format!("relation {other}"))),
+        };
+        Ok(Reference { relation, resource_id: ResourceId::new(Uuid::from_bytes(*id)) })
+    };
+    Ok(AnnotationState {
+        id: AnnotationId::new(Uuid::from_bytes(row.id)),
+        annotation: annotation.map_err(|problem| unreadable(key, problem))?,
+        references: row.references.iter().map(reference).collect::<Result<_, _>>()?,
+        added_at: Timestamp::from_micros(row.added_at),
+        added_by: row.added_by,
+        added_position: row.added_position,
+        modified_at: row.modified_at.map(Timestamp::from_micros),
+        revision: row.revision,
+    })
+}
+
+pub(crate) fn encode_type(row: &TypeRow) -> Vec<u8> {
+    encode(row)
+}
+
+pub(crate) fn decode_type(key: &[u8], bytes: &[u8]) -> Result<TypeRow, StoreError> {
+    decode(bytes).map_err(|problem| unreadable(key, problem))
+}
+
+/// A position as a row holds it.
+pub(crate) fn decode_position(key: &[u8], bytes: &[u8]) -> Result<u64, StoreError> {
+    let bytes: [u8; 8] = bytes.try_into().map_err(|_| unreadable(key, "not eight bytes"))?;
+    Ok(u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,64 @@
+//! Views on fjall 3.
+
+use std::path::{Path, PathBuf};
+
+use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use super::{Change, Direction, Engine, Scan, Store, StoreError, directory_bytes};
+
+/// The one keyspace that holds rows and checkpoint.
+const KEYSPACE: &str = "rows";
+
+pub(super) struct FjallStore {
+    db: Database,
+    rows: Keyspace,
+    dir: PathBuf,
+}
+
+impl FjallStore {
+    pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let db = Database::builder(dir).cache_size(cache_bytes).open().map_err(failed)?;
+        let rows = db.keyspace(KEYSPACE, KeyspaceCreateOptions::default).map_err(failed)?;
+        Ok(Self { db, rows, dir: dir.to_path_buf() })
+    }
+}
+
+fn failed(source: fjall::Error) -> StoreError {
+    StoreError::Engine { engine: Engine::Fjall, source: Box::new(source) }
+}
+
+impl Store for FjallStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.rows.get(key).map_err(failed)?.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], direction: Direction) -> Scan<'_> {
+        let pairs = self.rows.range(from.to_vec()..to.to_vec());
+        let own = |guard: Guard| {
+            guard.into_inner().map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(failed)
+        };
+        match direction {
+            Direction::Forward => Box::new(pairs.map(own)),
+            Direction::Backward => Box::new(pairs.rev().map(own)),
+        }
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let mut batch = self.db.batch();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(&self.rows, key, value),
+                None => batch.remove(&self.rows, key),
+            }
+        }
+        batch.commit().map_err(failed)
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.db.persist(PersistMode::SyncAll).map_err(failed)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        directory_bytes(&self.dir)
+    }
+}

@@ -1,0 +1,181 @@
+//! The embedded store below the views: ordered keys, atomic batches, nothing more.
+//!
+//! Two engines stand behind one trait and one conformance suite, so that nobody is tied to the
+//! troubles of one. Invariant: a batch is visible whole or not at all, and after a crash the store
+//! holds some prefix of the batches committed.
+
+mod fjall;
+mod sled;
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// An engine that holds views.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// sled 0.34, the default.
+    #[default]
+    Sled,
+    /// fjall 3.
+    Fjall,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sled => "sled",
+            Self::Fjall => "fjall",
+        })
+    }
+}
+
+impl FromStr for Engine {
+    type Err = UnknownEngine;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEngine> {
+        match text {
+            "sled" => Ok(Self::Sled),
+            "fjall" => Ok(Self::Fjall),
+            _ => Err(UnknownEngine),
+        }
+    }
+}
+
+/// Not the name of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected sled or fjall")]
+pub struct UnknownEngine;
+
+/// Why the store could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The engine failed.
+    #[error("{engine} failed")]
+    Engine {
+        /// Which engine.
+        engine: Engine,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A row is not of the form that this Stemma writes; a rebuild makes it anew.
+    #[error("row {key:?} cannot be read: {problem}")]
+    Row {
+        /// The row's key, in hex.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A key and its value.
+pub(crate) type Pair = (Vec<u8>, Vec<u8>);
+/// Keys in order, each with its value.
+pub(crate) type Scan<'a> = Box<dyn Iterator<Item = Result<Pair, StoreError>> + 'a>;
+/// A value to put under a key, or none to remove the key.
+pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// The order in which keys are scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Forward,
+    Backward,
+}
+
+/// What the views ask of an engine.
+pub(crate) trait Store: Send + Sync {
+    /// The value under a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    /// The keys from `from` on and before `to`.
+    fn scan(&self, from: &[u8], to: &[u8], direction: Direction) -> Scan<'_>;
+    /// Makes all changes visible at once. Not durable by itself: the log is.
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
+    /// Writes what is committed to the disk.
+    fn flush(&self) -> Result<(), StoreError>;
+    /// Bytes on disk.
+    fn disk_bytes(&self) -> u64;
+}
+
+/// Opens an engine's directory, making it when it is not there.
+pub(crate) fn open(
+    engine: Engine,
+    dir: &Path,
+    cache_bytes: u64,
+) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match engine {
+        Engine::Sled => Arc::new(sled::SledStore::open(dir, cache_bytes)?),
+        Engine::Fjall => Arc::new(fjall::FjallStore::open(dir, cache_bytes)?),
+    })
+}
+
+/// Bytes of all files below a directory, as far as they can be read.
+fn directory_bytes(dir: &Path) -> u64 {
+    let Ok(listed) = std::fs::read_dir(dir) else { return 0 };
+    listed
+        .flatten()
+        .map(|found| match found.metadata() {
+            Ok(metadata) if metadata.is_dir() => directory_bytes(&found.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every engine must do, each in a directory of its own.
+    fn check(expect: impl Fn(&dyn Fn() -> Arc<dyn Store>)) {
+        for engine in [Engine::Sled, Engine::Fjall] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("store");
+            expect(&|| open(engine, &path, 8 << 20).unwrap());
+        }
+    }
+
+    fn put(key: &str, value: &str) -> Change {
+        (key.into(), Some(value.into()))
+    }
+
+    fn keys(scan: Scan<'_>) -> Vec<String> {
+        scan.map(|pair| String::from_utf8(pair.unwrap().0).unwrap()).collect()
+    }
+
+    #[test]
+    fn keys_are_scanned_in_order_both_ways_and_the_end_is_exclusive() {
+        check(|open| {
+            let store = open();
+            store.commit(["b", "a", "c", "ca"].iter().map(|key| put(key, "v")).collect()).unwrap();
+            assert_eq!(keys(store.scan(b"a", b"ca", Direction::Forward)), ["a", "b", "c"]);
+            assert_eq!(keys(store.scan(b"b", b"d", Direction::Backward)), ["ca", "c", "b"]);
+            assert!(keys(store.scan(b"x", b"y", Direction::Forward)).is_empty());
+        });
+    }
+
+    #[test]
+    fn a_batch_puts_replaces_and_removes_at_once() {
+        check(|open| {
+            let store = open();
+            store.commit(vec![put("a", "1"), put("b", "1")]).unwrap();
+            store.commit(vec![put("a", "2"), (b"b".to_vec(), None), put("c", "")]).unwrap();
+            assert_eq!(store.get(b"a").unwrap().as_deref(), Some(&b"2"[..]));
+            assert_eq!(store.get(b"b").unwrap(), None);
+            assert_eq!(store.get(b"c").unwrap().as_deref(), Some(&b""[..]));
+        });
+    }
+
+    #[test]
+    fn what_was_flushed_is_there_after_opening_again() {
+        check(|open| {
+            let store = open();
+            store.commit(vec![put("kept", "value")]).unwrap();
+            store.flush().unwrap();
+            drop(store);
+            assert_eq!(open().get(b"kept").unwrap().as_deref(), Some(&b"value"[..]));
+        });
+    }
+}

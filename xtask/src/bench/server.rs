@@ -1,0 +1,71 @@
+//! The server that is measured: the release build, started in a directory of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+
+use crate::run::{command, root, run};
+
+/// A running server, ended by its process id when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) host: String,
+}
+
+/// Builds the release binary and says where it is.
+pub(crate) fn build() -> anyhow::Result<PathBuf> {
+    run(command(
+        "cargo",
+        &["build", "--release", "--locked", "--package", "stemma"],
+    ))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
+    Ok(target.join("release/stemma"))
+}
+
+impl Server {
+    pub(crate) fn start(binary: &Path, data: &Path, engine: &str) -> anyhow::Result<Self> {
+        let mut child = Command::new(binary)
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .env("STEMMA_VIEWS__ENGINE", engine)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start the server")?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("its stdout")?).read_line(&mut line)?;
+        let host = line
+            .trim()
+            .strip_prefix("listening on http://")
+            .context("an address")?;
+        Ok(Self {
+            host: host.to_owned(),
+            child,
+        })
+    }
+
+    /// Asks it to stop, and waits.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        run(command("kill", &["-TERM", &self.child.id().to_string()]))?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// The most memory that it has had resident, in kibibytes.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+            .unwrap_or(0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
