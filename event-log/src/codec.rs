@@ -76,11 +76,10 @@ pub(crate) fn round_up(count: u64, unit: u64) -> u64 {
 }
 
 /// Writes `bytes` as lower-case hexadecimal digits.
-pub(crate) fn write_hex(
-    bytes: &[u8],
-    formatter: &mut std::fmt::Formatter<'_>,
-) -> std::fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+pub(crate) fn write_hex(bytes: &[u8], formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    bytes
+        .iter()
+        .try_for_each(|byte| write!(formatter, "{byte:02x}"))
 }
 
 /// The bytes of exactly `2 * N` lower-case hexadecimal digits.

@@ -197,7 +197,8 @@ pub(crate) fn decode(bytes: &Bytes, check: Option<Check>) -> Result<Record, Dama
     let frame = bytes.slice(..length);
     let body = &frame[FRAME_HEAD_BYTES..length - DIGEST_BYTES];
     if check.is_some() {
-        let checksum = crc32c::crc32c_append(crc32c::crc32c(&frame[..4]), &frame[FRAME_HEAD_BYTES..]);
+        let checksum =
+            crc32c::crc32c_append(crc32c::crc32c(&frame[..4]), &frame[FRAME_HEAD_BYTES..]);
         if checksum.to_le_bytes() != frame[4..FRAME_HEAD_BYTES] {
             return Err(DamageKind::RecordChecksum);
         }
@@ -238,7 +239,11 @@ fn read_body(body: &[u8]) -> Option<(Layout, StreamId)> {
     let optional_at = offset(fields.at())?;
     fields.take(if revision > 0 { 32 } else { 0 })?;
     fields.take(if flags & FLAG_IDEMPOTENCY != 0 { 64 } else { 0 })?;
-    fields.take(if flags & FLAG_ENCRYPTED != 0 { ENCRYPTION_BYTES } else { 0 })?;
+    fields.take(if flags & FLAG_ENCRYPTED != 0 {
+        ENCRYPTION_BYTES
+    } else {
+        0
+    })?;
     fields.take(if flags & FLAG_ORDER != 0 { 8 } else { 0 })?;
     let stream = read_stream(&mut fields, flags)?;
     let event_type = short(&mut fields)?;
@@ -342,7 +347,10 @@ mod tests {
             batch_count: 4,
             previous: &[1; 32],
             previous_in_stream: Some(&[2; 32]),
-            idempotency: Some(&Idempotency { key: [3; 32], request: [4; 32] }),
+            idempotency: Some(&Idempotency {
+                key: [3; 32],
+                request: [4; 32],
+            }),
             order: Some(99),
             metadata,
             event,
@@ -374,7 +382,10 @@ mod tests {
                 assert_eq!(record.trace_id(), trace_id);
                 assert_eq!(record.digest(), EventDigest::from_bytes(digest));
                 assert_eq!(record.previous(), EventDigest::from_bytes([1; 32]));
-                assert_eq!(record.previous_in_stream(), Some(EventDigest::from_bytes([2; 32])));
+                assert_eq!(
+                    record.previous_in_stream(),
+                    Some(EventDigest::from_bytes([2; 32]))
+                );
                 assert_eq!(record.order(), Some(99));
                 assert_eq!(record.idempotency().unwrap().request, [4; 32]);
                 assert_eq!(record.causation(), metadata.causation);
@@ -398,7 +409,10 @@ mod tests {
         for index in 0..out.len() {
             let mut bytes = out.clone();
             bytes[index] ^= 0x10;
-            assert!(decode(&Bytes::from(bytes), Some(Check::Checksum)).is_err(), "byte {index}");
+            assert!(
+                decode(&Bytes::from(bytes), Some(Check::Checksum)).is_err(),
+                "byte {index}"
+            );
         }
         for length in 0..out.len() {
             let bytes = Bytes::copy_from_slice(&out[..length]);
@@ -413,6 +427,9 @@ mod tests {
         let mut out = Vec::new();
         encode(&mut out, &draft(&event, &metadata));
         out[FRAME_HEAD_BYTES + 1] |= FLAG_ENCRYPTED;
-        assert_eq!(decode(&Bytes::from(out), None).unwrap_err(), DamageKind::RecordEncrypted);
+        assert_eq!(
+            decode(&Bytes::from(out), None).unwrap_err(),
+            DamageKind::RecordEncrypted
+        );
     }
 }

@@ -2,18 +2,41 @@
 //! meaning. The layout of its files is drawn in `docs/format/event-log.md`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod admit;
+mod appender;
 mod batch;
+mod chain;
 mod codec;
 mod digest;
 mod error;
+mod fetch;
+mod files;
 mod frame;
+mod heads;
 mod id;
+mod index;
+mod indexer;
+mod log;
+mod mark;
 mod merkle;
 mod options;
+mod queue;
+mod reader;
 mod record;
+mod recovery;
+mod refresh;
+mod scan;
+mod segment;
+mod shared;
+mod stage;
 mod stats;
+mod storage;
 mod stream;
+mod tail;
+mod verify;
+mod writer;
 
+pub use appender::{Appender, PendingAppend};
 pub use batch::{
     Batch, Committed, ExpectedRevision, FirstUse, Idempotency, METADATA_FIELD_BYTES_MAX, Metadata,
     NewEvent, Outcome,
@@ -22,9 +45,19 @@ pub use digest::{DigestError, EventDigest, RootHash};
 pub use error::{
     AppendError, CloseError, DamageKind, InvalidBatch, OpenError, ReadError, VerifyError,
 };
+pub use fetch::ReadLimit;
 pub use frame::Check;
 pub use id::{LogId, Position, Revision};
+pub use log::{Log, OpenReport};
 pub use options::{Options, OptionsError};
+pub use reader::{Direction, DiskUse, Head, Reader, StreamRange};
 pub use record::Record;
+pub use recovery::Cut;
+pub use shared::AppenderStatus;
 pub use stats::{AppendStats, Histogram, SIZE_BOUNDS, TIME_BOUNDS_US};
+pub use storage::{
+    Access, Fate, Faults, FileStorage, LockOutcome, Loss, MemoryStorage, Operation, OperationKind,
+    Storage, StorageFile, StoredFile,
+};
 pub use stream::{EVENT_TYPE_BYTES_MAX, EventType, NameError, STREAM_BYTES_MAX, StreamId};
+pub use verify::{Damage, Progress, TornTail, VerifyReport, verify};

@@ -74,16 +74,46 @@ impl Options {
             if (min..=max).contains(&value) {
                 Ok(())
             } else {
-                Err(OptionsError { name, value, min, max })
+                Err(OptionsError {
+                    name,
+                    value,
+                    min,
+                    max,
+                })
             }
         };
-        within("segment_bytes_max", self.segment_bytes_max, 8 * KIB, 1024 * MIB)?;
-        within("segment_bytes_first", self.segment_bytes_first, 8 * KIB, self.segment_bytes_max)?;
+        within(
+            "segment_bytes_max",
+            self.segment_bytes_max,
+            8 * KIB,
+            1024 * MIB,
+        )?;
+        within(
+            "segment_bytes_first",
+            self.segment_bytes_first,
+            8 * KIB,
+            self.segment_bytes_max,
+        )?;
         within("batch_bytes_max", self.batch_bytes_max, KIB, 256 * MIB)?;
-        within("batch_events_max", self.batch_events_max as u64, 1, u64::from(u16::MAX))?;
+        within(
+            "batch_events_max",
+            self.batch_events_max as u64,
+            1,
+            u64::from(u16::MAX),
+        )?;
         within("queue_max", self.queue_max as u64, 1, 1 << 20)?;
-        within("group_bytes_max", self.group_bytes_max as u64, KIB, 256 * MIB)?;
-        within("tail_bytes_max", self.tail_bytes_max as u64, 0, 16 * 1024 * MIB)?;
+        within(
+            "group_bytes_max",
+            self.group_bytes_max as u64,
+            KIB,
+            256 * MIB,
+        )?;
+        within(
+            "tail_bytes_max",
+            self.tail_bytes_max as u64,
+            0,
+            16 * 1024 * MIB,
+        )?;
         within("stream_heads_max", self.stream_heads_max as u64, 2, 1 << 30)?;
         within("files_open_max", self.files_open_max as u64, 2, 1 << 16)?;
         within("merge_runs_min", self.merge_runs_min as u64, 2, 64)
@@ -97,7 +127,10 @@ mod tests {
     #[test]
     fn the_defaults_pass_and_a_bad_value_is_named() {
         assert_eq!(Options::default().check(), Ok(()));
-        let options = Options { queue_max: 0, ..Options::default() };
+        let options = Options {
+            queue_max: 0,
+            ..Options::default()
+        };
         assert_eq!(options.check().unwrap_err().name, "queue_max");
     }
 }

@@ -64,7 +64,11 @@ impl Span {
 
 impl Record {
     pub(crate) fn new(frame: Bytes, stream: StreamId, layout: Layout) -> Self {
-        Self { frame, stream, layout }
+        Self {
+            frame,
+            stream,
+            layout,
+        }
     }
 
     /// Place in the log.
@@ -127,12 +131,14 @@ impl Record {
     /// The event that directly caused this one's batch.
     pub fn causation(&self) -> Option<EventDigest> {
         let at = usize::from(self.layout.causation_at);
-        self.has(FLAG_CAUSATION).then(|| EventDigest::from_bytes(self.array_at(at)))
+        self.has(FLAG_CAUSATION)
+            .then(|| EventDigest::from_bytes(self.array_at(at)))
     }
 
     /// The user action the event belongs to.
     pub fn correlation(&self) -> Option<&str> {
-        self.has(FLAG_CORRELATION).then(|| self.text(self.layout.correlation))
+        self.has(FLAG_CORRELATION)
+            .then(|| self.text(self.layout.correlation))
     }
 
     /// The event's identity.
@@ -155,14 +161,17 @@ impl Record {
     /// What makes its batch safe to repeat; only with the first record of a batch.
     pub fn idempotency(&self) -> Option<Idempotency> {
         let at = self.idempotency_at();
-        self.has(FLAG_IDEMPOTENCY)
-            .then(|| Idempotency { key: self.array_at(at), request: self.array_at(at + 32) })
+        self.has(FLAG_IDEMPOTENCY).then(|| Idempotency {
+            key: self.array_at(at),
+            request: self.array_at(at + 32),
+        })
     }
 
     /// The sequence number that an outside order gave its batch.
     pub fn order(&self) -> Option<u64> {
         let at = self.idempotency_at() + if self.has(FLAG_IDEMPOTENCY) { 64 } else { 0 };
-        self.has(FLAG_ORDER).then(|| u64::from_le_bytes(self.array_at(at)))
+        self.has(FLAG_ORDER)
+            .then(|| u64::from_le_bytes(self.array_at(at)))
     }
 
     /// The payload as it was handed in.
@@ -204,11 +213,14 @@ impl Record {
     }
 
     fn array_at<const N: usize>(&self, at: usize) -> [u8; N] {
-        self.body()[at..at + N].try_into().expect("the fields were checked when it was read")
+        self.body()[at..at + N]
+            .try_into()
+            .expect("the fields were checked when it was read")
     }
 
     fn text(&self, span: Span) -> &str {
-        span.text(self.body()).expect("the text was checked when it was read")
+        span.text(self.body())
+            .expect("the text was checked when it was read")
     }
 }
 

@@ -11,8 +11,9 @@ pub const TIME_BOUNDS_US: [u64; 16] = [
     1_638_400, 6_553_600,
 ];
 /// Upper bounds of the buckets for records in a group.
-pub const SIZE_BOUNDS: [u64; 16] =
-    [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 65_536];
+pub const SIZE_BOUNDS: [u64; 16] = [
+    1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 65_536,
+];
 
 /// Counters of a log's writer since it was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,13 +92,20 @@ impl Buckets {
     }
 
     pub(crate) fn record_time(&self, time: Duration) {
-        self.record(&TIME_BOUNDS_US, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        self.record(
+            &TIME_BOUNDS_US,
+            u64::try_from(time.as_micros()).unwrap_or(u64::MAX),
+        );
     }
 
     fn snapshot(&self, bounds: &'static [u64; 16]) -> Histogram {
         Histogram {
             bounds,
-            counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
+            counts: self
+                .counts
+                .iter()
+                .map(|count| count.load(Ordering::Relaxed))
+                .collect(),
             sum: self.sum.load(Ordering::Relaxed),
         }
     }

@@ -62,7 +62,9 @@ impl StreamId {
 
     /// The part before the first dash; the whole name when there is none.
     pub fn category(&self) -> &str {
-        self.0.split_once('-').map_or(&*self.0, |(category, _)| category)
+        self.0
+            .split_once('-')
+            .map_or(&*self.0, |(category, _)| category)
     }
 }
 
@@ -82,14 +84,19 @@ impl EventType {
 
 /// Tells whether `name` may name an event type.
 pub(crate) fn check_event_type(name: &str) -> Result<(), NameError> {
-    check(name, EVENT_TYPE_BYTES_MAX, |byte| {
-        matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.')
-    })
+    check(
+        name,
+        EVENT_TYPE_BYTES_MAX,
+        |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.'),
+    )
 }
 
 fn check(name: &str, bytes_max: usize, allowed: impl Fn(&u8) -> bool) -> Result<(), NameError> {
     if name.is_empty() || name.len() > bytes_max {
-        return Err(NameError::Length { bytes: name.len(), bytes_max });
+        return Err(NameError::Length {
+            bytes: name.len(),
+            bytes_max,
+        });
     }
     match name.bytes().enumerate().find(|(_, byte)| !allowed(byte)) {
         Some((index, byte)) => Err(NameError::Byte { byte, index }),
@@ -155,14 +162,23 @@ mod tests {
 
     #[test]
     fn the_category_is_what_stands_before_the_first_dash() {
-        assert_eq!(StreamId::new("resource-019a-b").unwrap().category(), "resource");
+        assert_eq!(
+            StreamId::new("resource-019a-b").unwrap().category(),
+            "resource"
+        );
         assert_eq!(StreamId::new("settings").unwrap().category(), "settings");
     }
 
     #[test]
     fn names_that_could_not_be_stored_are_refused() {
         assert_eq!(StreamId::new("-x"), Err(NameError::NoCategory));
-        assert_eq!(StreamId::new("a b"), Err(NameError::Byte { byte: b' ', index: 1 }));
+        assert_eq!(
+            StreamId::new("a b"),
+            Err(NameError::Byte {
+                byte: b' ',
+                index: 1
+            })
+        );
         assert!(StreamId::new("x".repeat(255)).is_ok());
         assert!(StreamId::new("x".repeat(256)).is_err());
         assert!(EventType::new("resource.created").is_ok());

@@ -1,203 +1,541 @@
-//! Where records of a stream, of a digest, of an idempotency key stand.
+//! Where records are, by position, stream, digest and idempotency key.
 //!
-//! Derived from the segments: recent records in memory, older ones in sorted runs that are merged
-//! as they gather. Invariant: runs and memory together cover every durable record once; a hit is
-//! a hint, to be confirmed by the record itself, since only hashes are kept.
+//! Invariant: every durable record is known to exactly one layer: the index of the segment being
+//! written, one in memory that waits to be written out, or the runs. All of it is derived.
 
+mod active;
+mod bloom;
+mod build;
 mod run;
 
-use std::collections::HashMap;
-use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-pub(crate) use run::{RUN_SUFFIX, Run};
+pub(crate) use active::{Active, Entry};
+pub(crate) use build::Sealed;
+use build::{BuildError, MergeError, index_segment, merge, mergeable, runs_of};
+use run::{Run, RunFault, RunKind, parse_run_name};
 
-use crate::record::Record;
-use crate::storage::Storage;
+use crate::error::ReadError;
+use crate::files::Files;
+use crate::id::LogId;
+use crate::storage::StoredFile;
 
-/// Runs of one size that are merged into one.
-const MERGE_RUNS: usize = 8;
+/// Times a lookup is tried again after a wrong file was rebuilt.
+const REPAIRS_MAX: usize = 4;
 
-/// What is looked up.
+/// Where new index files go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Stream,
-    Digest,
-    Key,
+pub(crate) enum Place {
+    /// Into `index/`.
+    Disk,
+    /// Nowhere: for a reader that must not write.
+    Memory,
 }
 
-pub(crate) const KINDS: [Kind; 3] = [Kind::Stream, Kind::Digest, Kind::Key];
-
-/// A record as an index has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Entry {
-    pub(crate) hash: u64,
-    pub(crate) position: u64,
-    /// The record's revision, cut to 32 bits; a hint like all else here.
-    pub(crate) revision: u32,
+/// The runs, sorted by what they cover; never two that cover the same position.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Runs {
+    offsets: BTreeMap<u64, Arc<Run>>,
+    streams: Vec<Arc<Run>>,
+    digests: Vec<Arc<Run>>,
+    keys: Vec<Arc<Run>>,
 }
 
-/// The hash of a stream's name.
-pub(crate) fn hash_stream(stream: &str) -> u64 {
-    hash_bytes(blake3::hash(stream.as_bytes()).as_bytes())
-}
-
-/// The hash of a digest, which needs no further hashing.
-pub(crate) fn hash_bytes(digest: &[u8; 32]) -> u64 {
-    u64::from_le_bytes(digest[..8].try_into().expect("eight bytes"))
-}
-
-/// The entries of a record, by kind.
-pub(crate) fn entries_of(record: &Record) -> [Option<Entry>; 3] {
-    let position = record.position().get();
-    let revision = u32::try_from(record.revision().get()).unwrap_or(u32::MAX);
-    let entry = |hash| Entry { hash, position, revision };
-    [
-        Some(entry(hash_stream(record.stream()))),
-        Some(entry(hash_bytes(record.digest().as_bytes()))),
-        record.idempotency().map(|idempotency| entry(hash_bytes(&idempotency.key))),
-    ]
-}
-
-/// The records that no run covers yet.
-#[derive(Debug, Default)]
-pub(crate) struct Recent {
-    first: u64,
-    maps: [HashMap<u64, Vec<Entry>>; 3],
-}
-
-impl Recent {
-    pub(crate) fn starting_at(first: u64) -> Self {
-        Self { first, ..Self::default() }
-    }
-
-    pub(crate) fn add(&mut self, record: &Record) {
-        for (map, entry) in self.maps.iter_mut().zip(entries_of(record)) {
-            if let Some(entry) = entry {
-                map.entry(entry.hash).or_default().push(entry);
-            }
+impl Runs {
+    pub(crate) fn of(&self, kind: RunKind) -> &[Arc<Run>] {
+        match kind {
+            RunKind::Offsets => &[],
+            RunKind::Streams => &self.streams,
+            RunKind::Digests => &self.digests,
+            RunKind::Keys => &self.keys,
         }
     }
 
-    /// All entries, sorted, by kind.
-    pub(crate) fn sorted(&self) -> [Vec<Entry>; 3] {
-        let sorted = |map: &HashMap<u64, Vec<Entry>>| {
-            let mut entries: Vec<Entry> = map.values().flatten().copied().collect();
-            entries.sort_unstable();
-            entries
+    /// Takes a run in and drops those it covers.
+    fn install(&mut self, run: Run) -> Vec<Arc<Run>> {
+        let (first, end) = (run.header.first, run.header.end);
+        let run = Arc::new(run);
+        let list = match run.header.kind {
+            RunKind::Offsets => {
+                return self.offsets.insert(first, run).into_iter().collect();
+            }
+            RunKind::Streams => &mut self.streams,
+            RunKind::Digests => &mut self.digests,
+            RunKind::Keys => &mut self.keys,
         };
-        [sorted(&self.maps[0]), sorted(&self.maps[1]), sorted(&self.maps[2])]
+        let covered = |other: &Arc<Run>| first <= other.header.first && other.header.end <= end;
+        let (dropped, mut kept): (Vec<_>, Vec<_>) =
+            std::mem::take(list).into_iter().partition(covered);
+        kept.insert(
+            kept.partition_point(|other| other.header.first < first),
+            run,
+        );
+        *list = kept;
+        dropped
+    }
+
+    fn drop_run(&mut self, run: &Arc<Run>) {
+        let other = |candidate: &Arc<Run>| !Arc::ptr_eq(candidate, run);
+        self.offsets.retain(|_, candidate| other(candidate));
+        for list in [&mut self.streams, &mut self.digests, &mut self.keys] {
+            list.retain(other);
+        }
+    }
+
+    fn holds(&self, run: &Arc<Run>) -> bool {
+        let same = |candidate: &Arc<Run>| Arc::ptr_eq(candidate, run);
+        self.offsets.values().any(same)
+            || [&self.streams, &self.digests, &self.keys]
+                .into_iter()
+                .flatten()
+                .any(same)
+    }
+
+    fn covers(&self, kind: RunKind, sealed: &Sealed) -> bool {
+        match kind {
+            RunKind::Offsets => self
+                .offsets
+                .get(&sealed.first)
+                .is_some_and(|run| run.header.end == sealed.end),
+            _ => self
+                .of(kind)
+                .iter()
+                .any(|run| run.header.first <= sealed.first && sealed.end <= run.header.end),
+        }
     }
 }
 
-/// All look-ups of a log.
+struct Layers {
+    active: Active,
+    /// Indexes of full segments whose files are not built yet, oldest first.
+    frozen: Vec<Arc<Active>>,
+    runs: Arc<Runs>,
+    /// All full segments, oldest first.
+    sealed: Vec<Sealed>,
+}
+
+/// A consistent look at all that does not change.
+pub(crate) struct Snapshot {
+    pub(crate) frozen: Vec<Arc<Active>>,
+    runs: Arc<Runs>,
+}
+
+/// The indexes of a log.
 pub(crate) struct Index {
-    storage: Arc<dyn Storage>,
-    recent: RwLock<Vec<Recent>>,
-    runs: RwLock<Vec<Arc<Run>>>,
+    files: Arc<Files>,
+    place: Place,
+    log_id: LogId,
+    log_key: [u8; 32],
+    merge_runs_min: usize,
+    layers: RwLock<Layers>,
+    /// Held while files are built, so that two do not build the same.
+    building: Mutex<()>,
+}
+
+/// The key under which a log hashes its streams' names.
+pub(crate) fn log_key(log_id: LogId) -> [u8; 32] {
+    *blake3::hash(log_id.as_bytes()).as_bytes()
 }
 
 impl Index {
-    /// An index of runs that follow one another, and of what comes after them.
-    pub(crate) fn new(storage: Arc<dyn Storage>, runs: Vec<Run>, recent: Vec<Recent>) -> Self {
-        let runs = runs.into_iter().map(Arc::new).collect();
-        Self { storage, recent: RwLock::new(recent), runs: RwLock::new(runs) }
+    pub(crate) fn new(
+        files: Arc<Files>,
+        place: Place,
+        log_id: LogId,
+        merge_runs_min: usize,
+    ) -> Self {
+        let layers = Layers {
+            active: Active::new(0),
+            frozen: Vec::new(),
+            runs: Arc::default(),
+            sealed: Vec::new(),
+        };
+        Self {
+            files,
+            place,
+            log_id,
+            log_key: log_key(log_id),
+            merge_runs_min,
+            layers: RwLock::new(layers),
+            building: Mutex::default(),
+        }
     }
 
-    /// Takes records that have become durable.
-    pub(crate) fn add(&self, records: &[Record]) {
-        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
-        let newest = recent.last_mut().expect("there is always a newest part");
-        records.iter().for_each(|record| newest.add(record));
+    /// Takes up the runs that are there and right, builds those that are missing, and returns the
+    /// names of the files that had to be built.
+    pub(crate) fn load(
+        &self,
+        sealed: Vec<Sealed>,
+        active: Active,
+        listing: &[StoredFile],
+    ) -> Result<Vec<String>, ReadError> {
+        let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runs = self.usable_runs(&sealed, listing);
+        let mut built = Vec::new();
+        for segment in &sealed {
+            let missing: Vec<RunKind> = RunKind::ALL
+                .into_iter()
+                .filter(|kind| !runs.covers(*kind, segment))
+                .collect();
+            if missing.is_empty() {
+                continue;
+            }
+            for run in self.build_runs(segment, &missing)? {
+                built.push(run.name.clone());
+                runs.install(run);
+            }
+        }
+        let mut layers = self.write();
+        *layers = Layers {
+            active,
+            frozen: Vec::new(),
+            runs: Arc::new(runs),
+            sealed,
+        };
+        Ok(built)
     }
 
-    /// From the next record on, entries are gathered for another run.
-    pub(crate) fn roll(&self, first: u64) {
-        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
-        recent.push(Recent::starting_at(first));
+    /// Makes the runs of a segment on disk, or in memory when the disk does not take them.
+    fn build_runs(&self, segment: &Sealed, kinds: &[RunKind]) -> Result<Vec<Run>, ReadError> {
+        let active = index_segment(&self.files, self.log_id, &self.log_key, segment)?;
+        let build = |place| {
+            runs_of(
+                &self.files,
+                place,
+                self.log_id,
+                &active,
+                segment.end_digest,
+                kinds,
+            )
+        };
+        match build(self.place) {
+            Err(BuildError { file, source }) if self.place == Place::Disk => {
+                tracing::warn!(file, error = %source, "index stays in memory");
+                build(Place::Memory).map_err(into_read)
+            }
+            runs => runs.map_err(into_read),
+        }
     }
 
-    /// Every entry with this hash, oldest first.
-    pub(crate) fn find(&self, kind: Kind, hash: u64) -> io::Result<Vec<Entry>> {
-        let mut found = Vec::new();
-        // The recent part is read first: what moves from it into a run meanwhile is found twice,
-        // never not at all.
-        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
-        let newer: Vec<Entry> = recent
+    /// The widest runs on disk that belong to this history of the log.
+    fn usable_runs(&self, sealed: &[Sealed], listing: &[StoredFile]) -> Runs {
+        let ends: BTreeMap<u64, &Sealed> = sealed.iter().map(|s| (s.end, s)).collect();
+        let mut named: Vec<(RunKind, u64, u64, &str)> = listing
             .iter()
-            .filter_map(|part| part.maps[kind as usize].get(&hash))
-            .flatten()
-            .copied()
+            .filter_map(|file| {
+                let (kind, first, end) = parse_run_name(&file.name)?;
+                Some((kind, first, end, file.name.as_str()))
+            })
             .collect();
-        drop(recent);
-        for run in self.runs() {
-            run.find(kind, hash, &mut found)?;
-        }
-        found.extend(newer);
-        found.sort_unstable_by_key(|entry| entry.position);
-        found.dedup_by_key(|entry| entry.position);
-        Ok(found)
-    }
-
-    /// The newest entry with this hash. Looks at memory first, then at runs from the newest on.
-    pub(crate) fn newest(&self, kind: Kind, hash: u64) -> io::Result<Option<Entry>> {
-        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
-        for part in recent.iter().rev() {
-            if let Some(entry) = part.maps[kind as usize].get(&hash).and_then(|found| found.last()) {
-                return Ok(Some(*entry));
+        named.sort_by_key(|(kind, first, end, _)| (*kind, *first, u64::MAX - *end));
+        let mut runs = Runs::default();
+        let mut covered: BTreeMap<RunKind, u64> = BTreeMap::new();
+        for (kind, first, end, name) in named {
+            let behind = covered.entry(kind).or_default();
+            let run = (first >= *behind)
+                .then(|| self.files.open(name).ok())
+                .flatten()
+                .and_then(|file| Run::open(&file, name.to_owned(), false).ok().flatten())
+                .filter(|run| {
+                    let header = &run.header;
+                    (header.kind, header.first, header.end) == (kind, first, end)
+                        && header.log_id == self.log_id
+                        && ends
+                            .get(&end)
+                            .is_some_and(|s| s.end_digest == header.end_digest)
+                        && sealed.iter().any(|s| s.first == first)
+                });
+            match run {
+                Some(run) => {
+                    *behind = end;
+                    runs.install(run);
+                }
+                None => self.discard(name),
             }
         }
-        drop(recent);
-        let mut found = Vec::new();
-        for run in self.runs().iter().rev() {
-            run.find(kind, hash, &mut found)?;
-            if let Some(entry) = found.last() {
-                return Ok(Some(*entry));
+        runs
+    }
+
+    /// Removes an index file that nothing uses.
+    fn discard(&self, name: &str) {
+        self.files.forget(name);
+        if self.place == Place::Disk
+            && let Err(error) = self.files.storage().remove(name)
+        {
+            tracing::warn!(file = name, %error, "unused index file stays");
+        }
+    }
+
+    /// Adds records of the segment being written.
+    pub(crate) fn extend(&self, entries: &[Entry]) {
+        let mut layers = self.write();
+        entries.iter().for_each(|entry| layers.active.push(entry));
+    }
+
+    /// Starts the index of a new segment; the old one waits to be written out.
+    pub(crate) fn freeze(&self, sealed: Sealed) -> Arc<Active> {
+        let mut layers = self.write();
+        let frozen = Arc::new(std::mem::replace(
+            &mut layers.active,
+            Active::new(sealed.end),
+        ));
+        assert_eq!((frozen.first(), frozen.end()), (sealed.first, sealed.end));
+        layers.frozen.push(Arc::clone(&frozen));
+        layers.sealed.push(sealed);
+        frozen
+    }
+
+    /// Writes a frozen index out and merges what has gathered. What fails is tried at next open.
+    pub(crate) fn write_out(&self, frozen: &Arc<Active>, end_digest: [u8; 32]) {
+        let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let kinds = &RunKind::ALL;
+        match runs_of(
+            &self.files,
+            self.place,
+            self.log_id,
+            frozen,
+            end_digest,
+            kinds,
+        ) {
+            Ok(runs) => {
+                let mut layers = self.write();
+                for run in runs {
+                    Arc::make_mut(&mut layers.runs).install(run);
+                }
+                layers.frozen.retain(|other| !Arc::ptr_eq(other, frozen));
+            }
+            // The index stays in memory, where it serves as well.
+            Err(error) => tracing::warn!(?error, "index of a full segment not written"),
+        }
+    }
+
+    /// Merges runs once; false when there was nothing to merge.
+    pub(crate) fn merge_once(&self) -> bool {
+        let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = Arc::clone(&self.read().runs);
+        for kind in [RunKind::Streams, RunKind::Digests, RunKind::Keys] {
+            let Some(sources) = mergeable(&runs, kind, self.merge_runs_min) else {
+                continue;
+            };
+            match merge(&self.files, self.place, &sources) {
+                Ok(merged) => {
+                    let mut layers = self.write();
+                    let dropped = Arc::make_mut(&mut layers.runs).install(merged);
+                    drop(layers);
+                    dropped.iter().for_each(|run| self.discard(&run.name));
+                    return true;
+                }
+                Err(MergeError::Source(fault)) => return self.rebuild(&fault).is_ok(),
+                Err(MergeError::Build(error)) => {
+                    tracing::warn!(?error, "index runs not merged");
+                }
             }
         }
-        Ok(None)
+        false
     }
 
-    fn runs(&self) -> Vec<Arc<Run>> {
-        self.runs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Looks at the segment being written, and takes hold of all else at the same moment.
+    pub(crate) fn look<T>(&self, active: impl FnOnce(&Active) -> T) -> (T, Snapshot) {
+        let layers = self.read();
+        let seen = active(&layers.active);
+        (
+            seen,
+            Snapshot {
+                frozen: layers.frozen.clone(),
+                runs: Arc::clone(&layers.runs),
+            },
+        )
     }
 
-    /// Writes runs of what is complete in memory, and merges runs where many have gathered. To be
-    /// called by one thread at a time; a failure leaves all as it was.
-    pub(crate) fn tidy(&self) -> io::Result<()> {
+    /// Runs a lookup, rebuilding wrong files that it meets.
+    pub(crate) fn repairing<T>(
+        &self,
+        mut lookup: impl FnMut() -> Result<T, RunFault>,
+    ) -> Result<T, ReadError> {
+        let mut repairs = 0;
         loop {
-            let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
-            let [oldest, next, ..] = recent.as_slice() else { break };
-            let (first, end, entries) = (oldest.first, next.first, oldest.sorted());
-            drop(recent);
-            let run = run::write(self.storage.as_ref(), first, end, &entries)?;
-            self.runs.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(run));
-            self.recent.write().unwrap_or_else(PoisonError::into_inner).remove(0);
-        }
-        while let Some(start) = mergeable(&self.runs()) {
-            let all = self.runs();
-            let merged = run::merge(self.storage.as_ref(), &all[start..])?;
-            let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
-            runs.truncate(start);
-            runs.push(Arc::new(merged));
-            drop(runs);
-            for old in &all[start..] {
-                self.storage.remove(&old.name())?;
+            let fault = match lookup() {
+                Ok(found) => return Ok(found),
+                Err(fault) => fault,
+            };
+            repairs += 1;
+            if repairs > REPAIRS_MAX {
+                let source = fault
+                    .source
+                    .unwrap_or_else(|| std::io::ErrorKind::InvalidData.into());
+                let file = fault.run.name.clone();
+                return Err(ReadError::Io {
+                    file,
+                    source: Arc::new(source),
+                });
             }
+            let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+            self.rebuild(&fault)?;
+        }
+    }
+
+    /// Builds the run anew from the segments it covers, unless it was replaced meanwhile.
+    fn rebuild(&self, fault: &RunFault) -> Result<(), ReadError> {
+        if !self.read().runs.holds(&fault.run) {
+            return Ok(());
+        }
+        let header = &fault.run.header;
+        tracing::warn!(
+            file = fault.run.name,
+            "index file is wrong; building it anew"
+        );
+        let segments: Vec<Sealed> = self
+            .read()
+            .sealed
+            .iter()
+            .filter(|s| header.first <= s.first && s.end <= header.end)
+            .cloned()
+            .collect();
+        let mut built = Vec::new();
+        for segment in &segments {
+            built.extend(self.build_runs(segment, &[header.kind])?);
+        }
+        let replaced = built.iter().any(|run| run.name == fault.run.name);
+        let mut layers = self.write();
+        let runs = Arc::make_mut(&mut layers.runs);
+        runs.drop_run(&fault.run);
+        for run in built {
+            runs.install(run);
+        }
+        drop(layers);
+        if !replaced {
+            self.discard(&fault.run.name);
         }
         Ok(())
     }
 
-    /// Bytes of all runs.
-    pub(crate) fn disk_bytes(&self) -> u64 {
-        self.runs().iter().map(|run| run.bytes()).sum()
+    /// Throws one segment's table of offsets away and builds it anew.
+    pub(crate) fn rebuild_offsets(&self, first: u64) -> Result<(), ReadError> {
+        let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = self.read().runs.offsets.get(&first).cloned();
+        run.map_or(Ok(()), |run| self.rebuild(&RunFault { run, source: None }))
+    }
+
+    pub(crate) fn log_key(&self) -> &[u8; 32] {
+        &self.log_key
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Layers> {
+        self.layers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Layers> {
+        self.layers.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Where the newest runs begin that are of one size and many.
-fn mergeable(runs: &[Arc<Run>]) -> Option<usize> {
-    let class = |run: &Run| (run.end() - run.first()).max(1).ilog2() / 3;
-    let newest = class(runs.last()?);
-    let of_one_size = runs.iter().rev().take_while(|run| class(run) <= newest).count();
-    (of_one_size >= MERGE_RUNS).then(|| runs.len() - of_one_size)
+impl Snapshot {
+    /// Offsets of up to `count` records of the full segment that starts at `segment`.
+    pub(crate) fn offsets(
+        &self,
+        files: &Files,
+        segment: u64,
+        position: u64,
+        count: usize,
+    ) -> Result<Option<Vec<u32>>, RunFault> {
+        let frozen = self.frozen.iter().find(|frozen| frozen.holds(position));
+        if let Some(frozen) = frozen {
+            return Ok(Some(frozen.offsets(position, count)));
+        }
+        let run = self.runs.offsets.get(&segment);
+        run.filter(|run| (run.header.first..run.header.end).contains(&position))
+            .map(|run| run.offsets(files, position, count))
+            .transpose()
+    }
+
+    /// Places of a stream's revisions in full segments, as revision and position.
+    pub(crate) fn stream_range(
+        &self,
+        files: &Files,
+        stream: u64,
+        revisions: &std::ops::RangeInclusive<u32>,
+    ) -> Result<Vec<(u32, u64)>, RunFault> {
+        let mut found = Vec::new();
+        for run in &self.runs.streams {
+            run.range(files, stream, revisions.clone(), &mut found)?;
+        }
+        for frozen in &self.frozen {
+            let within = frozen.newest_first(stream);
+            found.extend(within.filter(|(revision, _)| revisions.contains(revision)));
+        }
+        Ok(found)
+    }
+
+    /// Candidates for a stream's last record, the newest first: at most one from each layer.
+    pub(crate) fn stream_lasts(
+        &self,
+        files: &Files,
+        stream: u64,
+    ) -> Result<Vec<(u32, u64)>, RunFault> {
+        let mut found = Vec::new();
+        for frozen in self.frozen.iter().rev() {
+            found.extend(frozen.newest_first(stream).next());
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        for run in self.runs.streams.iter().rev() {
+            if let Some(revision) = run.last(files, stream, u32::MAX)? {
+                run.range(files, stream, revision..=revision, &mut found)?;
+                return Ok(found);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Places of records whose digest starts so, in full segments.
+    pub(crate) fn by_digest(&self, files: &Files, prefix: u64) -> Result<Vec<u64>, RunFault> {
+        let mut found: Vec<u64> = self
+            .frozen
+            .iter()
+            .flat_map(|frozen| frozen.by_digest(prefix))
+            .collect();
+        found.extend(keyed(files, &self.runs.digests, prefix)?);
+        Ok(found)
+    }
+
+    /// Places of records whose idempotency key starts so, in full segments.
+    pub(crate) fn by_key(&self, files: &Files, prefix: u64) -> Result<Vec<u64>, RunFault> {
+        let mut found: Vec<u64> = self
+            .frozen
+            .iter()
+            .flat_map(|frozen| frozen.by_key(prefix))
+            .collect();
+        found.extend(keyed(files, &self.runs.keys, prefix)?);
+        Ok(found)
+    }
+}
+
+fn keyed(files: &Files, runs: &[Arc<Run>], prefix: u64) -> Result<Vec<u64>, RunFault> {
+    let mut found = Vec::new();
+    for run in runs.iter().rev() {
+        run.range(files, prefix, 0..=0, &mut found)?;
+    }
+    Ok(found.into_iter().map(|(_, position)| position).collect())
+}
+
+fn into_read(BuildError { file, source }: BuildError) -> ReadError {
+    ReadError::Io {
+        file,
+        source: Arc::new(source),
+    }
+}
+
+/// Reads every block of an index file; false when it is not a whole, right run.
+pub(crate) fn check_run_file(files: &Files, name: &str) -> std::io::Result<bool> {
+    let file = files.open(name)?;
+    let Some(run) = Run::open(&file, name.to_owned(), true)? else {
+        return Ok(false);
+    };
+    let named = parse_run_name(name)
+        .is_some_and(|named| named == (run.header.kind, run.header.first, run.header.end));
+    let run = Arc::new(run);
+    let blocks = (0..run.n_blocks()).all(|index| run.block(files, index).is_ok());
+    Ok(named && blocks)
 }

@@ -1,363 +1,485 @@
-//! A run: the entries of a span of positions, sorted, in one file that never changes.
+//! One immutable index file: entries of a fixed size in checked blocks, found by fences.
 //!
-//! Layout (`docs/format/event-log.md`, *Index*): header, for each kind its entries of 20 bytes,
-//! then for each kind fences (every 128th hash) and a Bloom filter, then a checksum over all of it,
-//! which is checked when the run is opened.
+//! Invariant: entries are sorted; every block carries a checksum, so that a wrong byte is noticed
+//! where it is read and never becomes a wrong answer.
 
 use std::io;
 use std::sync::Arc;
 
-use super::{Entry, KINDS, Kind};
-use crate::storage::{Storage, StorageFile};
+use bytes::Bytes;
 
-/// What a run's name ends with.
-pub(crate) const RUN_SUFFIX: &str = ".run";
-const MAGIC: &[u8; 8] = b"STEMRUN1";
-const HEADER_BYTES: usize = 48;
-const ENTRY_BYTES: usize = 20;
-/// Entries between two fences.
-const FENCE_ENTRIES: usize = 128;
-/// Bits of the Bloom filter for each entry, and probes: one false hit in a hundred.
-const BLOOM_BITS: usize = 10;
-const BLOOM_PROBES: u64 = 7;
-/// Bytes written or read at a time.
-const CHUNK_BYTES: usize = 1 << 20;
+use super::bloom::Bloom;
+use crate::codec::{Fields, to_u32, to_usize};
+use crate::files::Files;
+use crate::id::LogId;
+use crate::segment::{finish, has_checksum};
+use crate::storage::{StorageFile, read_bytes};
 
-/// An open run.
+/// Version of the layout of index files.
+const INDEX_VERSION: u32 = 1;
+const MAGIC: &[u8; 8] = b"STEMINDX";
+const HEADER_BYTES: usize = 128;
+const BLOCK_BYTES: usize = 4096;
+const FENCE_BYTES: usize = 12;
+/// Bytes gathered before they are written.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// Longest part behind the blocks that is believed: fences and filter of four billion entries.
+const TAIL_BYTES_MAX: u64 = 8 << 30;
+
+/// What an index file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RunKind {
+    /// Position to offset, one more entry than there are records: the end of the last.
+    Offsets,
+    /// Stream hash and revision to position.
+    Streams,
+    /// Digest prefix to position.
+    Digests,
+    /// Idempotency key prefix to position.
+    Keys,
+}
+
+impl RunKind {
+    pub(crate) const ALL: [Self; 4] = [Self::Offsets, Self::Streams, Self::Digests, Self::Keys];
+
+    fn number(self) -> u32 {
+        match self {
+            Self::Offsets => 1,
+            Self::Streams => 2,
+            Self::Digests => 3,
+            Self::Keys => 4,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Offsets => "offsets",
+            Self::Streams => "streams",
+            Self::Digests => "digests",
+            Self::Keys => "keys",
+        }
+    }
+
+    fn entry_bytes(self) -> usize {
+        match self {
+            Self::Offsets => 4,
+            Self::Streams => 16,
+            Self::Digests | Self::Keys => 12,
+        }
+    }
+
+    fn block_entries(self) -> usize {
+        (BLOCK_BYTES - 4) / self.entry_bytes()
+    }
+
+    fn has_bloom(self) -> bool {
+        matches!(self, Self::Streams | Self::Keys)
+    }
+}
+
+/// One entry; the kinds leave out what they do not need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RunEntry {
+    pub(crate) key: u64,
+    pub(crate) revision: u32,
+    /// Place behind the run's first position; an offset in a run of offsets.
+    pub(crate) at: u32,
+}
+
+/// What a run covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunHeader {
+    pub(crate) kind: RunKind,
+    pub(crate) log_id: LogId,
+    /// Positions from here.
+    pub(crate) first: u64,
+    /// Up to, not including, here.
+    pub(crate) end: u64,
+    /// Digest of the last record covered: tells a run of another history of the same log.
+    pub(crate) end_digest: [u8; 32],
+    /// How often its entries were merged.
+    pub(crate) level: u32,
+    /// Different keys, for the size of the filter.
+    pub(crate) n_keys: u64,
+}
+
+/// A run's file is wrong, or gone since it was merged into another.
+#[derive(Debug)]
+pub(crate) struct RunFault {
+    pub(crate) run: Arc<Run>,
+    pub(crate) source: Option<io::Error>,
+}
+
+/// An index file that was opened.
+#[derive(Debug)]
 pub(crate) struct Run {
-    first: u64,
-    end: u64,
-    bytes: u64,
-    file: Arc<dyn StorageFile>,
-    sections: [Section; 3],
+    pub(crate) header: RunHeader,
+    pub(crate) name: String,
+    n_entries: u64,
+    fences: Vec<(u64, u32)>,
+    bloom: Option<Bloom>,
+    /// Set for a run that has no file.
+    pinned: Option<Pinned>,
 }
 
-/// The entries of one kind.
-#[derive(Default)]
-struct Section {
-    offset: u64,
-    count: usize,
-    fences: Vec<u64>,
-    bloom: Bloom,
-}
+struct Pinned(Arc<dyn StorageFile>);
 
-#[derive(Default)]
-struct Bloom {
-    words: Vec<u64>,
-}
-
-impl Bloom {
-    fn sized_for(count: usize) -> Self {
-        Self { words: vec![0; (count * BLOOM_BITS).div_ceil(64).max(1)] }
-    }
-
-    fn bits(&self, hash: u64) -> impl Iterator<Item = usize> {
-        let bits = self.words.len() as u64 * 64;
-        let step = (hash >> 32) | 1;
-        (0..BLOOM_PROBES).map(move |probe| {
-            let bit = hash.wrapping_add(probe.wrapping_mul(step).wrapping_mul(0x9e37_79b9_7f4a_7c15)) % bits;
-            usize::try_from(bit).expect("fewer bits than bytes of memory")
-        })
-    }
-
-    fn add(&mut self, hash: u64) {
-        let bits: Vec<usize> = self.bits(hash).collect();
-        bits.into_iter().for_each(|bit| self.words[bit / 64] |= 1 << (bit % 64));
-    }
-
-    fn may_have(&self, hash: u64) -> bool {
-        self.bits(hash).all(|bit| self.words[bit / 64] & (1 << (bit % 64)) != 0)
+impl std::fmt::Debug for Pinned {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Pinned")
     }
 }
 
-fn encode(entry: &Entry) -> [u8; ENTRY_BYTES] {
-    let mut bytes = [0; ENTRY_BYTES];
-    bytes[..8].copy_from_slice(&entry.hash.to_le_bytes());
-    bytes[8..16].copy_from_slice(&entry.position.to_le_bytes());
-    bytes[16..].copy_from_slice(&entry.revision.to_le_bytes());
-    bytes
+/// The name of a run's file.
+pub(crate) fn run_name(kind: RunKind, first: u64, end: u64) -> String {
+    format!("index/{}-{first:020}-{end:020}.run", kind.word())
 }
 
-fn decode(bytes: &[u8]) -> Entry {
-    Entry {
-        hash: u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")),
-        position: u64::from_le_bytes(bytes[8..16].try_into().expect("eight bytes")),
-        revision: u32::from_le_bytes(bytes[16..20].try_into().expect("four bytes")),
-    }
-}
-
-fn name(first: u64, end: u64) -> String {
-    format!("index/{first:020}-{end:020}{RUN_SUFFIX}")
-}
-
-fn malformed(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+/// What the name of a run's file says of it.
+pub(crate) fn parse_run_name(name: &str) -> Option<(RunKind, u64, u64)> {
+    let rest = name.strip_prefix("index/")?.strip_suffix(".run")?;
+    let (word, range) = rest.split_once('-')?;
+    let (first, end) = range.split_once('-')?;
+    let kind = RunKind::ALL.into_iter().find(|kind| kind.word() == word)?;
+    let (first, end) = (first.parse().ok()?, end.parse().ok()?);
+    (run_name(kind, first, end) == name && first < end).then_some((kind, first, end))
 }
 
 impl Run {
-    pub(crate) fn name(&self) -> String {
-        name(self.first, self.end)
+    /// Opens a run and reads what it keeps in memory; none when it is not a whole run.
+    pub(crate) fn open(
+        file: &Arc<dyn StorageFile>,
+        name: String,
+        pin: bool,
+    ) -> io::Result<Option<Self>> {
+        let head = read_bytes(&**file, 0, HEADER_BYTES)?;
+        let Some((header, n_entries)) = decode_header(&head) else {
+            return Ok(None);
+        };
+        let n_blocks = n_entries.div_ceil(header.kind.block_entries() as u64);
+        let tail_at = HEADER_BYTES as u64 + n_blocks * BLOCK_BYTES as u64;
+        let Some(tail_bytes) = file.bytes()?.checked_sub(tail_at) else {
+            return Ok(None);
+        };
+        let fences_bytes = n_blocks * FENCE_BYTES as u64;
+        if tail_bytes < fences_bytes + 4 || tail_bytes > TAIL_BYTES_MAX {
+            return Ok(None);
+        }
+        let tail = read_bytes(&**file, tail_at, to_usize(tail_bytes))?;
+        if !has_checksum(&tail) {
+            return Ok(None);
+        }
+        let (fences, bloom) = tail[..tail.len() - 4].split_at(to_usize(fences_bytes));
+        let mut fields = Fields::new(fences);
+        let fence = |fields: &mut Fields<'_>| Some((fields.u64()?, fields.u32()?));
+        let fences = std::iter::from_fn(|| fence(&mut fields)).collect();
+        let bloom = Bloom::decode(bloom);
+        if header.kind.has_bloom() != bloom.is_some() {
+            return Ok(None);
+        }
+        let pinned = pin.then(|| Pinned(Arc::clone(file)));
+        Ok(Some(Self {
+            header,
+            name,
+            n_entries,
+            fences,
+            bloom,
+            pinned,
+        }))
     }
 
-    pub(crate) fn first(&self) -> u64 {
-        self.first
+    pub(crate) fn may_hold(&self, key: u64) -> bool {
+        self.bloom.as_ref().is_none_or(|bloom| bloom.may_hold(key))
     }
 
-    pub(crate) fn end(&self) -> u64 {
-        self.end
+    /// Reads one block and checks it.
+    pub(crate) fn block(self: &Arc<Self>, files: &Files, index: usize) -> Result<Block, RunFault> {
+        let fault = |source| RunFault {
+            run: Arc::clone(self),
+            source,
+        };
+        let file = match &self.pinned {
+            Some(Pinned(file)) => Arc::clone(file),
+            None => files.open(&self.name).map_err(|error| fault(Some(error)))?,
+        };
+        let offset = (HEADER_BYTES + index * BLOCK_BYTES) as u64;
+        let bytes = read_bytes(&*file, offset, BLOCK_BYTES).map_err(|error| fault(Some(error)))?;
+        if bytes.len() != BLOCK_BYTES || !has_checksum(&bytes) {
+            return Err(fault(None));
+        }
+        let kind = self.header.kind;
+        let before = index as u64 * kind.block_entries() as u64;
+        let count = to_usize((self.n_entries - before).min(kind.block_entries() as u64));
+        Ok(Block { bytes, kind, count })
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+    pub(crate) fn n_blocks(&self) -> usize {
+        to_usize(
+            self.n_entries
+                .div_ceil(self.header.kind.block_entries() as u64),
+        )
     }
 
-    /// Opens a run and checks all of it.
-    ///
-    /// # Errors
-    /// `InvalidData` when it is not what was written.
-    pub(crate) fn open(storage: &dyn Storage, file_name: &str) -> io::Result<Self> {
-        let file = storage.open(file_name)?;
-        let bytes = file.len()?;
-        let length = usize::try_from(bytes).map_err(|_| malformed("too long"))?;
-        if length < HEADER_BYTES + 4 {
-            return Err(malformed("too short"));
-        }
-        let mut header = [0; HEADER_BYTES];
-        file.read_at(&mut header, 0)?;
-        if &header[..8] != MAGIC {
-            return Err(malformed("not a run"));
-        }
-        let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
-        let (first, end) = (number(8), number(16));
-        let mut offset = HEADER_BYTES as u64;
-        let mut sections: [Section; 3] = Default::default();
-        for (index, section) in sections.iter_mut().enumerate() {
-            section.offset = offset;
-            section.count = usize::try_from(number(24 + 8 * index)).map_err(|_| malformed("too long"))?;
-            offset += (section.count * ENTRY_BYTES) as u64;
-        }
-        if offset > bytes || name(first, end) != file_name {
-            return Err(malformed("does not fit its name or its length"));
-        }
-        checked_whole(file.as_ref(), length)?;
-        for section in &mut sections {
-            section.fences = read_words(file.as_ref(), &mut offset, section.count.div_ceil(FENCE_ENTRIES))?;
-            let bloom = Bloom::sized_for(section.count).words.len();
-            section.bloom.words = read_words(file.as_ref(), &mut offset, bloom)?;
-        }
-        Ok(Self { first, end, bytes, file, sections })
-    }
-
-    /// Adds the entries with this hash, oldest first.
-    pub(crate) fn find(&self, kind: Kind, hash: u64, found: &mut Vec<Entry>) -> io::Result<()> {
-        let section = &self.sections[kind as usize];
-        if section.count == 0 || !section.bloom.may_have(hash) {
+    /// Entries of one key between two revisions, both included.
+    pub(crate) fn range(
+        self: &Arc<Self>,
+        files: &Files,
+        key: u64,
+        revisions: std::ops::RangeInclusive<u32>,
+        found: &mut Vec<(u32, u64)>,
+    ) -> Result<(), RunFault> {
+        if !self.may_hold(key) {
             return Ok(());
         }
-        // The block before the first fence at or above the hash may end in entries with it.
-        let mut block = section.fences.partition_point(|fence| *fence < hash).saturating_sub(1);
-        while section.fences.get(block).is_some_and(|fence| *fence <= hash) {
-            for entry in self.block(section, block)? {
-                if entry.hash == hash {
-                    found.push(entry);
+        let from = (key, *revisions.start());
+        let mut index = self
+            .fences
+            .partition_point(|fence| *fence < from)
+            .saturating_sub(1);
+        while index < self.fences.len() {
+            for entry in self.block(files, index)?.entries() {
+                if (entry.key, entry.revision) < from {
+                    continue;
                 }
+                if entry.key != key || entry.revision > *revisions.end() {
+                    return Ok(());
+                }
+                found.push((entry.revision, self.header.first + u64::from(entry.at)));
             }
-            block += 1;
+            index += 1;
         }
         Ok(())
     }
 
-    fn block(&self, section: &Section, block: usize) -> io::Result<Vec<Entry>> {
-        let start = block * FENCE_ENTRIES;
-        let count = FENCE_ENTRIES.min(section.count - start);
-        let mut bytes = vec![0; count * ENTRY_BYTES];
-        self.file.read_at(&mut bytes, section.offset + (start * ENTRY_BYTES) as u64)?;
-        Ok(bytes.chunks_exact(ENTRY_BYTES).map(decode).collect())
-    }
-
-    /// All entries of a kind, block by block.
-    fn entries(&self, kind: Kind) -> impl Iterator<Item = io::Result<Entry>> + '_ {
-        let section = &self.sections[kind as usize];
-        let blocks = 0..section.count.div_ceil(FENCE_ENTRIES);
-        blocks.flat_map(move |block| match self.block(section, block) {
-            Ok(entries) => entries.into_iter().map(Ok).collect::<Vec<_>>(),
-            Err(error) => vec![Err(error)],
-        })
-    }
-}
-
-fn checked_whole(file: &dyn StorageFile, length: usize) -> io::Result<()> {
-    let (mut checksum, mut at) = (0, 0);
-    let mut chunk = vec![0; CHUNK_BYTES];
-    while at < length - 4 {
-        let count = CHUNK_BYTES.min(length - 4 - at);
-        file.read_at(&mut chunk[..count], at as u64)?;
-        checksum = crc32c::crc32c_append(checksum, &chunk[..count]);
-        at += count;
-    }
-    let mut stored = [0; 4];
-    file.read_at(&mut stored, at as u64)?;
-    if u32::from_le_bytes(stored) == checksum { Ok(()) } else { Err(malformed("checksum")) }
-}
-
-fn read_words(file: &dyn StorageFile, offset: &mut u64, count: usize) -> io::Result<Vec<u64>> {
-    let mut bytes = vec![0; count * 8];
-    file.read_at(&mut bytes, *offset)?;
-    *offset += bytes.len() as u64;
-    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-    Ok(bytes.chunks_exact(8).map(word).collect())
-}
-
-/// Writes a run of entries that are sorted.
-pub(crate) fn write(storage: &dyn Storage, first: u64, end: u64, entries: &[Vec<Entry>; 3]) -> io::Result<Run> {
-    let counts = [entries[0].len(), entries[1].len(), entries[2].len()];
-    let sorted = |kind: Kind| entries[kind as usize].iter().copied().map(Ok);
-    write_from(storage, first, end, counts, sorted)
-}
-
-/// Merges runs that follow one another.
-pub(crate) fn merge(storage: &dyn Storage, runs: &[Arc<Run>]) -> io::Result<Run> {
-    let counts = [0, 1, 2].map(|kind| runs.iter().map(|run| run.sections[kind].count).sum());
-    let (first, end) = (runs[0].first, runs[runs.len() - 1].end);
-    write_from(storage, first, end, counts, |kind| Merged {
-        heads: runs.iter().map(|run| run.entries(kind).peekable()).collect(),
-    })
-}
-
-/// Sorted entries of several runs in one order.
-struct Merged<I: Iterator<Item = io::Result<Entry>>> {
-    heads: Vec<std::iter::Peekable<I>>,
-}
-
-impl<I: Iterator<Item = io::Result<Entry>>> Iterator for Merged<I> {
-    type Item = io::Result<Entry>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut least: Option<(usize, Entry)> = None;
-        for (index, head) in self.heads.iter_mut().enumerate() {
-            match head.peek() {
-                Some(Ok(entry)) if least.is_none_or(|(_, least)| *entry < least) => {
-                    least = Some((index, *entry));
-                }
-                Some(Err(_)) => return head.next(),
-                _ => {}
-            }
+    /// The highest revision of a key that is not above `bound`.
+    pub(crate) fn last(
+        self: &Arc<Self>,
+        files: &Files,
+        key: u64,
+        bound: u32,
+    ) -> Result<Option<u32>, RunFault> {
+        if !self.may_hold(key) {
+            return Ok(None);
         }
-        self.heads[least?.0].next()
+        let behind = self.fences.partition_point(|fence| *fence <= (key, bound));
+        let Some(index) = behind.checked_sub(1) else {
+            return Ok(None);
+        };
+        let block = self.block(files, index)?;
+        let last = block
+            .entries()
+            .take_while(|e| (e.key, e.revision) <= (key, bound))
+            .last();
+        Ok(last
+            .filter(|entry| entry.key == key)
+            .map(|entry| entry.revision))
     }
-}
 
-fn write_from<I: Iterator<Item = io::Result<Entry>>>(
-    storage: &dyn Storage,
-    first: u64,
-    end: u64,
-    counts: [usize; 3],
-    entries: impl Fn(Kind) -> I,
-) -> io::Result<Run> {
-    let (final_name, unfinished) = (name(first, end), format!("{}.tmp", name(first, end)));
-    if storage.list()?.contains(&unfinished) {
-        storage.remove(&unfinished)?;
-    }
-    let mut out = Output { file: storage.create(&unfinished)?, buffer: Vec::new(), at: 0, checksum: 0 };
-    out.buffer.extend_from_slice(MAGIC);
-    let numbers = [first, end].into_iter().chain(counts.map(|count| count as u64));
-    numbers.for_each(|number| out.buffer.extend_from_slice(&number.to_le_bytes()));
-    let mut behind = Vec::new();
-    for kind in KINDS {
-        let mut bloom = Bloom::sized_for(counts[kind as usize]);
-        for (index, entry) in entries(kind).enumerate() {
-            let entry = entry?;
-            if index % FENCE_ENTRIES == 0 {
-                behind.extend_from_slice(&entry.hash.to_le_bytes());
-            }
-            bloom.add(entry.hash);
-            out.push(&encode(&entry))?;
+    /// Offsets of up to `count` records from `position`, and the end of the last.
+    pub(crate) fn offsets(
+        self: &Arc<Self>,
+        files: &Files,
+        position: u64,
+        count: usize,
+    ) -> Result<Vec<u32>, RunFault> {
+        let per_block = RunKind::Offsets.block_entries();
+        let from = to_usize(position - self.header.first);
+        let last = from.saturating_add(count).min(to_usize(self.n_entries) - 1);
+        let mut offsets = Vec::with_capacity(last + 1 - from);
+        let mut at = from;
+        while at <= last {
+            let block = self.block(files, at / per_block)?;
+            let within = at % per_block;
+            let to = block.count.min(within + last + 1 - at);
+            offsets.extend((within..to).map(|index| block.entry(index).at));
+            at += to - within;
         }
-        bloom.words.iter().for_each(|word| behind.extend_from_slice(&word.to_le_bytes()));
+        Ok(offsets)
     }
-    out.push(&behind)?;
-    out.finish()?;
-    storage.rename(&unfinished, &final_name)?;
-    Run::open(storage, &final_name)
 }
 
-struct Output {
-    file: Arc<dyn StorageFile>,
+/// A block whose checksum fits.
+pub(crate) struct Block {
+    bytes: Bytes,
+    kind: RunKind,
+    count: usize,
+}
+
+impl Block {
+    fn entry(&self, index: usize) -> RunEntry {
+        let mut fields = Fields::new(&self.bytes[index * self.kind.entry_bytes()..]);
+        let read = |fields: &mut Fields<'_>| {
+            let key = if self.kind == RunKind::Offsets {
+                0
+            } else {
+                fields.u64()?
+            };
+            let revision = if self.kind == RunKind::Streams {
+                fields.u32()?
+            } else {
+                0
+            };
+            Some(RunEntry {
+                key,
+                revision,
+                at: fields.u32()?,
+            })
+        };
+        read(&mut fields).expect("a block holds its entries")
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = RunEntry> {
+        (0..self.count).map(|index| self.entry(index))
+    }
+}
+
+fn encode_header(header: &RunHeader, n_entries: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES);
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&INDEX_VERSION.to_le_bytes());
+    out.extend_from_slice(&header.kind.number().to_le_bytes());
+    out.extend_from_slice(header.log_id.as_bytes());
+    out.extend_from_slice(&header.first.to_le_bytes());
+    out.extend_from_slice(&header.end.to_le_bytes());
+    out.extend_from_slice(&n_entries.to_le_bytes());
+    out.extend_from_slice(&header.n_keys.to_le_bytes());
+    out.extend_from_slice(&header.level.to_le_bytes());
+    out.extend_from_slice(&header.end_digest);
+    out.resize(HEADER_BYTES - 4, 0);
+    finish(out)
+}
+
+fn decode_header(bytes: &[u8]) -> Option<(RunHeader, u64)> {
+    if bytes.len() != HEADER_BYTES || !has_checksum(bytes) {
+        return None;
+    }
+    let mut fields = Fields::new(bytes);
+    let magic = fields.array::<8>()?;
+    let version = fields.u32()?;
+    let number = fields.u32()?;
+    let kind = RunKind::ALL
+        .into_iter()
+        .find(|kind| kind.number() == number)?;
+    let log_id = LogId::from_bytes(fields.array()?);
+    let (first, end) = (fields.u64()?, fields.u64()?);
+    let (n_entries, n_keys) = (fields.u64()?, fields.u64()?);
+    let level = fields.u32()?;
+    let end_digest = fields.array()?;
+    let covers = end.checked_sub(first).is_some_and(|count| {
+        (1..u64::from(u32::MAX)).contains(&count)
+            && match kind {
+                RunKind::Offsets => n_entries == count + 1,
+                RunKind::Streams | RunKind::Digests => n_entries == count,
+                RunKind::Keys => n_entries <= count,
+            }
+    });
+    let known = &magic == MAGIC && version == INDEX_VERSION && covers;
+    known.then_some((
+        RunHeader {
+            kind,
+            log_id,
+            first,
+            end,
+            end_digest,
+            level,
+            n_keys,
+        },
+        n_entries,
+    ))
+}
+
+/// Writes a run from entries that come sorted.
+pub(crate) struct RunWriter<'a> {
+    file: &'a dyn StorageFile,
+    header: RunHeader,
     buffer: Vec<u8>,
-    at: u64,
-    checksum: u32,
+    written: u64,
+    block_start: usize,
+    in_block: usize,
+    n_entries: u64,
+    fences: Vec<u8>,
+    bloom: Option<Bloom>,
 }
 
-impl Output {
-    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= CHUNK_BYTES { self.flush() } else { Ok(()) }
+impl<'a> RunWriter<'a> {
+    pub(crate) fn new(file: &'a dyn StorageFile, header: RunHeader) -> Self {
+        let bloom = header
+            .kind
+            .has_bloom()
+            .then(|| Bloom::for_keys(header.n_keys));
+        Self {
+            file,
+            header,
+            buffer: Vec::with_capacity(BUFFER_BYTES + BLOCK_BYTES),
+            written: HEADER_BYTES as u64,
+            block_start: 0,
+            in_block: 0,
+            n_entries: 0,
+            fences: Vec::new(),
+            bloom,
+        }
+    }
+
+    pub(crate) fn push(&mut self, entry: RunEntry) -> io::Result<()> {
+        if self.in_block == self.header.kind.block_entries() {
+            self.end_block()?;
+        }
+        if self.in_block == 0 {
+            self.fences.extend_from_slice(&entry.key.to_le_bytes());
+            self.fences.extend_from_slice(&entry.revision.to_le_bytes());
+        }
+        if let Some(bloom) = &mut self.bloom {
+            bloom.insert(entry.key);
+        }
+        if self.header.kind != RunKind::Offsets {
+            self.buffer.extend_from_slice(&entry.key.to_le_bytes());
+        }
+        if self.header.kind == RunKind::Streams {
+            self.buffer.extend_from_slice(&entry.revision.to_le_bytes());
+        }
+        self.buffer.extend_from_slice(&entry.at.to_le_bytes());
+        self.in_block += 1;
+        self.n_entries += 1;
+        Ok(())
+    }
+
+    fn end_block(&mut self) -> io::Result<()> {
+        self.buffer.resize(self.block_start + BLOCK_BYTES - 4, 0);
+        let checksum = crc32c::crc32c(&self.buffer[self.block_start..]);
+        self.buffer.extend_from_slice(&checksum.to_le_bytes());
+        self.block_start = self.buffer.len();
+        self.in_block = 0;
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush()?;
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.checksum = crc32c::crc32c_append(self.checksum, &self.buffer);
-        self.file.write_at(&self.buffer, self.at)?;
-        self.at += self.buffer.len() as u64;
+        self.file.write_at(&self.buffer, self.written)?;
+        self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        self.block_start = 0;
         Ok(())
     }
 
-    /// Not synced: a run that a crash tears is found out by its checksum and made again.
-    fn finish(mut self) -> io::Result<()> {
+    /// Writes what is left; the header comes last, so that half a run is never a run.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        if self.in_block > 0 {
+            self.end_block()?;
+        }
         self.flush()?;
-        self.file.write_at(&self.checksum.to_le_bytes(), self.at)
+        let mut tail = std::mem::take(&mut self.fences);
+        if let Some(bloom) = &self.bloom {
+            bloom.encode(&mut tail);
+        }
+        self.file.write_at(&finish(tail), self.written)?;
+        self.file
+            .write_at(&encode_header(&self.header, self.n_entries), 0)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::MemoryStorage;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn runs_written_and_merged_find_just_what_was_put_in(
-            parts in prop::collection::vec(prop::collection::vec((0u64..50, any::<u32>()), 0..400), 1..5),
-        ) {
-            let storage = MemoryStorage::default();
-            let (mut runs, mut all, mut first) = (Vec::new(), Vec::new(), 0);
-            for part in &parts {
-                let mut entries: Vec<Entry> = part.iter().enumerate().map(|(index, (hash, revision))| {
-                    Entry { hash: hash << 58 | hash, position: first + index as u64, revision: *revision }
-                }).collect();
-                entries.sort_unstable();
-                let end = first + part.len() as u64;
-                let run = write(&storage, first, end, &[entries.clone(), vec![], entries.clone()]).unwrap();
-                runs.push(Arc::new(run));
-                all.extend(entries);
-                first = end;
-            }
-            let merged = merge(&storage, &runs).unwrap();
-            for hash in 0..51u64 {
-                let hash = hash << 58 | hash;
-                let mut expected: Vec<Entry> = all.iter().filter(|e| e.hash == hash).copied().collect();
-                expected.sort_unstable();
-                let mut found = Vec::new();
-                merged.find(Kind::Stream, hash, &mut found).unwrap();
-                prop_assert_eq!(&found, &expected);
-                merged.find(Kind::Digest, hash, &mut found).unwrap();
-                prop_assert_eq!(found.len(), expected.len());
-            }
-        }
-    }
-
-    #[test]
-    fn a_run_with_a_flipped_byte_does_not_open() {
-        let storage = MemoryStorage::default();
-        let entries = vec![Entry { hash: 1, position: 0, revision: 0 }];
-        let run = write(&storage, 0, 1, &[entries, vec![], vec![]]).unwrap();
-        let whole = storage.read(&run.name()).unwrap();
-        for at in 0..whole.len() {
-            let mut bytes = whole.clone();
-            bytes[at] ^= 1;
-            storage.put(&run.name(), bytes);
-            assert!(Run::open(&storage, &run.name()).is_err(), "byte {at}");
-        }
-    }
+/// A position in a segment or run as the run stores it.
+pub(crate) fn relative(position: u64, first: u64) -> u32 {
+    to_u32(to_usize(position - first))
 }

@@ -1,106 +1,93 @@
-//! Storage in a directory of the file system.
+//! The log's directory on a real disk.
+//!
+//! Invariant: a directory is synced by its own handle; a rename alone proves nothing.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read, Seek as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Storage, StorageFile};
+use super::{Access, LockOutcome, Storage, StorageFile, StoredFile};
 
-/// The file whose lock is the right to write; it holds the process id of the holder.
-const LOCK: &str = "lock";
+const INDEX_DIR: &str = "index";
 
-/// A directory with a log.
-#[derive(Debug)]
+/// Files of one directory.
+#[derive(Debug, Clone)]
 pub struct FileStorage {
     dir: PathBuf,
 }
 
 impl FileStorage {
-    /// The storage in a directory that is there or is made.
-    ///
-    /// # Errors
-    /// When the directory can neither be found nor made.
-    pub fn create(dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(dir.join("index"))?;
-        if let Some(parent) = dir.parent() {
-            sync_dir(parent)?;
-        }
-        Self::open(dir)
+    /// Files of `dir`, which need not exist yet.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
     }
 
-    /// The storage in a directory that is there.
-    ///
-    /// # Errors
-    /// `NotFound` when it is not there.
-    pub fn open(dir: &Path) -> io::Result<Self> {
-        if !fs::metadata(dir)?.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::NotADirectory, dir.display().to_string()));
+    fn list_dir(dir: &Path, prefix: &str, files: &mut Vec<StoredFile>) -> io::Result<()> {
+        let entries = match fs::read_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let metadata = match entry.metadata() {
+                // Another process removed it since the directory was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
+            // A name that is not text is not ours.
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            if metadata.is_file() {
+                files.push(StoredFile {
+                    name: format!("{prefix}{name}"),
+                    bytes: metadata.len(),
+                });
+            }
         }
-        Ok(Self { dir: dir.to_path_buf() })
+        Ok(())
     }
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?.sync_all()
 }
 
 impl Storage for FileStorage {
-    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
-        let path = self.dir.join(LOCK);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder)?;
-                return Err(io::Error::new(io::ErrorKind::WouldBlock, holder.trim().to_owned()));
-            }
-            Err(TryLockError::Error(error)) => return Err(error),
+    fn create_dirs(&self) -> io::Result<()> {
+        if self.dir.join(INDEX_DIR).is_dir() {
+            return Ok(());
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
-        Ok(Box::new(file))
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for (prefix, dir) in [("", self.dir.clone()), ("index/", self.dir.join("index"))] {
-            let listed = match fs::read_dir(dir) {
-                Ok(listed) => listed,
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => continue,
-                Err(error) => return Err(error),
-            };
-            for found in listed {
-                let found = found?;
-                if found.file_type()?.is_file() {
-                    names.push(format!("{prefix}{}", found.file_name().to_string_lossy()));
-                }
-            }
+        fs::create_dir_all(self.dir.join(INDEX_DIR))?;
+        self.sync_dir()?;
+        match self
+            .dir
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            Some(parent) => File::open(parent)?.sync_all(),
+            None => Ok(()),
         }
-        Ok(names)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        let path = self.dir.join(name);
-        let file = OpenOptions::new().read(true).write(true).open(&path);
-        // What may only be read can still be verified.
-        let file = file.or_else(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => File::open(&path),
-            _ => Err(error),
-        })?;
-        Ok(Arc::new(RealFile(file)))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        let path = self.dir.join(name);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        Ok(Arc::new(options.open(self.dir.join(name))?))
     }
 
-    #[allow(clippy::disallowed_methods)] // the one home of renames in the log
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn StorageFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(access == Access::Write);
+        Ok(Arc::new(options.open(self.dir.join(name))?))
+    }
+
+    fn list(&self) -> io::Result<Vec<StoredFile>> {
+        let mut files = Vec::new();
+        Self::list_dir(&self.dir, "", &mut files)?;
+        Self::list_dir(&self.dir.join(INDEX_DIR), "index/", &mut files)?;
+        Ok(files)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "callers follow it with sync_dir")]
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.dir.join(from), self.dir.join(to))
     }
@@ -110,34 +97,61 @@ impl Storage for FileStorage {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        sync_dir(&self.dir)?;
-        match sync_dir(&self.dir.join("index")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn lock(&self, name: &str, holder: &str) -> io::Result<LockOutcome> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(self.dir.join(name))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // What it says is a courtesy; that it is held is the answer.
+                let _ = Read::by_ref(&mut file).take(64).read_to_string(&mut holder);
+                return Ok(LockOutcome::Held { holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
         }
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(holder.as_bytes())?;
+        Ok(LockOutcome::Acquired(Box::new(file)))
     }
 }
 
-struct RealFile(File);
-
-impl StorageFile for RealFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+impl StorageFile for File {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut read = 0;
+        while read < bytes.len() {
+            match std::os::unix::fs::FileExt::read_at(
+                self,
+                &mut bytes[read..],
+                offset + read as u64,
+            ) {
+                Ok(0) => break,
+                Ok(count) => read += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.write_all_at(bytes, offset)
     }
 
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+    fn sync_data(&self) -> io::Result<()> {
+        Self::sync_data(self)
     }
 
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
     }
 
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
     }
 }

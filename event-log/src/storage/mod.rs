@@ -1,7 +1,6 @@
-//! The files below the log, as a trait, so that a test can put a failing disk under it.
+//! The few things the log asks of a disk, so that faults can be put in between.
 //!
-//! Invariant: nothing outside this module touches the file system. All names are relative to the
-//! log's directory; index files stand in `index/`.
+//! Invariant: names are relative to the log's directory; `index/` is its only subdirectory.
 
 mod file;
 mod memory;
@@ -9,38 +8,87 @@ mod memory;
 use std::io;
 use std::sync::Arc;
 
-pub use file::FileStorage;
-pub use memory::{Fault, MemoryStorage, Operation};
+use bytes::Bytes;
 
-/// A directory of the log's.
+pub use file::FileStorage;
+pub(crate) use memory::Scratch;
+pub use memory::{Fate, Faults, Loss, MemoryStorage, Operation, OperationKind};
+
+/// A directory of files.
 pub trait Storage: Send + Sync {
-    /// Takes the right to write; fails with `WouldBlock`, the holder's process id as message,
-    /// when another process has it. Held until the guard is dropped.
-    fn lock(&self) -> io::Result<Box<dyn Send + Sync>>;
-    /// The names of all files, in no order.
-    fn list(&self) -> io::Result<Vec<String>>;
-    /// Opens a file for reading and writing.
-    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
-    /// Makes a file; fails when it is there.
+    /// Creates the directory and `index/` in it, durably, unless they are there.
+    fn create_dirs(&self) -> io::Result<()>;
+    /// Creates an empty file, replacing one of that name.
     fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
-    /// Renames a file over whatever has the new name.
+    /// Opens a file that exists.
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn StorageFile>>;
+    /// All files in the directory and in `index/`; nothing when the directory is missing.
+    fn list(&self) -> io::Result<Vec<StoredFile>>;
+    /// Gives a file another name, replacing one that has it. Durable after [`Storage::sync_dir`].
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes a file.
+    /// Removes a file. Durable after [`Storage::sync_dir`].
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes names durable: what was created, renamed and removed.
+    /// Makes names that were added, changed or removed in the directory durable.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Takes the exclusive lock on file `name`, and writes `holder` into it.
+    fn lock(&self, name: &str, holder: &str) -> io::Result<LockOutcome>;
 }
 
-/// A file of the log's.
+/// An open file. Places are given with each call, so that it can be shared.
 pub trait StorageFile: Send + Sync {
-    /// Fills the buffer from an offset.
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
-    /// Writes all bytes at an offset.
+    /// Reads into `bytes` from `offset`; fewer bytes only at the end of the file.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes what was written durable, its length included.
-    fn sync(&self) -> io::Result<()>;
-    /// Sets the length.
-    fn set_len(&self, length: u64) -> io::Result<()>;
-    /// The length.
-    fn len(&self) -> io::Result<u64>;
+    /// Returns once all that was written is durable.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Sets the file's length.
+    fn truncate(&self, bytes: u64) -> io::Result<()>;
+    /// The file's length.
+    fn bytes(&self) -> io::Result<u64>;
+}
+
+/// What an open file may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing.
+    Write,
+}
+
+/// One file of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Its name, with `index/` before it when it stands there.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// What came of an attempt to lock.
+pub enum LockOutcome {
+    /// The lock is held until the guard is dropped.
+    Acquired(Box<dyn Send + Sync>),
+    /// Another one holds it.
+    Held {
+        /// What that one wrote into the file.
+        holder: String,
+    },
+}
+
+/// Reads `count` bytes from `offset`, fewer at the end of the file.
+pub(crate) fn read_bytes(file: &dyn StorageFile, offset: u64, count: usize) -> io::Result<Bytes> {
+    let mut bytes = vec![0; count];
+    let read = file.read_at(&mut bytes, offset)?;
+    bytes.truncate(read);
+    Ok(bytes.into())
+}
+
+/// Whether the system says that there is no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }

@@ -1,0 +1,101 @@
+//! Admission: whether a batch may become part of the log.
+//!
+//! Invariant: the answer depends on the batch and the ledger alone, so that every node that sees
+//! the same batches in the same order comes to the same log.
+
+use crate::batch::{Batch, Committed, ExpectedRevision, Idempotency};
+use crate::error::{AppendError, InvalidBatch, ReadError};
+use crate::id::{Position, Revision};
+use crate::stream::StreamId;
+
+/// A stream's last record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamHead {
+    pub(crate) revision: u64,
+    pub(crate) digest: [u8; 32],
+}
+
+/// An idempotency key that was used before.
+#[derive(Debug, Clone)]
+pub(crate) struct Used {
+    pub(crate) request: [u8; 32],
+    pub(crate) first: Position,
+}
+
+/// What admission may ask about the log so far.
+pub(crate) trait Ledger {
+    /// Recorded time of the last record; the least time there is when there is none.
+    fn last_recorded_at_us(&self) -> i64;
+    /// The stream's last record.
+    fn head(&mut self, stream: &StreamId) -> Result<Option<StreamHead>, ReadError>;
+    /// The batch that used this key first.
+    fn used(&mut self, key: &[u8; 32]) -> Result<Option<Used>, ReadError>;
+    /// The answer that the batch starting at this position got.
+    fn answer(&mut self, first: Position) -> Result<Committed, ReadError>;
+}
+
+/// What becomes of a batch.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Its records follow, all with this time.
+    Accepted { recorded_at_us: i64 },
+    /// It is in the log.
+    Duplicate(Committed),
+    /// It may not be.
+    Refused(AppendError),
+}
+
+/// Decides over a batch.
+pub(crate) fn admit(ledger: &mut impl Ledger, batch: &Batch) -> Result<Verdict, ReadError> {
+    // A repetition is answered before its conditions are looked at: they held the first time.
+    if let Some(idempotency) = &batch.idempotency
+        && let Some(used) = ledger.used(&idempotency.key)?
+    {
+        return repeated(ledger, idempotency, &used);
+    }
+    for (stream, expected) in &batch.expected {
+        let actual = match expected {
+            ExpectedRevision::Any => continue,
+            _ => ledger
+                .head(stream)?
+                .map(|head| Revision::new(head.revision)),
+        };
+        let holds = match expected {
+            ExpectedRevision::Any => true,
+            ExpectedRevision::NoStream => actual.is_none(),
+            ExpectedRevision::Exact(revision) => actual == Some(*revision),
+        };
+        if !holds {
+            let (stream, expected) = (stream.clone(), *expected);
+            return Ok(Verdict::Refused(AppendError::Conflict {
+                stream,
+                expected,
+                actual,
+            }));
+        }
+    }
+    for event in &batch.events {
+        let last = ledger.head(&event.stream)?.map_or(0, |head| head.revision);
+        if last + batch.events.len() as u64 >= u64::from(u32::MAX) {
+            let reason = InvalidBatch::StreamFull {
+                stream: event.stream.clone(),
+            };
+            return Ok(Verdict::Refused(AppendError::Invalid { reason }));
+        }
+    }
+    let recorded_at_us = batch.proposed_at_us.max(ledger.last_recorded_at_us());
+    Ok(Verdict::Accepted { recorded_at_us })
+}
+
+fn repeated(
+    ledger: &mut impl Ledger,
+    idempotency: &Idempotency,
+    used: &Used,
+) -> Result<Verdict, ReadError> {
+    if used.request == idempotency.request {
+        return ledger.answer(used.first).map(Verdict::Duplicate);
+    }
+    Ok(Verdict::Refused(AppendError::KeyReused {
+        position: used.first,
+    }))
+}

@@ -1,0 +1,225 @@
+//! The handle through which batches come in.
+//!
+//! Invariant: a batch that stands in the queue is dealt with even if nobody waits for its answer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::batch::{Batch, Committed, METADATA_FIELD_BYTES_MAX};
+use crate::error::{AppendError, CloseError, InvalidBatch, OpenError};
+use crate::frame::{frame_bytes_max, stream_hash};
+use crate::log::OpenReport;
+use crate::options::Options;
+use crate::queue::{Queue, Request};
+use crate::shared::{AppenderStatus, Shared};
+use crate::stats::AppendStats;
+
+/// Appends to a log; cheap to clone. When the last clone is dropped the log is closed.
+#[derive(Clone)]
+pub struct Appender {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    limits: Limits,
+    writer: Mutex<Option<JoinHandle<Result<(), CloseError>>>>,
+}
+
+struct Limits {
+    batch_bytes_max: u64,
+    batch_events_max: usize,
+}
+
+/// The answer to a batch that stands in the queue. Dropping it does not take the batch back.
+#[derive(Debug)]
+pub struct PendingAppend {
+    reply: oneshot::Receiver<Result<Committed, AppendError>>,
+}
+
+impl Future for PendingAppend {
+    type Output = Result<Committed, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.reply).poll(context).map(|reply| {
+            // Without an answer the writer ended by a defect of ours: the outcome is unknown.
+            reply.unwrap_or_else(|_| {
+                let source = std::io::Error::other("writer thread ended early");
+                Err(AppendError::Write {
+                    source: Arc::new(source),
+                })
+            })
+        })
+    }
+}
+
+impl Appender {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        queue: Arc<Queue>,
+        options: &Options,
+        writer: JoinHandle<Result<(), CloseError>>,
+    ) -> Self {
+        let limits = Limits {
+            batch_bytes_max: options.batch_bytes_max,
+            batch_events_max: options.batch_events_max,
+        };
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                queue,
+                limits,
+                writer: Mutex::new(Some(writer)),
+            }),
+        }
+    }
+
+    /// Appends a batch and returns once it is on disk.
+    ///
+    /// A batch whose idempotency key and request were seen before is not written again; its first
+    /// positions are returned. Dropping the future after it was first polled leaves open whether
+    /// the batch is appended.
+    ///
+    /// # Errors
+    /// Each variant of [`AppendError`] says whether anything was written.
+    pub async fn append(&self, batch: Batch) -> Result<Committed, AppendError> {
+        self.enqueue(batch).await?.await
+    }
+
+    /// Puts a batch in line. Batches are admitted in the order in which this returned.
+    pub async fn enqueue(&self, batch: Batch) -> Result<PendingAppend, AppendError> {
+        self.inner.limits.check(&batch)?;
+        let key = self.inner.shared.index.log_key();
+        let stream_hashes = batch
+            .events
+            .iter()
+            .map(|event| stream_hash(key, event.stream.as_str()))
+            .collect();
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            batch,
+            stream_hashes,
+            queued_at: Instant::now(),
+            reply,
+        };
+        self.inner.queue.put(request).await?;
+        Ok(PendingAppend { reply: answer })
+    }
+
+    /// Whether the log takes batches.
+    pub fn status(&self) -> AppenderStatus {
+        self.inner
+            .shared
+            .status
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Recovers a poisoned log in place: what was never acknowledged is cut (and kept aside), and
+    /// batches are taken again.
+    ///
+    /// # Errors
+    /// The log stays as it was, poisoned if it was poisoned.
+    pub async fn reopen(&self) -> Result<OpenReport, OpenError> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.queue.reopen(reply);
+        answer.await.unwrap_or(Err(OpenError::Closed))
+    }
+
+    /// Finishes what is queued, leaves the head mark and ends the writer. Blocks until that is
+    /// done. Batches that come later get [`AppendError::Closed`]; closing again does nothing.
+    pub fn close(&self) -> Result<(), CloseError> {
+        self.inner.close()
+    }
+
+    /// What the writer counted since the log was opened.
+    pub fn stats(&self) -> AppendStats {
+        self.inner
+            .shared
+            .counters
+            .snapshot(self.inner.queue.n_queued())
+    }
+}
+
+impl Inner {
+    fn close(&self) -> Result<(), CloseError> {
+        self.queue.close();
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match writer {
+            Some(writer) => writer.join().unwrap_or(Err(CloseError::WriterGone)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "log not closed cleanly");
+        }
+    }
+}
+
+impl Limits {
+    fn check(&self, batch: &Batch) -> Result<(), AppendError> {
+        self.check_shape(batch)
+            .map_err(|reason| AppendError::Invalid { reason })?;
+        let bytes = batch
+            .events
+            .iter()
+            .map(|event| frame_bytes_max(event, &batch.metadata))
+            .sum();
+        if bytes > self.batch_bytes_max {
+            return Err(AppendError::TooLarge {
+                bytes,
+                bytes_max: self.batch_bytes_max,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_shape(&self, batch: &Batch) -> Result<(), InvalidBatch> {
+        let count_max = self.batch_events_max;
+        let count = batch.events.len();
+        if count == 0 {
+            return Err(InvalidBatch::Empty);
+        }
+        if count > count_max {
+            return Err(InvalidBatch::TooManyEvents { count, count_max });
+        }
+        let count = batch.expected.len();
+        if count > count_max {
+            return Err(InvalidBatch::TooManyConditions { count, count_max });
+        }
+        let metadata = &batch.metadata;
+        let fields = [
+            ("actor", metadata.actor.len()),
+            ("trace_id", metadata.trace_id.len()),
+            (
+                "correlation",
+                metadata.correlation.as_ref().map_or(0, String::len),
+            ),
+        ];
+        let bytes_max = METADATA_FIELD_BYTES_MAX;
+        match fields.into_iter().find(|(_, bytes)| *bytes > bytes_max) {
+            Some((field, bytes)) => Err(InvalidBatch::FieldTooLong {
+                field,
+                bytes,
+                bytes_max,
+            }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Opening a log.
+//!
+//! Invariant: at most one process writes to a log, by the lock on its lock file.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::appender::Appender;
+use crate::error::OpenError;
+use crate::id::{LogId, Position};
+use crate::index::{Active, Place};
+use crate::options::Options;
+use crate::queue::Queue;
+use crate::reader::Reader;
+use crate::recovery::{Cut, Loaded, Mode, failed, load};
+use crate::shared::{Follower, Shared};
+use crate::storage::{LockOutcome, Storage};
+use crate::writer::Writer;
+
+/// Name of the lock file.
+pub(crate) const LOCK_NAME: &str = "lock";
+
+/// A log that is open for writing.
+pub struct Log {
+    /// Takes batches.
+    pub appender: Appender,
+    /// Reads records.
+    pub reader: Reader,
+    /// What was found when it was opened.
+    pub report: OpenReport,
+}
+
+/// What was found when a log was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Which log it is.
+    pub log_id: LogId,
+    /// Whether it did not exist before.
+    pub created: bool,
+    /// Whether it had been closed cleanly.
+    pub clean: bool,
+    /// Number of records.
+    pub end: Position,
+    /// Number of segments.
+    pub segments: usize,
+    /// The torn tail that was cut.
+    pub cut: Option<Cut>,
+    /// Index files that were missing or wrong and were built anew.
+    pub indexes_rebuilt: Vec<String>,
+    /// How long opening took.
+    pub took: Duration,
+}
+
+impl OpenReport {
+    pub(crate) fn of(loaded: &Loaded, indexes_rebuilt: Vec<String>) -> Self {
+        Self {
+            log_id: loaded.log_id,
+            created: loaded.created,
+            clean: loaded.clean,
+            end: Position::new(loaded.chain.end),
+            segments: loaded.segments.len(),
+            cut: loaded.cut.clone(),
+            indexes_rebuilt,
+            took: Duration::ZERO,
+        }
+    }
+}
+
+impl Log {
+    /// Opens a log for writing, creating it if there is none, and recovers it after a crash.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] while another process has it open. [`OpenError::Damaged`] when bytes
+    /// that were durable are gone or wrong: nothing is cut then.
+    pub fn open(storage: Arc<dyn Storage>, options: Options) -> Result<Self, OpenError> {
+        let started = Instant::now();
+        options.check()?;
+        storage.create_dirs().map_err(failed("create", ""))?;
+        let pid = std::process::id().to_string();
+        let lock = match storage
+            .lock(LOCK_NAME, &pid)
+            .map_err(failed("lock", LOCK_NAME))?
+        {
+            LockOutcome::Acquired(lock) => lock,
+            LockOutcome::Held { holder } => {
+                return Err(OpenError::Locked {
+                    pid: holder.trim().parse().ok(),
+                });
+            }
+        };
+        let mode = Mode::Write { keep_end: None };
+        let mut loaded = load(&*storage, &options, mode)?;
+        let (shared, mut report) = share(&storage, &options, Place::Disk, &mut loaded)?;
+        let queue = Arc::new(Queue::new(options.queue_max));
+        let appender = start(&shared, &queue, &options, loaded, lock)
+            .map_err(failed("start the writer of", ""))?;
+        report.took = started.elapsed();
+        Ok(Self {
+            appender,
+            reader: Reader::new(shared),
+            report,
+        })
+    }
+
+    /// Opens a log for reading, also while another process writes to it. Nothing is written.
+    /// What was written later is seen after [`Reader::refresh`].
+    pub fn open_read_only(
+        storage: Arc<dyn Storage>,
+        options: Options,
+    ) -> Result<(Reader, OpenReport), OpenError> {
+        let started = Instant::now();
+        options.check()?;
+        let mut loaded = load(&*storage, &options, Mode::Read)?;
+        let (shared, mut report) = share(&storage, &options, Place::Memory, &mut loaded)?;
+        let follower = Follower {
+            chain: loaded.chain,
+            tip: loaded.tip,
+        };
+        *shared
+            .follower
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(follower);
+        report.took = started.elapsed();
+        Ok((Reader::new(shared), report))
+    }
+}
+
+fn share(
+    storage: &Arc<dyn Storage>,
+    options: &Options,
+    place: Place,
+    loaded: &mut Loaded,
+) -> Result<(Arc<Shared>, OpenReport), OpenError> {
+    let shared = Shared::new(storage, options, place, loaded);
+    let active = std::mem::replace(&mut loaded.active, Active::new(0));
+    let sealed = std::mem::take(&mut loaded.sealed);
+    let rebuilt = shared
+        .index
+        .load(sealed, active, &loaded.listing)
+        .map_err(OpenError::Index)?;
+    let report = OpenReport::of(loaded, rebuilt);
+    Ok((Arc::new(shared), report))
+}
+
+fn start(
+    shared: &Arc<Shared>,
+    queue: &Arc<Queue>,
+    options: &Options,
+    loaded: Loaded,
+    lock: Box<dyn Send + Sync>,
+) -> std::io::Result<Appender> {
+    let writer = Writer::new(
+        Arc::clone(shared),
+        Arc::clone(queue),
+        options.clone(),
+        loaded,
+        lock,
+    )?;
+    let thread = std::thread::Builder::new()
+        .name("log-writer".to_owned())
+        .spawn(move || writer.run())?;
+    Ok(Appender::new(
+        Arc::clone(shared),
+        Arc::clone(queue),
+        options,
+        thread,
+    ))
+}

@@ -1,0 +1,242 @@
+//! Reading the log: by position, by stream, by identity and by time.
+//!
+//! Invariant: nothing past the durable end is ever seen, and no read waits for the writer.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::batch::FirstUse;
+use crate::digest::{EventDigest, RootHash};
+use crate::error::{OpenError, ReadError};
+use crate::fetch::ReadLimit;
+use crate::frame::{Check, stream_hash};
+use crate::id::{LogId, Position, Revision};
+use crate::record::Record;
+use crate::segment::segment_first;
+use crate::shared::Shared;
+use crate::stream::StreamId;
+
+/// Reads a log; cheap to clone.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+/// The last durable record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Its position.
+    pub position: Position,
+    /// Its digest.
+    pub digest: EventDigest,
+    /// When it was recorded, in microseconds since 1970.
+    pub recorded_at_us: i64,
+}
+
+/// Which way a stream is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From older to newer.
+    Forward,
+    /// From newer to older.
+    Backward,
+}
+
+/// A part of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamRange {
+    /// The first revision that is returned. Backward, a revision behind the last means the last.
+    pub from: Revision,
+    /// Which way to go from there.
+    pub direction: Direction,
+    /// At most this many records.
+    pub limit: usize,
+}
+
+/// What the log takes on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DiskUse {
+    /// Segment files.
+    pub segments: usize,
+    /// Their bytes, room that is not used yet included.
+    pub segment_bytes: u64,
+    /// Bytes of derived indexes.
+    pub index_bytes: u64,
+    /// Bytes of torn tails that were kept.
+    pub cut_bytes: u64,
+    /// Bytes of everything else: a segment being prepared, the head mark, the lock.
+    pub other_bytes: u64,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The position that the next record will get: the number of durable records.
+    pub fn end(&self) -> Position {
+        Position::new(self.shared.end())
+    }
+
+    /// The last durable record.
+    pub fn head(&self) -> Option<Head> {
+        let chain = self
+            .shared
+            .head
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        Some(Head {
+            position: Position::new(chain.end.checked_sub(1)?),
+            digest: EventDigest::from_bytes(chain.digest),
+            recorded_at_us: chain.recorded_at_us,
+        })
+    }
+
+    /// Tells the end each time it has moved; steps that nobody looked at are left out.
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.shared.follow()
+    }
+
+    /// Records from a position on, never past the durable end; their checksums are checked.
+    pub fn read(&self, from: Position, limit: ReadLimit) -> Result<Vec<Record>, ReadError> {
+        self.read_checked(from, limit, Check::Checksum)
+    }
+
+    /// The same, looking at the records as closely as asked.
+    pub fn read_checked(
+        &self,
+        from: Position,
+        limit: ReadLimit,
+        check: Check,
+    ) -> Result<Vec<Record>, ReadError> {
+        self.shared.read(from.get(), limit, check)
+    }
+
+    /// The record at a position; none when it is not durable yet.
+    pub fn read_one(&self, position: Position) -> Result<Option<Record>, ReadError> {
+        if position.get() >= self.shared.end() {
+            return Ok(None);
+        }
+        self.shared.record_at(position.get()).map(Some)
+    }
+
+    /// Records of one stream.
+    pub fn read_stream(
+        &self,
+        stream: &StreamId,
+        range: StreamRange,
+    ) -> Result<Vec<Record>, ReadError> {
+        if range.limit == 0 {
+            return Ok(Vec::new());
+        }
+        let count = u32::try_from(range.limit - 1).unwrap_or(u32::MAX);
+        let mut from = Shared::index_revision(range.from);
+        let revisions = match range.direction {
+            Direction::Forward => from..=from.saturating_add(count),
+            Direction::Backward => {
+                let Some(last) = self.stream_head(stream)? else {
+                    return Ok(Vec::new());
+                };
+                from = from.min(Shared::index_revision(last));
+                from.saturating_sub(count)..=from
+            }
+        };
+        let places = self
+            .shared
+            .stream_places(self.hash(stream), revisions, range.limit)?;
+        let end = self.shared.end();
+        let mut records = Vec::with_capacity(places.len());
+        for (_, position) in places.into_iter().filter(|(_, position)| *position < end) {
+            let record = self.shared.record_at(position)?;
+            // A stream of another name may have the same hash.
+            if record.stream_id() == stream {
+                records.push(record);
+            }
+        }
+        if range.direction == Direction::Backward {
+            records.reverse();
+        }
+        Ok(records)
+    }
+
+    /// The last revision of a stream; none when it has no record.
+    pub fn stream_head(&self, stream: &StreamId) -> Result<Option<Revision>, ReadError> {
+        let last = self.shared.stream_last(stream, self.hash(stream))?;
+        Ok(last.map(|record| record.revision()))
+    }
+
+    /// Where the event with this identity stands.
+    pub fn position_of(&self, digest: &EventDigest) -> Result<Option<Position>, ReadError> {
+        Ok(self
+            .shared
+            .by_digest(digest.as_bytes())?
+            .map(|record| record.position()))
+    }
+
+    /// The last position recorded at or before a time in microseconds since 1970.
+    pub fn position_at_time(&self, at_us: i64) -> Result<Option<Position>, ReadError> {
+        Ok(self.shared.position_at_time(at_us)?.map(Position::new))
+    }
+
+    /// The batch that used an idempotency key first.
+    pub fn idempotent(&self, key: &[u8; 32]) -> Result<Option<FirstUse>, ReadError> {
+        let Some(record) = self.shared.by_key(key)? else {
+            return Ok(None);
+        };
+        let first = record.position();
+        Ok(record.idempotency().map(|idempotency| FirstUse {
+            request: idempotency.request,
+            first,
+            last: Position::new(first.get() + u64::from(record.batch_count()) - 1),
+        }))
+    }
+
+    /// The Merkle root over all durable records, and how many they are.
+    pub fn root(&self) -> (u64, RootHash) {
+        let merkle = {
+            let chain = self
+                .shared
+                .head
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            chain.merkle.clone()
+        };
+        (merkle.size(), RootHash::from_bytes(merkle.root()))
+    }
+
+    /// Which log this is.
+    pub fn log_id(&self) -> LogId {
+        self.shared.log_id
+    }
+
+    /// What the log takes on disk now.
+    pub fn disk(&self) -> io::Result<DiskUse> {
+        let mut disk = DiskUse::default();
+        for file in self.shared.files.storage().list()? {
+            if segment_first(&file.name).is_some() {
+                disk.segments += 1;
+                disk.segment_bytes += file.bytes;
+            } else if file.name.starts_with("index/") {
+                disk.index_bytes += file.bytes;
+            } else if file.name.starts_with("cut-") {
+                disk.cut_bytes += file.bytes;
+            } else {
+                disk.other_bytes += file.bytes;
+            }
+        }
+        Ok(disk)
+    }
+
+    /// Looks for what another process wrote since; returns the end. A reader that has its writer
+    /// in the same process always sees everything and has nothing to do here.
+    pub fn refresh(&self) -> Result<Position, OpenError> {
+        crate::refresh::refresh(&self.shared)?;
+        Ok(self.end())
+    }
+
+    fn hash(&self, stream: &StreamId) -> u64 {
+        stream_hash(self.shared.index.log_key(), stream.as_str())
+    }
+}

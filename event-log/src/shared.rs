@@ -1,0 +1,127 @@
+//! What the writer publishes and the readers see.
+//!
+//! Invariant: `end` is raised last, after everything below it can be found.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::watch;
+
+use crate::chain::Chain;
+use crate::files::Files;
+use crate::id::LogId;
+use crate::index::{Entry, Index, Place};
+use crate::options::Options;
+use crate::recovery::{Loaded, SegmentInfo, Tip};
+use crate::stats::Counters;
+use crate::storage::Storage;
+use crate::tail::{Tail, TailGroup};
+
+/// Whether the log takes batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppenderStatus {
+    /// It does.
+    Ok,
+    /// It refuses them since a write or sync failed.
+    Poisoned {
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// Where a reader without a writer left off.
+pub(crate) struct Follower {
+    pub(crate) chain: Chain,
+    pub(crate) tip: Option<Tip>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) log_id: LogId,
+    pub(crate) files: Arc<Files>,
+    pub(crate) index: Index,
+    pub(crate) segments: RwLock<Vec<Arc<SegmentInfo>>>,
+    pub(crate) tail: RwLock<Tail>,
+    pub(crate) head: RwLock<Chain>,
+    pub(crate) counters: Counters,
+    pub(crate) status: RwLock<AppenderStatus>,
+    /// Present when the log was opened for reading only.
+    pub(crate) follower: Mutex<Option<Follower>>,
+    end: AtomicU64,
+    changes: watch::Sender<u64>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        storage: &Arc<dyn Storage>,
+        options: &Options,
+        place: Place,
+        loaded: &Loaded,
+    ) -> Self {
+        let files = Arc::new(Files::new(Arc::clone(storage), options.files_open_max));
+        let end = loaded.chain.end;
+        Self {
+            log_id: loaded.log_id,
+            index: Index::new(
+                Arc::clone(&files),
+                place,
+                loaded.log_id,
+                options.merge_runs_min,
+            ),
+            files,
+            segments: RwLock::new(loaded.segments.clone()),
+            tail: RwLock::new(Tail::new(options.tail_bytes_max)),
+            head: RwLock::new(loaded.chain.clone()),
+            counters: Counters::default(),
+            status: RwLock::new(AppenderStatus::Ok),
+            follower: Mutex::new(None),
+            end: AtomicU64::new(end),
+            changes: watch::Sender::new(end),
+        }
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn follow(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Makes records visible that are durable.
+    pub(crate) fn publish(&self, chain: &Chain, entries: &[Entry], group: Option<TailGroup>) {
+        self.index.extend(entries);
+        if let Some(group) = group {
+            self.tail
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(group);
+        }
+        self.head
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(chain);
+        self.end.store(chain.end, Ordering::Release);
+        self.changes.send_replace(chain.end);
+    }
+
+    /// Adds a segment, or replaces the last one when it starts at the same position.
+    pub(crate) fn add_segment(&self, info: Arc<SegmentInfo>) {
+        let mut segments = self
+            .segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        segments.pop_if(|last| last.first == info.first);
+        segments.push(info);
+    }
+
+    /// The segment that holds a position below the end.
+    pub(crate) fn segment_of(&self, position: u64) -> Arc<SegmentInfo> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let behind = segments.partition_point(|segment| segment.first <= position);
+        Arc::clone(
+            &segments[behind
+                .checked_sub(1)
+                .expect("the first segment starts at 0")],
+        )
+    }
+}

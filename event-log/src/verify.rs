@@ -1,0 +1,601 @@
+//! Reading everything and telling every damage with its place.
+//!
+//! Invariant: nothing is written, nothing stops at the first damage, and a writer at work beside
+//! it is not mistaken for damage.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use crate::codec::prefix_u64;
+use crate::digest::RootHash;
+use crate::error::{DamageKind, VerifyError};
+use crate::files::Files;
+use crate::frame::{Check, stream_hash};
+use crate::id::{LogId, Position};
+use crate::index::{check_run_file, log_key};
+use crate::mark::{Found, MARK_NAME, Mark};
+use crate::merkle::Merkle;
+use crate::options::Options;
+use crate::reader::Head;
+use crate::record::Record;
+use crate::scan::{Group, Place, Scan, Step, end_of_bytes, good_frame_behind};
+use crate::segment::{HEADER_BYTES, Seal, SegmentHeader, segment_first, segment_name};
+use crate::storage::{Access, Storage, StorageFile, StoredFile, read_bytes};
+
+/// Damages that are listed; further ones are counted.
+const DAMAGES_MAX: usize = 10_000;
+/// Bytes between two tellings of progress.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+/// One place where the log is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The part of the store: always `log` here.
+    pub part: &'static str,
+    /// What does not fit.
+    pub kind: DamageKind,
+    /// The file in the log's directory.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// The position that is affected, where one can be told.
+    pub position: Option<Position>,
+    /// The same in words.
+    pub detail: String,
+}
+
+/// How far verification has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of segments that were read.
+    pub bytes_done: u64,
+    /// Bytes of all segments.
+    pub bytes_total: u64,
+    /// Records that were read and found right.
+    pub records: u64,
+}
+
+/// Bytes behind the last whole group of a log that was not closed: what a crash leaves, or what a
+/// writer is writing now. The next open for writing cuts them, if no writer finishes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment.
+    pub file: String,
+    /// Where they start.
+    pub offset: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// What verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Which log it is, when any of its headers could be read.
+    pub log_id: Option<LogId>,
+    /// Records that were read and found right.
+    pub records: u64,
+    /// Segment files.
+    pub segments: usize,
+    /// Bytes of segment files.
+    pub bytes: u64,
+    /// The last good record.
+    pub head: Option<Head>,
+    /// The Merkle root over all records; none when some are lost.
+    pub root: Option<RootHash>,
+    /// Whether a head mark vouches for the end.
+    pub clean: bool,
+    /// What stands behind the last whole group.
+    pub torn_tail: Option<TornTail>,
+    /// Torn tails that were cut at earlier opens, and their bytes.
+    pub cut_files: Vec<StoredFile>,
+    /// Index files that were read.
+    pub index_files: usize,
+    /// Every damage, up to 10,000.
+    pub damages: Vec<Damage>,
+    /// Damages beyond those.
+    pub damages_left_out: u64,
+}
+
+/// Reads the whole log: every checksum, digest, link, root and seal, the head mark, the bytes
+/// behind the end and the derived indexes. `on_record` sees each good record in order.
+///
+/// # Errors
+/// Only when there is no log or its directory cannot be read; damage is in the report.
+pub fn verify(
+    storage: &Arc<dyn Storage>,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress),
+    on_record: &mut dyn FnMut(&Record),
+) -> Result<VerifyReport, VerifyError> {
+    let listing = list(&**storage)?;
+    let mut segments: Vec<(u64, &StoredFile)> = listing
+        .iter()
+        .filter_map(|file| Some((segment_first(&file.name)?, file)))
+        .collect();
+    segments.sort_by_key(|(first, _)| *first);
+    let mark = Mark::read(&**storage).map_err(|source| VerifyError::Io {
+        operation: "read",
+        file: MARK_NAME.to_owned(),
+        source,
+    })?;
+    if segments.is_empty() && matches!(mark, Found::Nothing) {
+        return Err(VerifyError::Missing);
+    }
+    let log_id = segments
+        .iter()
+        .find_map(|(_, file)| Some(read_header(&**storage, &file.name).ok()?.ok()?.log_id));
+    let bytes_total = segments.iter().map(|(_, file)| file.bytes).sum();
+    let mut verifier = Verifier::new(storage, progress, on_record, log_id, bytes_total);
+    verifier.report.segments = segments.len();
+    verifier.report.cut_files = listing
+        .iter()
+        .filter(|file| file.name.starts_with("cut-"))
+        .cloned()
+        .collect();
+    verifier.report.clean = matches!(mark, Found::Mark(_));
+    verifier.marked = !matches!(mark, Found::Nothing);
+    let last = segments.len().saturating_sub(1);
+    for (index, (first, file)) in segments.iter().enumerate() {
+        verifier.segment(*first, file, index == last);
+        verifier.bytes_before += file.bytes;
+    }
+    verifier.check_mark(mark);
+    verifier.check_indexes(options);
+    Ok(verifier.finish())
+}
+
+fn list(storage: &dyn Storage) -> Result<Vec<StoredFile>, VerifyError> {
+    storage.list().map_err(|source| VerifyError::Io {
+        operation: "list",
+        file: String::new(),
+        source,
+    })
+}
+
+fn read_header(storage: &dyn Storage, name: &str) -> io::Result<Result<SegmentHeader, DamageKind>> {
+    let file = storage.open(name, Access::Read)?;
+    Ok(SegmentHeader::decode(&read_bytes(&*file, 0, HEADER_BYTES)?))
+}
+
+/// What the next record has to continue, as far as it is known.
+struct Expected {
+    position: u64,
+    digest: Option<[u8; 32]>,
+    recorded_at_us: i64,
+    merkle: Option<Merkle>,
+}
+
+struct Verifier<'a> {
+    storage: &'a Arc<dyn Storage>,
+    progress: &'a mut dyn FnMut(Progress),
+    on_record: &'a mut dyn FnMut(&Record),
+    log_key: [u8; 32],
+    report: VerifyReport,
+    expected: Expected,
+    /// Whether all records so far were right, so that streams can be checked.
+    whole: bool,
+    /// Last revision and digest prefix of each stream, by hash.
+    streams: HashMap<u64, (u64, u64)>,
+    marked: bool,
+    /// First position of the last segment and where its last frame ends.
+    stands: (u64, u64),
+    bytes_before: u64,
+    bytes_told: u64,
+    bytes_total: u64,
+}
+
+impl<'a> Verifier<'a> {
+    fn new(
+        storage: &'a Arc<dyn Storage>,
+        progress: &'a mut dyn FnMut(Progress),
+        on_record: &'a mut dyn FnMut(&Record),
+        log_id: Option<LogId>,
+        bytes_total: u64,
+    ) -> Self {
+        let report = VerifyReport {
+            log_id,
+            records: 0,
+            segments: 0,
+            bytes: bytes_total,
+            head: None,
+            root: None,
+            clean: false,
+            torn_tail: None,
+            cut_files: Vec::new(),
+            index_files: 0,
+            damages: Vec::new(),
+            damages_left_out: 0,
+        };
+        let expected = Expected {
+            position: 0,
+            digest: Some([0; 32]),
+            recorded_at_us: i64::MIN,
+            merkle: Some(Merkle::default()),
+        };
+        Self {
+            storage,
+            progress,
+            on_record,
+            log_key: log_id.map(log_key).unwrap_or_default(),
+            report,
+            expected,
+            whole: true,
+            streams: HashMap::new(),
+            marked: false,
+            stands: (0, 0),
+            bytes_before: 0,
+            bytes_told: 0,
+            bytes_total,
+        }
+    }
+
+    fn damage(&mut self, file: &str, offset: u64, position: Option<u64>, kind: DamageKind) {
+        if self.report.damages.len() == DAMAGES_MAX {
+            self.report.damages_left_out += 1;
+            return;
+        }
+        let detail = match position {
+            Some(position) => format!("{kind} at position {position}"),
+            None => kind.to_string(),
+        };
+        let position = position.map(Position::new);
+        let file = file.to_owned();
+        self.report.damages.push(Damage {
+            part: "log",
+            kind,
+            file,
+            offset,
+            position,
+            detail,
+        });
+    }
+
+    /// Something was lost: what follows cannot be held against it.
+    fn lose_track(&mut self) {
+        self.expected.digest = None;
+        self.expected.merkle = None;
+        self.whole = false;
+    }
+
+    fn segment(&mut self, first: u64, stored: &StoredFile, last: bool) {
+        let name = &stored.name;
+        let opened = self.storage.open(name, Access::Read);
+        let header = read_header(&**self.storage, name);
+        let (Ok(file), Ok(header)) = (opened, header) else {
+            self.damage(name, 0, Some(first), DamageKind::Unreadable);
+            return self.lose_track();
+        };
+        match &header {
+            Ok(header) if Some(header.log_id) != self.report.log_id => {
+                self.damage(name, 0, Some(first), DamageKind::ForeignSegment);
+                return self.lose_track();
+            }
+            Ok(header) => self.check_start(name, first, header),
+            Err(kind) => self.damage(name, 0, Some(first), *kind),
+        }
+        let planned_bytes = header.map_or(0, |header| header.planned_bytes);
+        if self
+            .groups(name, first, &*file, planned_bytes, last)
+            .is_err()
+        {
+            self.damage(
+                name,
+                0,
+                Some(self.expected.position),
+                DamageKind::Unreadable,
+            );
+            self.lose_track();
+        }
+    }
+
+    fn check_start(&mut self, name: &str, first: u64, header: &SegmentHeader) {
+        let before = &header.before;
+        if before.end != first {
+            self.damage(name, 0, Some(first), DamageKind::SegmentHeader);
+        }
+        if self.expected.position < first {
+            let position = self.expected.position;
+            if self.whole {
+                self.damage(
+                    &segment_name(position),
+                    0,
+                    Some(position),
+                    DamageKind::SegmentMissing,
+                );
+            }
+            self.lose_track();
+        }
+        let differs = self
+            .expected
+            .digest
+            .is_some_and(|digest| digest != before.digest)
+            || self
+                .expected
+                .merkle
+                .as_ref()
+                .is_some_and(|merkle| *merkle != before.merkle);
+        if differs {
+            self.damage(name, 0, Some(first), DamageKind::Root);
+        }
+        self.expected = Expected {
+            position: before.end,
+            digest: Some(before.digest),
+            recorded_at_us: before.recorded_at_us,
+            merkle: Some(before.merkle.clone()),
+        };
+    }
+
+    fn groups(
+        &mut self,
+        name: &str,
+        first: u64,
+        file: &dyn StorageFile,
+        planned_bytes: u64,
+        last: bool,
+    ) -> io::Result<()> {
+        let tag = self
+            .report
+            .log_id
+            .map(|log_id| log_id.tag())
+            .unwrap_or_default();
+        let mut scan = Scan::new(file, tag, HEADER_BYTES as u64)?;
+        let may_be_torn = last && !self.marked;
+        let mut looked_again = None;
+        self.stands = (first, scan.at());
+        loop {
+            let at = scan.at();
+            let (kind, resume) = match scan.step()? {
+                Step::Group(group) => match self.group(name, &group, may_be_torn, file, tag)? {
+                    GroupEnd::Taken => {
+                        self.stands = (first, scan.at());
+                        self.tell(scan.at());
+                        continue;
+                    }
+                    GroupEnd::Torn => return self.torn(name, file, at),
+                },
+                Step::Seal(seal) => {
+                    self.stands = (first, scan.at());
+                    return self.check_seal(name, file, &seal, first, at, scan.at());
+                }
+                Step::End if scan.bytes() < planned_bytes => {
+                    self.damage(
+                        name,
+                        at,
+                        Some(self.expected.position),
+                        DamageKind::Truncated,
+                    );
+                    self.lose_track();
+                    return Ok(());
+                }
+                Step::End if end_of_bytes(file, at)?.is_none() => {
+                    if !last {
+                        self.damage(name, at, Some(self.expected.position), DamageKind::Seal);
+                    }
+                    return Ok(());
+                }
+                Step::End => (DamageKind::AfterEnd, at + 8),
+                Step::Bad { kind, resume } => (kind, resume),
+            };
+            let behind = good_frame_behind(file, tag, resume)?;
+            if behind.is_none() && may_be_torn {
+                return self.torn(name, file, at);
+            }
+            if last && looked_again != Some(at) {
+                // The writer may have finished this group while it was being read.
+                looked_again = Some(at);
+                scan.look_again()?;
+                scan.go_to(at);
+                continue;
+            }
+            self.damage(name, at, Some(self.expected.position), kind);
+            self.lose_track();
+            match behind {
+                Some(next) => scan.go_to(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Looks at the records of a group.
+    fn group(
+        &mut self,
+        name: &str,
+        group: &Group,
+        may_be_torn: bool,
+        file: &dyn StorageFile,
+        tag: [u8; 4],
+    ) -> io::Result<GroupEnd> {
+        if may_be_torn {
+            let mut whole = true;
+            group.walk(Check::Checksum, &mut |_, record| {
+                whole &= record.is_ok();
+                whole
+            });
+            let behind = group.offset + group.bytes.len() as u64;
+            if !whole && good_frame_behind(file, tag, behind)?.is_none() {
+                return Ok(GroupEnd::Torn);
+            }
+        }
+        if self.expected.position != group.header.first {
+            if self.whole {
+                self.damage(
+                    name,
+                    group.offset,
+                    Some(self.expected.position),
+                    DamageKind::Chain,
+                );
+            }
+            self.lose_track();
+        }
+        self.expected.position = group.header.first;
+        let mut last_of_batch = true;
+        group.walk(Check::Digest, &mut |place, record| {
+            match record {
+                Ok(record) => {
+                    last_of_batch = record.batch_index() + 1 == record.batch_count();
+                    self.record(name, place, &record);
+                }
+                Err(kind) => {
+                    self.damage(name, place.offset, Some(place.position), kind);
+                    self.lose_track();
+                }
+            }
+            self.expected.position = place.position + 1;
+            true
+        });
+        if !last_of_batch && self.whole {
+            let position = Some(self.expected.position);
+            self.damage(name, group.offset, position, DamageKind::GroupShape);
+        }
+        // After a bad length the rest of the group is lost too.
+        self.expected.position = group.header.first + u64::from(group.header.count);
+        Ok(GroupEnd::Taken)
+    }
+
+    fn record(&mut self, name: &str, place: Place, record: &Record) {
+        let at = Some(place.position);
+        let digest = *record.digest().as_bytes();
+        if self
+            .expected
+            .digest
+            .is_some_and(|digest| digest != *record.previous().as_bytes())
+        {
+            self.damage(name, place.offset, at, DamageKind::Chain);
+        }
+        if record.recorded_at_us() < self.expected.recorded_at_us {
+            self.damage(name, place.offset, at, DamageKind::Time);
+        }
+        let hash = stream_hash(&self.log_key, record.stream());
+        let revision = record.revision().get();
+        let links = record
+            .previous_in_stream()
+            .map(|previous| prefix_u64(previous.as_bytes()));
+        let before = self.streams.insert(hash, (revision, prefix_u64(&digest)));
+        let continues = match (before, links) {
+            (None, None) => true,
+            (Some((last, prefix)), Some(link)) => last + 1 == revision && prefix == link,
+            _ => false,
+        };
+        if !continues && self.whole {
+            self.damage(name, place.offset, at, DamageKind::StreamChain);
+        }
+        self.expected.digest = Some(digest);
+        self.expected.recorded_at_us = record.recorded_at_us();
+        if let Some(merkle) = &mut self.expected.merkle {
+            merkle.push(&digest);
+        }
+        self.report.records += 1;
+        self.report.head = Some(Head {
+            position: record.position(),
+            digest: record.digest(),
+            recorded_at_us: record.recorded_at_us(),
+        });
+        (self.on_record)(record);
+    }
+
+    fn check_seal(
+        &mut self,
+        name: &str,
+        file: &dyn StorageFile,
+        seal: &Seal,
+        first: u64,
+        at: u64,
+        behind: u64,
+    ) -> io::Result<()> {
+        let expected = &self.expected;
+        let root = expected.merkle.as_ref().map(Merkle::root);
+        let fits = seal.first == first
+            && seal.end == expected.position
+            && seal.recorded_at_us == expected.recorded_at_us
+            && expected.digest.is_none_or(|digest| digest == seal.digest)
+            && root.is_none_or(|root| root == seal.root);
+        if !fits {
+            self.damage(name, at, Some(seal.end), DamageKind::Root);
+        }
+        if end_of_bytes(file, behind)?.is_some() {
+            self.damage(name, behind, None, DamageKind::AfterEnd);
+        }
+        Ok(())
+    }
+
+    fn torn(&mut self, name: &str, file: &dyn StorageFile, at: u64) -> io::Result<()> {
+        let bytes = end_of_bytes(file, at)?.map_or(0, |end| end - at);
+        self.report.torn_tail = Some(TornTail {
+            file: name.to_owned(),
+            offset: at,
+            bytes,
+        });
+        Ok(())
+    }
+
+    fn check_mark(&mut self, mark: Found) {
+        let mark = match mark {
+            Found::Nothing => return,
+            Found::Garbled => return self.damage(MARK_NAME, 0, None, DamageKind::HeadMark),
+            Found::Mark(mark) => mark,
+        };
+        let expected = &self.expected;
+        let fits = Some(mark.log_id) == self.report.log_id
+            && (mark.segment, mark.offset) == self.stands
+            && mark.chain.end == expected.position
+            && expected
+                .digest
+                .is_none_or(|digest| digest == mark.chain.digest)
+            && expected
+                .merkle
+                .as_ref()
+                .is_none_or(|merkle| *merkle == mark.chain.merkle);
+        // A writer that came meanwhile has removed it.
+        let stays = || matches!(Mark::read(&**self.storage), Ok(Found::Mark(now)) if now == mark);
+        if !fits && stays() {
+            self.damage(MARK_NAME, 0, Some(mark.chain.end), DamageKind::HeadMismatch);
+        }
+    }
+
+    fn check_indexes(&mut self, options: &Options) {
+        let files = Files::new(Arc::clone(self.storage), options.files_open_max);
+        let Ok(listing) = self.storage.list() else {
+            return;
+        };
+        for file in listing.iter().filter(|file| file.name.ends_with(".run")) {
+            match check_run_file(&files, &file.name) {
+                Ok(true) => self.report.index_files += 1,
+                Ok(false) => self.damage(&file.name, 0, None, DamageKind::Index),
+                // Merged into another one meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => self.damage(&file.name, 0, None, DamageKind::Unreadable),
+            }
+        }
+    }
+
+    fn tell(&mut self, at: u64) {
+        let bytes_done = self.bytes_before + at;
+        if bytes_done - self.bytes_told >= PROGRESS_BYTES {
+            self.bytes_told = bytes_done;
+            let (bytes_total, records) = (self.bytes_total, self.report.records);
+            (self.progress)(Progress {
+                bytes_done,
+                bytes_total,
+                records,
+            });
+        }
+    }
+
+    fn finish(mut self) -> VerifyReport {
+        let (bytes_done, bytes_total) = (self.bytes_total, self.bytes_total);
+        (self.progress)(Progress {
+            bytes_done,
+            bytes_total,
+            records: self.report.records,
+        });
+        let merkle = self.expected.merkle.filter(|_| self.whole);
+        self.report.root = merkle.map(|merkle| RootHash::from_bytes(merkle.root()));
+        self.report
+    }
+}
+
+enum GroupEnd {
+    Taken,
+    Torn,
+}
