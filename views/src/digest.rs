@@ -38,8 +38,13 @@ impl StateHasher {
         self.rows += 1;
     }
 
+    /// Takes rows that [`Views::rows_after`](crate::Views::rows_after) gave.
+    pub fn rows(&mut self, rows: &[(Vec<u8>, Vec<u8>)]) {
+        rows.iter().for_each(|(key, value)| self.row(key, value));
+    }
+
     /// How many rows were taken.
-    pub fn rows(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.rows
     }
 

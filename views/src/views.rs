@@ -402,6 +402,26 @@ impl Views {
         Ok(last)
     }
 
+    /// Takes the rows behind `after`, up to and with `to` (to the end without it), into a digest.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn digest_span(
+        &self,
+        after: Option<&[u8]>,
+        to: Option<&[u8]>,
+        hasher: &mut StateHasher,
+    ) -> Result<(), StoreError> {
+        let behind = |key: &[u8]| [key, &[0]].concat();
+        let from = after.map(behind).unwrap_or_default();
+        let to = to.map_or(vec![u8::MAX], behind);
+        for pair in self.store().scan(&from, &to, Direction::Forward) {
+            let (key, value) = pair?;
+            hasher.row(&key, &value);
+        }
+        Ok(())
+    }
+
     /// The next rows after a key, to be held against another's.
     ///
     /// # Errors

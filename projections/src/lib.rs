@@ -1,0 +1,20 @@
+//! Projections: what follows the log and folds it into views.
+//!
+//! One thread applies records in order, in batches, and tells how far it has come. It never
+//! appends. An event that it cannot apply stops it there: that is quarantine, and it is visible.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod generation;
+mod lockstep;
+mod offline;
+mod projection;
+mod rebuild;
+mod status;
+mod verify;
+
+pub use generation::{GenerationError, Generations};
+pub use offline::rebuild_offline;
+pub use projection::{Projection, Settings, StartError, WaitError};
+pub use rebuild::{RebuildControl, RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress};
+pub use status::{APPLY_BOUNDS_US, Phase, ProjectionMetrics, ProjectionStatus};
+pub use verify::{ViewDamage, verify_views};

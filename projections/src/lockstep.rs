@@ -1,0 +1,118 @@
+//! Two sets of views kept at one position, and compared while they move.
+//!
+//! Between two batches both hold the fold of the same records, so the rows of one span of keys can
+//! be compared then, and a later batch changes both alike. Spans compared one after the other make
+//! up the whole; nobody waits for the comparison.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+
+use stemma_event_log::Reader;
+use stemma_views::{StateHasher, Views};
+
+use crate::generation::Generations;
+use crate::projection::Settings;
+use crate::rebuild::{
+    RebuildControl, RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress, fill_some,
+};
+
+/// Rows that are compared between two batches.
+const SLICE_ROWS: usize = 2000;
+
+/// Views that are being made, and how far they were compared.
+pub(crate) struct Lockstep {
+    rebuilt: Views,
+    dir: PathBuf,
+    control: RebuildControl,
+    answer: mpsc::Sender<Result<RebuildOutcome, RebuildError>>,
+    failed: Option<RebuildError>,
+    live_hasher: StateHasher,
+    rebuilt_hasher: StateHasher,
+    /// The key up to which rows were compared; none before the first slice.
+    compared_to: Option<Vec<u8>>,
+}
+
+impl Lockstep {
+    pub(crate) fn new(
+        rebuilt: Views,
+        dir: PathBuf,
+        control: RebuildControl,
+        answer: mpsc::Sender<Result<RebuildOutcome, RebuildError>>,
+    ) -> Self {
+        Self {
+            rebuilt,
+            dir,
+            control,
+            answer,
+            failed: None,
+            live_hasher: StateHasher::default(),
+            rebuilt_hasher: StateHasher::default(),
+            compared_to: None,
+        }
+    }
+
+    /// Brings the views that are being made to where the live ones are.
+    pub(crate) fn follow(&mut self, end: u64, reader: &Reader) {
+        while self.failed.is_none() && self.rebuilt.end() < end {
+            match fill_some(&self.rebuilt, reader) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => self.failed = Some(error),
+            }
+        }
+    }
+
+    /// Compares the next rows; true when all were compared.
+    pub(crate) fn compare(&mut self, live: &Views) -> Result<bool, RebuildError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if self.control.cancel.load(Ordering::Acquire) {
+            return Err(RebuildError::Cancelled);
+        }
+        if self.rebuilt.end() != live.end() {
+            // The live views are quarantined before where the new ones are: nothing to compare.
+            return Ok(true);
+        }
+        let after = self.compared_to.as_deref();
+        let rows = self.rebuilt.rows_after(after, SLICE_ROWS)?;
+        // The span ends where the new rows end; the last span takes in all that the live ones have.
+        let to = if rows.len() == SLICE_ROWS { rows.last().map(|(key, _)| key.clone()) } else { None };
+        self.rebuilt_hasher.rows(&rows);
+        live.digest_span(after, to.as_deref(), &mut self.live_hasher)?;
+        (self.control.progress)(RebuildProgress {
+            applied: self.rebuilt.end(),
+            end: live.end(),
+            phase: RebuildPhase::Comparing,
+        });
+        let is_done = to.is_none();
+        self.compared_to = to;
+        Ok(is_done)
+    }
+
+    /// Has the new views take over; `swap` puts them in the live ones' place.
+    pub(crate) fn finish(self, live: &Views, settings: &Settings, swap: impl FnOnce(Views)) {
+        let (digest_live, digest_rebuilt) = (self.live_hasher.finish(), self.rebuilt_hasher.finish());
+        let equal = digest_live == digest_rebuilt && self.rebuilt.end() == live.end();
+        if !equal {
+            tracing::warn!(%digest_live, %digest_rebuilt, "the rebuilt views differ from the live ones");
+        }
+        let position = self.rebuilt.end().checked_sub(1);
+        let switched = self
+            .rebuilt
+            .flush()
+            .map_err(RebuildError::from)
+            .and_then(|()| Ok(Generations::at(&settings.dir).switch_to(&self.dir)?));
+        let outcome = switched.map(|()| {
+            swap(self.rebuilt);
+            RebuildOutcome { position, digest_live, digest_rebuilt, equal, swapped: true }
+        });
+        let _ = self.answer.send(outcome);
+    }
+
+    /// Ends without having changed anything.
+    pub(crate) fn give_up(self, error: RebuildError) {
+        let _ = self.answer.send(Err(error));
+    }
+}

@@ -1,0 +1,163 @@
+//! Making the views anew while the old ones serve.
+//!
+//! A second store is filled from the log on the caller's thread. Close to the head it is handed to
+//! the thread that applies, which keeps both at the same position from there on, compares them
+//! slice by slice between batches, and swaps. Killed at any point, the live views are as they were.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use stemma_views::{StateDigest, StoreError, Views};
+
+use crate::generation::{GenerationError, Generations};
+use crate::lockstep::Lockstep;
+use crate::projection::{Projection, causes, read};
+
+/// Records behind the head at which the store is handed over.
+const HAND_OVER: u64 = 10_000;
+
+/// How a rebuild tells of itself, and how it is told to stop.
+pub struct RebuildControl {
+    /// Called now and then, from the threads that rebuild.
+    pub progress: Box<dyn Fn(RebuildProgress) + Send>,
+    /// Set to have the rebuild stop.
+    pub cancel: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for RebuildControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RebuildControl").field("cancel", &self.cancel).finish_non_exhaustive()
+    }
+}
+
+/// How far a rebuild has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RebuildProgress {
+    /// Records applied.
+    pub applied: u64,
+    /// Records there are.
+    pub end: u64,
+    /// What it is doing.
+    pub phase: RebuildPhase,
+}
+
+/// What a rebuild is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebuildPhase {
+    /// Folding the log.
+    Filling,
+    /// Holding the rows against the live ones.
+    Comparing,
+}
+
+/// What a rebuild came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RebuildOutcome {
+    /// The last position that both hold; none of an empty log.
+    pub position: Option<u64>,
+    /// The digest of the live views' rows.
+    pub digest_live: StateDigest,
+    /// The digest of the rebuilt views' rows.
+    pub digest_rebuilt: StateDigest,
+    /// Whether they are the same.
+    pub equal: bool,
+    /// Whether the rebuilt views serve now.
+    pub swapped: bool,
+}
+
+/// Why views were not rebuilt. The live views are as they were.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RebuildError {
+    /// One is under way.
+    #[error("a rebuild is under way")]
+    Busy,
+    /// It was told to stop.
+    #[error("the rebuild was cancelled")]
+    Cancelled,
+    /// The projection was stopped.
+    #[error("the views are stopped")]
+    Stopped,
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    /// The new store cannot be opened.
+    #[error("open new views")]
+    Open(#[from] stemma_views::OpenError),
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An event cannot be applied.
+    #[error("event at position {position} cannot be applied: {reason}")]
+    Apply {
+        /// Where it stands.
+        position: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Takes the one place for a rebuild, and gives it back.
+struct Place<'a>(&'a AtomicBool);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+pub(crate) fn run(projection: &Projection, control: RebuildControl) -> Result<RebuildOutcome, RebuildError> {
+    let shared = &projection.shared;
+    if shared.rebuilding.swap(true, Ordering::AcqRel) {
+        return Err(RebuildError::Busy);
+    }
+    let _place = Place(&shared.rebuilding);
+    let generations = Generations::at(&shared.settings.dir);
+    let dir = generations.next()?;
+    let outcome = fill_and_swap(projection, &dir, control);
+    // Whichever generation is not in use now has no reader of ours left but those under way, which
+    // keep its files open.
+    if let Err(error) = generations.remove_others() {
+        tracing::warn!(%error, "views that are not used any more stay on disk until the next start");
+    }
+    outcome
+}
+
+fn fill_and_swap(
+    projection: &Projection,
+    dir: &std::path::Path,
+    control: RebuildControl,
+) -> Result<RebuildOutcome, RebuildError> {
+    let settings = &projection.shared.settings;
+    let views = Views::open(dir, &settings.views)?.views;
+    loop {
+        let left = fill_some(&views, &settings.reader)?;
+        let (applied, end) = (views.end(), settings.reader.end().get());
+        (control.progress)(RebuildProgress { applied, end, phase: RebuildPhase::Filling });
+        if control.cancel.load(Ordering::Acquire) {
+            return Err(RebuildError::Cancelled);
+        }
+        if !left || end - applied.min(end) <= HAND_OVER {
+            break;
+        }
+    }
+    views.flush()?;
+    let (answer, answered) = mpsc::channel();
+    projection.hand_over(Lockstep::new(views, dir.to_path_buf(), control, answer))?;
+    answered.recv().unwrap_or(Err(RebuildError::Stopped))
+}
+
+/// Applies the next records; says whether there were any.
+pub(crate) fn fill_some(
+    views: &Views,
+    reader: &stemma_event_log::Reader,
+) -> Result<bool, RebuildError> {
+    let failed = |error: stemma_views::ApplyError| RebuildError::Apply {
+        position: error.position,
+        reason: causes(error.reason.as_ref()),
+    };
+    let records = read(reader, views.end()).map_err(failed)?;
+    views.apply(&records).map_err(failed)?;
+    Ok(!records.is_empty())
+}
