@@ -70,6 +70,12 @@ pub struct DiskUse {
     pub other_bytes: u64,
 }
 
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("end", &self.end()).finish_non_exhaustive()
+    }
+}
+
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }

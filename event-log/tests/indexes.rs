@@ -1,0 +1,177 @@
+//! Indexes are derived: gone or garbled, the answers stay the same.
+
+mod support;
+
+use stemma_event_log::{
+    Direction, Log, Loss, MemoryStorage, OpenError, Reader, Record, Revision, Storage, StreamRange,
+};
+use support::*;
+
+const RECORDS: u64 = 400;
+
+fn filled() -> (MemoryStorage, Vec<Record>) {
+    let storage = MemoryStorage::new();
+    let log = open(&storage);
+    for n in 0..RECORDS {
+        let data = format!("event {n} {}", "x".repeat(200));
+        let one = batch(&format!("thing-{}", n % 7), &[&data]);
+        let one = if n % 5 == 0 {
+            keyed(one, (n / 5) as u8, 1)
+        } else {
+            one
+        };
+        append(&log.appender, one).unwrap();
+    }
+    let records = all(&log.reader);
+    log.appender.close().unwrap();
+    (storage, records)
+}
+
+fn index_files(storage: &MemoryStorage) -> Vec<String> {
+    let files = storage.list().unwrap().into_iter().map(|file| file.name);
+    files.filter(|name| name.starts_with("index/")).collect()
+}
+
+fn check(reader: &Reader, records: &[Record]) {
+    assert_eq!(all(reader), records);
+    for n in 0..7 {
+        let range = StreamRange {
+            from: Revision::new(0),
+            direction: Direction::Forward,
+            limit: 1000,
+        };
+        let name = stream(&format!("thing-{n}"));
+        let expected: Vec<Record> = records
+            .iter()
+            .filter(|r| r.stream_id() == &name)
+            .cloned()
+            .collect();
+        assert_eq!(reader.read_stream(&name, range).unwrap(), expected);
+        assert_eq!(
+            reader.stream_head(&name).unwrap(),
+            expected.last().map(Record::revision)
+        );
+    }
+    for record in records.iter().step_by(11) {
+        assert_eq!(
+            reader.position_of(&record.digest()).unwrap(),
+            Some(record.position())
+        );
+        assert_eq!(
+            reader.read_one(record.position()).unwrap().as_ref(),
+            Some(record)
+        );
+    }
+    for n in 0..(RECORDS / 5) as u8 {
+        let known = reader.idempotent(&[n; 32]).unwrap().unwrap();
+        assert_eq!(known.first.get(), u64::from(n) * 5);
+    }
+    assert_eq!(reader.idempotent(&[255; 32]).unwrap(), None);
+}
+
+#[test]
+fn runs_are_merged_and_few_stay() {
+    let (storage, records) = filled();
+    let log = open(&storage);
+    assert_eq!(log.report.indexes_rebuilt, [String::new(); 0]);
+    let segments = log.report.segments;
+    let runs = index_files(&storage)
+        .iter()
+        .filter(|name| name.contains("streams"))
+        .count();
+    assert!(runs < segments / 2, "{runs} runs over {segments} segments");
+    check(&log.reader, &records);
+}
+
+#[test]
+fn missing_index_files_are_rebuilt_and_reported() {
+    let (storage, records) = filled();
+    for name in index_files(&storage) {
+        let copy = storage.after_crash(Loss::None, calm);
+        copy.remove(&name).unwrap();
+        let log = open(&copy);
+        assert!(!log.report.indexes_rebuilt.is_empty(), "{name}");
+        check(&log.reader, &records);
+    }
+    let copy = storage.after_crash(Loss::None, calm);
+    index_files(&copy)
+        .iter()
+        .for_each(|name| copy.remove(name).unwrap());
+    check(&open(&copy).reader, &records);
+}
+
+#[test]
+fn garbled_index_files_never_give_a_wrong_answer() {
+    let (storage, records) = filled();
+    for name in index_files(&storage) {
+        let bytes = storage.bytes_of(&name).unwrap();
+        for at in (0..bytes.len()).step_by(97) {
+            let copy = storage.after_crash(Loss::None, calm);
+            let mut garbled = bytes.clone();
+            garbled[at] ^= 0x41;
+            copy.put_file(&name, garbled);
+            check(&open(&copy).reader, &records);
+        }
+        for length in [0, 1, 127, 128, bytes.len() / 2] {
+            let copy = storage.after_crash(Loss::None, calm);
+            copy.put_file(&name, bytes[..length].to_vec());
+            check(&open(&copy).reader, &records);
+        }
+    }
+}
+
+#[test]
+fn index_files_of_another_log_are_not_believed() {
+    let (storage, records) = filled();
+    let other = MemoryStorage::new();
+    let log = open(&other);
+    fill(&log.appender, RECORDS);
+    drop(log);
+    let copy = storage.after_crash(Loss::None, calm);
+    for name in index_files(&other) {
+        copy.put_file(&name, other.bytes_of(&name).unwrap());
+    }
+    check(&open(&copy).reader, &records);
+}
+
+#[test]
+fn a_read_only_reader_writes_nothing_and_sees_what_comes_after_refresh() {
+    let storage = MemoryStorage::new();
+    assert!(matches!(
+        Log::open_read_only(shared(&storage), options()).err(),
+        Some(OpenError::Missing)
+    ));
+    let log = open(&storage);
+    fill(&log.appender, 50);
+    let (reader, report) = Log::open_read_only(shared(&storage), options()).unwrap();
+    assert_eq!(report.end.get(), 50);
+    for _ in 0..20 {
+        fill(&log.appender, 15);
+        reader.refresh().unwrap();
+        assert_eq!(all(&reader), all(&log.reader));
+        assert_eq!(reader.root(), log.reader.root());
+        let name = stream("thing-2");
+        assert_eq!(
+            reader.stream_head(&name).unwrap(),
+            log.reader.stream_head(&name).unwrap()
+        );
+    }
+    let names = |storage: &MemoryStorage| {
+        storage
+            .list()
+            .unwrap()
+            .into_iter()
+            .map(|file| file.name)
+            .collect::<Vec<_>>()
+    };
+    drop(log);
+    let before = names(&storage);
+    let copy = storage.after_crash(Loss::None, calm);
+    index_files(&copy)
+        .iter()
+        .for_each(|name| copy.remove(name).unwrap());
+    let (reader, _) = Log::open_read_only(shared(&copy), options()).unwrap();
+    assert_eq!(all(&reader).len(), 350);
+    assert!(index_files(&copy).is_empty());
+    assert_eq!(names(&storage), before);
+}

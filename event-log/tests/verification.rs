@@ -1,0 +1,150 @@
+//! Every damage is found and told with its place.
+
+mod support;
+
+use stemma_event_log::{
+    DamageKind, Loss, MemoryStorage, Storage, VerifyError, VerifyReport, verify,
+};
+use support::*;
+
+fn look(storage: &MemoryStorage) -> VerifyReport {
+    verify(&shared(storage), &options(), &mut |_| {}, &mut |_| {}).unwrap()
+}
+
+fn closed(records: u64) -> MemoryStorage {
+    let storage = MemoryStorage::new();
+    let log = open(&storage);
+    fill(&log.appender, records);
+    log.appender.close().unwrap();
+    storage
+}
+
+#[test]
+fn a_whole_log_is_found_whole_while_open_and_when_closed() {
+    let storage = MemoryStorage::new();
+    let nothing = verify(&shared(&storage), &options(), &mut |_| {}, &mut |_| {});
+    assert!(matches!(nothing, Err(VerifyError::Missing)));
+    let log = open(&storage);
+    fill(&log.appender, 120);
+    let root = log.reader.root().1;
+    for clean in [false, true] {
+        let (mut seen, mut told) = (0, Vec::new());
+        let report = verify(
+            &shared(&storage),
+            &options(),
+            &mut |p| told.push(p),
+            &mut |_| seen += 1,
+        )
+        .unwrap();
+        assert_eq!(report.damages, []);
+        assert_eq!((report.records, seen, report.clean), (120, 120, clean));
+        assert_eq!((report.root, report.torn_tail), (Some(root), None));
+        assert_eq!(report.head, log.reader.head());
+        assert_eq!(
+            told.last().unwrap().bytes_done,
+            told.last().unwrap().bytes_total
+        );
+        log.appender.close().unwrap();
+    }
+}
+
+#[test]
+fn a_flip_of_any_byte_of_a_closed_log_is_told_with_its_file() {
+    let storage = closed(14);
+    let mut flips = 0;
+    for file in storage.list().unwrap() {
+        if file.name == "lock" {
+            continue;
+        }
+        let bytes = storage.bytes_of(&file.name).unwrap();
+        for at in 0..bytes.len() {
+            // Long runs of zeros are looked at here and there.
+            if bytes[at] == 0 && at % 61 != 0 && bytes[at.saturating_sub(1)] == 0 {
+                continue;
+            }
+            let copy = storage.after_crash(Loss::None, calm);
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x20;
+            copy.put_file(&file.name, flipped);
+            let report = look(&copy);
+            let told = report.damages.iter().any(|damage| damage.file == file.name);
+            assert!(told, "{} byte {at}: {:?}", file.name, report.damages);
+            flips += 1;
+        }
+    }
+    assert!(flips > 5_000);
+}
+
+#[test]
+fn all_damages_are_told_not_only_the_first() {
+    let storage = closed(60);
+    let (mut segments, copy) = (0, storage.after_crash(Loss::None, calm));
+    for file in storage.list().unwrap() {
+        if file.name.ends_with(".segment") {
+            let mut bytes = storage.bytes_of(&file.name).unwrap();
+            let group = last_group(&bytes);
+            bytes[group.start + 60] ^= 1;
+            copy.put_file(&file.name, bytes);
+            segments += 1;
+        }
+    }
+    let report = look(&copy);
+    assert_eq!(report.damages.len(), segments, "{:?}", report.damages);
+    assert!(
+        report
+            .damages
+            .iter()
+            .all(|d| d.kind == DamageKind::RecordChecksum)
+    );
+    assert!(
+        report
+            .damages
+            .iter()
+            .all(|d| d.position.is_some() && d.part == "log")
+    );
+    assert_eq!(report.records, 60 - segments as u64);
+    assert_eq!(report.root, None);
+}
+
+#[test]
+fn a_torn_tail_is_no_damage_and_files_that_were_cut_are_named() {
+    let storage = MemoryStorage::new();
+    let log = open(&storage);
+    fill(&log.appender, 5);
+    let crashed = storage.after_crash(Loss::None, calm);
+    let (name, mut bytes) = last_segment(&crashed);
+    let group = last_group(&bytes);
+    bytes[group.end - 5..].fill(0);
+    crashed.put_file(&name, bytes);
+    let report = look(&crashed);
+    assert_eq!(report.damages, []);
+    let torn = report.torn_tail.unwrap();
+    assert_eq!((torn.file, torn.offset), (name, group.start as u64));
+    assert_eq!(report.records, 4);
+    drop(open(&crashed));
+    let report = look(&crashed);
+    assert_eq!((report.damages, report.torn_tail), (vec![], None));
+    assert_eq!(report.cut_files.len(), 1);
+}
+
+#[test]
+fn a_missing_segment_is_told() {
+    let storage = closed(80);
+    let copy = storage.after_crash(Loss::None, calm);
+    let mut names: Vec<String> = copy
+        .list()
+        .unwrap()
+        .into_iter()
+        .map(|file| file.name)
+        .filter(|name| name.ends_with(".segment"))
+        .collect();
+    names.sort();
+    copy.remove(&names[1]).unwrap();
+    let report = look(&copy);
+    assert!(
+        report
+            .damages
+            .iter()
+            .any(|d| d.kind == DamageKind::SegmentMissing && d.file == names[1])
+    );
+}
