@@ -56,8 +56,11 @@ impl<'a> Fields<'a> {
 
 /// The first eight bytes of a digest as a number: what the indexes sort by.
 pub(crate) fn prefix_u64(bytes: &[u8; 32]) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *bytes;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    u64::from_le_bytes(
+        *bytes
+            .first_chunk()
+            .expect("a digest has more than eight bytes"),
+    )
 }
 
 /// A length that was checked against a limit below 4 GiB before.

@@ -117,9 +117,9 @@ impl Shared {
     ) -> Result<(), ReadError> {
         let segment = self.segment_of(from);
         let before = records.len();
-        let (fault, offset) = match self.try_segment(&segment, from, limit, check, records)? {
-            None => return Ok(()),
-            Some(fault) => fault,
+        let fault = self.try_segment(&segment, from, limit, check, records)?;
+        let Some((fault, offset)) = fault else {
+            return Ok(());
         };
         // Perhaps only the table of offsets is wrong.
         records.truncate(before);

@@ -72,6 +72,10 @@ impl Log {
     /// # Errors
     /// [`OpenError::Locked`] while another process has it open. [`OpenError::Damaged`] when bytes
     /// that were durable are gone or wrong: nothing is cut then.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "callers hand both over to the log"
+    )]
     pub fn open(storage: Arc<dyn Storage>, options: Options) -> Result<Self, OpenError> {
         let started = Instant::now();
         options.check()?;
@@ -104,6 +108,10 @@ impl Log {
 
     /// Opens a log for reading, also while another process writes to it. Nothing is written.
     /// What was written later is seen after [`Reader::refresh`].
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "callers hand both over to the log"
+    )]
     pub fn open_read_only(
         storage: Arc<dyn Storage>,
         options: Options,

@@ -43,7 +43,7 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     filled: Condvar,
     places: Semaphore,
-    queue_max: usize,
+    places_max: usize,
 }
 
 impl Queue {
@@ -52,7 +52,7 @@ impl Queue {
             state: Mutex::default(),
             filled: Condvar::new(),
             places: Semaphore::new(queue_max),
-            queue_max,
+            places_max: queue_max,
         }
     }
 

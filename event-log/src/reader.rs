@@ -72,7 +72,9 @@ pub struct DiskUse {
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader").field("end", &self.end()).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("end", &self.end())
+            .finish_non_exhaustive()
     }
 }
 

@@ -180,7 +180,7 @@ pub(crate) fn load(
 fn remove_leftovers(storage: &dyn Storage, listing: &[StoredFile]) -> Result<(), OpenError> {
     for file in listing {
         let draft = [SPARE_NAME, MARK_DRAFT_NAME].contains(&file.name.as_str())
-            || (file.name.starts_with("index/") && file.name.ends_with(".new"));
+            || (file.name.starts_with("index/") && file.name.strip_suffix(".new").is_some());
         if draft {
             storage
                 .remove(&file.name)
@@ -534,10 +534,12 @@ fn cut_tail(
         .into_iter()
         .map(|file| file.name)
         .collect();
-    let name = (0_u64..)
-        .map(|n| format!("cut-{position}-{n}.bytes"))
-        .find(|name| !taken.contains(name))
-        .expect("there are more numbers than files");
+    let named = |n: u64| format!("cut-{position}-{n}.bytes");
+    let mut n = 0;
+    while taken.contains(&named(n)) {
+        n += 1;
+    }
+    let name = named(n);
     let copy = || {
         let kept = storage.create(&name)?;
         let mut at = range.start;

@@ -232,16 +232,15 @@ impl Ledger for GroupLedger<'_, '_> {
         if let Some(head) = self.stage.heads.get(stream) {
             return Ok(*head);
         }
-        let head = match self.known.heads.get(stream) {
-            Some(head) => Some(head),
-            None => {
-                let shared = self.known.shared;
-                let hash = crate::frame::stream_hash(shared.index.log_key(), stream.as_str());
-                shared.stream_last(stream, hash)?.map(|record| StreamHead {
-                    revision: record.revision().get(),
-                    digest: *record.digest().as_bytes(),
-                })
-            }
+        let head = if let Some(head) = self.known.heads.get(stream) {
+            Some(head)
+        } else {
+            let shared = self.known.shared;
+            let hash = crate::frame::stream_hash(shared.index.log_key(), stream.as_str());
+            shared.stream_last(stream, hash)?.map(|record| StreamHead {
+                revision: record.revision().get(),
+                digest: *record.digest().as_bytes(),
+            })
         };
         self.stage.heads.insert(stream.clone(), head);
         Ok(head)

@@ -48,7 +48,7 @@ impl StreamId {
     /// Checks `name` and keeps it.
     pub fn new(name: impl AsRef<str>) -> Result<Self, NameError> {
         let name = name.as_ref();
-        check(name, STREAM_BYTES_MAX, |byte| byte.is_ascii_graphic())?;
+        check(name, STREAM_BYTES_MAX, u8::is_ascii_graphic)?;
         if name.starts_with('-') {
             return Err(NameError::NoCategory);
         }

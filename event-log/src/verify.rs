@@ -558,7 +558,10 @@ impl<'a> Verifier<'a> {
         let Ok(listing) = self.storage.list() else {
             return;
         };
-        for file in listing.iter().filter(|file| file.name.ends_with(".run")) {
+        for file in listing
+            .iter()
+            .filter(|file| file.name.strip_suffix(".run").is_some())
+        {
             match check_run_file(&files, &file.name) {
                 Ok(true) => self.report.index_files += 1,
                 Ok(false) => self.damage(&file.name, 0, None, DamageKind::Index),

@@ -243,9 +243,10 @@ impl Writer {
         let wanted = self.next_bytes.max(segment_bytes_for(group_bytes));
         let (file, planned_bytes) = self.take_spare(wanted).map_err(|error| {
             let source = Arc::new(error);
-            Failure::NotWritten(match is_full(&source) {
-                true => AppendError::Full { source },
-                false => AppendError::Write { source },
+            Failure::NotWritten(if is_full(&source) {
+                AppendError::Full { source }
+            } else {
+                AppendError::Write { source }
             })
         })?;
         self.drop_mark()?;
@@ -400,11 +401,11 @@ impl Writer {
             .index
             .load(sealed, active, &loaded.listing)
             .map_err(OpenError::Index)?;
-        *self
-            .shared
+        self.shared
             .segments
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = loaded.segments.clone();
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&loaded.segments);
         let report = OpenReport::of(&loaded, rebuilt);
         self.adopt(loaded);
         *self
@@ -454,8 +455,9 @@ fn not_written(tip: &Tip, end: u64, error: io::Error) -> Failure {
     let full = is_full(&error);
     let source = Arc::new(error);
     let cleared = || clear(&*tip.file, tip.offset, end).and_then(|()| tip.file.sync_data());
-    match full && cleared().is_ok() {
-        true => Failure::NotWritten(AppendError::Full { source }),
-        false => Failure::Unknown(AppendError::Write { source }),
+    if full && cleared().is_ok() {
+        Failure::NotWritten(AppendError::Full { source })
+    } else {
+        Failure::Unknown(AppendError::Write { source })
     }
 }

@@ -270,7 +270,9 @@ impl Index {
     /// Adds records of the segment being written.
     pub(crate) fn extend(&self, entries: &[Entry]) {
         let mut layers = self.write();
-        entries.iter().for_each(|entry| layers.active.push(entry));
+        for entry in entries {
+            layers.active.push(entry);
+        }
     }
 
     /// Starts the index of a new segment; the old one waits to be written out.
@@ -323,7 +325,9 @@ impl Index {
                     let mut layers = self.write();
                     let dropped = Arc::make_mut(&mut layers.runs).install(merged);
                     drop(layers);
-                    dropped.iter().for_each(|run| self.discard(&run.name));
+                    for run in dropped {
+                        self.discard(&run.name);
+                    }
                     return true;
                 }
                 Err(MergeError::Source(fault)) => return self.rebuild(&fault).is_ok(),
