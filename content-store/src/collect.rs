@@ -1,0 +1,336 @@
+//! Removing blobs that nothing needs.
+//!
+//! Invariant: a blob leaves the index only in a moment in which it is neither live nor pinned nor
+//! was pinned since the collection began; only then is anything on disk touched. What is live in a
+//! pack is durable elsewhere before the pack goes.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, MutexGuard};
+
+use crate::index::Slot;
+use crate::large::{large_digest, large_name};
+use crate::pack::{
+    Entry, PackPhase, PackState, Run, State, Subject, Survey, Tail, entry_bytes, pack_name,
+    run_name, survey,
+};
+use crate::pin::Collecting;
+use crate::queue::{Queue, Reply};
+use crate::shelf::{Found, Shelf, lock};
+use crate::writer::Task;
+use crate::{CollectError, Digest, PutError};
+
+/// Bytes of a pack on their way to another that are not yet acknowledged.
+const MOVING_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// What a collection did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Blobs removed.
+    pub blobs_removed: u64,
+    /// Bytes in them.
+    pub bytes_removed: u64,
+    /// Packs that were removed, what was live in them having been moved.
+    pub packs_removed: u64,
+    /// Blobs that were moved from them.
+    pub blobs_moved: u64,
+    /// Bytes of the files that were removed, less what was moved.
+    pub disk_bytes_freed: u64,
+    /// Packs left as they are because they are damaged.
+    pub packs_damaged: u64,
+}
+
+/// Removes what is neither live nor pinned.
+pub(crate) fn collect(
+    shelf: &Arc<Shelf>,
+    queue: &Queue<Task>,
+    is_live: &dyn Fn(&Digest) -> bool,
+) -> Result<Collected, CollectError> {
+    let sweeping = lock(&shelf.sweeping);
+    let pins = shelf.pins.collecting();
+    let mut sweep = Sweep {
+        shelf,
+        queue,
+        is_live,
+        pins,
+        done: Collected::default(),
+        _alone: sweeping,
+    };
+    sweep.large()?;
+    for number in shelf.packs.numbers() {
+        sweep.pack(number)?;
+    }
+    if sweep.done.packs_removed > 0 {
+        shelf.storage.sync_dir("packs").map_err(at("packs"))?;
+    }
+    tracing::info!(
+        blobs_removed = sweep.done.blobs_removed,
+        bytes_removed = sweep.done.bytes_removed,
+        packs_removed = sweep.done.packs_removed,
+        disk_bytes_freed = sweep.done.disk_bytes_freed,
+        "collected"
+    );
+    Ok(sweep.done)
+}
+
+struct Sweep<'a> {
+    shelf: &'a Arc<Shelf>,
+    queue: &'a Queue<Task>,
+    is_live: &'a dyn Fn(&Digest) -> bool,
+    pins: Collecting<'a>,
+    done: Collected,
+    _alone: MutexGuard<'a, ()>,
+}
+
+fn at(file: &str) -> impl FnOnce(io::Error) -> CollectError {
+    let file = file.to_owned();
+    |source| CollectError::Io { file, source }
+}
+
+fn remove_if_there(shelf: &Shelf, name: &str) -> Result<(), CollectError> {
+    match shelf.storage.remove(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(at(name)),
+    }
+}
+
+impl Sweep<'_> {
+    fn needs(&self, digest: &Digest) -> bool {
+        self.pins.keeps(digest) || (self.is_live)(digest)
+    }
+
+    fn large(&mut self) -> Result<(), CollectError> {
+        for first in 0..=u8::MAX {
+            let dir = format!("blobs/{first:02x}");
+            for file in self.shelf.storage.list(&dir).map_err(at(&dir))? {
+                let Some(digest) = large_digest(&dir, &file.name) else {
+                    continue;
+                };
+                if !self.needs(&digest) {
+                    self.remove_large(&digest, file.bytes)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_large(&mut self, digest: &Digest, bytes: u64) -> Result<(), CollectError> {
+        // Held until the file is gone, lest a new one of the same name go with it.
+        let _names = lock(&self.shelf.naming);
+        let slot = Slot::large(digest);
+        let known = self.shelf.index.contains(&slot);
+        if !self
+            .pins
+            .unless_kept(digest, || self.shelf.index.change(&[], &[slot]))
+        {
+            return Ok(());
+        }
+        if known {
+            self.shelf.counters.large_files.take(1);
+            self.shelf.counters.large_bytes.take(bytes);
+        }
+        remove_if_there(self.shelf, &large_name(digest))?;
+        self.shelf.note_healed(digest);
+        self.done.blobs_removed += 1;
+        self.done.bytes_removed += bytes;
+        self.done.disk_bytes_freed += bytes;
+        Ok(())
+    }
+
+    fn pack(&mut self, number: u32) -> Result<(), CollectError> {
+        let name = pack_name(number);
+        let Some(state) = self.shelf.packs.state(number) else {
+            return Ok(());
+        };
+        let file = self
+            .shelf
+            .packs
+            .file(&*self.shelf.storage, number)
+            .map_err(at(&name))?;
+        let Some(file) = file else { return Ok(()) };
+        let subject = Subject {
+            file: &*file,
+            number,
+            name: &name,
+        };
+        let found = survey(&subject, Tail::Durable { end: state.end }).map_err(at(&name))?;
+        let sorted = self.sort(number, &found);
+        if !found.damage.is_empty() || state.phase == PackPhase::Stuck {
+            // What was unlinked stays on disk: nothing is written where not all is understood.
+            self.done.packs_damaged += 1;
+            return Ok(());
+        }
+        if !sorted.bury.is_empty() {
+            remove_if_there(self.shelf, &run_name(number))?;
+            self.bury(number, sorted.bury.clone())?;
+        }
+        self.shelf
+            .packs
+            .change(number, |state| state.dead_bytes = sorted.dead_bytes);
+        let percent = self.shelf.options.rewrite_dead_percent;
+        let much_is_dead =
+            sorted.dead_bytes.saturating_mul(100) >= state.disk_bytes.saturating_mul(percent);
+        if state.phase == PackPhase::Sealed && (much_is_dead || sorted.live.is_empty()) {
+            return self.rewrite(number, &state, &sorted.live);
+        }
+        if state.phase == PackPhase::Sealed && !sorted.bury.is_empty() {
+            self.save_run(number, &found, &sorted);
+        }
+        Ok(())
+    }
+
+    /// Takes out of the index what is not needed, and says what is left.
+    fn sort(&mut self, number: u32, found: &Survey) -> Sorted {
+        let mut sorted = Sorted::default();
+        for entry in &found.entries {
+            let slot = Slot::packed(&entry.digest, number, entry.offset);
+            let len = u64::from(entry.len);
+            if entry.state == State::Dead {
+                self.shelf.index.change(&[], &[slot]);
+                sorted.dead_bytes += entry_bytes(len);
+                continue;
+            }
+            let known = self.shelf.index.contains(&slot);
+            if known && (self.needs(&entry.digest) || !self.unlink(entry, slot)) {
+                sorted.live.push(*entry);
+                continue;
+            }
+            sorted.bury.push(entry.offset);
+            sorted.dead_bytes += entry_bytes(len);
+        }
+        sorted
+    }
+
+    fn unlink(&mut self, entry: &Entry, slot: Slot) -> bool {
+        if !self
+            .pins
+            .unless_kept(&entry.digest, || self.shelf.index.change(&[], &[slot]))
+        {
+            return false;
+        }
+        let len = u64::from(entry.len);
+        self.shelf.counters.packed_bytes.take(len);
+        self.shelf.note_healed(&entry.digest);
+        self.done.blobs_removed += 1;
+        self.done.bytes_removed += len;
+        true
+    }
+
+    fn bury(&self, pack: u32, offsets: Vec<u64>) -> Result<(), CollectError> {
+        let (sender, answer) = mpsc::channel();
+        let task = Task::Bury {
+            pack,
+            offsets,
+            reply: Reply::Thread(sender),
+        };
+        self.queue
+            .push_blocking(task)
+            .map_err(|_| PutError::Closed)?;
+        answer.recv().map_err(|_| PutError::Closed)??;
+        Ok(())
+    }
+
+    /// Moves what is live to the active pack and removes this one.
+    fn rewrite(
+        &mut self,
+        number: u32,
+        state: &PackState,
+        live: &[Entry],
+    ) -> Result<(), CollectError> {
+        let mut moving = Moving {
+            answers: Vec::new(),
+            bytes: 0,
+        };
+        let mut moved_bytes = 0;
+        for entry in live {
+            let slot = Slot::packed(&entry.digest, number, entry.offset);
+            let Ok(Found::Blob(bytes)) = self.shelf.read_slot(&slot, &entry.digest) else {
+                moving.settle()?;
+                self.done.packs_damaged += 1;
+                return Ok(());
+            };
+            let (sender, answer) = mpsc::channel();
+            let reply = Reply::Thread(sender);
+            let task = Task::Append {
+                digest: entry.digest,
+                bytes,
+                from: Some(slot),
+                reply,
+            };
+            self.queue
+                .push_blocking(task)
+                .map_err(|_| PutError::Closed)?;
+            moving.answers.push(answer);
+            moving.bytes += u64::from(entry.len);
+            moved_bytes += entry_bytes(u64::from(entry.len));
+            if moving.bytes >= MOVING_BYTES_MAX {
+                moving.settle()?;
+            }
+        }
+        moving.settle()?;
+        let left = live.iter().any(|entry| {
+            self.shelf
+                .index
+                .contains(&Slot::packed(&entry.digest, number, entry.offset))
+        });
+        assert!(!left, "what was moved is found in its new place");
+        remove_if_there(self.shelf, &run_name(number))?;
+        remove_if_there(self.shelf, &pack_name(number))?;
+        self.shelf.packs.remove(number);
+        self.done.packs_removed += 1;
+        self.done.blobs_moved +=
+            u64::try_from(live.len()).expect("a length in memory fits 64 bits");
+        self.done.disk_bytes_freed += state.disk_bytes.saturating_sub(moved_bytes);
+        Ok(())
+    }
+
+    fn save_run(&self, pack: u32, found: &Survey, sorted: &Sorted) {
+        let Some(chain) = found.seal.map(|seal| seal.chain) else {
+            return;
+        };
+        let mut seal = [0; 16];
+        seal.copy_from_slice(&chain[..16]);
+        let slots = sorted
+            .live
+            .iter()
+            .map(|entry| Slot::packed(&entry.digest, pack, entry.offset));
+        let live_bytes = sorted.live.iter().map(|entry| u64::from(entry.len)).sum();
+        let mut run = Run {
+            pack,
+            live_bytes,
+            dead_bytes: sorted.dead_bytes,
+            seal,
+            slots: slots.collect(),
+        };
+        if let Err(error) = run.save(&*self.shelf.storage, &self.shelf.temporary()) {
+            tracing::warn!(pack, %error, "run could not be written");
+        }
+    }
+}
+
+/// The entries of a pack by what becomes of them.
+#[derive(Default)]
+struct Sorted {
+    live: Vec<Entry>,
+    /// Offsets of those that are to be marked dead.
+    bury: Vec<u64>,
+    /// Bytes of those, and of those that were dead before.
+    dead_bytes: u64,
+}
+
+/// Blobs on their way to another pack.
+struct Moving {
+    answers: Vec<Receiver<Result<bool, PutError>>>,
+    bytes: u64,
+}
+
+impl Moving {
+    /// Waits until all are durable.
+    fn settle(&mut self) -> Result<(), CollectError> {
+        for answer in self.answers.drain(..) {
+            answer.recv().map_err(|_| PutError::Closed)??;
+        }
+        self.bytes = 0;
+        Ok(())
+    }
+}

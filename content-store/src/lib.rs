@@ -1,0 +1,42 @@
+//! Immutable bytes by digest: ingest, read, verify, collect.
+//!
+//! A blob is named by the BLAKE3 digest of its bytes and stored once. Small blobs share pack files
+//! under a group commit; large ones are files of their own. What was acknowledged is on disk, and
+//! no byte is given out that does not match its digest. The layout is `docs/format/content-store.md`.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod blob;
+mod collect;
+mod damage;
+mod digest;
+mod error;
+mod index;
+mod ingest;
+mod large;
+mod load;
+mod mark;
+mod options;
+mod pack;
+mod pin;
+mod queue;
+mod shelf;
+mod stats;
+mod storage;
+mod store;
+mod verify;
+mod writer;
+
+pub use blob::Blob;
+pub use collect::Collected;
+pub use damage::{Damage, DamageKind};
+pub use digest::{Digest, DigestError};
+pub use error::{CollectError, OpenError, PutError, ReadError, VerifyError};
+pub use ingest::Ingest;
+pub use load::{Cut, OpenReport};
+pub use options::{Options, OptionsError};
+pub use pin::Pin;
+pub use stats::{ContentStats, Histogram};
+pub use storage::{Fault, FileStorage, Listed, MemoryStorage, Operation, Storage, StorageFile};
+pub use store::{ContentStore, StoreStatus, Stored};
+pub use verify::{VerifyProgress, VerifyReport};

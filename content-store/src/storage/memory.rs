@@ -1,0 +1,285 @@
+//! Storage in memory that tells synced bytes from unsynced ones and fails on demand.
+//!
+//! [`MemoryStorage::crash`] gives what a disk would hold after the power went: all that was
+//! synced, and as much of the rest as the caller says.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Listed, Storage, StorageFile};
+
+/// Something asked of the storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Reading from a file.
+    Read,
+    /// Writing to a file.
+    Write,
+    /// Syncing a file.
+    Sync,
+    /// Making a file.
+    Create,
+    /// Setting a file's length.
+    SetLen,
+    /// Renaming a file.
+    Rename,
+    /// Removing a file.
+    Remove,
+    /// Syncing a directory.
+    SyncDir,
+}
+
+/// Decides, for each operation on a file of this name, whether it fails and how.
+pub type Fault = Box<dyn FnMut(Operation, &str) -> Option<io::ErrorKind> + Send>;
+
+/// A directory in memory; clones share it.
+#[derive(Clone, Default)]
+pub struct MemoryStorage {
+    disk: Arc<Mutex<Disk>>,
+}
+
+#[derive(Default)]
+struct Disk {
+    files: BTreeMap<String, Content>,
+    /// The names that a crash leaves, with what they named when their directory was synced.
+    durable: BTreeMap<String, Content>,
+    fault: Option<Fault>,
+}
+
+type Content = Arc<Mutex<Bytes>>;
+
+#[derive(Default)]
+struct Bytes {
+    now: Vec<u8>,
+    synced: Vec<u8>,
+}
+
+impl MemoryStorage {
+    /// Has `fault` decide about every operation from now on.
+    pub fn set_fault(&self, fault: Fault) {
+        lock(&self.disk).fault = Some(fault);
+    }
+
+    /// Lets every operation succeed again.
+    pub fn clear_fault(&self) {
+        lock(&self.disk).fault = None;
+    }
+
+    /// What a disk would hold if the power went now. `keep` is asked, for each file with unsynced
+    /// bytes, whether the unsynced byte at an offset reached the disk.
+    pub fn crash(&self, keep: &mut dyn FnMut(&str, usize) -> bool) -> Self {
+        let disk = lock(&self.disk);
+        let mut files = BTreeMap::new();
+        for (name, content) in &disk.durable {
+            let content = lock(content);
+            let mut bytes = content.synced.clone();
+            bytes.resize(content.now.len().max(bytes.len()), 0);
+            for at in 0..bytes.len() {
+                let now = content.now.get(at).copied().unwrap_or(bytes[at]);
+                if now != bytes[at] && keep(name, at) {
+                    bytes[at] = now;
+                }
+            }
+            let content = Bytes {
+                now: bytes.clone(),
+                synced: bytes,
+            };
+            files.insert(name.clone(), Arc::new(Mutex::new(content)));
+        }
+        let disk = Disk {
+            durable: files.clone(),
+            files,
+            fault: None,
+        };
+        Self {
+            disk: Arc::new(Mutex::new(disk)),
+        }
+    }
+
+    /// A file's bytes.
+    pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        lock(&self.disk)
+            .files
+            .get(name)
+            .map(|content| lock(content).now.clone())
+    }
+
+    /// Puts a file's bytes, durably.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) {
+        let content = Arc::new(Mutex::new(Bytes {
+            now: bytes.clone(),
+            synced: bytes,
+        }));
+        let mut disk = lock(&self.disk);
+        disk.files.insert(name.to_owned(), Arc::clone(&content));
+        disk.durable.insert(name.to_owned(), content);
+    }
+
+    /// The names of all files, in order.
+    pub fn names(&self) -> Vec<String> {
+        lock(&self.disk).files.keys().cloned().collect()
+    }
+
+    fn check(&self, operation: Operation, name: &str) -> io::Result<()> {
+        let mut disk = lock(&self.disk);
+        let failed = disk.fault.as_mut().and_then(|fault| fault(operation, name));
+        failed.map_or(Ok(()), |kind| {
+            Err(io::Error::new(kind, format!("{operation:?} {name}")))
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn absent(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, name.to_owned())
+}
+
+/// The name inside the directory, when it stands right in it.
+fn within<'a>(dir: &str, name: &'a str) -> Option<&'a str> {
+    let rest = if dir.is_empty() {
+        name
+    } else {
+        name.strip_prefix(dir)?.strip_prefix('/')?
+    };
+    (!rest.contains('/')).then_some(rest)
+}
+
+impl Storage for MemoryStorage {
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        Ok(Box::new(()))
+    }
+
+    fn make_dir(&self, _dir: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<Listed>> {
+        let disk = lock(&self.disk);
+        let listed = disk.files.iter().filter_map(|(name, content)| {
+            let bytes =
+                u64::try_from(lock(content).now.len()).expect("a length in memory fits 64 bits");
+            Some(Listed {
+                name: within(dir, name)?.to_owned(),
+                bytes,
+            })
+        });
+        Ok(listed.collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        let content = lock(&self.disk)
+            .files
+            .get(name)
+            .cloned()
+            .ok_or_else(|| absent(name))?;
+        Ok(Arc::new(MemoryFile {
+            storage: self.clone(),
+            name: name.to_owned(),
+            content,
+        }))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.check(Operation::Create, name)?;
+        let content = Content::default();
+        let mut disk = lock(&self.disk);
+        if disk.files.contains_key(name) {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                name.to_owned(),
+            ));
+        }
+        disk.files.insert(name.to_owned(), Arc::clone(&content));
+        Ok(Arc::new(MemoryFile {
+            storage: self.clone(),
+            name: name.to_owned(),
+            content,
+        }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check(Operation::Rename, to)?;
+        let mut disk = lock(&self.disk);
+        let content = disk.files.remove(from).ok_or_else(|| absent(from))?;
+        disk.files.insert(to.to_owned(), content);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.check(Operation::Remove, name)?;
+        lock(&self.disk)
+            .files
+            .remove(name)
+            .map(|_| ())
+            .ok_or_else(|| absent(name))
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.check(Operation::SyncDir, dir)?;
+        let mut disk = lock(&self.disk);
+        disk.durable.retain(|name, _| within(dir, name).is_none());
+        let here = disk
+            .files
+            .iter()
+            .filter(|(name, _)| within(dir, name).is_some());
+        let here: Vec<_> = here
+            .map(|(name, content)| (name.clone(), Arc::clone(content)))
+            .collect();
+        disk.durable.extend(here);
+        Ok(())
+    }
+}
+
+struct MemoryFile {
+    storage: MemoryStorage,
+    name: String,
+    content: Content,
+}
+
+fn place(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+impl StorageFile for MemoryFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.storage.check(Operation::Read, &self.name)?;
+        let content = lock(&self.content);
+        let rest = content.now.get(place(offset)?..).unwrap_or_default();
+        let read = rest.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&rest[..read]);
+        Ok(read)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.storage.check(Operation::Write, &self.name)?;
+        let mut content = lock(&self.content);
+        let start = place(offset)?;
+        let end = start + bytes.len();
+        if content.now.len() < end {
+            content.now.resize(end, 0);
+        }
+        content.now[start..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.storage.check(Operation::Sync, &self.name)?;
+        let mut content = lock(&self.content);
+        content.synced = content.now.clone();
+        Ok(())
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.storage.check(Operation::SetLen, &self.name)?;
+        lock(&self.content).now.resize(place(bytes)?, 0);
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(u64::try_from(lock(&self.content).now.len()).expect("a length in memory fits 64 bits"))
+    }
+}
