@@ -130,7 +130,7 @@ impl Queue {
 
     /// Requests that hold a place.
     pub(crate) fn n_queued(&self) -> u64 {
-        self.queue_max
+        self.places_max
             .saturating_sub(self.places.available_permits()) as u64
     }
 
