@@ -71,8 +71,9 @@ pub struct DiskUse {
 }
 
 impl std::fmt::Debug for Reader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader")
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Reader")
             .field("end", &self.end())
             .finish_non_exhaustive()
     }
@@ -151,17 +152,15 @@ impl Reader {
                 from.saturating_sub(count)..=from
             }
         };
+        let hash = self.hash(stream);
         let places = self
             .shared
-            .stream_places(self.hash(stream), revisions, range.limit)?;
-        let end = self.shared.end();
-        let mut records = Vec::with_capacity(places.len());
-        for (_, position) in places.into_iter().filter(|(_, position)| *position < end) {
-            let record = self.shared.record_at(position)?;
-            // A stream of another name may have the same hash.
-            if record.stream_id() == stream {
-                records.push(record);
-            }
+            .stream_places(hash, revisions.clone(), range.limit)?;
+        let mut records = self.records_of(stream, &places)?;
+        if records.len() < places.len() {
+            // A stream of another name has the same hash, and may have hidden older places.
+            let places = self.shared.stream_places(hash, revisions, usize::MAX)?;
+            records = self.records_of(stream, &places)?;
         }
         if range.direction == Direction::Backward {
             records.reverse();
@@ -242,6 +241,23 @@ impl Reader {
     pub fn refresh(&self) -> Result<Position, OpenError> {
         crate::refresh::refresh(&self.shared)?;
         Ok(self.end())
+    }
+
+    /// Records at these places that are of the stream and durable.
+    fn records_of(
+        &self,
+        stream: &StreamId,
+        places: &[(u32, u64)],
+    ) -> Result<Vec<Record>, ReadError> {
+        let end = self.shared.end();
+        let mut records = Vec::with_capacity(places.len());
+        for (_, position) in places.iter().filter(|(_, position)| *position < end) {
+            let record = self.shared.record_at(*position)?;
+            if record.stream_id() == stream {
+                records.push(record);
+            }
+        }
+        Ok(records)
     }
 
     fn hash(&self, stream: &StreamId) -> u64 {

@@ -1,5 +1,12 @@
 //! What a writer is told, and what readers then see.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    clippy::cast_possible_truncation,
+    reason = "tests stop at what should not be"
+)]
+
 mod support;
 
 use std::io;

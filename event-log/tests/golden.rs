@@ -3,6 +3,13 @@
 //! These bytes must never change. Run with `STEMMA_GOLDEN=write` to make the files of a new
 //! version.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    clippy::cast_possible_truncation,
+    reason = "tests stop at what should not be"
+)]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,12 @@
 //! Indexes are derived: gone or garbled, the answers stay the same.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    clippy::cast_possible_truncation,
+    reason = "tests stop at what should not be"
+)]
+
 mod support;
 
 use stemma_event_log::{

@@ -1,5 +1,12 @@
 //! What is left of a log after crashes and accidents.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    clippy::cast_possible_truncation,
+    reason = "tests stop at what should not be"
+)]
+
 mod support;
 
 use std::io;

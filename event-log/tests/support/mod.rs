@@ -111,7 +111,7 @@ pub(crate) fn last_segment(storage: &MemoryStorage) -> (String, Vec<u8>) {
     let files = storage.list().unwrap().into_iter();
     let name = files
         .map(|file| file.name)
-        .filter(|name| name.ends_with(".segment"))
+        .filter(|name| name.starts_with("000") && name.contains(".segment"))
         .max()
         .unwrap();
     let bytes = storage.bytes_of(&name).unwrap();
