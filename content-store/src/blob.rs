@@ -8,14 +8,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::large::LargeFile;
-use crate::shelf::Shelf;
+use crate::vault::Vault;
 use crate::{Digest, ReadError};
 
 /// A blob open for reading; stays readable even when the blob is collected meanwhile.
 pub struct Blob {
     pub(crate) digest: Digest,
     pub(crate) source: Source,
-    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) vault: Arc<Vault>,
 }
 
 pub(crate) enum Source {
@@ -62,7 +62,7 @@ impl Blob {
             }
             Source::Large(file) => file
                 .read_at(offset, len)
-                .inspect_err(|error| self.shelf.note_damage(&self.digest, error)),
+                .inspect_err(|error| self.vault.note_damage(&self.digest, error)),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::pack::{
 };
 use crate::pin::Collecting;
 use crate::queue::{Queue, Reply};
-use crate::shelf::{Found, Shelf, lock};
+use crate::vault::{Found, Vault, lock};
 use crate::writer::Task;
 use crate::{CollectError, Digest, PutError};
 
@@ -42,14 +42,14 @@ pub struct Collected {
 
 /// Removes what is neither live nor pinned.
 pub(crate) fn collect(
-    shelf: &Arc<Shelf>,
+    vault: &Arc<Vault>,
     queue: &Queue<Task>,
     is_live: &dyn Fn(&Digest) -> bool,
 ) -> Result<Collected, CollectError> {
-    let sweeping = lock(&shelf.sweeping);
-    let pins = shelf.pins.collecting();
+    let sweeping = lock(&vault.sweeping);
+    let pins = vault.pins.collecting();
     let mut sweep = Sweep {
-        shelf,
+        vault,
         queue,
         is_live,
         pins,
@@ -57,11 +57,11 @@ pub(crate) fn collect(
         _alone: sweeping,
     };
     sweep.large()?;
-    for number in shelf.packs.numbers() {
+    for number in vault.packs.numbers() {
         sweep.pack(number)?;
     }
     if sweep.done.packs_removed > 0 {
-        shelf.storage.sync_dir("packs").map_err(at("packs"))?;
+        vault.storage.sync_dir("packs").map_err(at("packs"))?;
     }
     tracing::info!(
         blobs_removed = sweep.done.blobs_removed,
@@ -74,7 +74,7 @@ pub(crate) fn collect(
 }
 
 struct Sweep<'a> {
-    shelf: &'a Arc<Shelf>,
+    vault: &'a Arc<Vault>,
     queue: &'a Queue<Task>,
     is_live: &'a dyn Fn(&Digest) -> bool,
     pins: Collecting<'a>,
@@ -87,8 +87,8 @@ fn at(file: &str) -> impl FnOnce(io::Error) -> CollectError {
     |source| CollectError::Io { file, source }
 }
 
-fn remove_if_there(shelf: &Shelf, name: &str) -> Result<(), CollectError> {
-    match shelf.storage.remove(name) {
+fn remove_if_there(vault: &Vault, name: &str) -> Result<(), CollectError> {
+    match vault.storage.remove(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(at(name)),
     }
@@ -102,7 +102,8 @@ impl Sweep<'_> {
     fn large(&mut self) -> Result<(), CollectError> {
         for first in 0..=u8::MAX {
             let dir = format!("blobs/{first:02x}");
-            for file in self.shelf.storage.list(&dir).map_err(at(&dir))? {
+            let before = self.done.blobs_removed;
+            for file in self.vault.storage.list(&dir).map_err(at(&dir))? {
                 let Some(digest) = large_digest(&dir, &file.name) else {
                     continue;
                 };
@@ -110,27 +111,30 @@ impl Sweep<'_> {
                     self.remove_large(&digest, file.bytes)?;
                 }
             }
+            if self.done.blobs_removed > before {
+                self.vault.storage.sync_dir(&dir).map_err(at(&dir))?;
+            }
         }
         Ok(())
     }
 
     fn remove_large(&mut self, digest: &Digest, bytes: u64) -> Result<(), CollectError> {
         // Held until the file is gone, lest a new one of the same name go with it.
-        let _names = lock(&self.shelf.naming);
+        let _names = lock(&self.vault.naming);
         let slot = Slot::large(digest);
-        let known = self.shelf.index.contains(&slot);
+        let known = self.vault.index.contains(&slot);
         if !self
             .pins
-            .unless_kept(digest, || self.shelf.index.change(&[], &[slot]))
+            .unless_kept(digest, || self.vault.index.change(&[], &[slot]))
         {
             return Ok(());
         }
         if known {
-            self.shelf.counters.large_files.take(1);
-            self.shelf.counters.large_bytes.take(bytes);
+            self.vault.counters.large_files.take(1);
+            self.vault.counters.large_bytes.take(bytes);
         }
-        remove_if_there(self.shelf, &large_name(digest))?;
-        self.shelf.note_healed(digest);
+        remove_if_there(self.vault, &large_name(digest))?;
+        self.vault.note_healed(digest);
         self.done.blobs_removed += 1;
         self.done.bytes_removed += bytes;
         self.done.disk_bytes_freed += bytes;
@@ -139,13 +143,13 @@ impl Sweep<'_> {
 
     fn pack(&mut self, number: u32) -> Result<(), CollectError> {
         let name = pack_name(number);
-        let Some(state) = self.shelf.packs.state(number) else {
+        let Some(state) = self.vault.packs.state(number) else {
             return Ok(());
         };
         let file = self
-            .shelf
+            .vault
             .packs
-            .file(&*self.shelf.storage, number)
+            .file(&*self.vault.storage, number)
             .map_err(at(&name))?;
         let Some(file) = file else { return Ok(()) };
         let subject = Subject {
@@ -161,13 +165,13 @@ impl Sweep<'_> {
             return Ok(());
         }
         if !sorted.bury.is_empty() {
-            remove_if_there(self.shelf, &run_name(number))?;
+            remove_if_there(self.vault, &run_name(number))?;
             self.bury(number, sorted.bury.clone())?;
         }
-        self.shelf
+        self.vault
             .packs
             .change(number, |state| state.dead_bytes = sorted.dead_bytes);
-        let percent = self.shelf.options.rewrite_dead_percent;
+        let percent = self.vault.options.rewrite_dead_percent;
         let much_is_dead =
             sorted.dead_bytes.saturating_mul(100) >= state.disk_bytes.saturating_mul(percent);
         if state.phase == PackPhase::Sealed && (much_is_dead || sorted.live.is_empty()) {
@@ -186,11 +190,11 @@ impl Sweep<'_> {
             let slot = Slot::packed(&entry.digest, number, entry.offset);
             let len = u64::from(entry.len);
             if entry.state == State::Dead {
-                self.shelf.index.change(&[], &[slot]);
+                self.vault.index.change(&[], &[slot]);
                 sorted.dead_bytes += entry_bytes(len);
                 continue;
             }
-            let known = self.shelf.index.contains(&slot);
+            let known = self.vault.index.contains(&slot);
             if known && (self.needs(&entry.digest) || !self.unlink(entry, slot)) {
                 sorted.live.push(*entry);
                 continue;
@@ -204,13 +208,13 @@ impl Sweep<'_> {
     fn unlink(&mut self, entry: &Entry, slot: Slot) -> bool {
         if !self
             .pins
-            .unless_kept(&entry.digest, || self.shelf.index.change(&[], &[slot]))
+            .unless_kept(&entry.digest, || self.vault.index.change(&[], &[slot]))
         {
             return false;
         }
         let len = u64::from(entry.len);
-        self.shelf.counters.packed_bytes.take(len);
-        self.shelf.note_healed(&entry.digest);
+        self.vault.counters.packed_bytes.take(len);
+        self.vault.note_healed(&entry.digest);
         self.done.blobs_removed += 1;
         self.done.bytes_removed += len;
         true
@@ -244,7 +248,7 @@ impl Sweep<'_> {
         let mut moved_bytes = 0;
         for entry in live {
             let slot = Slot::packed(&entry.digest, number, entry.offset);
-            let Ok(Found::Blob(bytes)) = self.shelf.read_slot(&slot, &entry.digest) else {
+            let Ok(Found::Blob(bytes)) = self.vault.read_slot(&slot, &entry.digest) else {
                 moving.settle()?;
                 self.done.packs_damaged += 1;
                 return Ok(());
@@ -269,14 +273,14 @@ impl Sweep<'_> {
         }
         moving.settle()?;
         let left = live.iter().any(|entry| {
-            self.shelf
+            self.vault
                 .index
                 .contains(&Slot::packed(&entry.digest, number, entry.offset))
         });
         assert!(!left, "what was moved is found in its new place");
-        remove_if_there(self.shelf, &run_name(number))?;
-        remove_if_there(self.shelf, &pack_name(number))?;
-        self.shelf.packs.remove(number);
+        remove_if_there(self.vault, &run_name(number))?;
+        remove_if_there(self.vault, &pack_name(number))?;
+        self.vault.packs.remove(number);
         self.done.packs_removed += 1;
         self.done.blobs_moved +=
             u64::try_from(live.len()).expect("a length in memory fits 64 bits");
@@ -302,7 +306,7 @@ impl Sweep<'_> {
             seal,
             slots: slots.collect(),
         };
-        if let Err(error) = run.save(&*self.shelf.storage, &self.shelf.temporary()) {
+        if let Err(error) = run.save(&*self.vault.storage, &self.vault.temporary()) {
             tracing::warn!(pack, %error, "run could not be written");
         }
     }

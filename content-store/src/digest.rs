@@ -61,14 +61,18 @@ impl Digest {
 
     /// The first eight bytes, by which the index finds it.
     pub(crate) fn prefix(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        let [first, ..] = self.0.as_chunks().0 else {
+            unreachable!("32 bytes hold 8")
+        };
+        u64::from_le_bytes(*first)
     }
 
     /// Four further bytes, which tell large blobs with equal prefixes apart.
     pub(crate) fn infix(&self) -> u32 {
-        let [_, _, _, _, _, _, _, _, a, b, c, d, ..] = self.0;
-        u32::from_le_bytes([a, b, c, d])
+        let [_, _, third, ..] = self.0.as_chunks().0 else {
+            unreachable!("32 bytes hold 12")
+        };
+        u32::from_le_bytes(*third)
     }
 }
 

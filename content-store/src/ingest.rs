@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::index::Slot;
 use crate::large::{BLOCK_BYTES, block_value, encode_trailer, large_dir, large_name, root};
-use crate::shelf::{Presence, Shelf, lock};
 use crate::storage::StorageFile;
+use crate::vault::{Presence, Vault, lock};
 use crate::{ContentStore, Digest, PutError, Stored};
 
 /// A blob on its way in. Dropped before it is finished, it leaves nothing.
@@ -26,7 +26,7 @@ pub struct Ingest {
 
 /// A file in `tmp/`, removed when it is dropped unless it got its name.
 struct Temporary {
-    shelf: Arc<Shelf>,
+    vault: Arc<Vault>,
     file: Arc<dyn StorageFile>,
     name: String,
     written: u64,
@@ -80,7 +80,7 @@ impl Ingest {
     }
 
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), PutError> {
-        let bytes_max = self.store.shelf().options.upload_bytes_max;
+        let bytes_max = self.store.vault().options.upload_bytes_max;
         self.len = self.len.saturating_add(size(bytes.len()));
         if self.len > bytes_max {
             return Err(PutError::TooLarge { bytes_max });
@@ -107,12 +107,12 @@ impl Ingest {
     }
 
     fn write_out(&mut self) -> Result<(), PutError> {
-        let shelf = self.store.shelf();
+        let vault = self.store.vault();
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(Temporary::new(shelf).map_err(PutError::from_io)?),
+            none => none.insert(Temporary::new(vault).map_err(PutError::from_io)?),
         };
-        file.append(&self.block, shelf.options.ingest_sync_bytes)
+        file.append(&self.block, vault.options.ingest_sync_bytes)
             .map_err(PutError::from_io)?;
         self.block.clear();
         Ok(())
@@ -126,7 +126,7 @@ impl Ingest {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let packed_max = self.store.shelf().options.pack_blob_bytes_max;
+        let packed_max = self.store.vault().options.pack_blob_bytes_max;
         if self.file.is_none() && self.len <= packed_max {
             let block = std::mem::take(&mut self.block);
             return self.store.put_packed_blocking(block.into());
@@ -142,8 +142,8 @@ impl Ingest {
             root(&self.values, self.len).expect("one value was made for each block")
         };
         // Pinned before the look, so that a collection cannot come between.
-        let pin = self.store.shelf().pins.pin(digest);
-        let new = match self.store.shelf().presence(&digest) {
+        let pin = self.store.vault().pins.pin(digest);
+        let new = match self.store.vault().presence(&digest) {
             Presence::Intact => false,
             Presence::Absent { .. } => {
                 self.write_out()?;
@@ -161,21 +161,21 @@ impl Ingest {
 
     /// Gives the finished file its name, unless another ingest of the same bytes was first.
     fn name(&mut self, digest: &Digest) -> Result<bool, PutError> {
-        let shelf = self.store.shelf();
+        let vault = self.store.vault();
         let file = self.file.as_mut().expect("its content was written");
         let trailer = encode_trailer(digest, self.len, &self.values);
         file.append(&trailer, u64::MAX)
             .and_then(|()| file.file.sync())
             .map_err(PutError::from_io)?;
-        let _names = lock(&shelf.naming);
-        if let Some(error) = shelf.poisoned() {
+        let _names = lock(&vault.naming);
+        if let Some(error) = vault.poisoned() {
             return Err(error);
         }
-        if matches!(shelf.presence(digest), Presence::Intact) {
+        if matches!(vault.presence(digest), Presence::Intact) {
             return Ok(false);
         }
         let dir = large_dir(digest);
-        let storage = &shelf.storage;
+        let storage = &vault.storage;
         let named = storage
             .make_dir(&dir)
             .and_then(|()| storage.rename(&file.name, &large_name(digest)));
@@ -183,26 +183,26 @@ impl Ingest {
         file.named = true;
         if let Err(error) = storage.sync_dir(&dir) {
             // The name may be lost in a crash, and a later sync of the directory would not tell.
-            shelf.poison("sync a directory of large blobs", &error);
+            vault.poison("sync a directory of large blobs", &error);
             return Err(PutError::from_io(error));
         }
         let slot = Slot::large(digest);
-        if !shelf.index.contains(&slot) {
-            shelf.index.change(&[slot], &[]);
-            shelf.counters.large_files.add(1);
-            shelf.counters.large_bytes.add(file.written);
+        if !vault.index.contains(&slot) {
+            vault.index.change(&[slot], &[]);
+            vault.counters.large_files.add(1);
+            vault.counters.large_bytes.add(file.written);
         }
-        shelf.note_healed(digest);
+        vault.note_healed(digest);
         Ok(true)
     }
 }
 
 impl Temporary {
-    fn new(shelf: &Arc<Shelf>) -> io::Result<Self> {
-        let name = shelf.temporary();
-        let file = shelf.storage.create(&name)?;
+    fn new(vault: &Arc<Vault>) -> io::Result<Self> {
+        let name = vault.temporary();
+        let file = vault.storage.create(&name)?;
         Ok(Self {
-            shelf: Arc::clone(shelf),
+            vault: Arc::clone(vault),
             file,
             name,
             written: 0,
@@ -227,7 +227,7 @@ impl Drop for Temporary {
         if self.named {
             return;
         }
-        if let Err(error) = self.shelf.storage.remove(&self.name) {
+        if let Err(error) = self.vault.storage.remove(&self.name) {
             tracing::warn!(file = self.name, %error, "temporary file stays until the next open");
         }
     }

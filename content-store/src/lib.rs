@@ -20,10 +20,10 @@ mod options;
 mod pack;
 mod pin;
 mod queue;
-mod shelf;
 mod stats;
 mod storage;
 mod store;
+mod vault;
 mod verify;
 mod writer;
 

@@ -203,9 +203,8 @@ impl Loader<'_> {
         }
         let tail = match self.mark {
             Some(mark) if mark.pack == number => Tail::Marked { end: mark.end },
-            Some(_) => Tail::Sealed,
             None if is_last => Tail::Open,
-            None => Tail::Sealed,
+            Some(_) | None => Tail::Sealed,
         };
         let found = survey(&subject, tail).map_err(at(&name))?;
         if let Some(version) = found.unknown_version {
@@ -214,7 +213,7 @@ impl Loader<'_> {
                 version,
             });
         }
-        self.surveyed(&file, &subject, found, is_last)
+        self.surveyed(&file, &subject, &found, is_last)
     }
 
     /// Takes a pack with a seal at its end by its run, without reading it.
@@ -254,7 +253,7 @@ impl Loader<'_> {
         &mut self,
         file: &Arc<dyn StorageFile>,
         subject: &Subject<'_>,
-        found: Survey,
+        found: &Survey,
         is_last: bool,
     ) -> Result<(), OpenError> {
         let name = subject.name;
@@ -283,9 +282,9 @@ impl Loader<'_> {
         };
         self.loaded.report.damage.extend(damage.iter().cloned());
         if self.access == Access::Write && damage.is_empty() {
-            self.settle(subject, &found).map_err(at(name))?;
+            self.settle(subject, found).map_err(at(name))?;
         }
-        let entries = self.take_entries(subject.number, &found);
+        let entries = self.take_entries(subject.number, found);
         let disk_bytes = file.len().map_err(at(name))?;
         let dead_bytes = found
             .entries
@@ -305,7 +304,7 @@ impl Loader<'_> {
         self.loaded.tail.mark = Some(mark);
         match found.seal {
             Some(seal) if damage.is_empty() => {
-                self.rebuild_run(subject.number, &seal, &entries, dead_bytes)
+                self.rebuild_run(subject.number, &seal, &entries, dead_bytes);
             }
             _ => {}
         }

@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 
 use crate::load::{Access, load};
 use crate::queue::{Queue, Reply};
-use crate::shelf::{Presence, Shelf, lock};
 use crate::storage::{FileStorage, Storage};
+use crate::vault::{Presence, Vault, lock};
 use crate::verify::{VerifyProgress, VerifyReport, verify};
 use crate::writer::{Task, Writer};
 use crate::{
@@ -31,7 +31,7 @@ pub struct ContentStore {
 }
 
 struct Inner {
-    shelf: Arc<Shelf>,
+    vault: Arc<Vault>,
     /// Absent when the store is open for reading only.
     writing: Option<Writing>,
 }
@@ -125,8 +125,8 @@ impl ContentStore {
         let queue = Arc::new(Queue::new(options.queue_max));
         let report = loaded.report.clone();
         let tail = std::mem::take(&mut loaded.tail);
-        let shelf = Arc::new(Shelf::new(storage, options, loaded));
-        let handle = Writer::new(&shelf, &queue, tail).start();
+        let vault = Arc::new(Vault::new(storage, options, loaded));
+        let handle = Writer::new(&vault, &queue, tail).start();
         let handle = handle.map_err(|source| OpenError::Io {
             file: String::new(),
             source,
@@ -138,7 +138,7 @@ impl ContentStore {
         Ok((
             Self {
                 inner: Arc::new(Inner {
-                    shelf,
+                    vault,
                     writing: Some(Writing { queue, thread }),
                 }),
             },
@@ -157,11 +157,11 @@ impl ContentStore {
         options.validate()?;
         let loaded = load(&*storage, Access::ReadOnly)?;
         let report = loaded.report.clone();
-        let shelf = Arc::new(Shelf::new(storage, options, loaded));
+        let vault = Arc::new(Vault::new(storage, options, loaded));
         Ok((
             Self {
                 inner: Arc::new(Inner {
-                    shelf,
+                    vault,
                     writing: None,
                 }),
             },
@@ -175,8 +175,8 @@ impl ContentStore {
     /// When it cannot be read; what was known stays.
     pub fn refresh(&self) -> Result<(), OpenError> {
         if self.inner.writing.is_none() {
-            let shelf = self.shelf();
-            shelf.reload(load(&*shelf.storage, Access::ReadOnly)?);
+            let vault = self.vault();
+            vault.reload(load(&*vault.storage, Access::ReadOnly)?);
         }
         Ok(())
     }
@@ -188,7 +188,7 @@ impl ContentStore {
     /// The blob was not acknowledged; it may be there all the same, as an orphan.
     pub async fn put(&self, bytes: Bytes) -> Result<Stored, PutError> {
         let len = size(&bytes);
-        let options = &self.shelf().options;
+        let options = &self.vault().options;
         if len > options.upload_bytes_max {
             return Err(PutError::TooLarge {
                 bytes_max: options.upload_bytes_max,
@@ -212,7 +212,7 @@ impl ContentStore {
             queue.push(task).await.map_err(|_| PutError::Closed)?;
             new = answer.await.map_err(|_| PutError::Closed)??;
         }
-        self.shelf().counters.put_latency.add(started.elapsed());
+        self.vault().counters.put_latency.add(started.elapsed());
         self.count_put(new);
         Ok(Stored {
             digest,
@@ -233,7 +233,7 @@ impl ContentStore {
 
     /// Keeps a blob from collection that is stored already or may be soon.
     pub fn pin(&self, digest: &Digest) -> Pin {
-        self.shelf().pins.pin(*digest)
+        self.vault().pins.pin(*digest)
     }
 
     /// Whether a blob is stored. Its bytes are not read, so they may be damaged.
@@ -241,7 +241,7 @@ impl ContentStore {
     /// # Errors
     /// When the place where it should be cannot be read or is damaged.
     pub fn contains(&self, digest: &Digest) -> Result<bool, ReadError> {
-        self.shelf().contains(digest)
+        self.vault().contains(digest)
     }
 
     /// Opens a blob for reading; none when it is not stored.
@@ -250,7 +250,7 @@ impl ContentStore {
     /// [`ReadError::Damaged`] when it is there but not whole, as far as opening can tell: of a
     /// small one all was read, of a large one the table.
     pub fn open_blob(&self, digest: &Digest) -> Result<Option<Blob>, ReadError> {
-        self.shelf().open(digest)
+        self.vault().open(digest)
     }
 
     /// Reads a whole blob of at most `bytes_max` bytes; none when it is not stored.
@@ -280,7 +280,7 @@ impl ContentStore {
     /// What was removed before stays removed. Nothing live was touched.
     pub fn collect(&self, is_live: &dyn Fn(&Digest) -> bool) -> Result<Collected, CollectError> {
         let queue = self.queue()?;
-        collect::collect(self.shelf(), queue, is_live)
+        collect::collect(self.vault(), queue, is_live)
     }
 
     /// Reads everything and hashes it again. All damage is reported, in whatever file it is;
@@ -299,23 +299,23 @@ impl ContentStore {
         } else {
             Access::ReadOnly
         };
-        verify(self.shelf(), access, progress, on_blob)
+        verify(self.vault(), access, progress, on_blob)
     }
 
     /// What the store counts of itself.
     pub fn stats(&self) -> ContentStats {
-        let shelf = self.shelf();
-        let counters = &shelf.counters;
-        let packs = shelf.packs.states();
+        let vault = self.vault();
+        let counters = &vault.counters;
+        let packs = vault.packs.states();
         ContentStats {
-            blobs: u64::try_from(shelf.index.len()).expect("a length in memory fits 64 bits"),
+            blobs: u64::try_from(vault.index.len()).expect("a length in memory fits 64 bits"),
             bytes: counters.packed_bytes.get() + counters.large_bytes.get(),
             pack_files: u64::try_from(packs.len()).expect("a length in memory fits 64 bits"),
             pack_bytes: packs.iter().map(|pack| pack.disk_bytes).sum(),
             dead_bytes: packs.iter().map(|pack| pack.dead_bytes).sum(),
             large_files: counters.large_files.get(),
             large_bytes: counters.large_bytes.get(),
-            damaged: shelf.damaged_count(),
+            damaged: vault.damaged_count(),
             puts: counters.puts.get(),
             duplicates: counters.duplicates.get(),
             groups: counters.groups.get(),
@@ -342,12 +342,12 @@ impl ContentStore {
         self.inner.close();
     }
 
-    pub(crate) fn shelf(&self) -> &Arc<Shelf> {
-        &self.inner.shelf
+    pub(crate) fn vault(&self) -> &Arc<Vault> {
+        &self.inner.vault
     }
 
     pub(crate) fn count_put(&self, new: bool) {
-        let counters = &self.shelf().counters;
+        let counters = &self.vault().counters;
         counters.puts.add(1);
         if !new {
             counters.duplicates.add(1);
@@ -372,7 +372,7 @@ impl ContentStore {
             queue.push_blocking(task).map_err(|_| PutError::Closed)?;
             new = answer.recv().map_err(|_| PutError::Closed)??;
         }
-        self.shelf().counters.put_latency.add(started.elapsed());
+        self.vault().counters.put_latency.add(started.elapsed());
         self.count_put(new);
         Ok(Stored {
             digest,
@@ -387,7 +387,7 @@ impl ContentStore {
     fn look(&self, bytes: &Bytes) -> (Digest, Pin, bool) {
         let digest = Digest::of(bytes);
         let pin = self.pin(&digest);
-        let present = matches!(self.shelf().presence(&digest), Presence::Intact);
+        let present = matches!(self.vault().presence(&digest), Presence::Intact);
         (digest, pin, present)
     }
 
@@ -411,7 +411,7 @@ impl ContentStore {
         let Some(writing) = &self.inner.writing else {
             return Err(PutError::ReadOnly);
         };
-        if let Some(error) = self.shelf().poisoned() {
+        if let Some(error) = self.vault().poisoned() {
             return Err(error);
         }
         if writing.queue.is_closed() {

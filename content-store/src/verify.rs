@@ -15,8 +15,8 @@ use crate::pack::{
     ENTRY_HEADER_BYTES, Entry, PackPhase, Run, State, Subject, Survey, Tail, entry_bytes,
     pack_name, pack_number, read_seal, run_name, survey,
 };
-use crate::shelf::{Shelf, lock};
 use crate::storage::StorageFile;
+use crate::vault::{Vault, lock};
 use crate::{Damage, DamageKind, Digest, ReadError, VerifyError};
 
 /// How far a verification is.
@@ -46,18 +46,18 @@ pub struct VerifyReport {
 
 /// Reads and hashes all of a store.
 pub(crate) fn verify(
-    shelf: &Arc<Shelf>,
+    vault: &Arc<Vault>,
     access: Access,
     progress: &mut dyn FnMut(VerifyProgress),
     on_blob: &mut dyn FnMut(&Digest, u64),
 ) -> Result<VerifyReport, VerifyError> {
-    let _alone = lock(&shelf.sweeping);
+    let _alone = lock(&vault.sweeping);
     let at = VerifyProgress {
         done_bytes: 0,
         total_bytes: 0,
     };
     let mut check = Check {
-        shelf,
+        vault,
         access,
         report: VerifyReport::default(),
         at,
@@ -94,7 +94,7 @@ struct LargeBlob {
 }
 
 struct Check<'a> {
-    shelf: &'a Arc<Shelf>,
+    vault: &'a Arc<Vault>,
     access: Access,
     report: VerifyReport,
     at: VerifyProgress,
@@ -134,7 +134,7 @@ fn damage(
 impl Check<'_> {
     fn packs(&mut self) -> Result<Vec<PackFile>, VerifyError> {
         let mut packs = Vec::new();
-        for file in self.shelf.storage.list("packs").map_err(at("packs"))? {
+        for file in self.vault.storage.list("packs").map_err(at("packs"))? {
             let name = format!("packs/{}", file.name);
             if let Some(number) = pack_number(&file.name) {
                 packs.push(PackFile {
@@ -161,7 +161,7 @@ impl Check<'_> {
         let mut large = Vec::new();
         for first in 0..=u8::MAX {
             let dir = format!("blobs/{first:02x}");
-            for file in self.shelf.storage.list(&dir).map_err(at(&dir))? {
+            for file in self.vault.storage.list(&dir).map_err(at(&dir))? {
                 if let Some(digest) = large_digest(&dir, &file.name) {
                     large.push(LargeBlob {
                         digest,
@@ -180,7 +180,7 @@ impl Check<'_> {
     }
 
     fn mark(&mut self, packs: &[PackFile]) -> Result<(), VerifyError> {
-        let kind = match Mark::load(&*self.shelf.storage).map_err(at(MARK))? {
+        let kind = match Mark::load(&*self.vault.storage).map_err(at(MARK))? {
             Marking::Present(mark)
                 if mark.pack > 0 && packs.iter().all(|pack| pack.number != mark.pack) =>
             {
@@ -222,7 +222,7 @@ impl Check<'_> {
         for damage in &found.damage {
             if let Some(digest) = &damage.digest {
                 let (file, offset, kind) = (damage.file.clone(), damage.offset, damage.kind);
-                self.shelf.note_damage(
+                self.vault.note_damage(
                     digest,
                     &ReadError::Damaged {
                         digest: *digest,
@@ -240,7 +240,7 @@ impl Check<'_> {
     fn look_at_pack(&self, number: u32, is_last: bool) -> Findings {
         let name = pack_name(number);
         let mut findings = Findings::default();
-        let done = self.shelf.storage.open(&name).and_then(|file| {
+        let done = self.vault.storage.open(&name).and_then(|file| {
             let subject = Subject {
                 file: &*file,
                 number,
@@ -274,7 +274,7 @@ impl Check<'_> {
     fn tail(&self, subject: &Subject<'_>, is_last: bool) -> io::Result<Option<Tail>> {
         if self.access == Access::Write {
             return Ok(self
-                .shelf
+                .vault
                 .packs
                 .state(subject.number)
                 .map(|state| match state.phase {
@@ -285,7 +285,7 @@ impl Check<'_> {
         if read_seal(subject, subject.file.len()?)?.is_some() {
             return Ok(Some(Tail::Sealed));
         }
-        Ok(Some(match Mark::load(&*self.shelf.storage)? {
+        Ok(Some(match Mark::load(&*self.vault.storage)? {
             Marking::Present(mark) if mark.pack == subject.number => Tail::Marked { end: mark.end },
             Marking::Present(_) => Tail::Sealed,
             _ if is_last => Tail::Open,
@@ -322,11 +322,11 @@ impl Check<'_> {
     /// A run may be absent; one that is there must be whole and lead to entries of its pack.
     fn check_run(&self, number: u32, chain: &[u8; 32], entries: &[Entry], findings: &mut Findings) {
         let name = run_name(number);
-        match self.shelf.storage.open(&name) {
+        match self.vault.storage.open(&name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             _ => {}
         }
-        let detail = match Run::load(&*self.shelf.storage, number, chain) {
+        let detail = match Run::load(&*self.vault.storage, number, chain) {
             None => "does not match its checksum or its pack",
             Some(run) => {
                 let slots = entries
@@ -346,7 +346,7 @@ impl Check<'_> {
 
     fn large_file(&mut self, digest: &Digest, bytes: u64) {
         let before = self.at.done_bytes;
-        let result = match LargeFile::open(&*self.shelf.storage, digest) {
+        let result = match LargeFile::open(&*self.vault.storage, digest) {
             Ok(Some(file)) => self.blocks(digest, &file),
             // Collected since the directory was listed.
             Ok(None) => return,
@@ -378,7 +378,7 @@ impl Check<'_> {
     }
 
     fn large_damage(&mut self, digest: &Digest, error: &ReadError) {
-        self.shelf.note_damage(digest, error);
+        self.vault.note_damage(digest, error);
         let name = large_name(digest);
         self.report.damage.push(match error {
             ReadError::Damaged { offset, kind, .. } => damage(

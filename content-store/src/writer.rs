@@ -19,8 +19,8 @@ use crate::pack::{
     Run, SEAL_BYTES, STATE_DEAD, STATE_OFFSET, Seal, State, encode_entry, entry_bytes, pack_name,
 };
 use crate::queue::{Queue, Reply};
-use crate::shelf::{Presence, Shelf};
 use crate::storage::StorageFile;
+use crate::vault::{Presence, Vault};
 use crate::{Digest, PutError};
 
 const ZEROS_BYTES: usize = 1024 * 1024;
@@ -98,7 +98,7 @@ struct Prepared {
 
 /// The writer's state; lives in its thread.
 pub(crate) struct Writer {
-    shelf: Arc<Shelf>,
+    vault: Arc<Vault>,
     queue: Arc<Queue<Task>>,
     active: Option<Active>,
     /// Where the last pack ended, when there is no active one.
@@ -125,9 +125,9 @@ impl Drop for Abandon {
 
 impl Writer {
     /// A writer that goes on where `loaded` ends.
-    pub(crate) fn new(shelf: &Arc<Shelf>, queue: &Arc<Queue<Task>>, tail: LastPack) -> Self {
+    pub(crate) fn new(vault: &Arc<Vault>, queue: &Arc<Queue<Task>>, tail: LastPack) -> Self {
         Self {
-            shelf: Arc::clone(shelf),
+            vault: Arc::clone(vault),
             queue: Arc::clone(queue),
             active: tail.active,
             last: tail.mark,
@@ -149,7 +149,7 @@ impl Writer {
     fn run(mut self) {
         let queue = Arc::clone(&self.queue);
         let _abandon = Abandon(Arc::clone(&queue));
-        let group_bytes_max = self.shelf.options.group_bytes_max;
+        let group_bytes_max = self.vault.options.group_bytes_max;
         while let Some(tasks) = queue.take(Task::weight, group_bytes_max) {
             for task in tasks {
                 match task {
@@ -181,7 +181,7 @@ impl Writer {
         from: Option<Slot>,
         reply: Reply<Result<bool, PutError>>,
     ) {
-        if let Some(error) = self.shelf.poisoned() {
+        if let Some(error) = self.vault.poisoned() {
             return reply.send(Err(error));
         }
         if let Some(at) = self.group.by_digest.get(&digest) {
@@ -191,7 +191,7 @@ impl Writer {
         }
         let mut replaces = Vec::new();
         if from.is_none() {
-            match self.shelf.presence(&digest) {
+            match self.vault.presence(&digest) {
                 Presence::Intact => return reply.send(Ok(false)),
                 Presence::Absent { damaged } => replaces = damaged,
             }
@@ -242,15 +242,15 @@ impl Writer {
             return Ok(());
         }
         self.commit();
-        if let Some(error) = self.shelf.poisoned() {
+        if let Some(error) = self.vault.poisoned() {
             return Err(error);
         }
         if self.active.as_ref().is_some_and(|active| fits(active, 0)) {
             return Ok(());
         }
-        if let Err(error) = self.seal() {
-            self.shelf.poison("seal a pack", &error);
-            return Err(self.shelf.poisoned().unwrap_or(PutError::Closed));
+        if let Err(error) = self.end_pack() {
+            self.vault.poison("seal a pack", &error);
+            return Err(self.vault.poisoned().unwrap_or(PutError::Closed));
         }
         self.begin_pack()
     }
@@ -269,19 +269,19 @@ impl Writer {
         let written = active.file.write_at(&group.bytes, active.end);
         let result = match written {
             Ok(()) => active.file.sync().map_err(|error| {
-                self.shelf.poison("sync a pack", &error);
+                self.vault.poison("sync a pack", &error);
                 PutError::from_io(error)
             }),
-            Err(error) => Err(undo(&self.shelf, active, &group, error)),
+            Err(error) => Err(undo(&self.vault, active, &group, &error)),
         };
         if let Err(error) = result {
-            let error = self.shelf.poisoned().unwrap_or(error);
+            let error = self.vault.poisoned().unwrap_or(error);
             for waiter in group.members.into_iter().flat_map(|member| member.waiters) {
                 waiter.reply.send(Err(error.clone()));
             }
             return;
         }
-        let counters = &self.shelf.counters;
+        let counters = &self.vault.counters;
         counters.sync_time.add(started.elapsed());
         counters.groups.add(1);
         counters.group_bytes.add(size(&group.bytes));
@@ -290,10 +290,10 @@ impl Writer {
             active.chain.update(member.digest.as_bytes());
             active.count += 1;
             active.entries.push((member.slot, member.len));
-            publish(&self.shelf, member);
+            publish(&self.vault, member);
         }
         let end = active.end;
-        self.shelf
+        self.vault
             .packs
             .change(active.number, |state| state.end = end);
         for waiter in group.members.into_iter().flat_map(|member| member.waiters) {
@@ -311,12 +311,12 @@ impl Writer {
         if !half_full || self.preparing.is_some() {
             return;
         }
-        let (shelf, number, planned_bytes) = (
-            Arc::clone(&self.shelf),
+        let (vault, number, planned_bytes) = (
+            Arc::clone(&self.vault),
             self.next_number,
             self.next_planned_bytes(),
         );
-        let work = move || prepare(&shelf, number, planned_bytes);
+        let work = move || prepare(&vault, number, planned_bytes);
         // Without a thread it is prepared when it is needed.
         self.preparing = thread::Builder::new()
             .name("content-prepare".to_owned())
@@ -325,7 +325,7 @@ impl Writer {
     }
 
     fn next_planned_bytes(&self) -> u64 {
-        let options = &self.shelf.options;
+        let options = &self.vault.options;
         let doubled = self
             .planned_bytes
             .saturating_mul(2)
@@ -337,10 +337,10 @@ impl Writer {
     fn begin_pack(&mut self) -> Result<(), PutError> {
         let prepared = match self.preparing.take().map(JoinHandle::join) {
             Some(Ok(Ok(prepared))) => prepared,
-            _ => prepare(&self.shelf, self.next_number, self.next_planned_bytes())
+            _ => prepare(&self.vault, self.next_number, self.next_planned_bytes())
                 .map_err(PutError::from_io)?,
         };
-        let storage = &self.shelf.storage;
+        let storage = &self.vault.storage;
         let name = pack_name(prepared.number);
         storage
             .rename(&prepared.temporary, &name)
@@ -349,8 +349,8 @@ impl Writer {
                 PutError::from_io(error)
             })?;
         if let Err(error) = storage.sync_dir("packs") {
-            self.shelf.poison("sync the directory of packs", &error);
-            return Err(self.shelf.poisoned().unwrap_or(PutError::Closed));
+            self.vault.poison("sync the directory of packs", &error);
+            return Err(self.vault.poisoned().unwrap_or(PutError::Closed));
         }
         let disk_bytes = prepared.planned_bytes;
         let state = PackState {
@@ -359,7 +359,7 @@ impl Writer {
             dead_bytes: 0,
             end: PACK_HEADER_BYTES,
         };
-        self.shelf.packs.insert(prepared.number, state);
+        self.vault.packs.insert(prepared.number, state);
         self.next_number = prepared.number + 1;
         self.planned_bytes = prepared.planned_bytes;
         self.active = Some(Active {
@@ -375,7 +375,7 @@ impl Writer {
     }
 
     /// Ends the active pack and has its run written.
-    fn seal(&mut self) -> io::Result<()> {
+    fn end_pack(&mut self) -> io::Result<()> {
         let Some(active) = self.active.take() else {
             return Ok(());
         };
@@ -394,7 +394,7 @@ impl Writer {
             end: len,
             chain,
         });
-        self.shelf.packs.change(active.number, |state| {
+        self.vault.packs.change(active.number, |state| {
             state.phase = PackPhase::Sealed;
             state.disk_bytes = len;
             state.end = len;
@@ -402,8 +402,8 @@ impl Writer {
         if let Some(indexing) = self.indexing.take() {
             let _ = indexing.join();
         }
-        let shelf = Arc::clone(&self.shelf);
-        let work = move || index(&shelf, active.number, &chain, &active.entries);
+        let vault = Arc::clone(&self.vault);
+        let work = move || index(&vault, active.number, &chain, &active.entries);
         // Without a run the pack is read at the next open.
         self.indexing = thread::Builder::new()
             .name("content-run".to_owned())
@@ -413,16 +413,16 @@ impl Writer {
     }
 
     fn bury(&mut self, pack: u32, offsets: &[u64]) -> Result<(), PutError> {
-        if let Some(error) = self.shelf.poisoned() {
+        if let Some(error) = self.vault.poisoned() {
             return Err(error);
         }
         let file = match &self.active {
             // The same file that groups are synced through, so that no failure is missed.
             Some(active) if active.number == pack => Some(Arc::clone(&active.file)),
             _ => self
-                .shelf
+                .vault
                 .packs
-                .file(&*self.shelf.storage, pack)
+                .file(&*self.vault.storage, pack)
                 .map_err(PutError::from_io)?,
         };
         let Some(file) = file else { return Ok(()) };
@@ -430,7 +430,7 @@ impl Writer {
             .iter()
             .try_for_each(|offset| file.write_at(&STATE_DEAD, offset + STATE_OFFSET));
         written.and_then(|()| file.sync()).map_err(|error| {
-            self.shelf.poison("mark dead blobs", &error);
+            self.vault.poison("mark dead blobs", &error);
             PutError::from_io(error)
         })
     }
@@ -441,9 +441,9 @@ impl Writer {
             let _ = indexing.join();
         }
         if let Some(Ok(Ok(prepared))) = self.preparing.take().map(JoinHandle::join) {
-            let _ = self.shelf.storage.remove(&prepared.temporary);
+            let _ = self.vault.storage.remove(&prepared.temporary);
         }
-        if self.shelf.poison_reason().is_some() {
+        if self.vault.poison_reason().is_some() {
             return;
         }
         let here = self.active.as_ref().map(|active| {
@@ -456,13 +456,13 @@ impl Writer {
         });
         let last = here
             .or(self.last)
-            .filter(|last| self.shelf.packs.state(last.pack).is_some());
+            .filter(|last| self.vault.packs.state(last.pack).is_some());
         let mark = last.unwrap_or(Mark {
             pack: 0,
             end: 0,
             chain: [0; 32],
         });
-        if let Err(error) = mark.save(&*self.shelf.storage, &self.shelf.temporary()) {
+        if let Err(error) = mark.save(&*self.vault.storage, &self.vault.temporary()) {
             tracing::warn!(%error, "mark of a proper close could not be written");
         }
     }
@@ -470,7 +470,7 @@ impl Writer {
 
 /// Clears what a failed write may have left, so that the next group can take its place; a full disk
 /// then poisons nothing.
-fn undo(shelf: &Shelf, active: &Active, group: &Group, error: io::Error) -> PutError {
+fn undo(vault: &Vault, active: &Active, group: &Group, error: &io::Error) -> PutError {
     let zeros = vec![0; group.bytes.len()];
     let cleared = active
         .file
@@ -478,39 +478,39 @@ fn undo(shelf: &Shelf, active: &Active, group: &Group, error: io::Error) -> PutE
         .and_then(|()| active.file.sync());
     let refusal = PutError::from_io(io::Error::new(error.kind(), error.to_string()));
     if !matches!(refusal, PutError::Full { .. }) || cleared.is_err() {
-        shelf.poison("write to a pack", &error);
+        vault.poison("write to a pack", error);
     }
     refusal
 }
 
-fn publish(shelf: &Shelf, member: &Member) {
+fn publish(vault: &Vault, member: &Member) {
     let len = u64::from(member.len);
     if let Some(from) = &member.from {
-        shelf.index.change(&[], &member.replaces);
-        if !shelf.index.relocate(from, member.slot) {
+        vault.index.change(&[], &member.replaces);
+        if !vault.index.relocate(from, member.slot) {
             let dead = entry_bytes(len);
-            shelf
+            vault
                 .packs
                 .change(member.slot.pack, |state| state.dead_bytes += dead);
         }
         return;
     }
-    shelf.index.change(&[member.slot], &member.replaces);
-    shelf.counters.packed_bytes.add(len);
+    vault.index.change(&[member.slot], &member.replaces);
+    vault.counters.packed_bytes.add(len);
     for _ in &member.replaces {
-        shelf.counters.packed_bytes.take(len);
+        vault.counters.packed_bytes.take(len);
     }
-    shelf.note_healed(&member.digest);
+    vault.note_healed(&member.digest);
 }
 
 /// Writes the run of a pack that was sealed.
-fn index(shelf: &Shelf, pack: u32, chain: &[u8; 32], entries: &[(Slot, u32)]) {
-    let Some(state) = shelf.packs.state(pack) else {
+fn index(vault: &Vault, pack: u32, chain: &[u8; 32], entries: &[(Slot, u32)]) {
+    let Some(state) = vault.packs.state(pack) else {
         return;
     };
     let live: Vec<_> = entries
         .iter()
-        .filter(|(slot, _)| shelf.index.contains(slot))
+        .filter(|(slot, _)| vault.index.contains(slot))
         .collect();
     let mut seal = [0; 16];
     seal.copy_from_slice(&chain[..16]);
@@ -523,15 +523,15 @@ fn index(shelf: &Shelf, pack: u32, chain: &[u8; 32], entries: &[(Slot, u32)]) {
         seal,
         slots,
     };
-    if let Err(error) = run.save(&*shelf.storage, &shelf.temporary()) {
+    if let Err(error) = run.save(&*vault.storage, &vault.temporary()) {
         tracing::warn!(pack, %error, "run could not be written");
     }
 }
 
 /// Writes a pack file of its planned length, all zeros behind the header, and syncs it.
-fn prepare(shelf: &Shelf, number: u32, planned_bytes: u64) -> io::Result<Prepared> {
-    let temporary = shelf.temporary();
-    let file = shelf.storage.create(&temporary)?;
+fn prepare(vault: &Vault, number: u32, planned_bytes: u64) -> io::Result<Prepared> {
+    let temporary = vault.temporary();
+    let file = vault.storage.create(&temporary)?;
     let write = || {
         let zeros = vec![0; ZEROS_BYTES.min(usize::try_from(planned_bytes).unwrap_or(ZEROS_BYTES))];
         let mut at = 0;
@@ -551,7 +551,7 @@ fn prepare(shelf: &Shelf, number: u32, planned_bytes: u64) -> io::Result<Prepare
         file.sync()
     };
     if let Err(error) = write() {
-        let _ = shelf.storage.remove(&temporary);
+        let _ = vault.storage.remove(&temporary);
         return Err(error);
     }
     Ok(Prepared {

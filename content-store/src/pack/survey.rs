@@ -99,7 +99,7 @@ pub(crate) fn survey(subject: &Subject<'_>, tail: Tail) -> io::Result<Survey> {
                     &mut survey,
                     &mut walker,
                     tail,
-                    Gap { offset, reason },
+                    &Gap { offset, reason },
                 )? {
                     survey.end = offset;
                     break;
@@ -147,7 +147,7 @@ fn pass(
     survey: &mut Survey,
     walker: &mut Walker<'_>,
     tail: Tail,
-    gap: Gap,
+    gap: &Gap,
 ) -> io::Result<bool> {
     let offset = gap.offset;
     let resumed = match tail {
@@ -231,7 +231,7 @@ fn cut_bad_payloads(subject: &Subject<'_>, survey: &mut Survey) -> io::Result<()
 fn read_header(subject: &Subject<'_>, survey: &mut Survey) -> io::Result<()> {
     match PackHeader::decode(&read(subject.file, 0, 64)?) {
         Ok(header) if header.number == subject.number => {
-            survey.planned_bytes = Some(header.planned_bytes)
+            survey.planned_bytes = Some(header.planned_bytes);
         }
         Ok(header) => {
             let detail = format!("header says pack {}", header.number);

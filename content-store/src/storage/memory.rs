@@ -68,6 +68,7 @@ impl MemoryStorage {
 
     /// What a disk would hold if the power went now. `keep` is asked, for each file with unsynced
     /// bytes, whether the unsynced byte at an offset reached the disk.
+    #[must_use]
     pub fn crash(&self, keep: &mut dyn FnMut(&str, usize) -> bool) -> Self {
         let disk = lock(&self.disk);
         let mut files = BTreeMap::new();
@@ -75,10 +76,10 @@ impl MemoryStorage {
             let content = lock(content);
             let mut bytes = content.synced.clone();
             bytes.resize(content.now.len().max(bytes.len()), 0);
-            for at in 0..bytes.len() {
-                let now = content.now.get(at).copied().unwrap_or(bytes[at]);
-                if now != bytes[at] && keep(name, at) {
-                    bytes[at] = now;
+            for (at, byte) in bytes.iter_mut().enumerate() {
+                let now = content.now.get(at).copied().unwrap_or(*byte);
+                if now != *byte && keep(name, at) {
+                    *byte = now;
                 }
             }
             let content = Bytes {
@@ -269,7 +270,8 @@ impl StorageFile for MemoryFile {
     fn sync(&self) -> io::Result<()> {
         self.storage.check(Operation::Sync, &self.name)?;
         let mut content = lock(&self.content);
-        content.synced = content.now.clone();
+        let Bytes { now, synced } = &mut *content;
+        synced.clone_from(now);
         Ok(())
     }
 

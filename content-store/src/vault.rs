@@ -26,7 +26,7 @@ const FIRST_READ_BYTES: usize = 16 * 1024;
 const LOOK_COUNT_MAX: usize = 4;
 
 /// What all parts of a store share.
-pub(crate) struct Shelf {
+pub(crate) struct Vault {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: Options,
     pub(crate) index: Index,
@@ -60,10 +60,10 @@ pub(crate) enum Presence {
     },
 }
 
-impl Shelf {
+impl Vault {
     pub(crate) fn new(storage: Arc<dyn Storage>, options: Options, loaded: Loaded) -> Self {
         let open_max = options.open_packs_max;
-        let shelf = Self {
+        let vault = Self {
             storage,
             options,
             index: Index::new(loaded.slots),
@@ -76,9 +76,9 @@ impl Shelf {
             damaged: Mutex::default(),
             temporary_next: AtomicU64::new(1),
         };
-        shelf.set_levels(loaded.packed_bytes, loaded.large_files, loaded.large_bytes);
-        shelf.drop_superseded(&loaded.equal_prefixes);
-        shelf
+        vault.set_levels(loaded.packed_bytes, loaded.large_files, loaded.large_bytes);
+        vault.drop_superseded(&loaded.equal_prefixes);
+        vault
     }
 
     /// Takes over what a second look at the directory found.
@@ -99,7 +99,7 @@ impl Shelf {
         let blob = |source| Blob {
             digest: *digest,
             source,
-            shelf: Arc::clone(self),
+            vault: Arc::clone(self),
         };
         Ok(found?.map(blob))
     }
@@ -178,7 +178,7 @@ impl Shelf {
             .into_iter()
             .filter(|slot| !slot.is_large())
         {
-            if let Some((_, header)) = self.read_header(&slot, digest)?
+            if let Some(header) = self.read_header(&slot, digest)?
                 && header.digest == *digest
                 && header.state != State::Dead
             {
@@ -238,18 +238,14 @@ impl Shelf {
         Ok(Found::Blob(Bytes::from(bytes).slice(start..total)))
     }
 
-    fn read_header(
-        &self,
-        slot: &Slot,
-        digest: &Digest,
-    ) -> Result<Option<(Arc<dyn StorageFile>, EntryHeader)>, ReadError> {
+    fn read_header(&self, slot: &Slot, digest: &Digest) -> Result<Option<EntryHeader>, ReadError> {
         let Some(file) = self.pack(slot.pack)? else {
             return Ok(None);
         };
         let mut bytes = [0; 64];
         let read = read_at(&*file, &mut bytes, slot.offset(), slot.pack)?;
         match EntryHeader::decode(&bytes[..read], slot.pack, slot.offset()) {
-            Ok(header) => Ok(Some((file, header))),
+            Ok(header) => Ok(Some(header)),
             Err(_) => Err(ReadError::Damaged {
                 digest: *digest,
                 file: pack_name(slot.pack),
@@ -271,7 +267,7 @@ impl Shelf {
         let mut superseded = Vec::new();
         for slot in equal_prefixes.iter().rev() {
             let any = Digest::from_bytes([0; 32]);
-            let Ok(Some((_, header))) = self.read_header(slot, &any) else {
+            let Ok(Some(header)) = self.read_header(slot, &any) else {
                 continue;
             };
             match &newest {
