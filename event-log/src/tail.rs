@@ -103,9 +103,9 @@ mod tests {
     #[test]
     fn the_oldest_groups_go_and_the_rest_is_found_by_position() {
         let mut tail = Tail::new(100);
-        [(0, 4), (4, 4), (8, 4)]
-            .into_iter()
-            .for_each(|(at, n)| tail.push(group(at, n)));
+        for first in [0, 4, 8] {
+            tail.push(group(first, 4));
+        }
         assert!(tail.from(3, 9, 999).is_empty(), "the first group had to go");
         let firsts = |from, records| {
             tail.from(from, records, 999)

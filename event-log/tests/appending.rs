@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use stemma_event_log::{
     AppendError, AppenderStatus, Check, Direction, EventDigest, ExpectedRevision, Fate,
     FileStorage, InvalidBatch, Log, MemoryStorage, OpenError, Operation, OperationKind, Options,
-    Outcome, Position, ReadLimit, Revision, StreamRange,
+    Outcome, Position, ReadLimit, Record, Revision, StreamRange,
 };
 use support::*;
 
@@ -32,7 +32,7 @@ fn an_acknowledged_batch_is_read_back_whole_and_linked() {
     assert_eq!(committed.outcome, Outcome::Appended);
     let records = all(&log.reader);
     assert_eq!(
-        records.iter().map(|r| r.data()).collect::<Vec<_>>(),
+        records.iter().map(Record::data).collect::<Vec<_>>(),
         [b"a", b"b", b"c"]
     );
     assert_eq!(records[0].previous(), EventDigest::from_bytes([0; 32]));
@@ -145,7 +145,7 @@ fn the_recorded_time_never_goes_back() {
     }
     let times: Vec<i64> = all(&log.reader)
         .iter()
-        .map(|r| r.recorded_at_us())
+        .map(Record::recorded_at_us)
         .collect();
     assert_eq!(times, [500, 500, 900, 900]);
     let at = |us| log.reader.position_at_time(us).unwrap().map(Position::get);
@@ -176,10 +176,10 @@ fn a_batch_outside_the_limits_is_refused_with_its_reason() {
             count_max: 2
         }
     );
-    let mut long = batch("t-1", &["a"]);
-    long.metadata.actor = "x".repeat(256);
+    let mut wordy = batch("t-1", &["a"]);
+    wordy.metadata.actor = "x".repeat(256);
     assert!(matches!(
-        reason(long),
+        reason(wordy),
         InvalidBatch::FieldTooLong { field: "actor", .. }
     ));
     let large = refused(batch("t-1", &[&"x".repeat(1024)]));

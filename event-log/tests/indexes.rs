@@ -80,7 +80,7 @@ fn check(reader: &Reader, records: &[Record]) {
 fn runs_are_merged_and_few_stay() {
     let (storage, records) = filled();
     let log = open(&storage);
-    assert_eq!(log.report.indexes_rebuilt, [String::new(); 0]);
+    assert!(log.report.indexes_rebuilt.is_empty());
     let segments = log.report.segments;
     let runs = index_files(&storage)
         .iter()
@@ -101,9 +101,9 @@ fn missing_index_files_are_rebuilt_and_reported() {
         check(&log.reader, &records);
     }
     let copy = storage.after_crash(Loss::None, calm);
-    index_files(&copy)
-        .iter()
-        .for_each(|name| copy.remove(name).unwrap());
+    for name in index_files(&copy) {
+        copy.remove(&name).unwrap();
+    }
     check(&open(&copy).reader, &records);
 }
 
@@ -112,7 +112,7 @@ fn garbled_index_files_never_give_a_wrong_answer() {
     let (storage, records) = filled();
     for name in index_files(&storage) {
         let bytes = storage.bytes_of(&name).unwrap();
-        for at in (0..bytes.len()).step_by(97) {
+        for at in (0..bytes.len()).step_by(211) {
             let copy = storage.after_crash(Loss::None, calm);
             let mut garbled = bytes.clone();
             garbled[at] ^= 0x41;
@@ -174,9 +174,9 @@ fn a_read_only_reader_writes_nothing_and_sees_what_comes_after_refresh() {
     drop(log);
     let before = names(&storage);
     let copy = storage.after_crash(Loss::None, calm);
-    index_files(&copy)
-        .iter()
-        .for_each(|name| copy.remove(name).unwrap());
+    for name in index_files(&copy) {
+        copy.remove(&name).unwrap();
+    }
     let (reader, _) = Log::open_read_only(shared(&copy), options()).unwrap();
     assert_eq!(all(&reader).len(), 350);
     assert!(index_files(&copy).is_empty());

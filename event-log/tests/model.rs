@@ -45,7 +45,7 @@ impl Model {
             .iter()
             .filter(|(s, ..)| *s == stream)
             .map(|(_, r, _)| *r)
-            .last()
+            .next_back()
     }
 }
 

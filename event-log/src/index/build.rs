@@ -60,6 +60,8 @@ pub(crate) fn write_run(
     entries(&mut writer)?;
     writer.finish().map_err(failed)?;
     if target == Target::Disk {
+        // Synced before it has its name: a crash loses the file, never a part of it.
+        file.sync_data().map_err(failed)?;
         files.storage().rename(&draft, &name).map_err(failed)?;
         files.forget(&name);
     }
