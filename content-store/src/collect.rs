@@ -165,7 +165,7 @@ impl Sweep<'_> {
             return Ok(());
         }
         if !sorted.bury.is_empty() {
-            remove_if_there(self.vault, &run_name(number))?;
+            self.remove_run(number)?;
             self.bury(number, sorted.bury.clone())?;
         }
         self.vault
@@ -278,9 +278,9 @@ impl Sweep<'_> {
                 .contains(&Slot::packed(&entry.digest, number, entry.offset))
         });
         assert!(!left, "what was moved is found in its new place");
-        remove_if_there(self.vault, &run_name(number))?;
         remove_if_there(self.vault, &pack_name(number))?;
         self.vault.packs.remove(number);
+        self.remove_run(number)?;
         self.done.packs_removed += 1;
         self.done.blobs_moved +=
             u64::try_from(live.len()).expect("a length in memory fits 64 bits");
@@ -288,7 +288,14 @@ impl Sweep<'_> {
         Ok(())
     }
 
+    /// Removes a pack's run. One that the writer makes from here on knows what was unlinked.
+    fn remove_run(&self, number: u32) -> Result<(), CollectError> {
+        let _runs = lock(&self.vault.run_files);
+        remove_if_there(self.vault, &run_name(number))
+    }
+
     fn save_run(&self, pack: u32, found: &Survey, sorted: &Sorted) {
+        let _runs = lock(&self.vault.run_files);
         let Some(chain) = found.seal.map(|seal| seal.chain) else {
             return;
         };

@@ -14,7 +14,7 @@ const BOUNDS_US: [u64; 16] = [
 pub struct ContentStats {
     /// Blobs stored.
     pub blobs: u64,
-    /// Bytes in them.
+    /// Bytes in them; of large blobs with their tables, a four-thousandth more.
     pub bytes: u64,
     /// Pack files.
     pub pack_files: u64,
@@ -24,7 +24,7 @@ pub struct ContentStats {
     pub dead_bytes: u64,
     /// Blobs in files of their own.
     pub large_files: u64,
-    /// Bytes in them.
+    /// Bytes of those files, their tables included.
     pub large_bytes: u64,
     /// Blobs found damaged since the store was opened and not healed.
     pub damaged: u64,

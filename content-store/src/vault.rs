@@ -37,6 +37,9 @@ pub(crate) struct Vault {
     pub(crate) naming: Mutex<()>,
     /// Held while a collection or a verification runs.
     pub(crate) sweeping: Mutex<()>,
+    /// Held while a run is made from the index and saved, or removed, so that none is older than
+    /// what a collection did.
+    pub(crate) run_files: Mutex<()>,
     poison: OnceLock<String>,
     damaged: Mutex<HashSet<Digest>>,
     temporary_next: AtomicU64,
@@ -72,6 +75,7 @@ impl Vault {
             counters: Counters::default(),
             naming: Mutex::default(),
             sweeping: Mutex::default(),
+            run_files: Mutex::default(),
             poison: OnceLock::new(),
             damaged: Mutex::default(),
             temporary_next: AtomicU64::new(1),

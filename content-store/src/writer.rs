@@ -20,7 +20,7 @@ use crate::pack::{
 };
 use crate::queue::{Queue, Reply};
 use crate::storage::StorageFile;
-use crate::vault::{Presence, Vault};
+use crate::vault::{Presence, Vault, lock};
 use crate::{Digest, PutError};
 
 const ZEROS_BYTES: usize = 1024 * 1024;
@@ -505,6 +505,7 @@ fn publish(vault: &Vault, member: &Member) {
 
 /// Writes the run of a pack that was sealed.
 fn index(vault: &Vault, pack: u32, chain: &[u8; 32], entries: &[(Slot, u32)]) {
+    let _runs = lock(&vault.run_files);
     let Some(state) = vault.packs.state(pack) else {
         return;
     };
