@@ -8,6 +8,7 @@
 
 mod blob;
 mod collect;
+mod cut;
 mod damage;
 mod digest;
 mod error;
@@ -18,6 +19,7 @@ mod load;
 mod mark;
 mod options;
 mod pack;
+mod packing;
 mod pin;
 mod queue;
 mod stats;
@@ -29,11 +31,12 @@ mod writer;
 
 pub use blob::Blob;
 pub use collect::Collected;
+pub use cut::Cut;
 pub use damage::{Damage, DamageKind};
 pub use digest::{Digest, DigestError};
 pub use error::{CollectError, OpenError, PutError, ReadError, VerifyError};
 pub use ingest::Ingest;
-pub use load::{Cut, OpenReport};
+pub use load::OpenReport;
 pub use options::{Options, OptionsError};
 pub use pin::Pin;
 pub use stats::{ContentStats, Histogram};

@@ -7,18 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
+use crate::cut::{Cut, settle};
 use crate::index::Slot;
 use crate::large::large_digest;
 use crate::mark::{MARK, Mark, Marking};
 use crate::pack::{
-    PackHeader, PackPhase, PackState, Run, Seal, State, Subject, Survey, Tail, last_nonzero,
-    pack_name, pack_number, read_seal, run_name, survey,
+    PackHeader, PackPhase, PackState, Run, Seal, State, Subject, Survey, Tail, pack_name,
+    pack_number, read_seal, run_name, survey,
 };
+use crate::packing::Active;
 use crate::storage::{Storage, StorageFile};
-use crate::writer::Active;
 use crate::{Damage, DamageKind, OpenError};
-
-const STRIDE_BYTES: u64 = 1024 * 1024;
 
 /// What was found when the store was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,19 +38,6 @@ pub struct OpenReport {
     pub runs_rebuilt: u64,
     /// Files of unfinished writes that were removed.
     pub temporaries_removed: u64,
-}
-
-/// A torn tail that was cut.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cut {
-    /// The file, relative to the store's directory.
-    pub file: String,
-    /// Where the tail began.
-    pub offset: u64,
-    /// Its length.
-    pub bytes: u64,
-    /// The file that keeps it.
-    pub kept: String,
 }
 
 /// What an open may do.
@@ -282,7 +268,8 @@ impl Loader<'_> {
         };
         self.loaded.report.damage.extend(damage.iter().cloned());
         if self.access == Access::Write && damage.is_empty() {
-            self.settle(subject, found).map_err(at(name))?;
+            let cut = settle(self.storage, subject, found).map_err(at(name))?;
+            self.loaded.report.cut.extend(cut);
         }
         let entries = self.take_entries(subject.number, found);
         let disk_bytes = file.len().map_err(at(name))?;
@@ -333,72 +320,6 @@ impl Loader<'_> {
         self.loaded.packed_bytes += entries.iter().map(|(_, len)| u64::from(*len)).sum::<u64>();
         self.all.extend(entries.iter().map(|(slot, _)| *slot));
         entries
-    }
-
-    /// Cuts a torn tail, or what follows a seal.
-    fn settle(&mut self, subject: &Subject<'_>, found: &Survey) -> io::Result<()> {
-        if found.seal.is_some() {
-            if subject.file.len()? > found.end {
-                subject.file.set_len(found.end)?;
-                subject.file.sync()?;
-            }
-            return Ok(());
-        }
-        let Some(to) = found.torn_to else {
-            return Ok(());
-        };
-        let bytes = to + 1 - found.end;
-        let kept = format!("packs/cut-{:010}-{}.bytes", subject.number, found.end);
-        if let Err(error) = self.storage.remove(&kept)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
-        let copy = self.storage.create(&kept)?;
-        let mut done = 0;
-        let mut stride =
-            vec![0; usize::try_from(STRIDE_BYTES.min(bytes)).expect("a stride is small")];
-        while done < bytes {
-            let read = subject.file.read_at(&mut stride, found.end + done)?;
-            copy.write_at(&stride[..read], done)?;
-            done += count(read);
-            if read == 0 {
-                break;
-            }
-        }
-        copy.sync()?;
-        self.storage.sync_dir("packs")?;
-        stride.fill(0);
-        let mut done = 0;
-        while done < bytes {
-            let n = count(stride.len()).min(bytes - done);
-            subject.file.write_at(
-                &stride[..usize::try_from(n).expect("a stride is small")],
-                found.end + done,
-            )?;
-            done += n;
-        }
-        subject.file.sync()?;
-        assert_eq!(
-            last_nonzero(subject.file, found.end)?,
-            None,
-            "what is cut leaves zeros"
-        );
-        tracing::warn!(
-            file = subject.name,
-            offset = found.end,
-            bytes,
-            kept,
-            "cut a torn tail"
-        );
-        let cut = Cut {
-            file: subject.name.to_owned(),
-            offset: found.end,
-            bytes,
-            kept,
-        };
-        self.loaded.report.cut.push(cut);
-        Ok(())
     }
 
     fn rebuild_run(&mut self, number: u32, seal: &Seal, entries: &[(Slot, u32)], dead_bytes: u64) {

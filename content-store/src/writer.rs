@@ -15,15 +15,13 @@ use crate::index::Slot;
 use crate::load::LastPack;
 use crate::mark::Mark;
 use crate::pack::{
-    ENTRY_HEADER_BYTES, EntryHeader, Kind, PACK_HEADER_BYTES, PackHeader, PackPhase, PackState,
-    Run, SEAL_BYTES, STATE_DEAD, STATE_OFFSET, Seal, State, encode_entry, entry_bytes, pack_name,
+    ENTRY_HEADER_BYTES, EntryHeader, Kind, PACK_HEADER_BYTES, PackPhase, PackState, SEAL_BYTES,
+    STATE_DEAD, STATE_OFFSET, Seal, State, encode_entry, entry_bytes, pack_name,
 };
+use crate::packing::{Active, Prepared, prepare, save_run};
 use crate::queue::{Queue, Reply};
-use crate::storage::StorageFile;
-use crate::vault::{Presence, Vault, lock};
+use crate::vault::{Presence, Vault};
 use crate::{Digest, PutError};
-
-const ZEROS_BYTES: usize = 1024 * 1024;
 
 /// Something the writer does.
 pub(crate) enum Task {
@@ -52,19 +50,6 @@ impl Task {
     }
 }
 
-/// The pack that is appended to.
-pub(crate) struct Active {
-    pub(crate) number: u32,
-    pub(crate) file: Arc<dyn StorageFile>,
-    pub(crate) end: u64,
-    pub(crate) planned_bytes: u64,
-    /// Over the digests of all its blob entries.
-    pub(crate) chain: blake3::Hasher,
-    pub(crate) count: u64,
-    /// Its blobs with their lengths, for its run.
-    pub(crate) entries: Vec<(Slot, u32)>,
-}
-
 /// What will be written and synced together.
 #[derive(Default)]
 struct Group {
@@ -86,14 +71,6 @@ struct Member {
 struct Waiter {
     reply: Reply<Result<bool, PutError>>,
     new: bool,
-}
-
-/// A pack file that is ready to get its name.
-struct Prepared {
-    file: Arc<dyn StorageFile>,
-    temporary: String,
-    number: u32,
-    planned_bytes: u64,
 }
 
 /// The writer's state; lives in its thread.
@@ -403,7 +380,7 @@ impl Writer {
             let _ = indexing.join();
         }
         let vault = Arc::clone(&self.vault);
-        let work = move || index(&vault, active.number, &chain, &active.entries);
+        let work = move || save_run(&vault, active.number, &chain, &active.entries);
         // Without a run the pack is read at the next open.
         self.indexing = thread::Builder::new()
             .name("content-run".to_owned())
@@ -501,64 +478,4 @@ fn publish(vault: &Vault, member: &Member) {
         vault.counters.packed_bytes.take(len);
     }
     vault.note_healed(&member.digest);
-}
-
-/// Writes the run of a pack that was sealed.
-fn index(vault: &Vault, pack: u32, chain: &[u8; 32], entries: &[(Slot, u32)]) {
-    let _runs = lock(&vault.run_files);
-    let Some(state) = vault.packs.state(pack) else {
-        return;
-    };
-    let live: Vec<_> = entries
-        .iter()
-        .filter(|(slot, _)| vault.index.contains(slot))
-        .collect();
-    let mut seal = [0; 16];
-    seal.copy_from_slice(&chain[..16]);
-    let live_bytes = live.iter().map(|(_, len)| u64::from(*len)).sum();
-    let slots = live.iter().map(|(slot, _)| *slot).collect();
-    let mut run = Run {
-        pack,
-        live_bytes,
-        dead_bytes: state.dead_bytes,
-        seal,
-        slots,
-    };
-    if let Err(error) = run.save(&*vault.storage, &vault.temporary()) {
-        tracing::warn!(pack, %error, "run could not be written");
-    }
-}
-
-/// Writes a pack file of its planned length, all zeros behind the header, and syncs it.
-fn prepare(vault: &Vault, number: u32, planned_bytes: u64) -> io::Result<Prepared> {
-    let temporary = vault.temporary();
-    let file = vault.storage.create(&temporary)?;
-    let write = || {
-        let zeros = vec![0; ZEROS_BYTES.min(usize::try_from(planned_bytes).unwrap_or(ZEROS_BYTES))];
-        let mut at = 0;
-        while at < planned_bytes {
-            let n = size(&zeros).min(planned_bytes - at);
-            file.write_at(&zeros[..usize::try_from(n).expect("at most a MiB")], at)?;
-            at += n;
-        }
-        file.write_at(
-            &PackHeader {
-                number,
-                planned_bytes,
-            }
-            .encode(),
-            0,
-        )?;
-        file.sync()
-    };
-    if let Err(error) = write() {
-        let _ = vault.storage.remove(&temporary);
-        return Err(error);
-    }
-    Ok(Prepared {
-        file,
-        temporary,
-        number,
-        planned_bytes,
-    })
 }
