@@ -374,13 +374,13 @@ impl ResponseError for ApiError {
 impl From<&AppendError> for ApiError {
     fn from(error: &AppendError) -> Self {
         let code = match error {
-            AppendError::TooLarge { .. } | AppendError::TooMany { .. } => Code::TooManyEvents,
+            AppendError::TooLarge { .. } | AppendError::Invalid { .. } => Code::TooManyEvents,
             AppendError::Full { .. } => Code::StorageFull,
             AppendError::Write { .. } | AppendError::Sync { .. } => Code::OutcomeUnknown,
             AppendError::Poisoned => Code::LogRefusesWrites,
             AppendError::Closed => Code::ShuttingDown,
             AppendError::KeyReused { .. } => Code::KeyReused,
-            AppendError::Read(read) => return Self::from(read.as_ref()),
+            AppendError::Read { source } => return Self::from(source),
             _ => Code::Internal,
         };
         Self::of(code).because(error)
@@ -390,7 +390,7 @@ impl From<&AppendError> for ApiError {
 impl From<&LogReadError> for ApiError {
     fn from(error: &LogReadError) -> Self {
         let code = match error {
-            LogReadError::Damaged(_) => Code::LogDamaged,
+            LogReadError::Damaged { .. } => Code::LogDamaged,
             _ => Code::StorageUnavailable,
         };
         Self::of(code).because(error)

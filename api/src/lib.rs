@@ -24,12 +24,14 @@ mod server;
 mod sse;
 mod state;
 mod wire;
+mod write;
 
 pub use error::{ApiError, Code, FieldProblem};
-pub use jobs::Jobs;
+pub use handlers::admin::collect_content;
+pub use jobs::{JobBody, JobError, Jobs};
 pub use metrics::Metrics;
 pub use openapi::document;
 pub use options::{Options, OptionsError, SseOptions};
 pub use router::configure;
 pub use server::{Running, run};
-pub use state::{AppState, Shutdown};
+pub use state::{AppState, Shutdown, Verifier};

@@ -141,7 +141,7 @@ impl Options {
         let ranges: [(&'static str, u64, u64, u64); 22] = [
             ("json_bytes_max", self.json_bytes_max as u64, 1 << 10, 1 << 30),
             ("batch_bytes_max", self.batch_bytes_max as u64, 1 << 10, 1 << 30),
-            ("json_depth_max", self.json_depth_max as u64, 4, 256),
+            ("json_depth_max", self.json_depth_max as u64, 4, 120),
             ("batch_operations_max", self.batch_operations_max as u64, 1, 65_535),
             ("content_bytes_max", self.content_bytes_max, 1, 1 << 50),
             ("content_inline_bytes_max", self.content_inline_bytes_max as u64, 1 << 10, 16 << 20),

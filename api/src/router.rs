@@ -8,11 +8,15 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Resource, Route};
 
 use crate::error::{ApiError, Code};
-use crate::handlers::{annotations, batch, content, entity_types, resources};
+use crate::handlers::{
+    admin, annotations, batch, content, docs, entity_types, events, health, jobs, resources, stream,
+};
 
 /// Puts every route into an application.
 pub fn configure(config: &mut ServiceConfig) {
     data(config);
+    history(config);
+    operation(config);
     config.default_service(web::to(unknown_route));
 }
 
@@ -65,7 +69,50 @@ fn data(config: &mut ServiceConfig) {
                 .route(read().to(entity_types::list))
                 .route(web::post().to(entity_types::register)),
         )
-        .service(at("/api/batch", "POST").route(web::post().to(batch::execute)));
+        .service(at("/api/batch", "POST").route(web::post().to(batch::execute_batch)));
+}
+
+/// Events and streams.
+fn history(config: &mut ServiceConfig) {
+    let get = |path: &str| at(path, "GET, HEAD");
+    config
+        .service(get("/api/events").route(read().to(events::list)))
+        .service(get("/api/events/stream").route(read().to(stream::all)))
+        .service(get("/api/events/{digest}").route(read().to(events::get)))
+        .service(get("/api/resources/{id}/events").route(read().to(events::of_resource)))
+        .service(get("/api/resources/{id}/events/stream").route(read().to(stream::of_resource)))
+        .service(
+            get("/api/resources/{id}/annotations/{aid}/history")
+                .route(read().to(events::of_annotation)),
+        );
+}
+
+/// Jobs, administration, health, documents.
+fn operation(config: &mut ServiceConfig) {
+    let get = |path: &str| at(path, "GET, HEAD");
+    let post = |path: &str| at(path, "POST");
+    config
+        .service(get("/api/jobs").route(read().to(jobs::list)))
+        .service(get("/api/jobs/{id}").route(read().to(jobs::get)))
+        .service(get("/api/jobs/{id}/status").route(read().to(jobs::get)))
+        .service(get("/api/jobs/{id}/events/stream").route(read().to(jobs::follow)))
+        .service(post("/api/jobs/{id}/cancel").route(web::post().to(jobs::cancel)))
+        .service(
+            post("/api/admin/rebuild/views").route(web::post().to(admin::rebuild_views)),
+        )
+        .service(post("/api/admin/verify").route(web::post().to(admin::verify)))
+        .service(post("/api/admin/collect").route(web::post().to(admin::collect)))
+        .service(post("/api/admin/retry/views").route(web::post().to(admin::retry_views)))
+        .service(post("/api/admin/reopen/log").route(web::post().to(admin::reopen_log)))
+        .service(get("/api/health").route(read().to(health::health)))
+        .service(get("/api/health/live").route(read().to(health::live)))
+        .service(get("/api/health/ready").route(read().to(health::ready)))
+        .service(get("/metrics").route(read().to(health::metrics)))
+        .service(get("/api/openapi.json").route(read().to(docs::document)))
+        .service(get("/docs").route(read().to(docs::page)))
+        .service(get("/docs/page.js").route(read().to(docs::script)))
+        .service(get("/docs/page.css").route(read().to(docs::style)))
+        .service(get("/").route(read().to(docs::home)));
 }
 
 /// A path and its methods.

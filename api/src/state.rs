@@ -38,7 +38,13 @@ struct Shared {
     metrics: Metrics,
     frames: Frames,
     shutdown: Shutdown,
+    verifier: Option<Verifier>,
 }
+
+/// Verifies all that is stored and gives what it found as JSON; told of progress as done, total
+/// and what it is doing.
+pub type Verifier =
+    Arc<dyn Fn(&mut dyn FnMut(u64, u64, &str)) -> Result<serde_json::Value, String> + Send + Sync>;
 
 /// Tells everything that goes on without an end of its own to end.
 #[derive(Debug, Clone)]
@@ -69,6 +75,7 @@ impl AppState {
         commands: Commands,
         projection: Projection,
         options: Options,
+        verifier: Option<Verifier>,
     ) -> Result<Self, OptionsError> {
         options.check()?;
         let shared = Shared {
@@ -79,6 +86,7 @@ impl AppState {
             commands,
             projection,
             options,
+            verifier,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -121,6 +129,11 @@ impl AppState {
     /// Rendered events, shared by all streams.
     pub(crate) fn frames(&self) -> &Frames {
         &self.shared.frames
+    }
+
+    /// Verifies all that is stored, where that was made possible.
+    pub(crate) fn verifier(&self) -> Option<&Verifier> {
+        self.shared.verifier.as_ref()
     }
 
     /// Told when the server is to stop.

@@ -1,7 +1,13 @@
 //! The handlers, one module for each kind of thing: parse, command, wait for the views, render.
 
+pub(crate) mod admin;
 pub(crate) mod annotations;
 pub(crate) mod batch;
 pub(crate) mod content;
+pub(crate) mod docs;
 pub(crate) mod entity_types;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod jobs;
 pub(crate) mod resources;
+pub(crate) mod stream;

@@ -3,4 +3,5 @@
 
 pub(crate) mod annotation;
 pub(crate) mod batch;
+pub(crate) mod event;
 pub(crate) mod resource;

@@ -1,0 +1,215 @@
+//! Annotations: add, list, read, change, remove; and the events of one.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::Value;
+use stemma_domain::annotation::{
+    self, OffsetUnit, TextIndex, body_operations_from_json, translate,
+};
+use stemma_domain::id::{AnnotationId, ResourceId};
+use stemma_domain::resource::{AnnotationState, Command, Descriptor, IriNames};
+
+use super::resources::{find, reflecting, resource_id};
+use crate::body;
+use crate::conditional::precondition;
+use crate::context::Context;
+use crate::error::{ApiError, Code, FieldProblem};
+use crate::idempotency;
+use crate::json::Fields;
+use crate::page::Page;
+use crate::query::Query;
+use crate::state::AppState;
+use crate::wire::annotation::render;
+use crate::wire::resource::path;
+use crate::write::{Write, descriptor, execute_one, tagged};
+
+/// Reads an annotation's id in a path: a UUID, or `urn:uuid:` and one.
+pub(crate) fn annotation_id(text: &str) -> Result<AnnotationId, ApiError> {
+    let id = text.strip_prefix("urn:uuid:").unwrap_or(text).parse();
+    id.map_err(|error: stemma_domain::id::IdError| {
+        ApiError::new(Code::InvalidId, error.to_string())
+    })
+}
+
+/// `?offsets=`
+fn unit(query: &mut Query) -> OffsetUnit {
+    let read = query.read("offsets", "utf16 or codepoint", |text| match text {
+        "utf16" => Some(OffsetUnit::Utf16),
+        "codepoint" => Some(OffsetUnit::CodePoint),
+        _ => None,
+    });
+    read.unwrap_or_default()
+}
+
+/// Validates an annotation that stands at `base` in the body.
+pub(crate) fn validated(id: ResourceId, value: Value, base: &str) -> Result<Value, ApiError> {
+    let cx = annotation::Context { resource: id.uuid() };
+    annotation::validate(value, &cx).map_err(|errors| ApiError::of_annotation(&errors, base))
+}
+
+/// Positions that came in UTF-16 units, in code points.
+fn from_unit(
+    annotation: &mut Value,
+    unit: OffsetUnit,
+    id: ResourceId,
+    text: Option<&TextIndex>,
+    names: IriNames<'_>,
+) -> Result<(), ApiError> {
+    let Some(text) = text else { return Ok(()) };
+    let is_this = |iri: &str| names.resolve(iri) == Some(id);
+    translate(annotation, &is_this, text, unit, OffsetUnit::CodePoint)
+        .map_err(|errors| ApiError::of_annotation(&errors, ""))
+}
+
+/// `POST /api/resources/{id}/annotations`
+pub(crate) async fn add(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = resource_id(&id)?;
+    let mut query = Query::parse(request.query_string())?;
+    let unit = unit(&mut query);
+    query.finish()?;
+    let precondition = precondition(&request)?;
+    let bytes_max = state.options().json_bytes_max;
+    let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
+    let mut annotation = validated(id, value, "")?;
+    let names = IriNames { bases: &context.bases };
+    if unit == OffsetUnit::Utf16 {
+        let views = state.projection().views();
+        let described = views.resource(id)?.ok_or_else(|| ApiError::of(Code::ResourceNotFound))?;
+        let text = state.commands().text_of(&described).await?;
+        from_unit(&mut annotation, unit, id, text.as_deref(), names)?;
+    }
+    let annotation_id = AnnotationId::new(state.commands().new_id());
+    let command = Command::AddAnnotation { annotation_id, annotation };
+    let key = idempotency::of(&request, &context, &[&bytes])?;
+    let write = Write::one(id, command, precondition).with_key(key);
+    let (written, result) = execute_one(&state, &context, write).await?;
+    let described = descriptor(&result)?;
+    let added = result.annotation.as_ref().ok_or_else(|| ApiError::of(Code::Internal))?;
+    let mut response = tagged(StatusCode::CREATED, &written, described);
+    response.insert_header((LOCATION, format!("{}/annotations/{}", path(id), added.id)));
+    Ok(response.json(rendered(&state, added, described, names, unit).await?))
+}
+
+/// Renders an annotation with its anchors in today's text.
+async fn rendered(
+    state: &AppState,
+    annotation: &AnnotationState,
+    descriptor: &Descriptor,
+    names: IriNames<'_>,
+    unit: OffsetUnit,
+) -> Result<Value, ApiError> {
+    let text = state.commands().text_of(descriptor).await?;
+    Ok(render(annotation, descriptor, text.as_deref(), names, unit))
+}
+
+/// `GET /api/resources/{id}/annotations`
+pub(crate) async fn list(
+    request: HttpRequest,
+    id: Path<String>,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = resource_id(&id)?;
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    let page = query.page(state.options());
+    let unit = unit(&mut query);
+    query.finish()?;
+    let at = state.views_at(wait).await?;
+    let descriptor = find(&at, id)?;
+    let found = at.views.annotations(id, page.limit, page.after.as_ref())?;
+    let text = state.commands().text_of(&descriptor).await?;
+    let names = IriNames { bases: &context.bases };
+    let body = Page::of(found, |annotation| {
+        render(&annotation, &descriptor, text.as_deref(), names, unit)
+    });
+    Ok(reflecting(StatusCode::OK, at.position()).json(body))
+}
+
+/// `GET /api/resources/{id}/annotations/{aid}`
+pub(crate) async fn get(
+    request: HttpRequest,
+    place: Path<(String, String)>,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let (id, annotation_id) = (resource_id(&place.0)?, annotation_id(&place.1)?);
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    let unit = unit(&mut query);
+    query.finish()?;
+    let at = state.views_at(wait).await?;
+    let descriptor = find(&at, id)?;
+    let found = at.views.annotation(id, annotation_id)?;
+    let found = found.ok_or_else(|| ApiError::of(Code::AnnotationNotFound))?;
+    let names = IriNames { bases: &context.bases };
+    let body = rendered(&state, &found, &descriptor, names, unit).await?;
+    let mut response = reflecting(StatusCode::OK, at.position());
+    response.insert_header((CACHE_CONTROL, "no-cache"));
+    Ok(response.json(body))
+}
+
+/// `DELETE /api/resources/{id}/annotations/{aid}`
+pub(crate) async fn remove(
+    request: HttpRequest,
+    place: Path<(String, String)>,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let (id, annotation_id) = (resource_id(&place.0)?, annotation_id(&place.1)?);
+    Query::none(request.query_string())?;
+    let precondition = precondition(&request)?;
+    let key = idempotency::of(&request, &context, &[])?;
+    let command = Command::RemoveAnnotation { annotation_id };
+    let write = Write::one(id, command, precondition).with_key(key);
+    let (written, result) = execute_one(&state, &context, write).await?;
+    Ok(tagged(StatusCode::NO_CONTENT, &written, descriptor(&result)?).finish())
+}
+
+/// `PATCH /api/resources/{id}/annotations/{aid}/body`
+pub(crate) async fn change_body(
+    request: HttpRequest,
+    place: Path<(String, String)>,
+    payload: Payload,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let (id, annotation_id) = (resource_id(&place.0)?, annotation_id(&place.1)?);
+    Query::none(request.query_string())?;
+    let precondition = precondition(&request)?;
+    let bytes_max = state.options().json_bytes_max;
+    let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
+    let mut fields = Fields::of(value, "")?;
+    let operations = fields.raw("operations").unwrap_or_default();
+    fields.finish()?;
+    let operations = body_operations_from_json(&operations).map_err(|errors| {
+        let place = |e: &annotation::FieldError| {
+            FieldProblem::at(e.pointer.clone(), e.code, e.detail.clone())
+        };
+        ApiError::fields(Code::InvalidFields, errors.iter().map(place).collect())
+    })?;
+    let key = idempotency::of(&request, &context, &[&bytes])?;
+    let command = Command::ChangeAnnotationBody { annotation_id, operations };
+    let write = Write::one(id, command, precondition).with_key(key);
+    let (written, result) = execute_one(&state, &context, write).await?;
+    let described = descriptor(&result)?;
+    let changed = match result.annotation.clone() {
+        Some(changed) => changed,
+        // Nothing changed: the annotation is as the views have it.
+        None => {
+            let found = state.projection().views().annotation(id, annotation_id)?;
+            found.ok_or_else(|| ApiError::of(Code::AnnotationNotFound))?
+        }
+    };
+    let names = IriNames { bases: &context.bases };
+    let body = rendered(&state, &changed, described, names, OffsetUnit::CodePoint).await?;
+    Ok(tagged(StatusCode::OK, &written, described).json(body))
+}

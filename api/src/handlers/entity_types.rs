@@ -1,0 +1,63 @@
+//! Entity types: which there are, what they mean, how many resources are of them.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use stemma_commands::{Change, Operation, Precondition, Target};
+use stemma_domain::value::EntityType;
+
+use super::resources::reflecting;
+use crate::body;
+use crate::context::Context;
+use crate::error::{ApiError, Code};
+use crate::idempotency;
+use crate::json::{Fields, checked, text};
+use crate::page::Page;
+use crate::query::Query;
+use crate::state::AppState;
+use crate::wire::resource::EntityTypeBody;
+use crate::write::{Write, answer, execute};
+
+/// `GET /api/entity_types`
+pub(crate) async fn list(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    let page = query.page(state.options());
+    query.finish()?;
+    let at = state.views_at(wait).await?;
+    let found = at.views.entity_types(page.limit, page.after.as_ref())?;
+    let body = Page::of(found, EntityTypeBody::from);
+    Ok(reflecting(StatusCode::OK, at.position()).json(body))
+}
+
+/// `POST /api/entity_types`
+pub(crate) async fn register(
+    request: HttpRequest,
+    payload: Payload,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    let bytes_max = state.options().json_bytes_max;
+    let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
+    let mut fields = Fields::of(value, "")?;
+    let name = fields.required("name", checked(EntityType::new));
+    let description = fields.optional("description", text);
+    fields.finish()?;
+    let name = name.ok_or_else(|| ApiError::of(Code::Internal))?;
+    let operation = Operation {
+        target: Target::EntityTypes,
+        change: Change::RegisterEntityType { name: name.clone(), description: description.clone() },
+        precondition: Precondition::None,
+        expected_revision: None,
+    };
+    let key = idempotency::of(&request, &context, &[&bytes])?;
+    let write = Write { operations: vec![operation], idempotency: key, pins: Vec::new() };
+    let written = execute(&state, &context, write, &|_| String::new()).await?;
+    let count = state.projection().views().entity_type(&name)?.map_or(0, |row| row.count);
+    let body = EntityTypeBody { name: name.to_string(), description, count };
+    let mut response = answer(StatusCode::CREATED, &written);
+    response.insert_header((LOCATION, "/api/entity_types"));
+    Ok(response.json(body))
+}

@@ -1,0 +1,265 @@
+//! Events: pages of the log, one by its digest, the history of a resource or an annotation.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::Value;
+use stemma_domain::id::ResourceId;
+use stemma_event_log::{
+    Direction, EventDigest, Position, ReadLimit, Record, Revision, StreamId, StreamRange,
+};
+
+use super::annotations::annotation_id;
+use super::resources::{find, reflecting, resource_id};
+use crate::accept;
+use crate::context::Context;
+use crate::error::{ApiError, Code};
+use crate::query::Query;
+use crate::sse::Filter;
+use crate::state::AppState;
+use crate::wire::event::{render, render_cloud_event};
+
+const JSON: &str = "application/json";
+const CLOUD_EVENTS: &str = "application/cloudevents-batch+json";
+/// Records that one page looks at, at the most.
+const PAGE_RECORDS_MAX: usize = 10_000;
+/// Records read at a time.
+const STEP: ReadLimit = ReadLimit { records: 1000, bytes: 4 << 20 };
+
+/// A page in the course of being filled.
+struct Filling {
+    items: Vec<Record>,
+    /// What `cursor` is to be for the next page.
+    next: Option<u64>,
+}
+
+/// `GET /api/events`
+pub(crate) async fn list(
+    request: HttpRequest,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    let limit = query.limit(state.options());
+    let after = query.read("after", "a position, or start", after);
+    let cursor = query.number("cursor").map(Some);
+    let stream = query.read("stream", "a stream's name", |text| StreamId::new(text).ok());
+    let filter = Filter::read(&mut query);
+    query.finish()?;
+    let media_type = accept::choose(&request, &[JSON, CLOUD_EVENTS])?;
+    let at = state.views_at(wait).await?;
+    let from = cursor.or(after).flatten().map_or(0, |after| after.saturating_add(1));
+    let page = match stream {
+        Some(stream) => page_of_stream(&state, &stream, from, limit, filter)?,
+        None => page_of_log(&state, from, limit, filter)?,
+    };
+    let response = reflecting(StatusCode::OK, at.position().max(state.reader().end().get().checked_sub(1)));
+    Ok(send(response, &page, media_type, &context))
+}
+
+/// `start`, or a position.
+pub(crate) fn after(text: &str) -> Option<Option<u64>> {
+    if text == "start" {
+        return Some(None);
+    }
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().map(Some)
+}
+
+fn page_of_log(state: &AppState, from: u64, limit: usize, mut filter: Filter) -> Result<Filling, ApiError> {
+    let mut page = Filling { items: Vec::new(), next: None };
+    let (mut next, mut looked_at) = (from, 0);
+    loop {
+        let step = if filter.takes_all() { STEP.records.min(limit + 1) } else { STEP.records };
+        let records = state.reader().read(Position::new(next), ReadLimit { records: step, ..STEP })?;
+        if records.is_empty() {
+            return Ok(page);
+        }
+        for record in records {
+            if page.items.len() == limit || looked_at == PAGE_RECORDS_MAX {
+                page.next = next.checked_sub(1);
+                return Ok(page);
+            }
+            next = record.position().get() + 1;
+            looked_at += 1;
+            if filter.takes_all() || filter.takes(&record, state.commands())? {
+                page.items.push(record);
+            }
+        }
+    }
+}
+
+fn page_of_stream(
+    state: &AppState,
+    stream: &StreamId,
+    from: u64,
+    limit: usize,
+    mut filter: Filter,
+) -> Result<Filling, ApiError> {
+    let mut page = Filling { items: Vec::new(), next: None };
+    let (mut revision, mut last) = (Revision::new(0), from.checked_sub(1));
+    loop {
+        let range = StreamRange { from: revision, direction: Direction::Forward, limit: STEP.records };
+        let records = state.reader().read_stream(stream, range)?;
+        let Some(newest) = records.last() else { return Ok(page) };
+        revision = newest.revision().next();
+        for record in records.into_iter().filter(|record| record.position().get() >= from) {
+            if page.items.len() == limit {
+                page.next = last;
+                return Ok(page);
+            }
+            last = Some(record.position().get());
+            if filter.takes_all() || filter.takes(&record, state.commands())? {
+                page.items.push(record);
+            }
+        }
+    }
+}
+
+fn send(
+    mut response: actix_web::HttpResponseBuilder,
+    page: &Filling,
+    media_type: &'static str,
+    context: &Context,
+) -> HttpResponse {
+    response.insert_header((CONTENT_TYPE, media_type));
+    let next = page.next.map_or_else(|| "null".to_owned(), |next| format!("\"{next}\""));
+    if media_type == CLOUD_EVENTS {
+        let events: Vec<String> =
+            page.items.iter().map(|record| render_cloud_event(record, context.base())).collect();
+        if page.next.is_some() {
+            response.insert_header(("stemma-next-cursor", next.trim_matches('"')));
+        }
+        return response.body(format!("[{}]", events.join(",")));
+    }
+    let events: Vec<String> = page.items.iter().map(render).collect();
+    response.body(format!(r#"{{"items":[{}],"next_cursor":{next}}}"#, events.join(",")))
+}
+
+/// `GET /api/events/{digest}`
+pub(crate) async fn get(
+    request: HttpRequest,
+    digest: Path<String>,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    let digest: EventDigest = digest.parse().map_err(|error: stemma_event_log::DigestError| {
+        ApiError::new(Code::InvalidId, error.to_string())
+    })?;
+    let position = state.reader().position_of(&digest)?;
+    let record = position.map(|position| state.reader().read_one(position)).transpose()?.flatten();
+    let record = record.ok_or_else(|| ApiError::of(Code::EventNotFound))?;
+    let mut response = reflecting(StatusCode::OK, Some(record.position().get()));
+    response.insert_header((CONTENT_TYPE, JSON));
+    response.insert_header((CACHE_CONTROL, "private, max-age=31536000, immutable"));
+    Ok(response.body(render(&record)))
+}
+
+/// `GET /api/resources/{id}/events`
+pub(crate) async fn of_resource(
+    request: HttpRequest,
+    id: Path<String>,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = resource_id(&id)?;
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    let limit = query.limit(state.options());
+    let after_revision = query.number("after_revision");
+    let cursor = query.number("cursor");
+    let order = query.read("order", "asc or desc", |text| match text {
+        "asc" => Some(Direction::Forward),
+        "desc" => Some(Direction::Backward),
+        _ => None,
+    });
+    query.finish()?;
+    let media_type = accept::choose(&request, &[JSON, CLOUD_EVENTS])?;
+    let at = state.views_at(wait).await?;
+    find(&at, id)?;
+    let direction = order.unwrap_or(Direction::Forward);
+    let page = history(&state, id, direction, after_revision, cursor, limit)?;
+    Ok(send(reflecting(StatusCode::OK, at.position()), &page, media_type, &context))
+}
+
+/// A page of a resource's events. `after` leaves out what is older, `cursor` what was given.
+fn history(
+    state: &AppState,
+    id: ResourceId,
+    direction: Direction,
+    after: Option<u64>,
+    cursor: Option<u64>,
+    limit: usize,
+) -> Result<Filling, ApiError> {
+    let stream = stream_of(id)?;
+    let from = match (direction, cursor) {
+        (Direction::Forward, cursor) => {
+            cursor.max(after).map_or(0, |revision| revision.saturating_add(1))
+        }
+        (Direction::Backward, None) => u64::MAX,
+        (Direction::Backward, Some(0)) => return Ok(Filling { items: Vec::new(), next: None }),
+        (Direction::Backward, Some(cursor)) => cursor - 1,
+    };
+    let range = StreamRange { from: Revision::new(from), direction, limit: limit + 1 };
+    let mut items = state.reader().read_stream(&stream, range)?;
+    if direction == Direction::Backward {
+        items.retain(|record| after.is_none_or(|after| record.revision().get() > after));
+    }
+    let has_more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| has_more).map(|record| record.revision().get());
+    Ok(Filling { items, next })
+}
+
+pub(crate) fn stream_of(id: ResourceId) -> Result<StreamId, ApiError> {
+    StreamId::new(id.stream_name()).map_err(|error| ApiError::of(Code::Internal).because(&error))
+}
+
+/// `GET /api/resources/{id}/annotations/{aid}/history`
+pub(crate) async fn of_annotation(
+    request: HttpRequest,
+    place: Path<(String, String)>,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let (id, annotation_id) = (resource_id(&place.0)?, annotation_id(&place.1)?);
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    let limit = query.limit(state.options());
+    let cursor = query.number("cursor");
+    query.finish()?;
+    let media_type = accept::choose(&request, &[JSON, CLOUD_EVENTS])?;
+    let at = state.views_at(wait).await?;
+    find(&at, id)?;
+    let stream = stream_of(id)?;
+    let wanted = annotation_id.to_string();
+    let mut page = Filling { items: Vec::new(), next: None };
+    let mut revision = Revision::new(cursor.map_or(0, |cursor| cursor.saturating_add(1)));
+    'pages: loop {
+        let range = StreamRange { from: revision, direction: Direction::Forward, limit: STEP.records };
+        let records = state.reader().read_stream(&stream, range)?;
+        let Some(newest) = records.last() else { break };
+        revision = newest.revision().next();
+        for record in records.into_iter().filter(|record| is_of_annotation(record, &wanted)) {
+            if page.items.len() == limit {
+                page.next = page.items.last().map(|record: &Record| record.revision().get());
+                break 'pages;
+            }
+            page.items.push(record);
+        }
+    }
+    if page.items.is_empty() && cursor.is_none() {
+        return Err(ApiError::of(Code::AnnotationNotFound));
+    }
+    Ok(send(reflecting(StatusCode::OK, at.position()), &page, media_type, &context))
+}
+
+fn is_of_annotation(record: &Record, wanted: &str) -> bool {
+    if !record.event_type().starts_with("annotation.") {
+        return false;
+    }
+    let data: Result<Value, _> = serde_json::from_slice(record.data());
+    data.is_ok_and(|data| data["annotation_id"] == wanted)
+}

@@ -1,0 +1,120 @@
+//! Whether all is well: for people, for balancers, for Prometheus.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use stemma_content_store::StoreStatus;
+use stemma_event_log::AppenderStatus;
+use stemma_projections::Phase;
+use utoipa::ToSchema;
+
+use crate::error::{ApiError, Code};
+use crate::query::Query;
+use crate::state::AppState;
+
+/// Events that the views may lack before that counts as degraded.
+const LAG_EVENTS_MAX: u64 = 100_000;
+
+/// How all parts are.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HealthBody {
+    /// The worst of the parts: `ok`, `degraded` or `down`.
+    status: &'static str,
+    /// Each part.
+    parts: Parts,
+}
+
+/// Each part.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Parts {
+    /// The log.
+    log: Part,
+    /// The content store.
+    content: Part,
+    /// The views.
+    views: Part,
+}
+
+/// How one part is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Part {
+    /// `ok`, `degraded` or `down`.
+    status: &'static str,
+    /// Why it is not ok.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// How many events it holds or has applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<u64>,
+    /// Durable events that it has not applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lag: Option<u64>,
+}
+
+impl Part {
+    fn new(status: &'static str, reason: Option<String>) -> Self {
+        Self { status, reason, end: None, lag: None }
+    }
+}
+
+fn parts(state: &AppState) -> Parts {
+    let mut log = match state.commands().appender().status() {
+        AppenderStatus::Ok => Part::new("ok", None),
+        AppenderStatus::Poisoned { reason } => Part::new("down", Some(reason)),
+    };
+    log.end = Some(state.reader().end().get());
+    let content = match state.content().status() {
+        StoreStatus::Writable | StoreStatus::ReadOnly => Part::new("ok", None),
+        StoreStatus::Poisoned { reason } => Part::new("down", Some(reason)),
+        _ => Part::new("down", Some("closed".to_owned())),
+    };
+    let status = state.projection().status();
+    let mut views = match &status.phase {
+        Phase::Quarantined { position, event_type, reason } => {
+            let reason = format!("stopped at {event_type}, position {position}: {reason}");
+            Part::new("down", Some(reason))
+        }
+        Phase::Stopped => Part::new("down", Some("stopped".to_owned())),
+        Phase::CatchingUp | Phase::Live if status.lag_positions > LAG_EVENTS_MAX => {
+            Part::new("degraded", Some("catching up".to_owned()))
+        }
+        Phase::CatchingUp | Phase::Live => Part::new("ok", None),
+    };
+    views.end = Some(status.end);
+    views.lag = Some(status.lag_positions);
+    Parts { log, content, views }
+}
+
+/// `GET /api/health`: 503 when a part that matters is not ok.
+pub(crate) async fn health(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    let parts = parts(&state);
+    let all = [parts.log.status, parts.content.status, parts.views.status];
+    let worst = ["down", "degraded"].into_iter().find(|status| all.contains(status));
+    let status = if worst.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let body = HealthBody { status: worst.unwrap_or("ok"), parts };
+    Ok(HttpResponse::build(status).insert_header((CACHE_CONTROL, "no-store")).json(body))
+}
+
+/// `GET /api/health/live`: the process answers.
+pub(crate) async fn live() -> HttpResponse {
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(serde_json::json!({ "status": "ok" }))
+}
+
+/// `GET /api/health/ready`: requests are to be sent here.
+pub(crate) async fn ready(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+    if state.shutdown().is_begun() {
+        return Err(ApiError::of(Code::ShuttingDown));
+    }
+    Ok(live().await)
+}
+
+/// `GET /metrics`
+pub(crate) async fn metrics(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+    let text = state.metrics().render(&state);
+    let text = text.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, kind)).body(text))
+}

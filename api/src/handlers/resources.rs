@@ -1,0 +1,360 @@
+//! Resources: make, list, read, change, tag, clone; and what names one.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use stemma_commands::{AsOf, Change, CloneAnnotations, EntityTag, Operation, PastState, Precondition, Target};
+use stemma_content_store::Stored;
+use stemma_domain::id::{ContentDigest, ResourceId};
+use stemma_domain::resource::{Command, Descriptor};
+use stemma_domain::value::{CollectionName, EntityType, MediaType, ResourceName};
+use stemma_views::{Archived, ResourceQuery, Sort};
+
+use crate::accept;
+use crate::body::{self, essence};
+use crate::conditional::{precondition, revision_tag, tags};
+use crate::context::Context;
+use crate::error::{ApiError, Code, FieldProblem};
+use crate::idempotency;
+use crate::json::{Fields, boolean, checked};
+use crate::page::Page;
+use crate::query::Query;
+use crate::state::{AppState, Reflected, STEMMA_POSITION};
+use crate::wire::batch::{NewResource, content, patch as read_patch};
+use crate::wire::resource::{ReferencedByBody, ResourceBody, json_ld, path};
+use crate::write::{Write, descriptor, execute_one, tagged};
+
+const STEMMA_SOURCE: HeaderName = HeaderName::from_static("stemma-source");
+const LD_JSON: &str = "application/ld+json";
+const JSON: &str = "application/json";
+
+/// Reads an id that stands in a path.
+pub(crate) fn resource_id(text: &str) -> Result<ResourceId, ApiError> {
+    text.parse().map_err(|error: stemma_domain::id::IdError| {
+        ApiError::new(Code::InvalidId, error.to_string())
+    })
+}
+
+/// An answer that tells which position it reflects.
+pub(crate) fn reflecting(status: StatusCode, position: Option<u64>) -> HttpResponseBuilder {
+    let mut response = HttpResponse::build(status);
+    if let Some(position) = position {
+        response.insert_header((STEMMA_POSITION, HeaderValue::from(position)));
+    }
+    response
+}
+
+/// A resource as the views have it.
+pub(crate) fn find(at: &Reflected, id: ResourceId) -> Result<std::sync::Arc<Descriptor>, ApiError> {
+    at.views.resource(id)?.ok_or_else(|| ApiError::of(Code::ResourceNotFound))
+}
+
+/// `POST /api/resources`
+pub(crate) async fn create(
+    request: HttpRequest,
+    payload: Payload,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    if essence(&request).as_deref() == Some("multipart/form-data") {
+        return create_from_upload(&request, payload, &context, &state).await;
+    }
+    let bytes_max = state.options().json_bytes_max;
+    let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
+    let mut fields = Fields::of(value, "")?;
+    let new = NewResource::read(&mut fields, "id");
+    let content = content(&mut fields);
+    demand(&new, &mut fields);
+    fields.finish()?;
+    let key = idempotency::of(&request, &context, &[&bytes])?;
+    let stored = state.content().put(content.unwrap_or_default().into()).await?;
+    finish_create(&context, &state, new, stored, key).await
+}
+
+/// Notes what a resource cannot do without.
+fn demand(new: &NewResource, fields: &mut Fields) {
+    let missing = [("name", new.name.is_none()), ("media_type", new.media_type.is_none())];
+    for (name, is_missing) in missing {
+        let was_wrong = fields.is_noted(name);
+        if is_missing && !was_wrong {
+            fields.problem(name, "MISSING_FIELD", "this field must be given");
+        }
+    }
+}
+
+async fn create_from_upload(
+    request: &HttpRequest,
+    payload: Payload,
+    context: &Context,
+    state: &AppState,
+) -> Result<HttpResponse, ApiError> {
+    let upload = body::upload(request, payload, state).await?;
+    let (metadata, bytes) = upload.metadata.unwrap_or_else(|| (serde_json::json!({}), Default::default()));
+    let mut fields = Fields::of(metadata, "/metadata")?;
+    let mut new = NewResource::read(&mut fields, "id");
+    if new.name.is_none() && !fields.is_noted("name") {
+        new.name = upload.file_name.as_deref().and_then(|name| ResourceName::new(name).ok());
+    }
+    if new.media_type.is_none() && !fields.is_noted("media_type") {
+        let sent = upload.media_type.as_deref().unwrap_or("application/octet-stream");
+        new.media_type = MediaType::new(sent).ok();
+    }
+    demand(&new, &mut fields);
+    fields.finish()?;
+    let asked = [&bytes[..], upload.file.digest.as_bytes()];
+    let key = idempotency::of(request, context, &asked)?;
+    finish_create(context, state, new, upload.file, key).await
+}
+
+async fn finish_create(
+    context: &Context,
+    state: &AppState,
+    new: NewResource,
+    stored: Stored,
+    key: Option<stemma_event_log::Idempotency>,
+) -> Result<HttpResponse, ApiError> {
+    let id = new.id.unwrap_or_else(|| ResourceId::new(state.commands().new_id()));
+    let digest = ContentDigest::from_bytes(*stored.digest.as_bytes());
+    let created = new.created(id, digest, stored.len);
+    let created = created.ok_or_else(|| ApiError::of(Code::Internal))?;
+    let write = Write::one(id, Command::Create(created), Precondition::None);
+    let write = write.with_key(key).with_pin(stored.pin);
+    let (written, result) = execute_one(state, context, write).await?;
+    let descriptor = descriptor(&result)?;
+    let mut response = tagged(StatusCode::CREATED, &written, descriptor);
+    response.insert_header((LOCATION, path(descriptor.id)));
+    Ok(response.json(ResourceBody::from(descriptor)))
+}
+
+/// `GET /api/resources`
+pub(crate) async fn list(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    let page = query.page(state.options());
+    let mut entity_types = query.read_many("entity_type", EntityType::new);
+    entity_types.extend(query.read_many("entityType", EntityType::new));
+    let asked = ResourceQuery {
+        entity_types,
+        name_contains: query.one("q").filter(|text| !text.is_empty()),
+        archived: archived(&mut query),
+        collection: query.read("collection", "a collection's name", |t| CollectionName::new(t).ok()),
+        created_after: query.read("created_after", "an RFC 3339 instant", |t| t.parse().ok()),
+        sort: query.read("sort", "created_at, -created_at or name", sort).unwrap_or_default(),
+        limit: page.limit,
+        after: page.after,
+    };
+    query.finish()?;
+    let at = state.views_at(wait).await?;
+    let found = at.views.resources(&asked)?;
+    let mut response = reflecting(StatusCode::OK, at.position());
+    response.insert_header((STEMMA_SOURCE, "views"));
+    Ok(response.json(Page::of(found, |descriptor| ResourceBody::from(descriptor.as_ref()))))
+}
+
+/// `?archived=`
+pub(crate) fn archived(query: &mut Query) -> Archived {
+    let read = query.read("archived", "false, true or any", |text| match text {
+        "false" => Some(Archived::No),
+        "true" => Some(Archived::Yes),
+        "any" => Some(Archived::Any),
+        _ => None,
+    });
+    read.unwrap_or_default()
+}
+
+fn sort(text: &str) -> Option<Sort> {
+    match text {
+        "created_at" => Some(Sort::CreatedAscending),
+        "-created_at" => Some(Sort::CreatedDescending),
+        "name" => Some(Sort::Name),
+        _ => None,
+    }
+}
+
+/// `?as_of_revision=`, `?as_of_position=`, `?as_of=`: at most one of them.
+fn as_of(query: &mut Query) -> Option<AsOf> {
+    let revision = query.number("as_of_revision").map(AsOf::Revision);
+    let position = query.number("as_of_position").map(AsOf::Position);
+    let time = query.read("as_of", "an RFC 3339 instant", |text| text.parse().ok()).map(AsOf::Time);
+    let mut given = [revision, position, time].into_iter().flatten();
+    let as_of = given.next();
+    if given.next().is_some() {
+        query.problem("as_of", "INVALID_PARAMETER", "only one moment of the past can be asked for");
+    }
+    as_of
+}
+
+/// A resource at a moment of the past.
+pub(crate) fn past(state: &AppState, id: ResourceId, as_of: AsOf) -> Result<Descriptor, ApiError> {
+    match state.commands().resource_at(id, as_of)? {
+        PastState::Found(resource) => Ok(resource.descriptor),
+        PastState::Absent => Err(ApiError::of(Code::ResourceNotFound)),
+        PastState::NotYet => Err(ApiError::of(Code::NotHappenedYet)),
+    }
+}
+
+/// `GET /api/resources/{id}`
+pub(crate) async fn get(
+    request: HttpRequest,
+    id: Path<String>,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = resource_id(&id)?;
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    let as_of = as_of(&mut query);
+    query.finish()?;
+    let media_type = accept::choose(&request, &[JSON, LD_JSON])?;
+    let at = state.views_at(wait).await?;
+    let descriptor = match as_of {
+        None => find(&at, id)?.as_ref().clone(),
+        Some(as_of) => past(&state, id, as_of)?,
+    };
+    let tag = revision_tag(descriptor.revision);
+    let mut response = reflecting(StatusCode::OK, at.position());
+    response.insert_header((ETAG, tag));
+    response.insert_header((VARY, "Accept"));
+    response.insert_header((CACHE_CONTROL, "no-cache"));
+    if as_of.is_none() && is_held(&request, descriptor.revision)? {
+        return Ok(response.status(StatusCode::NOT_MODIFIED).finish());
+    }
+    if media_type == LD_JSON {
+        response.insert_header((CONTENT_TYPE, LD_JSON));
+        return Ok(response.body(json_ld(&descriptor, context.base()).to_string()));
+    }
+    Ok(response.json(ResourceBody::from(&descriptor)))
+}
+
+/// Whether the client holds this revision already.
+fn is_held(request: &HttpRequest, revision: u64) -> Result<bool, ApiError> {
+    let tags = tags(request, &IF_NONE_MATCH)?.unwrap_or_default();
+    let held = [EntityTag::Any, EntityTag::Revision(revision)];
+    Ok(tags.iter().any(|(tag, _)| held.contains(tag)))
+}
+
+/// `PATCH /api/resources/{id}`
+pub(crate) async fn patch(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = resource_id(&id)?;
+    Query::none(request.query_string())?;
+    let precondition = precondition(&request)?;
+    let bytes_max = state.options().json_bytes_max;
+    let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
+    let mut fields = Fields::of(value, "")?;
+    let command = Command::Patch(read_patch(&mut fields));
+    fields.finish()?;
+    let key = idempotency::of(&request, &context, &[&bytes])?;
+    changed(&context, &state, Write::one(id, command, precondition).with_key(key)).await
+}
+
+/// Executes a change of one resource and answers with it.
+pub(crate) async fn changed(
+    context: &Context,
+    state: &AppState,
+    write: Write,
+) -> Result<HttpResponse, ApiError> {
+    let (written, result) = execute_one(state, context, write).await?;
+    let descriptor = descriptor(&result)?;
+    Ok(tagged(StatusCode::OK, &written, descriptor).json(ResourceBody::from(descriptor)))
+}
+
+/// `PUT /api/resources/{id}/entity_types/{type}`
+pub(crate) async fn add_entity_type(
+    request: HttpRequest,
+    place: Path<(String, String)>,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    change_entity_type(&request, &place, &context, &state, Command::AddEntityType).await
+}
+
+/// `DELETE /api/resources/{id}/entity_types/{type}`
+pub(crate) async fn remove_entity_type(
+    request: HttpRequest,
+    place: Path<(String, String)>,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    change_entity_type(&request, &place, &context, &state, Command::RemoveEntityType).await
+}
+
+async fn change_entity_type(
+    request: &HttpRequest,
+    place: &(String, String),
+    context: &Context,
+    state: &AppState,
+    command: fn(EntityType) -> Command,
+) -> Result<HttpResponse, ApiError> {
+    let id = resource_id(&place.0)?;
+    Query::none(request.query_string())?;
+    let entity_type = EntityType::new(&place.1).map_err(|error| {
+        let field = FieldProblem::parameter("type", "INVALID_PARAMETER", error.to_string());
+        ApiError::fields(Code::InvalidParameters, vec![field])
+    })?;
+    let precondition = precondition(request)?;
+    let key = idempotency::of(request, context, &[])?;
+    changed(context, state, Write::one(id, command(entity_type), precondition).with_key(key)).await
+}
+
+/// `POST /api/resources/{id}/clone`
+pub(crate) async fn clone(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let source = resource_id(&id)?;
+    Query::none(request.query_string())?;
+    let (value, bytes) = body::optional_json(&request, payload, &state).await?;
+    let mut fields = Fields::of(value, "")?;
+    let id = fields.optional("id", checked(str::parse));
+    let name = fields.optional("name", checked(ResourceName::new));
+    let collection = fields.optional("collection", checked(CollectionName::new));
+    let annotations = match fields.optional("with_annotations", boolean) {
+        Some(true) => CloneAnnotations::Bring,
+        _ => CloneAnnotations::Leave,
+    };
+    fields.finish()?;
+    let id = id.unwrap_or_else(|| ResourceId::new(state.commands().new_id()));
+    let operation = Operation {
+        target: Target::Resource(id),
+        change: Change::CloneFrom { source, name, collection, annotations },
+        precondition: Precondition::None,
+        expected_revision: None,
+    };
+    let key = idempotency::of(&request, &context, &[&bytes])?;
+    let write = Write { operations: vec![operation], idempotency: key, pins: Vec::new() };
+    let (written, result) = execute_one(&state, &context, write).await?;
+    let descriptor = descriptor(&result)?;
+    let mut response = tagged(StatusCode::CREATED, &written, descriptor);
+    response.insert_header((LOCATION, path(descriptor.id)));
+    Ok(response.json(ResourceBody::from(descriptor)))
+}
+
+/// `GET /api/resources/{id}/referenced_by`
+pub(crate) async fn referenced_by(
+    request: HttpRequest,
+    id: Path<String>,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = resource_id(&id)?;
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    let page = query.page(state.options());
+    let archived = archived(&mut query);
+    query.finish()?;
+    let at = state.views_at(wait).await?;
+    find(&at, id)?;
+    let found = at.views.referenced_by(id, archived, page.limit, page.after.as_ref())?;
+    let response = Page::of(found, ReferencedByBody::from);
+    Ok(reflecting(StatusCode::OK, at.position()).json(response))
+}

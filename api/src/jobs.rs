@@ -1,0 +1,283 @@
+//! Work that goes on after the request that asked for it: rebuilds and verifications.
+//!
+//! Jobs of this kind are kept in memory: they are started by an operator, change nothing that must
+//! outlive the process, and are started again after a restart. Invariant: every job's thread is
+//! owned here and is joined when the server stops.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use serde::Serialize;
+use serde_json::Value;
+use stemma_domain::time::Timestamp;
+use tokio::sync::watch;
+use utoipa::ToSchema;
+
+use crate::error::{ApiError, Code};
+
+/// A job as it goes over the wire.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct JobBody {
+    /// Its identity.
+    pub id: String,
+    /// What kind of work: `rebuild.views`, `verify`.
+    #[serde(rename = "type")]
+    #[schema(example = "rebuild.views")]
+    pub kind: String,
+    /// `queued`, `processing`, `retrying`, `completed`, `failed` or `cancelled`.
+    pub status: String,
+    /// 0 to 100.
+    pub progress: u8,
+    /// What it is doing, for people.
+    pub message: String,
+    /// What was asked.
+    pub payload: Value,
+    /// What came out, once completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<JobError>,
+    /// Retries so far.
+    pub retry_count: u32,
+    /// Retries allowed.
+    pub max_retries: u32,
+    /// When it was asked for.
+    pub created_at: String,
+    /// When it last told of itself.
+    pub updated_at: String,
+    /// When it started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<String>,
+    /// The trace that it belongs to.
+    pub trace_id: String,
+}
+
+/// Why a job failed.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct JobError {
+    /// A stable code.
+    pub code: String,
+    /// What happened, for people.
+    pub message: String,
+    /// What it was doing.
+    pub stage: String,
+    /// Whether trying again may help.
+    pub transient: bool,
+}
+
+/// The statuses that a job ends with.
+const ENDED: [&str; 3] = ["completed", "failed", "cancelled"];
+
+/// All jobs that are remembered; clones share them.
+#[derive(Debug, Clone)]
+pub struct Jobs {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    kept_max: usize,
+    jobs: Mutex<VecDeque<Job>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// One job.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    state: Arc<watch::Sender<JobBody>>,
+    cancel: Arc<AtomicBool>,
+    clock: Clock,
+}
+
+/// Tells the time to jobs.
+#[derive(Clone)]
+pub(crate) struct Clock(pub(crate) Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// What a job's work gives: its result, or why it failed; none when it was cancelled.
+pub(crate) type Done = Result<Option<Value>, JobError>;
+
+/// What is asked of a new job.
+#[derive(Debug)]
+pub(crate) struct NewJob {
+    pub(crate) id: String,
+    pub(crate) kind: &'static str,
+    pub(crate) trace_id: String,
+    pub(crate) clock: Clock,
+}
+
+impl Jobs {
+    pub(crate) fn new(kept_max: usize) -> Self {
+        let shared = Shared { kept_max, jobs: Mutex::default(), threads: Mutex::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
+        self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts work on a thread of its own. Of each kind one job runs at a time.
+    ///
+    /// # Errors
+    /// 409 while one of its kind runs; 503 when the system refuses a thread.
+    pub(crate) fn start(
+        &self,
+        new: NewJob,
+        work: impl FnOnce(&Job) -> Done + Send + 'static,
+    ) -> Result<JobBody, ApiError> {
+        let mut jobs = self.jobs();
+        if let Some(running) = jobs.iter().find(|job| job.is_running() && job.body().kind == new.kind) {
+            let detail = format!("job {} is under way", running.body().id);
+            return Err(ApiError::new(Code::AlreadyRunning, detail));
+        }
+        let now = new.clock.0().to_string();
+        let body = JobBody {
+            id: new.id,
+            kind: new.kind.to_owned(),
+            status: "processing".to_owned(),
+            progress: 0,
+            message: "started".to_owned(),
+            payload: Value::Object(serde_json::Map::new()),
+            result: None,
+            error: None,
+            retry_count: 0,
+            max_retries: 0,
+            created_at: now.clone(),
+            updated_at: now.clone(),
+            started_at: Some(now),
+            completed_at: None,
+            trace_id: new.trace_id,
+        };
+        let job = Job {
+            state: Arc::new(watch::Sender::new(body)),
+            cancel: Arc::default(),
+            clock: new.clock,
+        };
+        let own = job.clone();
+        let thread = std::thread::Builder::new().name(new.kind.to_owned()).spawn(move || {
+            let done = work(&own);
+            own.end(done);
+        });
+        let thread = thread.map_err(|error| ApiError::of(Code::StorageUnavailable).because(&error))?;
+        let body = job.body();
+        jobs.push_back(job);
+        while jobs.len() > self.shared.kept_max && jobs.front().is_some_and(|job| !job.is_running()) {
+            jobs.pop_front();
+        }
+        drop(jobs);
+        let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+        Ok(body)
+    }
+
+    /// A job by its id.
+    pub(crate) fn find(&self, id: &str) -> Result<Job, ApiError> {
+        let jobs = self.jobs();
+        let found = jobs.iter().find(|job| job.state.borrow().id == id).cloned();
+        found.ok_or_else(|| ApiError::of(Code::JobNotFound))
+    }
+
+    /// Jobs, newest first, of a status and a kind where they are given.
+    pub(crate) fn list(&self, status: Option<&str>, kind: Option<&str>) -> Vec<JobBody> {
+        let bodies = self.jobs().iter().rev().map(Job::body).collect::<Vec<_>>();
+        let fits = |job: &JobBody| {
+            status.is_none_or(|status| job.status == status) && kind.is_none_or(|kind| job.kind == kind)
+        };
+        bodies.into_iter().filter(fits).collect()
+    }
+
+    /// Tells all work to stop, and waits until it has.
+    pub fn stop(&self) {
+        self.jobs().iter().for_each(|job| job.cancel.store(true, Ordering::Release));
+        let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a job's thread ended by a mistake of ours");
+            }
+        }
+    }
+}
+
+impl Job {
+    /// The job as it is.
+    pub(crate) fn body(&self) -> JobBody {
+        self.state.borrow().clone()
+    }
+
+    /// Changes whenever the job tells of itself.
+    pub(crate) fn follow(&self) -> watch::Receiver<JobBody> {
+        self.state.subscribe()
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        !ENDED.contains(&self.state.borrow().status.as_str())
+    }
+
+    /// Set once the job is to stop.
+    pub(crate) fn cancel_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancel)
+    }
+
+    /// Tells the job to stop.
+    ///
+    /// # Errors
+    /// 409 when it has ended.
+    pub(crate) fn cancel(&self) -> Result<(), ApiError> {
+        if !self.is_running() {
+            return Err(ApiError::of(Code::JobFinished));
+        }
+        self.cancel.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Tells how far the work is: `done` of `total`.
+    pub(crate) fn progress(&self, done: u64, total: u64, message: &str) {
+        let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0).min(99);
+        let percent = u8::try_from(percent).unwrap_or(99);
+        let now = self.clock.0().to_string();
+        self.state.send_if_modified(|body| {
+            if body.progress == percent && body.message == message {
+                return false;
+            }
+            body.progress = percent;
+            message.clone_into(&mut body.message);
+            body.updated_at = now;
+            true
+        });
+    }
+
+    fn end(&self, done: Done) {
+        let now = self.clock.0().to_string();
+        self.state.send_modify(|body| {
+            body.updated_at.clone_from(&now);
+            body.completed_at = Some(now);
+            let (status, message) = match done {
+                Ok(Some(result)) => {
+                    body.progress = 100;
+                    body.result = Some(result);
+                    ("completed", "done".to_owned())
+                }
+                Ok(None) => ("cancelled", "cancelled".to_owned()),
+                Err(error) => {
+                    let message = error.message.clone();
+                    body.error = Some(error);
+                    ("failed", message)
+                }
+            };
+            status.clone_into(&mut body.status);
+            body.message = message;
+        });
+    }
+}

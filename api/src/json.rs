@@ -1,0 +1,346 @@
+//! JSON bodies, read strictly.
+//!
+//! Invariant: what is parsed is what was sent. A key given twice, an integer that does not fit 64
+//! bits, a field that nobody takes and a nesting beyond the limit are refused, never passed over.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::error::{ApiError, Code, FieldProblem};
+
+/// What the parser's own errors begin with when they are ours.
+const REPEATED: &str = "repeated key at ";
+const TOO_DEEP: &str = "nested too deeply at ";
+
+/// Parses a body.
+///
+/// # Errors
+/// 400 for what is not JSON; 422 for what Stemma does not take.
+pub(crate) fn parse(body: &[u8], depth_max: usize) -> Result<Value, ApiError> {
+    if let Some(at) = wide_integer(body) {
+        let detail = format!("the integer at byte {at} does not fit 64 bits");
+        return Err(ApiError::new(Code::IntegerOutOfRange, detail));
+    }
+    let mut parser = serde_json::Deserializer::from_slice(body);
+    let strict = Strict { pointer: String::new(), depth_left: depth_max };
+    let parsed = strict.deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
+    parsed.map_err(|error| refusal(&error))
+}
+
+fn refusal(error: &serde_json::Error) -> ApiError {
+    let told = error.to_string();
+    let place = |text: &str| text.split(" at line ").next().unwrap_or_default().to_owned();
+    if let Some(pointer) = told.strip_prefix(REPEATED).map(place) {
+        let detail = "an object has this key twice";
+        let field = FieldProblem::at(pointer, Code::RepeatedKey.name(), detail);
+        return ApiError::new(Code::RepeatedKey, detail).at(field);
+    }
+    if told.starts_with(TOO_DEEP) || told.starts_with("recursion limit exceeded") {
+        return ApiError::of(Code::TooDeep);
+    }
+    if told.starts_with("number out of range") {
+        return ApiError::of(Code::IntegerOutOfRange);
+    }
+    let detail = format!("not JSON: line {}, column {}", error.line(), error.column());
+    ApiError::new(Code::MalformedJson, detail)
+}
+
+/// Where an integer stands that no 64-bit type holds. The parser would make a double of it.
+fn wide_integer(body: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    let mut in_string = false;
+    while at < body.len() {
+        match body[at] {
+            b'\\' if in_string => at += 1,
+            b'"' => in_string = !in_string,
+            b'-' | b'0'..=b'9' if !in_string => {
+                let rest = &body[at..];
+                let number = |b: &u8| b.is_ascii_digit() || b"+-.eE".contains(b);
+                let end = rest.iter().position(|b| !number(b)).unwrap_or(rest.len());
+                let token = std::str::from_utf8(&rest[..end]).unwrap_or_default();
+                let is_integer = !token.contains(['.', 'e', 'E']);
+                if is_integer && token.parse::<i64>().is_err() && token.parse::<u64>().is_err() {
+                    let digits = token.trim_start_matches('-');
+                    if digits.len() > 18 {
+                        return Some(at);
+                    }
+                }
+                at += end;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// A value in the course of being parsed.
+struct Strict {
+    pointer: String,
+    depth_left: usize,
+}
+
+impl Strict {
+    fn below<E: Error>(&self, key: impl fmt::Display) -> Result<Self, E> {
+        let pointer = format!("{}/{key}", self.pointer);
+        match self.depth_left.checked_sub(1) {
+            Some(depth_left) => Ok(Self { pointer, depth_left }),
+            None => Err(E::custom(format!("{TOO_DEEP}{pointer}"))),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = sequence.next_element_seed(self.below(items.len())?)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let below = self.below(key.replace('~', "~0").replace('/', "~1"))?;
+            if object.contains_key(&key) {
+                return Err(A::Error::custom(format!("{REPEATED}{}", below.pointer)));
+            }
+            object.insert(key, entries.next_value_seed(below)?);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+/// The fields of an object, each to be taken by name.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    fields: Map<String, Value>,
+    base: String,
+    problems: Vec<FieldProblem>,
+}
+
+impl Fields {
+    /// The fields of the object at `base`.
+    pub(crate) fn of(value: Value, base: &str) -> Result<Self, ApiError> {
+        match value {
+            Value::Object(fields) => {
+                Ok(Self { fields, base: base.to_owned(), problems: Vec::new() })
+            }
+            _ => {
+                let field = FieldProblem::at(base, "WRONG_TYPE", "expected an object");
+                Err(ApiError::fields(Code::InvalidFields, vec![field]))
+            }
+        }
+    }
+
+    /// A field as it is; null is a value here.
+    pub(crate) fn raw(&mut self, name: &str) -> Option<Value> {
+        self.fields.remove(name)
+    }
+
+    /// A field that may be left out or null, read by `read`.
+    pub(crate) fn optional<T, E: fmt::Display>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(Value) -> Result<T, E>,
+    ) -> Option<T> {
+        let value = self.raw(name).filter(|value| !value.is_null())?;
+        match read(value) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.problem(name, "INVALID_VALUE", error.to_string());
+                None
+            }
+        }
+    }
+
+    /// A field that must be there, read by `read`. None is noted as a problem.
+    pub(crate) fn required<T, E: fmt::Display>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(Value) -> Result<T, E>,
+    ) -> Option<T> {
+        if self.fields.get(name).is_none_or(Value::is_null) {
+            self.fields.remove(name);
+            self.problem(name, "MISSING_FIELD", "this field must be given");
+            return None;
+        }
+        self.optional(name, read)
+    }
+
+    /// Whether a field is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
+    }
+
+    /// Whether a field was noted as wrong.
+    pub(crate) fn is_noted(&self, name: &str) -> bool {
+        let pointer = format!("{}/{name}", self.base);
+        self.problems.iter().any(|problem| problem.pointer.as_ref() == Some(&pointer))
+    }
+
+    /// Notes that a field is wrong.
+    pub(crate) fn problem(&mut self, name: &str, code: &str, detail: impl Into<String>) {
+        self.problems.push(FieldProblem::at(format!("{}/{name}", self.base), code, detail));
+    }
+
+    /// Refuses what is wrong and what nobody took.
+    pub(crate) fn finish(self) -> Result<(), ApiError> {
+        let problems = self.into_problems();
+        if problems.is_empty() { Ok(()) } else { Err(ApiError::fields(Code::InvalidFields, problems)) }
+    }
+
+    /// Notes what is wrong elsewhere as wrong here.
+    pub(crate) fn add_problems(&mut self, problems: &[FieldProblem]) {
+        self.problems.extend_from_slice(problems);
+    }
+
+    /// Notes what is wrong with the fields of an object that stands in this one.
+    pub(crate) fn take_problems(&mut self, nested: Self) {
+        self.problems.extend(nested.into_problems());
+    }
+
+    /// What was noted, without what nobody took.
+    pub(crate) fn into_only_problems(self) -> Vec<FieldProblem> {
+        self.problems
+    }
+
+    /// All that is wrong.
+    pub(crate) fn into_problems(mut self) -> Vec<FieldProblem> {
+        for name in std::mem::take(&mut self.fields).into_iter().map(|(name, _)| name) {
+            self.problem(&name, "UNKNOWN_FIELD", "no such field here");
+        }
+        self.problems
+    }
+}
+
+/// Reads a text.
+pub(crate) fn text(value: Value) -> Result<String, &'static str> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err("expected a text"),
+    }
+}
+
+/// Reads a text that a checked type is made of.
+pub(crate) fn checked<T, E: fmt::Display>(
+    read: impl FnOnce(&str) -> Result<T, E>,
+) -> impl FnOnce(Value) -> Result<T, String> {
+    |value| read(&text(value)?).map_err(|error| error.to_string())
+}
+
+/// Reads an object.
+pub(crate) fn object(value: Value) -> Result<Map<String, Value>, &'static str> {
+    match value {
+        Value::Object(fields) => Ok(fields),
+        _ => Err("expected an object"),
+    }
+}
+
+/// Reads true or false.
+pub(crate) fn boolean(value: Value) -> Result<bool, &'static str> {
+    value.as_bool().ok_or("expected true or false")
+}
+
+/// Reads a whole number from 0.
+pub(crate) fn natural(value: Value) -> Result<u64, &'static str> {
+    value.as_u64().ok_or("expected a whole number from 0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(body: &str) -> Code {
+        parse(body.as_bytes(), 8).unwrap_err().code()
+    }
+
+    #[test]
+    fn json_is_taken_exactly_as_it_was_sent() {
+        let body = r#"{"i":-9223372036854775808,"u":18446744073709551615,"f":1e300,"s":"123456789012345678901 \" 9","n":null}"#;
+        assert_eq!(parse(body.as_bytes(), 8).unwrap().to_string(), {
+            let mut same: Value = serde_json::from_str(body).unwrap();
+            same.sort_all_objects();
+            same.to_string()
+        });
+    }
+
+    #[test]
+    fn what_would_be_changed_in_silence_is_refused() {
+        assert_eq!(code(r#"{"a":{"b":1,"b":2}}"#), Code::RepeatedKey);
+        assert_eq!(code("[18446744073709551616]"), Code::IntegerOutOfRange);
+        assert_eq!(code("[-9223372036854775809]"), Code::IntegerOutOfRange);
+        assert_eq!(code("1e999"), Code::IntegerOutOfRange);
+        assert_eq!(code("[[[[[[[[[1]]]]]]]]]"), Code::TooDeep);
+        let repeated = parse(br#"{"a":{"b/c":1,"b/c":2}}"#, 8).unwrap_err();
+        assert_eq!(repeated.places()[0].pointer.as_deref(), Some("/a/b~1c"));
+    }
+
+    #[test]
+    fn what_is_not_json_is_malformed() {
+        for body in ["", "{", "{'a':1}", "[1,]", "nul", "\"\u{1}\"", "{} x", "01"] {
+            assert_eq!(code(body), Code::MalformedJson, "{body}");
+        }
+        assert_eq!(parse(b"\"\xff\"", 8).unwrap_err().code(), Code::MalformedJson);
+    }
+
+    #[test]
+    fn fields_that_are_missing_wrong_or_unknown_are_all_named() {
+        let mut fields = Fields::of(serde_json::json!({ "a": 1, "x": 2 }), "/op").unwrap();
+        assert_eq!(fields.required("a", text), None);
+        assert_eq!(fields.required("b", text), None);
+        let error = fields.finish().unwrap_err();
+        let told: Vec<_> = error.places().iter().map(|p| (p.pointer.as_deref().unwrap(), &*p.code)).collect();
+        assert_eq!(told, [
+            ("/op/a", "INVALID_VALUE"),
+            ("/op/b", "MISSING_FIELD"),
+            ("/op/x", "UNKNOWN_FIELD")
+        ]);
+    }
+}

@@ -1,0 +1,264 @@
+//! One client's stream: catch up from the log, then follow its head.
+//!
+//! Invariant: a stream is a position in the log. Whatever it has sent lies before the position and
+//! nothing after it has been sent; a client that is slow only falls behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web::{Bytes, BytesMut};
+use futures_util::stream::{self, Stream};
+use stemma_domain::id::ResourceId;
+use stemma_event_log::{Direction, Revision, StreamId, StreamRange};
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use super::filter::Filter;
+use super::frame::Frame;
+use crate::error::{ApiError, Code};
+use crate::metrics::OpenStream;
+use crate::state::AppState;
+
+/// Records of one resource read at a time while catching up.
+const CATCH_UP_RECORDS: usize = 256;
+
+/// Where a stream begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// With what comes from now on.
+    Now,
+    /// Behind this position; none is the very beginning.
+    After(Option<u64>),
+    /// Where the client asks cannot be; it goes on with what comes from now on, and is told.
+    Gap(&'static str),
+}
+
+impl Start {
+    /// Holds a wanted start against the head.
+    pub(crate) fn within(self, end: u64) -> Self {
+        match self {
+            Self::After(Some(after)) if after >= end => Self::Gap("ahead_of_head"),
+            other => other,
+        }
+    }
+}
+
+/// What a stream is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// The whole log.
+    Everything,
+    /// One resource.
+    Resource(ResourceId),
+}
+
+struct Subscription {
+    state: AppState,
+    subject: Subject,
+    filter: Filter,
+    /// The next position to look at.
+    next: u64,
+    /// While one resource is caught up with: its next revision.
+    catching_up: Option<u64>,
+    /// What is to be sent before anything else.
+    first: Option<Bytes>,
+    is_live: bool,
+    passed_over: u64,
+    follow: watch::Receiver<u64>,
+    shutdown: watch::Receiver<bool>,
+    heartbeat: Interval,
+    is_over: bool,
+    _open: OpenStream,
+}
+
+/// Opens a stream.
+///
+/// # Errors
+/// 503 when as many are open as are taken.
+pub(crate) fn open(
+    state: &AppState,
+    subject: Subject,
+    filter: Filter,
+    start: Start,
+) -> Result<impl Stream<Item = Result<Bytes, ApiError>> + use<>, ApiError> {
+    let options = &state.options().sse;
+    let open = state.metrics().open_stream(options.streams_max);
+    let open = open.ok_or_else(|| ApiError::of(Code::TooManyStreams))?;
+    // Subscribed before the end is looked at: nothing can come between unseen.
+    let follow = state.reader().follow();
+    let end = state.reader().end().get();
+    let start = start.within(end);
+    let mut first = format!("retry: {}\n\n", options.retry_ms);
+    let next = match start {
+        Start::Now => end,
+        Start::After(after) => after.map_or(0, |after| after + 1),
+        Start::Gap(reason) => {
+            first.push_str(&gap(reason, end));
+            end
+        }
+    };
+    let period = Duration::from_millis(options.heartbeat_ms);
+    let mut heartbeat = interval_at(Instant::now() + period, period);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let catching_up = match subject {
+        Subject::Resource(_) if next < end => Some(0),
+        _ => None,
+    };
+    let subscription = Subscription {
+        state: state.clone(),
+        subject,
+        filter,
+        next,
+        catching_up,
+        first: Some(first.into()),
+        is_live: false,
+        passed_over: 0,
+        follow,
+        shutdown: state.shutdown().follow(),
+        heartbeat,
+        is_over: false,
+        _open: open,
+    };
+    Ok(stream::try_unfold(subscription, |mut subscription| async move {
+        let chunk = subscription.next_chunk().await?;
+        Ok(chunk.map(|chunk| (chunk, subscription)))
+    }))
+}
+
+fn head_of(end: u64) -> String {
+    end.checked_sub(1).map_or_else(|| "null".to_owned(), |head| head.to_string())
+}
+
+fn gap(reason: &str, end: u64) -> String {
+    let head = head_of(end);
+    format!("event: stemma.gap\ndata: {{\"reason\":\"{reason}\",\"position\":{head},\"head\":{head}}}\n\n")
+}
+
+impl Subscription {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        loop {
+            if *self.shutdown.borrow_and_update() {
+                self.is_over = true;
+                let retry = self.state.options().sse.retry_ms;
+                return Ok(Some(format!(": the server stops\nretry: {retry}\n\n").into()));
+            }
+            self.follow.borrow_and_update();
+            if let Some(chunk) = self.step()? {
+                return Ok(Some(chunk));
+            }
+            tokio::select! {
+                changed = self.follow.changed() => {
+                    if changed.is_err() {
+                        self.is_over = true;
+                        return Ok(Some(Bytes::from_static(b": the log is closed\n\n")));
+                    }
+                }
+                _ = self.heartbeat.tick() => return Ok(Some(self.beat())),
+                _ = self.shutdown.changed() => {}
+            }
+        }
+    }
+
+    /// What can be sent at once: events, a sign of where the stream is, or that it is live.
+    fn step(&mut self) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            let frames = match self.catching_up {
+                Some(revision) => self.catch_up(revision)?,
+                None => self.state.frames().read(self.next)?,
+            };
+            if frames.is_empty() && self.catching_up.is_none() {
+                break;
+            }
+            if let Some(chunk) = self.wanted(&frames)? {
+                return Ok(Some(chunk));
+            }
+        }
+        if self.is_live {
+            return Ok(None);
+        }
+        self.is_live = true;
+        let head = head_of(self.next);
+        let id = self.next.checked_sub(1).map(|head| format!("id: {head}\n")).unwrap_or_default();
+        let live = format!("{id}event: stemma.live\ndata: {{\"position\":{head}}}\n\n");
+        Ok(Some(live.into()))
+    }
+
+    /// The next events of one resource, by way of its index; none when the log is to be followed.
+    fn catch_up(&mut self, revision: u64) -> Result<Vec<Arc<Frame>>, ApiError> {
+        let Subject::Resource(id) = self.subject else { return Ok(Vec::new()) };
+        let end = self.state.reader().end().get();
+        let stream = StreamId::new(id.stream_name()).map_err(|_| ApiError::of(Code::Internal))?;
+        let (direction, limit) = (Direction::Forward, CATCH_UP_RECORDS);
+        let range = StreamRange { from: Revision::new(revision), direction, limit };
+        let records = self.state.reader().read_stream(&stream, range)?;
+        match records.last() {
+            Some(last) => self.catching_up = Some(last.revision().get() + 1),
+            None => {
+                self.catching_up = None;
+                // All before the end that was looked at first has been read.
+                self.next = self.next.max(end);
+            }
+        }
+        let from = self.next;
+        let new = records.into_iter().filter(|record| record.position().get() >= from);
+        Ok(new.map(|record| Arc::new(Frame::of(record))).collect())
+    }
+
+    /// Those of the frames that the client wants, in one chunk.
+    fn wanted(&mut self, frames: &[Arc<Frame>]) -> Result<Option<Bytes>, ApiError> {
+        let mut wanted: Vec<Bytes> = Vec::new();
+        for frame in frames {
+            if self.takes(frame)? {
+                wanted.push(frame.bytes.clone());
+                self.passed_over = 0;
+            } else {
+                self.passed_over += 1;
+            }
+            self.next = frame.position() + 1;
+        }
+        if self.passed_over >= self.state.options().sse.passed_over_max {
+            wanted.push(self.place());
+        }
+        Ok(match wanted.len() {
+            0 => None,
+            1 => wanted.pop(),
+            _ => {
+                let mut chunk = BytesMut::with_capacity(wanted.iter().map(Bytes::len).sum());
+                wanted.iter().for_each(|bytes| chunk.extend_from_slice(bytes));
+                Some(chunk.freeze())
+            }
+        })
+    }
+
+    fn takes(&mut self, frame: &Frame) -> Result<bool, ApiError> {
+        if let Subject::Resource(id) = self.subject
+            && ResourceId::from_stream_name(frame.record.stream()) != Some(id)
+        {
+            return Ok(false);
+        }
+        if self.filter.takes_all() {
+            return Ok(true);
+        }
+        Ok(self.filter.takes(&frame.record, self.state.commands())?)
+    }
+
+    /// A frame that only tells where the stream is, so that a reconnect starts near.
+    fn place(&mut self) -> Bytes {
+        self.passed_over = 0;
+        format!("id: {}\n\n", self.next.saturating_sub(1)).into()
+    }
+
+    fn beat(&mut self) -> Bytes {
+        if self.passed_over > 0 {
+            let place = self.place();
+            return [&b": heartbeat\n\n"[..], &place].concat().into();
+        }
+        Bytes::from_static(b": heartbeat\n\n")
+    }
+}

@@ -1,0 +1,133 @@
+//! Operations on the wire: how the fields of one become a command.
+//!
+//! The same readers serve the single routes and the batch, so both take the same fields and refuse
+//! the same ones.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::Value;
+use stemma_domain::event::{Metadata, ResourceCreated};
+use stemma_domain::id::{ContentDigest, ResourceId};
+use stemma_domain::resource::ResourcePatch;
+use stemma_domain::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
+use utoipa::ToSchema;
+
+use crate::json::{Fields, boolean, checked, object, text};
+
+/// What describes a resource that is to be made.
+#[derive(Debug)]
+pub(crate) struct NewResource {
+    pub(crate) id: Option<ResourceId>,
+    pub(crate) name: Option<ResourceName>,
+    pub(crate) media_type: Option<MediaType>,
+    pub(crate) entity_types: Vec<EntityType>,
+    pub(crate) language: Option<LanguageTag>,
+    pub(crate) collection: Option<CollectionName>,
+    pub(crate) derived_from: Option<ResourceId>,
+    pub(crate) metadata: Metadata,
+}
+
+impl NewResource {
+    /// Takes the fields that describe a resource; `id_field` is what its id is called.
+    pub(crate) fn read(fields: &mut Fields, id_field: &str) -> Self {
+        Self {
+            id: fields.optional(id_field, checked(str::parse)),
+            name: fields.optional("name", checked(ResourceName::new)),
+            media_type: fields.optional("media_type", checked(MediaType::new)),
+            entity_types: fields.optional("entity_types", entity_types).unwrap_or_default(),
+            language: fields.optional("language", checked(LanguageTag::new)),
+            collection: fields.optional("collection", checked(CollectionName::new)),
+            derived_from: fields.optional("derived_from", checked(str::parse)),
+            metadata: fields.optional("metadata", object).unwrap_or_default(),
+        }
+    }
+
+    /// The payload of the event that makes it; none while name or media type are missing.
+    pub(crate) fn created(
+        self,
+        id: ResourceId,
+        digest: ContentDigest,
+        byte_size: u64,
+    ) -> Option<ResourceCreated> {
+        Some(ResourceCreated {
+            byte_size,
+            collection: self.collection,
+            derived_from: self.derived_from,
+            digest,
+            entity_types: self.entity_types,
+            id,
+            language: self.language,
+            media_type: self.media_type?,
+            metadata: self.metadata,
+            name: self.name?,
+        })
+    }
+}
+
+fn entity_types(value: Value) -> Result<Vec<EntityType>, String> {
+    let Value::Array(names) = value else {
+        return Err("expected an array of texts".to_owned());
+    };
+    names.into_iter().map(|name| checked(EntityType::new)(name)).collect()
+}
+
+/// Takes `content` or `content_base64`, just one of them.
+pub(crate) fn content(fields: &mut Fields) -> Option<Vec<u8>> {
+    if fields.has("content") && fields.has("content_base64") {
+        fields.raw("content");
+        fields.raw("content_base64");
+        fields.problem("content_base64", "INVALID_VALUE", "give content or content_base64, not both");
+        return None;
+    }
+    if fields.has("content_base64") {
+        return fields.required("content_base64", |value| {
+            STANDARD.decode(text(value)?).map_err(|_| "expected base64 with padding")
+        });
+    }
+    fields.required("content", |value| text(value).map(String::into_bytes))
+}
+
+/// Takes the fields of a merge patch (RFC 7396); null removes.
+pub(crate) fn patch(fields: &mut Fields) -> ResourcePatch {
+    let mut patch = ResourcePatch::default();
+    if fields.has("name") {
+        patch.name = fields.required("name", checked(ResourceName::new));
+    }
+    if fields.has("language") {
+        patch.language = Some(fields.optional("language", checked(LanguageTag::new)));
+    }
+    if fields.has("collection") {
+        patch.collection = Some(fields.optional("collection", checked(CollectionName::new)));
+    }
+    if fields.has("archived") {
+        patch.archived = fields.required("archived", boolean);
+    }
+    match fields.raw("metadata") {
+        None => {}
+        Some(metadata @ (Value::Object(_) | Value::Null)) => patch.metadata = Some(metadata),
+        Some(_) => fields.problem("metadata", "INVALID_VALUE", "expected an object or null"),
+    }
+    patch
+}
+
+/// What became of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BatchBody {
+    /// The position of its last event; null when all was already as asked in an empty log.
+    pub(crate) position: Option<u64>,
+    /// One result for each operation, in order.
+    pub(crate) results: Vec<BatchResultBody>,
+}
+
+/// What became of one operation.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BatchResultBody {
+    /// The resource.
+    pub(crate) resource_id: String,
+    /// Its revision right after the operation.
+    pub(crate) revision: u64,
+    /// The annotation that the operation added or removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) annotation_id: Option<String>,
+}
