@@ -99,3 +99,129 @@ fn repeated(
         position: used.first,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::batch::{Metadata, NewEvent, Outcome};
+    use crate::stream::EventType;
+
+    struct Known {
+        heads: HashMap<&'static str, u64>,
+        time: i64,
+    }
+
+    impl Ledger for Known {
+        fn last_recorded_at_us(&self) -> i64 {
+            self.time
+        }
+
+        fn head(&mut self, stream: &StreamId) -> Result<Option<StreamHead>, ReadError> {
+            let revision = self.heads.get(stream.as_str());
+            Ok(revision.map(|revision| StreamHead {
+                revision: *revision,
+                digest: [0; 32],
+            }))
+        }
+
+        fn used(&mut self, key: &[u8; 32]) -> Result<Option<Used>, ReadError> {
+            let known = *key == [1; 32];
+            Ok(known.then_some(Used {
+                request: [2; 32],
+                first: Position::new(9),
+            }))
+        }
+
+        fn answer(&mut self, first: Position) -> Result<Committed, ReadError> {
+            let outcome = Outcome::Duplicate;
+            let revisions = vec![Revision::new(0)];
+            Ok(Committed {
+                first,
+                last: first,
+                recorded_at_us: 0,
+                revisions,
+                outcome,
+            })
+        }
+    }
+
+    fn known() -> Known {
+        let heads = [("old", 4), ("full", u64::from(u32::MAX) - 1)];
+        Known {
+            heads: heads.into_iter().collect(),
+            time: 100,
+        }
+    }
+
+    fn batch(stream: &str, expected: ExpectedRevision, key: Option<(u8, u8)>) -> Batch {
+        let stream = StreamId::new(stream).unwrap();
+        Batch {
+            events: vec![NewEvent {
+                stream: stream.clone(),
+                event_type: EventType::new("x").unwrap(),
+                schema_version: 1,
+                data: bytes::Bytes::new(),
+            }],
+            expected: vec![(stream, expected)],
+            idempotency: key.map(|(key, request)| Idempotency {
+                key: [key; 32],
+                request: [request; 32],
+            }),
+            metadata: Metadata::default(),
+            proposed_at_us: 50,
+            order: None,
+        }
+    }
+
+    #[test]
+    fn a_batch_whose_expectations_hold_gets_a_time_that_does_not_go_back() {
+        for (stream, expected) in [
+            ("old", ExpectedRevision::Exact(Revision::new(4))),
+            ("old", ExpectedRevision::Any),
+            ("new", ExpectedRevision::NoStream),
+        ] {
+            let verdict = admit(&mut known(), &batch(stream, expected, None)).unwrap();
+            assert!(
+                matches!(
+                    verdict,
+                    Verdict::Accepted {
+                        recorded_at_us: 100
+                    }
+                ),
+                "{verdict:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_is_looked_at_before_the_expectations() {
+        let repeated = batch("old", ExpectedRevision::NoStream, Some((1, 2)));
+        let verdict = admit(&mut known(), &repeated).unwrap();
+        assert!(matches!(verdict, Verdict::Duplicate(first) if first.first == Position::new(9)));
+        let reused = batch("old", ExpectedRevision::NoStream, Some((1, 3)));
+        let verdict = admit(&mut known(), &reused).unwrap();
+        assert!(matches!(
+            verdict,
+            Verdict::Refused(AppendError::KeyReused { .. })
+        ));
+    }
+
+    #[test]
+    fn a_broken_expectation_and_a_full_stream_are_refused() {
+        let broken = batch("old", ExpectedRevision::NoStream, None);
+        let Verdict::Refused(AppendError::Conflict { actual, .. }) =
+            admit(&mut known(), &broken).unwrap()
+        else {
+            panic!("a conflict")
+        };
+        assert_eq!(actual, Some(Revision::new(4)));
+        let full = batch("full", ExpectedRevision::Any, None);
+        let verdict = admit(&mut known(), &full).unwrap();
+        assert!(matches!(
+            verdict,
+            Verdict::Refused(AppendError::Invalid { .. })
+        ));
+    }
+}

@@ -11,7 +11,7 @@ use crate::error::{DamageKind, ReadError};
 use crate::frame::{Check, decode};
 use crate::id::{Position, Revision};
 use crate::record::Record;
-use crate::recovery::SegmentInfo;
+use crate::segments::SegmentInfo;
 use crate::shared::Shared;
 use crate::storage::read_bytes;
 use crate::stream::StreamId;

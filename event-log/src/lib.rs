@@ -20,6 +20,7 @@ mod log;
 mod mark;
 mod merkle;
 mod options;
+mod prepare;
 mod queue;
 mod reader;
 mod record;
@@ -27,13 +28,17 @@ mod recovery;
 mod refresh;
 mod scan;
 mod segment;
+mod segments;
 mod shared;
 mod stage;
 mod stats;
 mod storage;
 mod stream;
 mod tail;
+mod torn;
 mod verify;
+mod verify_report;
+mod walk;
 mod writer;
 
 pub use appender::{Appender, PendingAppend};
@@ -52,7 +57,6 @@ pub use log::{Log, OpenReport};
 pub use options::{Options, OptionsError};
 pub use reader::{Direction, DiskUse, Head, Reader, StreamRange};
 pub use record::Record;
-pub use recovery::Cut;
 pub use shared::AppenderStatus;
 pub use stats::{AppendStats, Histogram, SIZE_BOUNDS, TIME_BOUNDS_US};
 pub use storage::{
@@ -60,4 +64,6 @@ pub use storage::{
     Storage, StorageFile, StoredFile,
 };
 pub use stream::{EVENT_TYPE_BYTES_MAX, EventType, NameError, STREAM_BYTES_MAX, StreamId};
-pub use verify::{Damage, Progress, TornTail, VerifyReport, verify};
+pub use torn::Cut;
+pub use verify::verify;
+pub use verify_report::{Damage, Progress, TornTail, VerifyReport};

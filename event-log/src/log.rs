@@ -12,9 +12,11 @@ use crate::index::{Active, Place};
 use crate::options::Options;
 use crate::queue::Queue;
 use crate::reader::Reader;
-use crate::recovery::{Cut, Loaded, Mode, failed, load};
+use crate::recovery::{Loaded, Mode, load};
+use crate::segments::failed;
 use crate::shared::{Follower, Shared};
 use crate::storage::{LockOutcome, Storage};
+use crate::torn::Cut;
 use crate::writer::Writer;
 
 /// Name of the lock file.

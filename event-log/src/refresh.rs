@@ -8,10 +8,12 @@ use std::sync::{Arc, PoisonError};
 use crate::error::OpenError;
 use crate::frame::Check;
 use crate::index::Sealed;
-use crate::recovery::{SegmentInfo, Tip, TipEnd, Walk, failed};
+use crate::recovery::Tip;
 use crate::segment::{HEADER_BYTES, SegmentHeader, segment_name};
+use crate::segments::{SegmentInfo, failed};
 use crate::shared::{Follower, Shared};
 use crate::storage::{Access, read_bytes};
+use crate::walk::{TipEnd, Walk};
 
 /// Takes up what was written since the last look.
 pub(crate) fn refresh(shared: &Shared) -> Result<(), OpenError> {

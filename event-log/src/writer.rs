@@ -20,12 +20,11 @@ use crate::indexer::Indexer;
 use crate::log::OpenReport;
 use crate::mark::{MARK_NAME, Mark};
 use crate::options::Options;
+use crate::prepare::{clear, name_segment, prewrite, segment_bytes_for, write_header};
 use crate::queue::{Queue, Request};
-use crate::recovery::{
-    Loaded, Mode, SegmentInfo, Tip, clear, load, name_segment, prewrite, segment_bytes_for,
-    write_header,
-};
+use crate::recovery::{Loaded, Mode, Tip, load};
 use crate::segment::{HEADER_BYTES, SEAL_BYTES, SPARE_NAME, Seal, SegmentHeader, segment_name};
+use crate::segments::SegmentInfo;
 use crate::shared::{AppenderStatus, Shared};
 use crate::stage::{Answer, Known, Stage};
 use crate::stats::{SIZE_BOUNDS, add};

@@ -12,7 +12,7 @@ use super::active::{Active, Entry};
 use super::run::{
     Block, Run, RunEntry, RunFault, RunHeader, RunKind, RunWriter, relative, run_name,
 };
-use super::{Place as Target, Runs};
+use super::runs::{Place as Target, Runs};
 use crate::codec::to_usize;
 use crate::error::{DamageKind, ReadError};
 use crate::files::Files;
