@@ -10,11 +10,23 @@ use crate::error::{ApiError, Code};
 ///
 /// # Errors
 /// 406 when it takes none of them.
-pub(crate) fn choose(request: &HttpRequest, offers: &[&'static str]) -> Result<&'static str, ApiError> {
-    let values = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
-    let accept: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+pub(crate) fn choose(
+    request: &HttpRequest,
+    offers: &[&'static str],
+) -> Result<&'static str, ApiError> {
+    let values = request
+        .headers()
+        .get_all(ACCEPT)
+        .filter_map(|value| value.to_str().ok());
+    let accept: Vec<&str> = values
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
     best(&accept, offers).ok_or_else(|| {
-        ApiError::new(Code::NotAcceptable, format!("can be given: {}", offers.join(", ")))
+        ApiError::new(
+            Code::NotAcceptable,
+            format!("can be given: {}", offers.join(", ")),
+        )
     })
 }
 
@@ -60,12 +72,20 @@ mod tests {
     #[test]
     fn the_offer_that_is_liked_best_is_chosen() {
         let offers = ["application/json", "application/ld+json"];
-        let chosen = |accept: &str| best(&accept.split(',').map(str::trim).collect::<Vec<_>>(), &offers);
+        let chosen = |accept: &str| {
+            best(
+                &accept.split(',').map(str::trim).collect::<Vec<_>>(),
+                &offers,
+            )
+        };
         for (accept, expected) in [
             ("", Some("application/json")),
             ("*/*", Some("application/json")),
             ("application/ld+json", Some("application/ld+json")),
-            ("application/*;q=0.5, application/ld+json", Some("application/ld+json")),
+            (
+                "application/*;q=0.5, application/ld+json",
+                Some("application/ld+json"),
+            ),
             ("application/json;q=0, */*", Some("application/ld+json")),
             ("text/html", None),
         ] {

@@ -4,9 +4,9 @@
 //! held in memory in chunks only.
 
 use actix_multipart::{Field, Multipart, MultipartError};
+use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{self, Bytes, BytesMut, Payload};
-use actix_web::HttpRequest;
 use futures_util::{Stream, StreamExt};
 use serde_json::Value;
 use stemma_content_store::{Ingest, Stored};
@@ -16,7 +16,11 @@ use crate::json;
 use crate::state::AppState;
 
 /// The media types that a JSON body may have.
-const JSON_TYPES: [&str; 3] = ["application/json", "application/ld+json", "application/merge-patch+json"];
+const JSON_TYPES: [&str; 3] = [
+    "application/json",
+    "application/ld+json",
+    "application/merge-patch+json",
+];
 
 /// The media type of a body, without parameters, in lower case.
 pub(crate) fn essence(request: &HttpRequest) -> Option<String> {
@@ -107,20 +111,26 @@ pub(crate) async fn receive<E>(
         None => Ok(state.content().put(held.freeze()).await?),
         Some(started) => {
             let ingest = write(started, held.freeze()).await?;
-            blocking(move || ingest.finish()).await?.map_err(ApiError::from)
+            blocking(move || ingest.finish())
+                .await?
+                .map_err(ApiError::from)
         }
     }
 }
 
 async fn write(mut ingest: Ingest, bytes: Bytes) -> Result<Ingest, ApiError> {
-    blocking(move || ingest.write(&bytes).map(|()| ingest)).await?.map_err(ApiError::from)
+    blocking(move || ingest.write(&bytes).map(|()| ingest))
+        .await?
+        .map_err(ApiError::from)
 }
 
 /// Runs what blocks on a thread of its own.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
-    web::block(work).await.map_err(|error| ApiError::of(Code::Internal).because(&error))
+    web::block(work)
+        .await
+        .map_err(|error| ApiError::of(Code::Internal).because(&error))
 }
 
 /// A multipart body with a `file`, and perhaps `metadata`.
@@ -155,7 +165,9 @@ pub(crate) async fn upload(
             "file" if file.is_none() => {
                 let media_type = part.content_type().map(ToString::to_string);
                 let disposition = part.content_disposition();
-                let file_name = disposition.and_then(|d| d.get_filename()).map(str::to_owned);
+                let file_name = disposition
+                    .and_then(|d| d.get_filename())
+                    .map(str::to_owned);
                 let stored = receive(part, Code::MalformedMultipart, state).await?;
                 file = Some((stored, media_type, file_name));
             }
@@ -170,7 +182,12 @@ pub(crate) async fn upload(
         let field = FieldProblem::at("/file", "MISSING_FIELD", "the part `file` must be given");
         return Err(ApiError::fields(Code::InvalidFields, vec![field]));
     };
-    Ok(Upload { metadata, file, media_type, file_name })
+    Ok(Upload {
+        metadata,
+        file,
+        media_type,
+        file_name,
+    })
 }
 
 async fn part_bytes(mut part: Field, bytes_max: usize) -> Result<Bytes, ApiError> {
@@ -186,5 +203,9 @@ async fn part_bytes(mut part: Field, bytes_max: usize) -> Result<Bytes, ApiError
 }
 
 fn malformed(error: &MultipartError) -> ApiError {
-    ApiError::new(Code::MalformedMultipart, Code::MalformedMultipart.explanation()).because(error)
+    ApiError::new(
+        Code::MalformedMultipart,
+        Code::MalformedMultipart.explanation(),
+    )
+    .because(error)
 }

@@ -74,7 +74,9 @@ pub(crate) fn parse_tags(text: &str) -> Option<Vec<(EntityTag, bool)>> {
 }
 
 fn parse_tag(tag: &str) -> EntityTag {
-    let revision = tag.strip_prefix('r').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let revision = tag
+        .strip_prefix('r')
+        .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
     if let Some(revision) = revision.and_then(|digits| digits.parse().ok()) {
         return EntityTag::Revision(revision);
     }
@@ -89,7 +91,11 @@ mod tests {
     fn tags_are_read_as_the_standard_writes_them() {
         let digest = ContentDigest::from_bytes([7; 32]);
         let text = format!("\"r5\" , W/\"{digest}\",\"x\"");
-        let tags = [(EntityTag::Revision(5), false), (EntityTag::Digest(digest), true), (EntityTag::Foreign, false)];
+        let tags = [
+            (EntityTag::Revision(5), false),
+            (EntityTag::Digest(digest), true),
+            (EntityTag::Foreign, false),
+        ];
         assert_eq!(parse_tags(&text).unwrap(), tags);
         assert_eq!(parse_tags("*").unwrap(), [(EntityTag::Any, false)]);
         for bad in ["", "r5", "\"r5", "\"a\" \"b\"", "\"a\",", "w/\"a\""] {

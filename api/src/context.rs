@@ -53,10 +53,14 @@ pub(crate) struct Answered<'a> {
 
 impl Context {
     fn of(headers: &HeaderMap, state: &AppState) -> Self {
-        let trace_id = trace_id(headers)
-            .unwrap_or_else(|| state.commands().new_id().as_simple().to_string());
+        let trace_id =
+            trace_id(headers).unwrap_or_else(|| state.commands().new_id().as_simple().to_string());
         let bases = bases(headers, state.options().public_url.as_deref());
-        Self { trace_id, actor: ANONYMOUS.to_owned(), bases }
+        Self {
+            trace_id,
+            actor: ANONYMOUS.to_owned(),
+            bases,
+        }
     }
 
     /// The URL below which we are reached.
@@ -95,7 +99,8 @@ fn bases(headers: &HeaderMap, public_url: Option<&str>) -> Vec<String> {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b);
     let host = host.filter(|h| (1..=HOST_BYTES_MAX).contains(&h.len()) && h.bytes().all(plain));
-    host.map(|host| vec![format!("http://{host}"), format!("https://{host}")]).unwrap_or_default()
+    host.map(|host| vec![format!("http://{host}"), format!("https://{host}")])
+        .unwrap_or_default()
 }
 
 impl FromRequest for Context {
@@ -120,7 +125,11 @@ pub(crate) async fn surround(
     let mut answer = next.call(request).await?.map_into_boxed_body();
     if let Some(error) = failure(&answer) {
         if let Some(internal) = error.internal() {
-            tracing::error!(trace_id = context.trace_id, code = error.code().name(), "{internal}");
+            tracing::error!(
+                trace_id = context.trace_id,
+                code = error.code().name(),
+                "{internal}"
+            );
         }
         let (request, _) = answer.into_parts();
         answer = ServiceResponse::new(request, error.response(&context.trace_id));
@@ -166,19 +175,22 @@ fn failure(answer: &ServiceResponse<BoxBody>) -> Option<ApiError> {
     }
 }
 
-fn report(
-    answer: &ServiceResponse<BoxBody>,
-    context: &Context,
-    state: &AppState,
-    took: Duration,
-) {
+fn report(answer: &ServiceResponse<BoxBody>, context: &Context, state: &AppState, took: Duration) {
     let request = answer.request();
     let pattern = request.match_pattern();
-    let (route, status) = (pattern.as_deref().unwrap_or("none"), answer.status().as_u16());
+    let (route, status) = (
+        pattern.as_deref().unwrap_or("none"),
+        answer.status().as_u16(),
+    );
     let method = request.method().as_str();
-    state.metrics().count_answer(&Answered { method, route, status, took });
+    state.metrics().count_answer(&Answered {
+        method,
+        route,
+        status,
+        took,
+    });
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    tracing::info!(
+    tracing::debug!(
         method,
         path = request.path(),
         status,
@@ -194,14 +206,20 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pairs = pairs.iter().map(|(name, value)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
         });
         pairs.collect()
     }
 
     #[test]
     fn a_trace_id_comes_from_either_header_and_never_from_a_bad_one() {
-        let parent = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let parent = (
+            "traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        );
         let id = "4bf92f3577b34da6a3ce929d0e0e4736".to_owned();
         assert_eq!(trace_id(&headers(&[parent])), Some(id.clone()));
         let both = headers(&[parent, ("x-request-id", "mine-1")]);
@@ -222,8 +240,14 @@ mod tests {
     #[test]
     fn we_go_by_the_configured_url_else_by_the_requests_host() {
         let own = headers(&[("host", "127.0.0.1:7070")]);
-        assert_eq!(bases(&own, Some("https://stemma.example/")), ["https://stemma.example"]);
-        assert_eq!(bases(&own, None), ["http://127.0.0.1:7070", "https://127.0.0.1:7070"]);
+        assert_eq!(
+            bases(&own, Some("https://stemma.example/")),
+            ["https://stemma.example"]
+        );
+        assert_eq!(
+            bases(&own, None),
+            ["http://127.0.0.1:7070", "https://127.0.0.1:7070"]
+        );
         assert!(bases(&headers(&[("host", "a b")]), None).is_empty());
     }
 }

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use stemma_commands::{CommandError, HistoryError, TextError};
@@ -130,13 +130,23 @@ impl FieldProblem {
     /// A place in the body.
     pub fn at(pointer: impl Into<String>, code: &str, detail: impl Into<String>) -> Self {
         let (code, detail) = (code.to_owned(), detail.into());
-        Self { pointer: Some(pointer.into()), parameter: None, code, detail }
+        Self {
+            pointer: Some(pointer.into()),
+            parameter: None,
+            code,
+            detail,
+        }
     }
 
     /// A query parameter.
     pub fn parameter(name: impl Into<String>, code: &str, detail: impl Into<String>) -> Self {
         let (code, detail) = (code.to_owned(), detail.into());
-        Self { pointer: None, parameter: Some(name.into()), code, detail }
+        Self {
+            pointer: None,
+            parameter: Some(name.into()),
+            code,
+            detail,
+        }
     }
 }
 
@@ -187,7 +197,15 @@ impl ApiError {
             headers.push((RETRY_AFTER, HeaderValue::from_static("1")));
         }
         let (detail, fields) = (detail.into(), Vec::new());
-        Self { inner: Box::new(Inner { code, detail, fields, headers, internal: None }) }
+        Self {
+            inner: Box::new(Inner {
+                code,
+                detail,
+                fields,
+                headers,
+                internal: None,
+            }),
+        }
     }
 
     /// A failure whose explanation says it all.
@@ -277,12 +295,19 @@ impl ApiError {
             CommandError::Refused { operation, refusal } => {
                 Self::of_refusal(refusal, &place(*operation))
             }
-            CommandError::PreconditionFailed { operation, revision } => {
+            CommandError::PreconditionFailed {
+                operation,
+                revision,
+            } => {
                 let detail = format!("the resource is at revision {revision} now");
                 let error = Self::new(Code::PreconditionFailed, detail.clone());
                 error.in_batch(&place(*operation), "", detail)
             }
-            CommandError::Conflict { operation, expected, actual } => {
+            CommandError::Conflict {
+                operation,
+                expected,
+                actual,
+            } => {
                 let detail = match actual {
                     Some(actual) => format!("expected revision {expected}, it is {actual}"),
                     None => format!("expected revision {expected}, there is no such resource"),
@@ -310,18 +335,27 @@ impl ApiError {
             return self;
         }
         let code = self.inner.code.name();
-        self.at(FieldProblem::at(format!("{operation}{field}"), code, detail))
+        self.at(FieldProblem::at(
+            format!("{operation}{field}"),
+            code,
+            detail,
+        ))
     }
 
     fn of_refusal(refusal: &Refusal, place: &str) -> Self {
         let detail = refusal.to_string();
-        let refused = |code, field| Self::new(code, detail.clone()).in_batch(place, field, detail.clone());
+        let refused =
+            |code, field| Self::new(code, detail.clone()).in_batch(place, field, detail.clone());
         match refusal {
             Refusal::NotFound => refused(Code::ResourceNotFound, "/resource_id"),
             Refusal::AlreadyExists => refused(Code::AlreadyExists, "/id"),
             Refusal::AnnotationNotFound => refused(Code::AnnotationNotFound, "/annotation_id"),
             Refusal::InvalidAnnotation(errors) => {
-                let base = if place.is_empty() { String::new() } else { format!("{place}/annotation") };
+                let base = if place.is_empty() {
+                    String::new()
+                } else {
+                    format!("{place}/annotation")
+                };
                 Self::of_annotation(errors, &base)
             }
             Refusal::BodyOperation(missing) => {
@@ -337,7 +371,11 @@ impl ApiError {
     /// What is wrong with an annotation that stands at `base` in the body.
     pub(crate) fn of_annotation(errors: &[FieldError], base: &str) -> Self {
         let place = |error: &FieldError| {
-            FieldProblem::at(format!("{base}{}", error.pointer), error.code, error.detail.clone())
+            FieldProblem::at(
+                format!("{base}{}", error.pointer),
+                error.code,
+                error.detail.clone(),
+            )
         };
         Self::fields(Code::InvalidAnnotation, errors.iter().map(place).collect())
     }
@@ -347,8 +385,11 @@ impl fmt::Debug for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &self.inner;
         let mut out = f.debug_struct("ApiError");
-        out.field("code", &inner.code).field("detail", &inner.detail);
-        out.field("fields", &inner.fields).field("internal", &inner.internal).finish()
+        out.field("code", &inner.code)
+            .field("detail", &inner.detail);
+        out.field("fields", &inner.fields)
+            .field("internal", &inner.internal)
+            .finish()
     }
 }
 
@@ -479,7 +520,10 @@ mod tests {
         let mut seen = HashSet::new();
         for code in Code::ALL {
             let name = code.name();
-            assert!(name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{name}");
+            assert!(
+                name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'),
+                "{name}"
+            );
             assert!(seen.insert(name), "{name} stands twice");
             assert!((400..=599).contains(&code.status()), "{name}");
             assert!(StatusCode::from_u16(code.status()).is_ok());
@@ -498,11 +542,19 @@ mod tests {
 
     #[test]
     fn a_refusal_in_a_batch_points_at_its_operation() {
-        let conflict = CommandError::Conflict { operation: 3, expected: 1, actual: Some(2) };
+        let conflict = CommandError::Conflict {
+            operation: 3,
+            expected: 1,
+            actual: Some(2),
+        };
         let error = ApiError::of_command(&conflict, &|n| format!("/operations/{n}"));
         let pointer = error.places()[0].pointer.as_deref();
         assert_eq!(pointer, Some("/operations/3/expected_revision"));
         assert_eq!(error.status_code(), 409);
-        assert!(ApiError::of_command(&conflict, &|_| String::new()).places().is_empty());
+        assert!(
+            ApiError::of_command(&conflict, &|_| String::new())
+                .places()
+                .is_empty()
+        );
     }
 }

@@ -22,15 +22,21 @@ pub(crate) fn of(
     asked: &[&[u8]],
 ) -> Result<Option<Idempotency>, ApiError> {
     let mut keys = request.headers().get_all("idempotency-key");
-    let Some(key) = keys.next() else { return Ok(None) };
+    let Some(key) = keys.next() else {
+        return Ok(None);
+    };
     let key = key.to_str().ok().map(str::trim).filter(|key| {
         (1..=KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|b| (0x20..0x7f).contains(&b))
     });
     let Some(key) = key.filter(|_| keys.next().is_none()) else {
-        let detail = format!("Idempotency-Key is one text of 1 to {KEY_BYTES_MAX} visible characters");
+        let detail =
+            format!("Idempotency-Key is one text of 1 to {KEY_BYTES_MAX} visible characters");
         return Err(ApiError::new(Code::MalformedHeader, detail));
     };
-    let precondition = request.headers().get("if-match").map_or(&[][..], |v| v.as_bytes());
+    let precondition = request
+        .headers()
+        .get("if-match")
+        .map_or(&[][..], |v| v.as_bytes());
     let parts = [
         request.method().as_str().as_bytes(),
         request.path().as_bytes(),

@@ -119,12 +119,21 @@ pub(crate) struct NewJob {
 
 impl Jobs {
     pub(crate) fn new(kept_max: usize) -> Self {
-        let shared = Shared { kept_max, jobs: Mutex::default(), threads: Mutex::default() };
-        Self { shared: Arc::new(shared) }
+        let shared = Shared {
+            kept_max,
+            jobs: Mutex::default(),
+            threads: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
-        self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts work on a thread of its own. Of each kind one job runs at a time.
@@ -137,7 +146,10 @@ impl Jobs {
         work: impl FnOnce(&Job) -> Done + Send + 'static,
     ) -> Result<JobBody, ApiError> {
         let mut jobs = self.jobs();
-        if let Some(running) = jobs.iter().find(|job| job.is_running() && job.body().kind == new.kind) {
+        if let Some(running) = jobs
+            .iter()
+            .find(|job| job.is_running() && job.body().kind == new.kind)
+        {
             let detail = format!("job {} is under way", running.body().id);
             return Err(ApiError::new(Code::AlreadyRunning, detail));
         }
@@ -165,18 +177,26 @@ impl Jobs {
             clock: new.clock,
         };
         let own = job.clone();
-        let thread = std::thread::Builder::new().name(new.kind.to_owned()).spawn(move || {
-            let done = work(&own);
-            own.end(done);
-        });
-        let thread = thread.map_err(|error| ApiError::of(Code::StorageUnavailable).because(&error))?;
+        let thread = std::thread::Builder::new()
+            .name(new.kind.to_owned())
+            .spawn(move || {
+                let done = work(&own);
+                own.end(done);
+            });
+        let thread =
+            thread.map_err(|error| ApiError::of(Code::StorageUnavailable).because(&error))?;
         let body = job.body();
         jobs.push_back(job);
-        while jobs.len() > self.shared.kept_max && jobs.front().is_some_and(|job| !job.is_running()) {
+        while jobs.len() > self.shared.kept_max && jobs.front().is_some_and(|job| !job.is_running())
+        {
             jobs.pop_front();
         }
         drop(jobs);
-        let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self
+            .shared
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
         threads.push(thread);
         Ok(body)
@@ -193,15 +213,22 @@ impl Jobs {
     pub(crate) fn list(&self, status: Option<&str>, kind: Option<&str>) -> Vec<JobBody> {
         let bodies = self.jobs().iter().rev().map(Job::body).collect::<Vec<_>>();
         let fits = |job: &JobBody| {
-            status.is_none_or(|status| job.status == status) && kind.is_none_or(|kind| job.kind == kind)
+            status.is_none_or(|status| job.status == status)
+                && kind.is_none_or(|kind| job.kind == kind)
         };
         bodies.into_iter().filter(fits).collect()
     }
 
     /// Tells all work to stop, and waits until it has.
     pub fn stop(&self) {
-        self.jobs().iter().for_each(|job| job.cancel.store(true, Ordering::Release));
-        let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        self.jobs()
+            .iter()
+            .for_each(|job| job.cancel.store(true, Ordering::Release));
+        let mut threads = self
+            .shared
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for thread in threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a job's thread ended by a mistake of ours");
@@ -244,7 +271,11 @@ impl Job {
 
     /// Tells how far the work is: `done` of `total`.
     pub(crate) fn progress(&self, done: u64, total: u64, message: &str) {
-        let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0).min(99);
+        let percent = done
+            .saturating_mul(100)
+            .checked_div(total)
+            .unwrap_or(0)
+            .min(99);
         let percent = u8::try_from(percent).unwrap_or(99);
         let now = self.clock.0().to_string();
         self.state.send_if_modified(|body| {

@@ -24,14 +24,24 @@ pub(crate) fn parse(body: &[u8], depth_max: usize) -> Result<Value, ApiError> {
         return Err(ApiError::new(Code::IntegerOutOfRange, detail));
     }
     let mut parser = serde_json::Deserializer::from_slice(body);
-    let strict = Strict { pointer: String::new(), depth_left: depth_max };
-    let parsed = strict.deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
+    let strict = Strict {
+        pointer: String::new(),
+        depth_left: depth_max,
+    };
+    let parsed = strict
+        .deserialize(&mut parser)
+        .and_then(|value| parser.end().map(|()| value));
     parsed.map_err(|error| refusal(&error))
 }
 
 fn refusal(error: &serde_json::Error) -> ApiError {
     let told = error.to_string();
-    let place = |text: &str| text.split(" at line ").next().unwrap_or_default().to_owned();
+    let place = |text: &str| {
+        text.split(" at line ")
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
     if let Some(pointer) = told.strip_prefix(REPEATED).map(place) {
         let detail = "an object has this key twice";
         let field = FieldProblem::at(pointer, Code::RepeatedKey.name(), detail);
@@ -87,7 +97,10 @@ impl Strict {
     fn below<E: Error>(&self, key: impl fmt::Display) -> Result<Self, E> {
         let pointer = format!("{}/{key}", self.pointer);
         match self.depth_left.checked_sub(1) {
-            Some(depth_left) => Ok(Self { pointer, depth_left }),
+            Some(depth_left) => Ok(Self {
+                pointer,
+                depth_left,
+            }),
             None => Err(E::custom(format!("{TOO_DEEP}{pointer}"))),
         }
     }
@@ -121,7 +134,9 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("number out of range"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -169,9 +184,11 @@ impl Fields {
     /// The fields of the object at `base`.
     pub(crate) fn of(value: Value, base: &str) -> Result<Self, ApiError> {
         match value {
-            Value::Object(fields) => {
-                Ok(Self { fields, base: base.to_owned(), problems: Vec::new() })
-            }
+            Value::Object(fields) => Ok(Self {
+                fields,
+                base: base.to_owned(),
+                problems: Vec::new(),
+            }),
             _ => {
                 let field = FieldProblem::at(base, "WRONG_TYPE", "expected an object");
                 Err(ApiError::fields(Code::InvalidFields, vec![field]))
@@ -222,18 +239,28 @@ impl Fields {
     /// Whether a field was noted as wrong.
     pub(crate) fn is_noted(&self, name: &str) -> bool {
         let pointer = format!("{}/{name}", self.base);
-        self.problems.iter().any(|problem| problem.pointer.as_ref() == Some(&pointer))
+        self.problems
+            .iter()
+            .any(|problem| problem.pointer.as_ref() == Some(&pointer))
     }
 
     /// Notes that a field is wrong.
     pub(crate) fn problem(&mut self, name: &str, code: &str, detail: impl Into<String>) {
-        self.problems.push(FieldProblem::at(format!("{}/{name}", self.base), code, detail));
+        self.problems.push(FieldProblem::at(
+            format!("{}/{name}", self.base),
+            code,
+            detail,
+        ));
     }
 
     /// Refuses what is wrong and what nobody took.
     pub(crate) fn finish(self) -> Result<(), ApiError> {
         let problems = self.into_problems();
-        if problems.is_empty() { Ok(()) } else { Err(ApiError::fields(Code::InvalidFields, problems)) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::fields(Code::InvalidFields, problems))
+        }
     }
 
     /// Notes what is wrong elsewhere as wrong here.
@@ -253,7 +280,10 @@ impl Fields {
 
     /// All that is wrong.
     pub(crate) fn into_problems(mut self) -> Vec<FieldProblem> {
-        for name in std::mem::take(&mut self.fields).into_iter().map(|(name, _)| name) {
+        for name in std::mem::take(&mut self.fields)
+            .into_iter()
+            .map(|(name, _)| name)
+        {
             self.problem(&name, "UNKNOWN_FIELD", "no such field here");
         }
         self.problems
@@ -327,7 +357,10 @@ mod tests {
         for body in ["", "{", "{'a':1}", "[1,]", "nul", "\"\u{1}\"", "{} x", "01"] {
             assert_eq!(code(body), Code::MalformedJson, "{body}");
         }
-        assert_eq!(parse(b"\"\xff\"", 8).unwrap_err().code(), Code::MalformedJson);
+        assert_eq!(
+            parse(b"\"\xff\"", 8).unwrap_err().code(),
+            Code::MalformedJson
+        );
     }
 
     #[test]
@@ -336,11 +369,18 @@ mod tests {
         assert_eq!(fields.required("a", text), None);
         assert_eq!(fields.required("b", text), None);
         let error = fields.finish().unwrap_err();
-        let told: Vec<_> = error.places().iter().map(|p| (p.pointer.as_deref().unwrap(), &*p.code)).collect();
-        assert_eq!(told, [
-            ("/op/a", "INVALID_VALUE"),
-            ("/op/b", "MISSING_FIELD"),
-            ("/op/x", "UNKNOWN_FIELD")
-        ]);
+        let told: Vec<_> = error
+            .places()
+            .iter()
+            .map(|p| (p.pointer.as_deref().unwrap(), &*p.code))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("/op/a", "INVALID_VALUE"),
+                ("/op/b", "MISSING_FIELD"),
+                ("/op/x", "UNKNOWN_FIELD")
+            ]
+        );
     }
 }

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use stemma_event_log::AppenderStatus;
 use stemma_projections::{APPLY_BOUNDS_US, Phase};
@@ -22,7 +22,9 @@ use crate::context::Answered;
 use crate::state::AppState;
 
 /// Upper bounds of the buckets for the time of requests, in seconds.
-const REQUEST_BOUNDS_S: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
+const REQUEST_BOUNDS_S: [f64; 10] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0,
+];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AnswerLabels {
@@ -67,17 +69,30 @@ impl Metrics {
 
     pub(crate) fn count_answer(&self, answered: &Answered<'_>) {
         let (method, route) = (answered.method.to_owned(), answered.route.to_owned());
-        let labels = RouteLabels { method: method.clone(), route: route.clone() };
-        self.times.get_or_create(&labels).observe(answered.took.as_secs_f64());
-        let labels = AnswerLabels { method, route, status: answered.status };
+        let labels = RouteLabels {
+            method: method.clone(),
+            route: route.clone(),
+        };
+        self.times
+            .get_or_create(&labels)
+            .observe(answered.took.as_secs_f64());
+        let labels = AnswerLabels {
+            method,
+            route,
+            status: answered.status,
+        };
         self.answers.get_or_create(&labels).inc();
     }
 
     /// Counts a stream; none when as many are open as are taken.
     pub(crate) fn open_stream(&self, streams_max: usize) -> Option<OpenStream> {
         let one_more = |open: usize| (open < streams_max).then_some(open + 1);
-        let counted = self.open_streams.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        counted.ok().map(|_| OpenStream(Arc::clone(&self.open_streams)))
+        let counted =
+            self.open_streams
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        counted
+            .ok()
+            .map(|_| OpenStream(Arc::clone(&self.open_streams)))
     }
 
     /// How many streams are open.
@@ -88,7 +103,11 @@ impl Metrics {
     /// All figures, in the text format.
     pub(crate) fn render(&self, state: &AppState) -> Result<String, Error> {
         let mut registry = Registry::with_prefix("stemma");
-        registry.register("http_answers", "Answers by method, route and status", self.answers.clone());
+        registry.register(
+            "http_answers",
+            "Answers by method, route and status",
+            self.answers.clone(),
+        );
         registry.register_with_unit(
             "http_request_duration",
             "From a request's head to its answer's, by method and route",
@@ -106,12 +125,22 @@ impl Metrics {
 #[derive(Debug)]
 struct Parts(AppState);
 
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> Result<(), Error> {
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: f64,
+) -> Result<(), Error> {
     let gauge = ConstGauge::new(value);
     gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
 }
 
-fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), Error> {
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), Error> {
     let counter = ConstCounter::new(value);
     counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
 }
@@ -124,7 +153,10 @@ fn histogram(
     (bounds, counts, sum): (&[u64], &[u64], u64),
     scale: f64,
 ) -> Result<(), Error> {
-    let upper = bounds.iter().map(|bound| float(*bound) * scale).chain([f64::MAX]);
+    let upper = bounds
+        .iter()
+        .map(|bound| float(*bound) * scale)
+        .chain([f64::MAX]);
     let buckets: Vec<(f64, u64)> = upper.zip(counts.iter().copied()).collect();
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
     let count = counts.iter().sum();
@@ -146,10 +178,25 @@ impl Collector for Parts {
         self.views(encoder)?;
         self.caches(encoder)?;
         let content = self.0.content().stats();
-        gauge(encoder, "content_blobs", "Pieces of content", float(content.blobs))?;
-        gauge(encoder, "content_bytes", "Bytes of content", float(content.bytes))?;
+        gauge(
+            encoder,
+            "content_blobs",
+            "Pieces of content",
+            float(content.blobs),
+        )?;
+        gauge(
+            encoder,
+            "content_bytes",
+            "Bytes of content",
+            float(content.bytes),
+        )?;
         let open = u64::try_from(self.0.metrics().open_streams()).unwrap_or(u64::MAX);
-        gauge(encoder, "sse_streams_open", "Live streams that are open", float(open))
+        gauge(
+            encoder,
+            "sse_streams_open",
+            "Live streams that are open",
+            float(open),
+        )
     }
 }
 
@@ -158,20 +205,65 @@ impl Parts {
         let appender = self.0.commands().appender();
         let stats = appender.stats();
         let is_ok = matches!(appender.status(), AppenderStatus::Ok);
-        gauge(encoder, "log_writable", "1 while the log takes writes, 0 when it is poisoned", f64::from(u8::from(is_ok)))?;
-        gauge(encoder, "log_end", "Durable events", float(self.0.reader().end().get()))?;
-        gauge(encoder, "log_queue", "Batches that wait for the writer", float(stats.queued))?;
+        gauge(
+            encoder,
+            "log_writable",
+            "1 while the log takes writes, 0 when it is poisoned",
+            f64::from(u8::from(is_ok)),
+        )?;
+        gauge(
+            encoder,
+            "log_end",
+            "Durable events",
+            float(self.0.reader().end().get()),
+        )?;
+        gauge(
+            encoder,
+            "log_queue",
+            "Batches that wait for the writer",
+            float(stats.queued),
+        )?;
         counter(encoder, "log_batches", "Batches written", stats.batches)?;
         counter(encoder, "log_events", "Events written", stats.events)?;
-        counter(encoder, "log_groups", "Groups written, each with one sync", stats.groups)?;
+        counter(
+            encoder,
+            "log_groups",
+            "Groups written, each with one sync",
+            stats.groups,
+        )?;
         counter(encoder, "log_bytes", "Bytes of those groups", stats.bytes)?;
-        counter(encoder, "log_conflicts", "Batches refused for their expected revision", stats.conflicts)?;
+        counter(
+            encoder,
+            "log_conflicts",
+            "Batches refused for their expected revision",
+            stats.conflicts,
+        )?;
         let of = |h: &stemma_event_log::Histogram| (h.bounds, h.counts.clone(), h.sum);
         for (name, help, (bounds, counts, sum), scale) in [
-            ("log_append_seconds", "From the queue to the answer", of(&stats.append_us), MICROSECONDS),
-            ("log_sync_seconds", "Time of a group's sync", of(&stats.sync_us), MICROSECONDS),
-            ("log_write_seconds", "Time of a group's write", of(&stats.write_us), MICROSECONDS),
-            ("log_group_events", "Events of a group", of(&stats.group_events), 1.0),
+            (
+                "log_append_seconds",
+                "From the queue to the answer",
+                of(&stats.append_us),
+                MICROSECONDS,
+            ),
+            (
+                "log_sync_seconds",
+                "Time of a group's sync",
+                of(&stats.sync_us),
+                MICROSECONDS,
+            ),
+            (
+                "log_write_seconds",
+                "Time of a group's write",
+                of(&stats.write_us),
+                MICROSECONDS,
+            ),
+            (
+                "log_group_events",
+                "Events of a group",
+                of(&stats.group_events),
+                1.0,
+            ),
         ] {
             histogram(encoder, name, help, (bounds, &counts, sum), scale)?;
         }
@@ -181,26 +273,69 @@ impl Parts {
     fn views(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let (status, metrics) = (self.0.projection().status(), self.0.projection().metrics());
         let is_quarantined = matches!(status.phase, Phase::Quarantined { .. });
-        gauge(encoder, "views_quarantined", "1 while the views are stopped at an event", f64::from(u8::from(is_quarantined)))?;
-        gauge(encoder, "views_end", "Events applied to the views", float(status.end))?;
-        gauge(encoder, "views_lag_events", "Durable events that are not applied", float(status.lag_positions))?;
-        gauge(encoder, "views_lag_seconds", "Age of the oldest of them", status.lag_seconds)?;
+        gauge(
+            encoder,
+            "views_quarantined",
+            "1 while the views are stopped at an event",
+            f64::from(u8::from(is_quarantined)),
+        )?;
+        gauge(
+            encoder,
+            "views_end",
+            "Events applied to the views",
+            float(status.end),
+        )?;
+        gauge(
+            encoder,
+            "views_lag_events",
+            "Durable events that are not applied",
+            float(status.lag_positions),
+        )?;
+        gauge(
+            encoder,
+            "views_lag_seconds",
+            "Age of the oldest of them",
+            status.lag_seconds,
+        )?;
         counter(encoder, "views_batches", "Batches applied", metrics.batches)?;
         counter(encoder, "views_events", "Events applied", metrics.events)?;
-        let times = (&APPLY_BOUNDS_US[..], &metrics.apply_us[..], metrics.apply_us_sum);
-        histogram(encoder, "views_apply_seconds", "Time to apply a batch", times, MICROSECONDS)
+        let times = (
+            &APPLY_BOUNDS_US[..],
+            &metrics.apply_us[..],
+            metrics.apply_us_sum,
+        );
+        histogram(
+            encoder,
+            "views_apply_seconds",
+            "Time to apply a batch",
+            times,
+            MICROSECONDS,
+        )
     }
 
     fn caches(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let commands = self.0.commands();
         let caches = [
-            ("descriptors", self.0.projection().views().descriptor_hits_and_misses()),
+            (
+                "descriptors",
+                self.0.projection().views().descriptor_hits_and_misses(),
+            ),
             ("aggregates", commands.aggregate_hits_and_misses()),
             ("texts", commands.text_hits_and_misses()),
         ];
         for (name, (hits, misses)) in caches {
-            counter(encoder, &format!("cache_{name}_hits"), "Found in the cache", hits)?;
-            counter(encoder, &format!("cache_{name}_misses"), "Not found in the cache", misses)?;
+            counter(
+                encoder,
+                &format!("cache_{name}_hits"),
+                "Found in the cache",
+                hits,
+            )?;
+            counter(
+                encoder,
+                &format!("cache_{name}_misses"),
+                "Not found in the cache",
+                misses,
+            )?;
         }
         Ok(())
     }

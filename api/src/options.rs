@@ -131,23 +131,59 @@ impl Options {
     /// [`OptionsError`] names the first that is out of it.
     pub fn check(&self) -> Result<(), OptionsError> {
         if let Some(url) = &self.public_url {
-            let authority = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            let authority = url
+                .strip_prefix("https://")
+                .or_else(|| url.strip_prefix("http://"));
             if authority.is_none_or(|rest| rest.is_empty() || rest.contains(['?', '#', ' '])) {
                 let expected = "an absolute http or https URL".to_owned();
-                return Err(OptionsError { name: "public_url", value: url.clone(), expected });
+                return Err(OptionsError {
+                    name: "public_url",
+                    value: url.clone(),
+                    expected,
+                });
             }
         }
         let sse = &self.sse;
         let ranges: [(&'static str, u64, u64, u64); 22] = [
-            ("json_bytes_max", self.json_bytes_max as u64, 1 << 10, 1 << 30),
-            ("batch_bytes_max", self.batch_bytes_max as u64, 1 << 10, 1 << 30),
+            (
+                "json_bytes_max",
+                self.json_bytes_max as u64,
+                1 << 10,
+                1 << 30,
+            ),
+            (
+                "batch_bytes_max",
+                self.batch_bytes_max as u64,
+                1 << 10,
+                1 << 30,
+            ),
             ("json_depth_max", self.json_depth_max as u64, 4, 120),
-            ("batch_operations_max", self.batch_operations_max as u64, 1, 65_535),
+            (
+                "batch_operations_max",
+                self.batch_operations_max as u64,
+                1,
+                65_535,
+            ),
             ("content_bytes_max", self.content_bytes_max, 1, 1 << 50),
-            ("content_inline_bytes_max", self.content_inline_bytes_max as u64, 1 << 10, 16 << 20),
-            ("content_chunk_bytes", self.content_chunk_bytes as u64, 4 << 10, 16 << 20),
+            (
+                "content_inline_bytes_max",
+                self.content_inline_bytes_max as u64,
+                1 << 10,
+                16 << 20,
+            ),
+            (
+                "content_chunk_bytes",
+                self.content_chunk_bytes as u64,
+                4 << 10,
+                16 << 20,
+            ),
             ("ranges_max", self.ranges_max as u64, 1, 1000),
-            ("page_limit", self.page_limit as u64, 1, self.page_limit_max as u64),
+            (
+                "page_limit",
+                self.page_limit as u64,
+                1,
+                self.page_limit_max as u64,
+            ),
             ("page_limit_max", self.page_limit_max as u64, 1, 10_000),
             ("wait_ms", self.wait_ms, 0, self.wait_ms_max),
             ("wait_ms_max", self.wait_ms_max, 0, 600_000),
@@ -160,12 +196,21 @@ impl Options {
             ("shutdown_s", self.shutdown_s, 0, 600),
             ("sse.heartbeat_ms", sse.heartbeat_ms, 10, 3_600_000),
             ("sse.streams_max", sse.streams_max as u64, 1, 1_000_000),
-            ("sse.chunk_bytes_max", sse.chunk_bytes_max as u64, 1 << 10, 16 << 20),
+            (
+                "sse.chunk_bytes_max",
+                sse.chunk_bytes_max as u64,
+                1 << 10,
+                16 << 20,
+            ),
         ];
         for (name, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
                 let expected = format!("{least} to {most}");
-                return Err(OptionsError { name, value: value.to_string(), expected });
+                return Err(OptionsError {
+                    name,
+                    value: value.to_string(),
+                    expected,
+                });
             }
         }
         Ok(())
@@ -179,10 +224,21 @@ mod tests {
     #[test]
     fn the_defaults_pass_and_what_is_out_of_range_is_named() {
         assert_eq!(Options::default().check(), Ok(()));
-        let error = Options { page_limit: 501, ..Options::default() }.check().unwrap_err();
+        let error = Options {
+            page_limit: 501,
+            ..Options::default()
+        }
+        .check()
+        .unwrap_err();
         assert_eq!(error.to_string(), "page_limit is 501, expected 1 to 500");
-        let url = |url: &str| Options { public_url: Some(url.to_owned()), ..Options::default() };
+        let url = |url: &str| Options {
+            public_url: Some(url.to_owned()),
+            ..Options::default()
+        };
         assert!(url("https://stemma.example/base").check().is_ok());
-        assert_eq!(url("stemma.example").check().unwrap_err().name, "public_url");
+        assert_eq!(
+            url("stemma.example").check().unwrap_err().name,
+            "public_url"
+        );
     }
 }

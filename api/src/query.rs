@@ -43,7 +43,10 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             pairs.push((decode(name)?, decode(value)?));
         }
-        Ok(Self { pairs, problems: Vec::new() })
+        Ok(Self {
+            pairs,
+            problems: Vec::new(),
+        })
     }
 
     /// Refuses any parameter, for routes that take none.
@@ -53,7 +56,9 @@ impl Query {
 
     /// All values of a parameter that may repeat.
     pub(crate) fn many(&mut self, name: &str) -> Vec<String> {
-        let (taken, left) = std::mem::take(&mut self.pairs).into_iter().partition(|(n, _)| n == name);
+        let (taken, left) = std::mem::take(&mut self.pairs)
+            .into_iter()
+            .partition(|(n, _)| n == name);
         self.pairs = left;
         let taken: Vec<(String, String)> = taken;
         taken.into_iter().map(|(_, value)| value).collect()
@@ -117,7 +122,9 @@ impl Query {
     /// `limit` and `cursor`.
     pub(crate) fn page(&mut self, options: &Options) -> PageOf {
         let limit = self.limit(options);
-        let after = self.read("cursor", "a cursor that this list gave", |text| text.parse().ok());
+        let after = self.read("cursor", "a cursor that this list gave", |text| {
+            text.parse().ok()
+        });
         PageOf { limit, after }
     }
 
@@ -134,7 +141,8 @@ impl Query {
 
     /// Notes that a parameter is wrong.
     pub(crate) fn problem(&mut self, name: &str, code: &str, detail: impl Into<String>) {
-        self.problems.push(FieldProblem::parameter(name, code, detail));
+        self.problems
+            .push(FieldProblem::parameter(name, code, detail));
     }
 
     /// Refuses what is wrong and what nobody took.
@@ -151,13 +159,18 @@ impl Query {
 
 /// Digits only: no sign, no space.
 fn parse_number(text: &str) -> Option<u64> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
 fn decode(text: &str) -> Result<String, ApiError> {
     let spaced = text.replace('+', " ");
     let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8();
-    decoded.map(Into::into).map_err(|_| ApiError::of(Code::MalformedQuery))
+    decoded
+        .map(Into::into)
+        .map_err(|_| ApiError::of(Code::MalformedQuery))
 }
 
 #[cfg(test)]
@@ -169,20 +182,36 @@ mod tests {
         read(&mut query);
         let error = query.finish().unwrap_err();
         assert_eq!(error.code(), Code::InvalidParameters);
-        error.places().iter().map(|place| place.parameter.clone().unwrap()).collect()
+        error
+            .places()
+            .iter()
+            .map(|place| place.parameter.clone().unwrap())
+            .collect()
     }
 
     #[test]
     fn unknown_repeated_and_bad_parameters_are_all_named() {
         let options = Options::default();
-        let named = refused("limit=0&x=1&min_position=-1&timeout_ms=1&timeout_ms=2", |query| {
-            query.limit(&options);
-            query.min_position(&options);
-        });
+        let named = refused(
+            "limit=0&x=1&min_position=-1&timeout_ms=1&timeout_ms=2",
+            |query| {
+                query.limit(&options);
+                query.min_position(&options);
+            },
+        );
         assert_eq!(named, ["limit", "min_position", "timeout_ms", "x"]);
-        assert_eq!(refused("limit=501", |query| _ = query.limit(&options)), ["limit"]);
-        assert_eq!(refused("limit=", |query| _ = query.limit(&options)), ["limit"]);
-        assert_eq!(refused("cursor=zz", |query| _ = query.page(&options)), ["cursor"]);
+        assert_eq!(
+            refused("limit=501", |query| _ = query.limit(&options)),
+            ["limit"]
+        );
+        assert_eq!(
+            refused("limit=", |query| _ = query.limit(&options)),
+            ["limit"]
+        );
+        assert_eq!(
+            refused("cursor=zz", |query| _ = query.page(&options)),
+            ["cursor"]
+        );
     }
 
     #[test]
@@ -190,6 +219,9 @@ mod tests {
         let mut query = Query::parse("q=a%20b+c&q=%C3%A9&").unwrap();
         assert_eq!(query.many("q"), ["a b c", "é"]);
         assert!(query.finish().is_ok());
-        assert_eq!(Query::parse("q=%FF").unwrap_err().code(), Code::MalformedQuery);
+        assert_eq!(
+            Query::parse("q=%FF").unwrap_err().code(),
+            Code::MalformedQuery
+        );
     }
 }

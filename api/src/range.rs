@@ -14,8 +14,14 @@ pub(crate) enum Wanted {
 /// Reads a `Range` header for a representation of `length` bytes. What is not a range of bytes, or
 /// more ranges than are answered, asks for the whole, as the standard allows.
 pub(crate) fn wanted(header: &str, length: u64, ranges_max: usize) -> Wanted {
-    let Some(list) = header.trim().strip_prefix("bytes=") else { return Wanted::Whole };
-    let specs: Vec<&str> = list.split(',').map(str::trim).filter(|spec| !spec.is_empty()).collect();
+    let Some(list) = header.trim().strip_prefix("bytes=") else {
+        return Wanted::Whole;
+    };
+    let specs: Vec<&str> = list
+        .split(',')
+        .map(str::trim)
+        .filter(|spec| !spec.is_empty())
+        .collect();
     if specs.is_empty() || specs.len() > ranges_max {
         return Wanted::Whole;
     }
@@ -27,7 +33,11 @@ pub(crate) fn wanted(header: &str, length: u64, ranges_max: usize) -> Wanted {
             Some(Some(range)) => ranges.push(range),
         }
     }
-    if ranges.is_empty() { Wanted::Unsatisfiable } else { Wanted::Ranges(ranges) }
+    if ranges.is_empty() {
+        Wanted::Unsatisfiable
+    } else {
+        Wanted::Ranges(ranges)
+    }
 }
 
 /// One range: none when it is malformed, none inside when it lies outside.
@@ -42,7 +52,11 @@ fn range(spec: &str, length: u64) -> Option<Option<(u64, u64)>> {
         return Some((count > 0).then(|| (length - count, count)));
     }
     let first = number(first)?;
-    let last = if last.is_empty() { u64::MAX } else { number(last)? };
+    let last = if last.is_empty() {
+        u64::MAX
+    } else {
+        number(last)?
+    };
     if last < first {
         return None;
     }
@@ -60,12 +74,22 @@ mod tests {
         assert_eq!(ranges("bytes=2-"), Wanted::Ranges(vec![(2, 8)]));
         assert_eq!(ranges("bytes=-3"), Wanted::Ranges(vec![(7, 3)]));
         assert_eq!(ranges("bytes=-99"), Wanted::Ranges(vec![(0, 10)]));
-        assert_eq!(ranges("bytes=5-99, 0-1"), Wanted::Ranges(vec![(5, 5), (0, 2)]));
+        assert_eq!(
+            ranges("bytes=5-99, 0-1"),
+            Wanted::Ranges(vec![(5, 5), (0, 2)])
+        );
         assert_eq!(ranges("bytes=10-, 0-1"), Wanted::Ranges(vec![(0, 2)]));
         for outside in ["bytes=10-", "bytes=-0", "bytes=99-100"] {
             assert_eq!(ranges(outside), Wanted::Unsatisfiable, "{outside}");
         }
-        for ignored in ["items=0-1", "bytes=", "bytes=a-b", "bytes=5-2", "bytes=1", "bytes=0-0,1-1,2-2,3-3"] {
+        for ignored in [
+            "items=0-1",
+            "bytes=",
+            "bytes=a-b",
+            "bytes=5-2",
+            "bytes=1",
+            "bytes=0-0,1-1,2-2,3-3",
+        ] {
             assert_eq!(ranges(ignored), Wanted::Whole, "{ignored}");
         }
     }

@@ -43,9 +43,7 @@ fn data(config: &mut ServiceConfig) {
                 .route(web::put().to(resources::add_entity_type))
                 .route(web::delete().to(resources::remove_entity_type)),
         )
-        .service(
-            at("/api/resources/{id}/clone", "POST").route(web::post().to(resources::clone)),
-        )
+        .service(at("/api/resources/{id}/clone", "POST").route(web::post().to(resources::clone)))
         .service(
             at("/api/resources/{id}/referenced_by", "GET, HEAD")
                 .route(read().to(resources::referenced_by)),
@@ -97,9 +95,7 @@ fn operation(config: &mut ServiceConfig) {
         .service(get("/api/jobs/{id}/status").route(read().to(jobs::get)))
         .service(get("/api/jobs/{id}/events/stream").route(read().to(jobs::follow)))
         .service(post("/api/jobs/{id}/cancel").route(web::post().to(jobs::cancel)))
-        .service(
-            post("/api/admin/rebuild/views").route(web::post().to(admin::rebuild_views)),
-        )
+        .service(post("/api/admin/rebuild/views").route(web::post().to(admin::rebuild_views)))
         .service(post("/api/admin/verify").route(web::post().to(admin::verify)))
         .service(post("/api/admin/collect").route(web::post().to(admin::collect)))
         .service(post("/api/admin/retry/views").route(web::post().to(admin::retry_views)))

@@ -31,7 +31,10 @@ pub fn run(listener: TcpListener, state: AppState) -> std::io::Result<Running> {
     let shutdown = state.shutdown().clone();
     let data = Data::new(state);
     let mut server = HttpServer::new(move || {
-        App::new().app_data(data.clone()).wrap(from_fn(surround)).configure(router::configure)
+        App::new()
+            .app_data(data.clone())
+            .wrap(from_fn(surround))
+            .configure(router::configure)
     })
     .backlog(BACKLOG)
     .max_connections(options.connections_max)
@@ -46,7 +49,11 @@ pub fn run(listener: TcpListener, state: AppState) -> std::io::Result<Running> {
     }
     let server = server.listen(listener)?.run();
     let handle = server.handle();
-    Ok(Running { server, handle, shutdown })
+    Ok(Running {
+        server,
+        handle,
+        shutdown,
+    })
 }
 
 impl std::fmt::Debug for Running {
@@ -62,7 +69,11 @@ impl Running {
     /// # Errors
     /// When the server failed by itself.
     pub async fn until(self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
-        let Self { server, handle, shutdown } = self;
+        let Self {
+            server,
+            handle,
+            shutdown,
+        } = self;
         let mut server = std::pin::pin!(server);
         let mut stop = std::pin::pin!(stop);
         let first = std::future::poll_fn(|cx| {

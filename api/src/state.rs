@@ -62,7 +62,9 @@ pub(crate) struct Reflected {
 
 impl std::fmt::Debug for AppState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AppState").field("options", &self.shared.options).finish_non_exhaustive()
+        f.debug_struct("AppState")
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -88,7 +90,9 @@ impl AppState {
             options,
             verifier,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// The write path.
@@ -145,10 +149,13 @@ impl AppState {
     pub(crate) async fn views_at(&self, wait: MinPosition) -> Result<Reflected, ApiError> {
         if let Some(position) = wait.position {
             let end = position.saturating_add(1);
-            self.projection().wait_for(end, wait.timeout).await.map_err(|error| {
-                let detail = format!("position {position} is not in the views yet");
-                ApiError::new(Code::NotYet, detail).because(&error)
-            })?;
+            self.projection()
+                .wait_for(end, wait.timeout)
+                .await
+                .map_err(|error| {
+                    let detail = format!("position {position} is not in the views yet");
+                    ApiError::new(Code::NotYet, detail).because(&error)
+                })?;
         }
         let views = self.projection().views();
         let end = views.end();
@@ -182,7 +189,9 @@ impl Reflected {
 
 impl Shutdown {
     fn new() -> Self {
-        Self { begun: Arc::new(watch::Sender::new(false)) }
+        Self {
+            begun: Arc::new(watch::Sender::new(false)),
+        }
     }
 
     /// Says that it is time to end.

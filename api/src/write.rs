@@ -31,8 +31,17 @@ impl Write {
     pub(crate) fn one(id: ResourceId, command: Command, precondition: Precondition) -> Self {
         let change = Change::Resource(Box::new(command));
         let target = Target::Resource(id);
-        let operation = Operation { target, change, precondition, expected_revision: None };
-        Self { operations: vec![operation], idempotency: None, pins: Vec::new() }
+        let operation = Operation {
+            target,
+            change,
+            precondition,
+            expected_revision: None,
+        };
+        Self {
+            operations: vec![operation],
+            idempotency: None,
+            pins: Vec::new(),
+        }
     }
 
     #[must_use]
@@ -79,13 +88,19 @@ pub(crate) async fn execute_one(
     write: Write,
 ) -> Result<(Written, OperationResult), ApiError> {
     let mut written = execute(state, context, write, &|_| String::new()).await?;
-    let result = written.results.pop().ok_or_else(|| ApiError::of(Code::Internal))?;
+    let result = written
+        .results
+        .pop()
+        .ok_or_else(|| ApiError::of(Code::Internal))?;
     Ok((written, result))
 }
 
 /// The resource that an operation left behind.
 pub(crate) fn descriptor(result: &OperationResult) -> Result<&Descriptor, ApiError> {
-    result.descriptor.as_ref().ok_or_else(|| ApiError::of(Code::Internal))
+    result
+        .descriptor
+        .as_ref()
+        .ok_or_else(|| ApiError::of(Code::Internal))
 }
 
 /// An answer that tells where the write stands.
@@ -101,7 +116,11 @@ pub(crate) fn answer(status: StatusCode, written: &Written) -> HttpResponseBuild
 }
 
 /// The same, with the resource's tag.
-pub(crate) fn tagged(status: StatusCode, written: &Written, descriptor: &Descriptor) -> HttpResponseBuilder {
+pub(crate) fn tagged(
+    status: StatusCode,
+    written: &Written,
+    descriptor: &Descriptor,
+) -> HttpResponseBuilder {
     let mut response = answer(status, written);
     response.insert_header((ETAG, revision_tag(descriptor.revision)));
     response

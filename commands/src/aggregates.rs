@@ -32,7 +32,7 @@ const RESOURCE_BYTES: u64 = 2048;
 #[derive(Debug)]
 pub(crate) struct Aggregates {
     reader: Reader,
-    slots: Cache<ResourceId, Arc<Slot>, SlotBytes>,
+    slots: Cache<ResourceId, Kept, SlotBytes>,
 }
 
 /// Where one resource's state is kept.
@@ -57,12 +57,20 @@ pub(crate) enum SlotState {
     Known(Option<Box<Resource>>),
 }
 
+/// A slot with the size that it was reckoned to have when it was put into the cache, which must
+/// not change while it is there.
+#[derive(Debug, Clone)]
+struct Kept {
+    slot: Arc<Slot>,
+    bytes: u64,
+}
+
 #[derive(Debug, Clone)]
 struct SlotBytes;
 
-impl Weighter<ResourceId, Arc<Slot>> for SlotBytes {
-    fn weight(&self, _: &ResourceId, slot: &Arc<Slot>) -> u64 {
-        slot.bytes.load(Ordering::Relaxed)
+impl Weighter<ResourceId, Kept> for SlotBytes {
+    fn weight(&self, _: &ResourceId, kept: &Kept) -> u64 {
+        kept.bytes
     }
 }
 
@@ -99,17 +107,31 @@ pub(crate) struct Landing {
 
 impl Aggregates {
     pub(crate) fn new(reader: Reader, cache_bytes: u64) -> Self {
-        let items = usize::try_from(cache_bytes / RESOURCE_BYTES).unwrap_or(usize::MAX).max(16);
-        Self { reader, slots: Cache::with_weighter(items, cache_bytes, SlotBytes) }
+        let items = usize::try_from(cache_bytes / RESOURCE_BYTES)
+            .unwrap_or(usize::MAX)
+            .max(16);
+        Self {
+            reader,
+            slots: Cache::with_weighter(items, cache_bytes, SlotBytes),
+        }
     }
 
     /// Locks a resource's slot and folds its state if it is not known.
     pub(crate) async fn lock(&self, id: ResourceId) -> Result<LockedSlot, HistoryError> {
-        let slot = self.slots.get(&id).unwrap_or_else(|| {
-            let slot = Arc::new(Slot::new(id));
-            self.slots.insert(id, Arc::clone(&slot));
-            slot
-        });
+        let slot = self.slots.get(&id).map_or_else(
+            || {
+                let slot = Arc::new(Slot::new(id));
+                self.slots.insert(
+                    id,
+                    Kept {
+                        slot: Arc::clone(&slot),
+                        bytes: RESOURCE_BYTES,
+                    },
+                );
+                slot
+            },
+            |kept| kept.slot,
+        );
         let mut state = Arc::clone(&slot.state).lock_owned().await;
         if slot.stale.swap(false, Ordering::AcqRel) || matches!(*state, SlotState::Unknown) {
             *state = SlotState::Unknown;
@@ -125,7 +147,13 @@ impl Aggregates {
         let bytes = RESOURCE_BYTES + annotations * ANNOTATION_BYTES;
         if bytes > 2 * locked.slot.bytes.load(Ordering::Relaxed) {
             locked.slot.bytes.store(bytes, Ordering::Relaxed);
-            self.slots.insert(locked.slot.id, Arc::clone(&locked.slot));
+            self.slots.insert(
+                locked.slot.id,
+                Kept {
+                    slot: Arc::clone(&locked.slot),
+                    bytes,
+                },
+            );
         }
     }
 
@@ -192,7 +220,10 @@ impl LockedSlot {
     /// Marks that a batch with this slot's next events is about to stand in the queue.
     pub(crate) fn take_off(&self) -> Flight {
         self.slot.in_flight.fetch_add(1, Ordering::AcqRel);
-        Flight { slot: Arc::clone(&self.slot), landed: false }
+        Flight {
+            slot: Arc::clone(&self.slot),
+            landed: false,
+        }
     }
 }
 
@@ -246,14 +277,18 @@ impl Landing {
 
     /// Fills in what was provisional in the answer to an operation on resource `id`.
     pub(crate) fn settle_result(&self, id: ResourceId, result: &mut OperationResult) {
-        let Some(descriptor) = result.descriptor.as_mut().filter(|d| d.id == id) else { return };
+        let Some(descriptor) = result.descriptor.as_mut().filter(|d| d.id == id) else {
+            return;
+        };
         if self.first_revision == 0 {
             descriptor.created_at = self.recorded_at;
         }
         if (self.first_revision..=self.last_revision).contains(&descriptor.revision) {
             descriptor.updated_at = self.recorded_at;
         }
-        let Some(annotation) = &mut result.annotation else { return };
+        let Some(annotation) = &mut result.annotation else {
+            return;
+        };
         if let Some((_, position)) = self.added.iter().find(|(id, _)| *id == annotation.id) {
             annotation.added_at = self.recorded_at;
             annotation.added_position = *position;

@@ -86,7 +86,9 @@ struct Shared {
 
 impl std::fmt::Debug for Commands {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Commands").field("options", &self.shared.options).finish_non_exhaustive()
+        f.debug_struct("Commands")
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,10 +105,20 @@ impl Commands {
     /// Puts the write path together.
     pub fn new(on: Dependencies, options: Options) -> Self {
         let aggregates = Aggregates::new(on.reader.clone(), options.aggregate_cache_bytes);
-        let texts =
-            Texts::new(on.content.clone(), options.text_bytes_max, options.text_cache_bytes);
+        let texts = Texts::new(
+            on.content.clone(),
+            options.text_bytes_max,
+            options.text_cache_bytes,
+        );
         let texts = Arc::new(texts);
-        Self { shared: Arc::new(Shared { on, options, aggregates, texts }) }
+        Self {
+            shared: Arc::new(Shared {
+                on,
+                options,
+                aggregates,
+                texts,
+            }),
+        }
     }
 
     /// The store of content, for putting content before the request that names it.
@@ -185,12 +197,16 @@ impl Commands {
                 Pass::Replay | Pass::Again => {}
             }
         }
-        Err(CommandError::Contended { attempts: self.shared.options.attempts_max })
+        Err(CommandError::Contended {
+            attempts: self.shared.options.attempts_max,
+        })
     }
 
     /// The first answer to the same request, if there was one.
     fn replay(&self, request: &Request) -> Result<Option<Written>, CommandError> {
-        let Some(idempotency) = &request.idempotency else { return Ok(None) };
+        let Some(idempotency) = &request.idempotency else {
+            return Ok(None);
+        };
         let Some(first_use) = self.shared.on.reader.idempotent(&idempotency.key)? else {
             return Ok(None);
         };
@@ -226,12 +242,16 @@ impl Commands {
                 return Err(error.into());
             }
         };
-        slots.iter().for_each(|slot| self.shared.aggregates.weigh(slot));
+        slots
+            .iter()
+            .for_each(|slot| self.shared.aggregates.weigh(slot));
         let by_id: Vec<Arc<Slot>> = slots.iter().map(LockedSlot::slot).collect();
         drop(slots);
         match pending.await {
             Ok(committed) if committed.outcome == Outcome::Duplicate => Ok(Pass::Replay),
-            Ok(committed) => Ok(Pass::Done(self.land(plan, flights, &by_id, &committed).await?)),
+            Ok(committed) => Ok(Pass::Done(
+                self.land(plan, flights, &by_id, &committed).await?,
+            )),
             Err(AppendError::Conflict { stream, actual, .. }) => {
                 drop(flights);
                 self.until_durable(&stream, actual).await?;
@@ -264,10 +284,16 @@ impl Commands {
         ids.dedup();
         let mut slots = Vec::with_capacity(ids.len());
         for id in ids {
-            slots.push(self.shared.aggregates.lock(id).await.map_err(|error| match error {
-                HistoryError::Read(source) => source.into(),
-                HistoryError::Fold(source) => CommandError::from(source),
-            })?);
+            slots.push(
+                self.shared
+                    .aggregates
+                    .lock(id)
+                    .await
+                    .map_err(|error| match error {
+                        HistoryError::Read(source) => source.into(),
+                        HistoryError::Fold(source) => CommandError::from(source),
+                    })?,
+            );
         }
         Ok(slots)
     }
@@ -279,7 +305,9 @@ impl Commands {
     ) -> Result<Plan, CommandError> {
         let mut planner = Planner {
             actor: &request.actor,
-            names: IriNames { bases: &request.bases },
+            names: IriNames {
+                bases: &request.bases,
+            },
             ids: self.shared.on.ids.as_ref(),
             slots,
             plan: Plan::default(),
@@ -293,7 +321,9 @@ impl Commands {
                 Target::Resource(id) if annotates => match planner.resource(id) {
                     Some(resource) => {
                         let descriptor = resource.descriptor.clone();
-                        self.text_of(&descriptor).await.map_err(|TextError::Read(error)| error)?
+                        self.text_of(&descriptor)
+                            .await
+                            .map_err(|TextError::Read(error)| error)?
                     }
                     None => None,
                 },
@@ -320,7 +350,12 @@ impl Commands {
         if waiting.is_empty() {
             let end = self.shared.on.reader.end().get();
             let results = plan.results;
-            return Pass::Done(Written { end, position: None, results, replayed: false });
+            return Pass::Done(Written {
+                end,
+                position: None,
+                results,
+                replayed: false,
+            });
         }
         for slot in waiting {
             slot.all_landed().await;
@@ -388,9 +423,13 @@ impl Commands {
         slots: &[Arc<Slot>],
         result: &mut OperationResult,
     ) -> Result<(), CommandError> {
-        let Some(descriptor) = &mut result.descriptor else { return Ok(()) };
-        let annotation_unsettled =
-            result.annotation.as_ref().is_some_and(|a| a.added_position == UNPLACED);
+        let Some(descriptor) = &mut result.descriptor else {
+            return Ok(());
+        };
+        let annotation_unsettled = result
+            .annotation
+            .as_ref()
+            .is_some_and(|a| a.added_position == UNPLACED);
         if descriptor.created_at != UNRECORDED
             && descriptor.updated_at != UNRECORDED
             && !annotation_unsettled

@@ -7,9 +7,7 @@ use stemma_domain::event::{self, Envelope, Event};
 use stemma_domain::id::ResourceId;
 use stemma_domain::resource::Resource;
 use stemma_domain::time::Timestamp;
-use stemma_event_log::{
-    Direction, ReadError, Reader, Record, Revision, StreamId, StreamRange,
-};
+use stemma_event_log::{Direction, ReadError, Reader, Record, Revision, StreamId, StreamRange};
 
 use crate::error::FoldError;
 
@@ -57,8 +55,12 @@ pub(crate) fn stream_of(id: ResourceId) -> StreamId {
 
 /// The payload of a record.
 pub(crate) fn event_of(record: &Record) -> Result<Event, FoldError> {
-    event::decode(record.event_type(), record.schema_version(), record.data())
-        .map_err(|source| FoldError::Decode { position: record.position().get(), source })
+    event::decode(record.event_type(), record.schema_version(), record.data()).map_err(|source| {
+        FoldError::Decode {
+            position: record.position().get(),
+            source,
+        }
+    })
 }
 
 /// The envelope of a record.
@@ -75,7 +77,10 @@ pub(crate) fn envelope_of(record: &Record) -> Envelope<'_> {
 pub(crate) fn fold_record(state: &mut Option<Resource>, record: &Record) -> Result<(), FoldError> {
     let event = event_of(record)?;
     let envelope = envelope_of(record);
-    let misfit = |source| FoldError::Evolve { position: record.position().get(), source };
+    let misfit = |source| FoldError::Evolve {
+        position: record.position().get(),
+        source,
+    };
     match state {
         Some(resource) => resource.evolve(&envelope, &event).map_err(misfit),
         None => {
@@ -95,7 +100,11 @@ pub(crate) fn fold_while(
     let mut state = None;
     let mut from = Revision::new(0);
     loop {
-        let range = StreamRange { from, direction: Direction::Forward, limit: FOLD_RECORDS };
+        let range = StreamRange {
+            from,
+            direction: Direction::Forward,
+            limit: FOLD_RECORDS,
+        };
         let records = reader.read_stream(&stream, range)?;
         for record in &records {
             if !keep(record) {
@@ -134,9 +143,11 @@ pub(crate) fn resource_at(
             fold_while(reader, id, |record| record.position().get() <= position)?
         }
         AsOf::Time(instant) if instant > now => return Ok(PastState::NotYet),
-        AsOf::Time(instant) => {
-            fold_while(reader, id, |record| record.recorded_at_us() <= instant.micros())?
-        }
+        AsOf::Time(instant) => fold_while(reader, id, |record| {
+            record.recorded_at_us() <= instant.micros()
+        })?,
     };
-    Ok(folded.map_or(PastState::Absent, |resource| PastState::Found(Box::new(resource))))
+    Ok(folded.map_or(PastState::Absent, |resource| {
+        PastState::Found(Box::new(resource))
+    }))
 }

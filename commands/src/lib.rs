@@ -19,6 +19,7 @@ pub use environment::{Clock, Ids};
 pub use error::CommandError;
 pub use history::{AsOf, HistoryError, PastState};
 pub use request::{
-    Change, CloneAnnotations, EntityTag, Operation, OperationResult, Precondition, Request, Target, Written,
+    Change, CloneAnnotations, EntityTag, Operation, OperationResult, Precondition, Request, Target,
+    Written,
 };
 pub use text::TextError;

@@ -9,9 +9,7 @@ use stemma_domain::annotation::TextIndex;
 use stemma_domain::entity_type;
 use stemma_domain::event::{Envelope, Event, ResourceCreated};
 use stemma_domain::id::{AnnotationId, ResourceId};
-use stemma_domain::resource::{
-    CloneResource, Command, IriNames, Refusal, Resource, decide,
-};
+use stemma_domain::resource::{CloneResource, Command, IriNames, Refusal, Resource, decide};
 use stemma_event_log::{ExpectedRevision, Revision, StreamId};
 
 use crate::aggregates::{Landing, LockedSlot, SlotState, UNRECORDED};
@@ -47,12 +45,20 @@ pub(crate) struct Touched {
 
 impl Touched {
     /// What the log told of this part, `first` being the batch's first position.
-    pub(crate) fn landing(&self, first: u64, recorded_at: stemma_domain::time::Timestamp) -> Landing {
+    pub(crate) fn landing(
+        &self,
+        first: u64,
+        recorded_at: stemma_domain::time::Timestamp,
+    ) -> Landing {
         Landing {
             recorded_at,
             first_revision: self.first_revision,
             last_revision: self.last_revision,
-            added: self.added.iter().map(|(id, index)| (*id, first + *index as u64)).collect(),
+            added: self
+                .added
+                .iter()
+                .map(|(id, index)| (*id, first + *index as u64))
+                .collect(),
             changed: self.changed.clone(),
         }
     }
@@ -85,14 +91,21 @@ impl Planner<'_> {
         operation: &Operation,
         text: Option<&Arc<TextIndex>>,
     ) -> Result<(), CommandError> {
-        let refused = |refusal| CommandError::Refused { operation: index, refusal };
+        let refused = |refusal| CommandError::Refused {
+            operation: index,
+            refusal,
+        };
         let id = match (&operation.target, &operation.change) {
             (Target::EntityTypes, Change::RegisterEntityType { name, description }) => {
                 let limit = |_| {
                     let max = entity_type::DESCRIPTION_BYTES_MAX;
-                    refused(Refusal::Limit { what: "bytes of description", max })
+                    refused(Refusal::Limit {
+                        what: "bytes of description",
+                        max,
+                    })
                 };
-                let event = entity_type::register(name.clone(), description.clone()).map_err(limit)?;
+                let event =
+                    entity_type::register(name.clone(), description.clone()).map_err(limit)?;
                 self.register(event);
                 return Ok(());
             }
@@ -101,25 +114,43 @@ impl Planner<'_> {
         };
         self.check(index, operation, id)?;
         let command = self.command(operation, id).map_err(refused)?;
-        let events = decide(self.resource(id), command, self.names, text.map(AsRef::as_ref))
-            .map_err(refused)?;
+        let events = decide(
+            self.resource(id),
+            command,
+            self.names,
+            text.map(AsRef::as_ref),
+        )
+        .map_err(refused)?;
         self.apply(id, events)
     }
 
     fn register(&mut self, event: Event) {
         let stream = StreamId::new(entity_type::STREAM).expect("a constant that is a stream id");
         self.plan.events.push((stream, event.clone()));
-        let result = OperationResult { descriptor: None, annotation: None, events: vec![event] };
+        let result = OperationResult {
+            descriptor: None,
+            annotation: None,
+            events: vec![event],
+        };
         self.plan.results.push(result);
     }
 
     /// Holds the target against what the client believes of it.
-    fn check(&self, index: usize, operation: &Operation, id: ResourceId) -> Result<(), CommandError> {
+    fn check(
+        &self,
+        index: usize,
+        operation: &Operation,
+        id: ResourceId,
+    ) -> Result<(), CommandError> {
         let now = self.resource(id).map(|resource| &resource.descriptor);
         if let Some(expected) = operation.expected_revision {
             let actual = now.map(|descriptor| descriptor.revision);
             if actual != Some(expected) {
-                return Err(CommandError::Conflict { operation: index, expected, actual });
+                return Err(CommandError::Conflict {
+                    operation: index,
+                    expected,
+                    actual,
+                });
             }
         }
         let (Precondition::IfMatch(tags), Some(now)) = (&operation.precondition, now) else {
@@ -133,7 +164,10 @@ impl Planner<'_> {
         });
         if !holds {
             let revision = now.revision;
-            return Err(CommandError::PreconditionFailed { operation: index, revision });
+            return Err(CommandError::PreconditionFailed {
+                operation: index,
+                revision,
+            });
         }
         Ok(())
     }
@@ -142,7 +176,12 @@ impl Planner<'_> {
         match &operation.change {
             Change::Resource(command) => Ok((**command).clone()),
             Change::RegisterEntityType { .. } => Err(Refusal::NotFound),
-            Change::CloneFrom { source, name, collection, annotations } => {
+            Change::CloneFrom {
+                source,
+                name,
+                collection,
+                annotations,
+            } => {
                 let from = self.resource(*source).ok_or(Refusal::NotFound)?;
                 let described = &from.descriptor;
                 let created = ResourceCreated {
@@ -158,7 +197,11 @@ impl Planner<'_> {
                     name: name.clone().unwrap_or_else(|| described.name.clone()),
                 };
                 let annotations = self.annotations_to_clone(from, *annotations);
-                Ok(Command::Clone(CloneResource { created, annotations, source: *source }))
+                Ok(Command::Clone(CloneResource {
+                    created,
+                    annotations,
+                    source: *source,
+                }))
             }
         }
     }
@@ -174,7 +217,10 @@ impl Planner<'_> {
         let mut states: Vec<_> = from.annotations.values().collect();
         states.sort_unstable_by_key(|state| (state.added_position, state.id));
         let renamed = states.into_iter().map(|state| {
-            (AnnotationId::new(self.ids.new_id()), state.annotation.clone())
+            (
+                AnnotationId::new(self.ids.new_id()),
+                state.annotation.clone(),
+            )
         });
         renamed.collect()
     }
@@ -196,8 +242,10 @@ impl Planner<'_> {
                 recorded_at: UNRECORDED,
                 actor: self.actor,
             };
-            move_on(state, &envelope, event)
-                .map_err(|source| FoldError::Evolve { position: UNPLACED, source })?;
+            move_on(state, &envelope, event).map_err(|source| FoldError::Evolve {
+                position: UNPLACED,
+                source,
+            })?;
             self.plan.events.push((stream.clone(), event.clone()));
         }
         let resource = self.slots[slot_index].resource();

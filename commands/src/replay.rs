@@ -29,24 +29,40 @@ pub(crate) fn first_answer(
     let mut records = Vec::with_capacity(count.min(1024));
     while records.len() < count {
         let from = stemma_event_log::Position::new(first + records.len() as u64);
-        let limit = ReadLimit { records: count - records.len(), bytes: usize::MAX };
+        let limit = ReadLimit {
+            records: count - records.len(),
+            bytes: usize::MAX,
+        };
         let read = reader.read(from, limit)?;
         if read.is_empty() {
             break;
         }
         records.extend(read);
     }
-    let mut states = States { reader, before: first, by_id: HashMap::new() };
+    let mut states = States {
+        reader,
+        before: first,
+        by_id: HashMap::new(),
+    };
     let mut rest = records.as_slice();
     let mut results = Vec::with_capacity(request.operations.len());
     for (index, operation) in request.operations.iter().enumerate() {
         let is_last = index + 1 == request.operations.len();
-        let taken = if is_last { rest.len() } else { states.events_of(request, operation, rest)? };
+        let taken = if is_last {
+            rest.len()
+        } else {
+            states.events_of(request, operation, rest)?
+        };
         let (own, others) = rest.split_at(taken.min(rest.len()));
         results.push(states.result(operation, own)?);
         rest = others;
     }
-    Ok(Written { end: last + 1, position: Some(last), results, replayed: true })
+    Ok(Written {
+        end: last + 1,
+        position: Some(last),
+        results,
+        replayed: true,
+    })
 }
 
 /// The resources as they were before the request, moved on record by record.
@@ -77,16 +93,26 @@ impl States<'_> {
         operation: &Operation,
         rest: &[Record],
     ) -> Result<usize, CommandError> {
-        let Target::Resource(id) = operation.target else { return Ok(1) };
+        let Target::Resource(id) = operation.target else {
+            return Ok(1);
+        };
         let Change::Resource(command) = &operation.change else {
             // A clone is its creation and the annotations that come along, all in one stream.
             let stream = id.stream_name();
-            return Ok(rest.iter().take_while(|record| record.stream() == stream).count());
+            return Ok(rest
+                .iter()
+                .take_while(|record| record.stream() == stream)
+                .count());
         };
-        if matches!(**command, Command::Create(_) | Command::AddAnnotation { .. }) {
+        if matches!(
+            **command,
+            Command::Create(_) | Command::AddAnnotation { .. }
+        ) {
             return Ok(1);
         }
-        let names = IriNames { bases: &request.bases };
+        let names = IriNames {
+            bases: &request.bases,
+        };
         let state = self.load(id)?.as_ref();
         Ok(decide(state, (**command).clone(), names, None).map_or(0, |events| events.len()))
     }
@@ -102,12 +128,17 @@ impl States<'_> {
         }
         let target = match operation.target {
             Target::EntityTypes => {
-                return Ok(OperationResult { descriptor: None, annotation: None, events });
+                return Ok(OperationResult {
+                    descriptor: None,
+                    annotation: None,
+                    events,
+                });
             }
             // The id may have been made anew for this request; the stream tells the first one.
-            Target::Resource(id) => {
-                own.first().and_then(|r| ResourceId::from_stream_name(r.stream())).unwrap_or(id)
-            }
+            Target::Resource(id) => own
+                .first()
+                .and_then(|r| ResourceId::from_stream_name(r.stream()))
+                .unwrap_or(id),
         };
         let state = self.load(target)?;
         for record in own {
@@ -127,4 +158,3 @@ impl States<'_> {
         })
     }
 }
-

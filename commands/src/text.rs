@@ -40,8 +40,14 @@ impl Weighter<ContentDigest, Arc<TextIndex>> for TextBytes {
 impl Texts {
     pub(crate) fn new(content: ContentStore, text_bytes_max: u64, cache_bytes: u64) -> Self {
         // An estimate only, for the cache's own tables.
-        let items = usize::try_from(cache_bytes / 4096).unwrap_or(usize::MAX).max(16);
-        Self { content, text_bytes_max, cache: Cache::with_weighter(items, cache_bytes, TextBytes) }
+        let items = usize::try_from(cache_bytes / 4096)
+            .unwrap_or(usize::MAX)
+            .max(16);
+        Self {
+            content,
+            text_bytes_max,
+            cache: Cache::with_weighter(items, cache_bytes, TextBytes),
+        }
     }
 
     /// The text of a resource's content; none when it is not text in UTF-8, too long to point
@@ -50,7 +56,9 @@ impl Texts {
         let charset = descriptor.media_type.charset().unwrap_or("utf-8");
         let readable = descriptor.media_type.is_text()
             && descriptor.byte_size <= self.text_bytes_max
-            && ["utf-8", "utf8", "us-ascii"].iter().any(|name| charset.eq_ignore_ascii_case(name));
+            && ["utf-8", "utf8", "us-ascii"]
+                .iter()
+                .any(|name| charset.eq_ignore_ascii_case(name));
         if !readable {
             return Ok(None);
         }

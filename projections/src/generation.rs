@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const CURRENT: &str = "CURRENT";
+const LOCK: &str = "lock";
 const PREFIX: &str = "gen-";
 
 /// Why the directories of the views could not be looked at or changed.
@@ -24,6 +25,12 @@ pub struct GenerationError {
     pub source: io::Error,
 }
 
+/// Keeps other processes, and other handles in this one, from the generations while it lives.
+#[derive(Debug)]
+pub struct GenerationLock {
+    _file: fs::File,
+}
+
 /// The generations of one set of views.
 #[derive(Debug, Clone)]
 pub struct Generations {
@@ -33,7 +40,29 @@ pub struct Generations {
 impl Generations {
     /// The generations below a directory, which need not be there.
     pub fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf() }
+        Self {
+            dir: dir.to_path_buf(),
+        }
+    }
+
+    /// Takes the generations for oneself; none when someone else has them.
+    ///
+    /// # Errors
+    /// [`GenerationError`].
+    pub fn lock(&self) -> Result<Option<GenerationLock>, GenerationError> {
+        let path = self.dir.join(LOCK);
+        let failed = |source| GenerationError {
+            doing: "lock",
+            path: path.clone(),
+            source,
+        };
+        fs::create_dir_all(&self.dir).map_err(failed)?;
+        let file = fs::File::create(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(GenerationLock { _file: file })),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+        }
     }
 
     /// The directory of the generation in use; none when there is none.
@@ -48,7 +77,11 @@ impl Generations {
                 Ok(number_of(name).map(|_| self.dir.join(name)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(GenerationError { doing: "read", path, source }),
+            Err(source) => Err(GenerationError {
+                doing: "read",
+                path,
+                source,
+            }),
         }
     }
 
@@ -57,8 +90,14 @@ impl Generations {
     /// # Errors
     /// [`GenerationError`].
     pub fn next(&self) -> Result<PathBuf, GenerationError> {
-        let newest = self.list()?.into_iter().filter_map(|name| number_of(&name)).max();
-        Ok(self.dir.join(format!("{PREFIX}{:06}", newest.unwrap_or(0) + 1)))
+        let newest = self
+            .list()?
+            .into_iter()
+            .filter_map(|name| number_of(&name))
+            .max();
+        Ok(self
+            .dir
+            .join(format!("{PREFIX}{:06}", newest.unwrap_or(0) + 1)))
     }
 
     /// Has a generation take over, in one step.
@@ -69,12 +108,24 @@ impl Generations {
     pub fn switch_to(&self, generation: &Path) -> Result<(), GenerationError> {
         let path = self.dir.join(CURRENT);
         let unfinished = self.dir.join("CURRENT.tmp");
-        let failed = |source| GenerationError { doing: "replace", path: path.clone(), source };
-        let name = generation.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let failed = |source| GenerationError {
+            doing: "replace",
+            path: path.clone(),
+            source,
+        };
+        let name = generation
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let mut file = fs::File::create(&unfinished).map_err(failed)?;
-        file.write_all(name.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        file.write_all(name.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(failed)?;
         fs::rename(&unfinished, &path).map_err(failed)?;
-        fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed)
+        fs::File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(failed)
     }
 
     /// Removes the generations that are not in use. Directories that were moved aside as unusable
@@ -87,19 +138,32 @@ impl Generations {
         for name in self.list()? {
             let path = self.dir.join(&name);
             if number_of(&name).is_some() && current.as_ref() != Some(&path) {
-                fs::remove_dir_all(&path)
-                    .map_err(|source| GenerationError { doing: "remove", path, source })?;
+                fs::remove_dir_all(&path).map_err(|source| GenerationError {
+                    doing: "remove",
+                    path,
+                    source,
+                })?;
             }
         }
         Ok(())
     }
 
     fn list(&self) -> Result<Vec<String>, GenerationError> {
-        let failed = |source| GenerationError { doing: "list", path: self.dir.clone(), source };
+        let failed = |source| GenerationError {
+            doing: "list",
+            path: self.dir.clone(),
+            source,
+        };
         fs::create_dir_all(&self.dir).map_err(failed)?;
         let mut names = Vec::new();
         for found in fs::read_dir(&self.dir).map_err(failed)? {
-            names.push(found.map_err(failed)?.file_name().to_string_lossy().into_owned());
+            names.push(
+                found
+                    .map_err(failed)?
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned(),
+            );
         }
         Ok(names)
     }
@@ -112,6 +176,17 @@ fn number_of(name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_one_has_the_generations_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let generations = Generations::at(dir.path());
+        let lock = generations.lock().unwrap();
+        assert!(lock.is_some());
+        assert!(generations.lock().unwrap().is_none());
+        drop(lock);
+        assert!(generations.lock().unwrap().is_some());
+    }
 
     #[test]
     fn a_generation_takes_over_and_the_others_go() {

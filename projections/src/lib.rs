@@ -9,10 +9,11 @@ mod lockstep;
 mod offline;
 mod projection;
 mod rebuild;
+mod runner;
 mod status;
 mod verify;
 
-pub use generation::{GenerationError, Generations};
+pub use generation::{GenerationError, GenerationLock, Generations};
 pub use offline::rebuild_offline;
 pub use projection::{Projection, Settings, StartError, WaitError};
 pub use rebuild::{RebuildControl, RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress};

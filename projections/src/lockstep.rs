@@ -18,7 +18,16 @@ use crate::rebuild::{
 };
 
 /// Rows that are compared between two batches.
-const SLICE_ROWS: usize = 2000;
+const SLICE_ROWS: usize = 1000;
+
+/// Whether the live views go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Live {
+    /// They will come to where the new ones are.
+    Follows,
+    /// They are quarantined, so the new ones cannot wait for them.
+    Stopped,
+}
 
 /// Views that are being made, and how far they were compared.
 pub(crate) struct Lockstep {
@@ -52,10 +61,10 @@ impl Lockstep {
         }
     }
 
-    /// Brings the views that are being made to where the live ones are.
+    /// Brings the views that are being made to where the live ones are, and not further.
     pub(crate) fn follow(&mut self, end: u64, reader: &Reader) {
         while self.failed.is_none() && self.rebuilt.end() < end {
-            match fill_some(&self.rebuilt, reader) {
+            match fill_some(&self.rebuilt, reader, end) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => self.failed = Some(error),
@@ -63,8 +72,8 @@ impl Lockstep {
         }
     }
 
-    /// Compares the next rows; true when all were compared.
-    pub(crate) fn compare(&mut self, live: &Views) -> Result<bool, RebuildError> {
+    /// Compares the next rows; true when all were compared, or no more can be.
+    pub(crate) fn compare(&mut self, live: &Views, pace: Live) -> Result<bool, RebuildError> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
@@ -72,13 +81,17 @@ impl Lockstep {
             return Err(RebuildError::Cancelled);
         }
         if self.rebuilt.end() != live.end() {
-            // The live views are quarantined before where the new ones are: nothing to compare.
-            return Ok(true);
+            // The new views are ahead: what they were handed over with is still to be applied.
+            return Ok(pace == Live::Stopped);
         }
         let after = self.compared_to.as_deref();
         let rows = self.rebuilt.rows_after(after, SLICE_ROWS)?;
         // The span ends where the new rows end; the last span takes in all that the live ones have.
-        let to = if rows.len() == SLICE_ROWS { rows.last().map(|(key, _)| key.clone()) } else { None };
+        let to = if rows.len() == SLICE_ROWS {
+            rows.last().map(|(key, _)| key.clone())
+        } else {
+            None
+        };
         self.rebuilt_hasher.rows(&rows);
         live.digest_span(after, to.as_deref(), &mut self.live_hasher)?;
         (self.control.progress)(RebuildProgress {
@@ -93,10 +106,11 @@ impl Lockstep {
 
     /// Has the new views take over; `swap` puts them in the live ones' place.
     pub(crate) fn finish(self, live: &Views, settings: &Settings, swap: impl FnOnce(Views)) {
-        let (digest_live, digest_rebuilt) = (self.live_hasher.finish(), self.rebuilt_hasher.finish());
+        let (digest_live, digest_rebuilt) =
+            (self.live_hasher.finish(), self.rebuilt_hasher.finish());
         let equal = digest_live == digest_rebuilt && self.rebuilt.end() == live.end();
         if !equal {
-            tracing::warn!(%digest_live, %digest_rebuilt, "the rebuilt views differ from the live ones");
+            tracing::warn!(%digest_live, %digest_rebuilt, "the rebuilt views differ");
         }
         let position = self.rebuilt.end().checked_sub(1);
         let switched = self
@@ -104,15 +118,26 @@ impl Lockstep {
             .flush()
             .map_err(RebuildError::from)
             .and_then(|()| Ok(Generations::at(&settings.dir).switch_to(&self.dir)?));
-        let outcome = switched.map(|()| {
-            swap(self.rebuilt);
-            RebuildOutcome { position, digest_live, digest_rebuilt, equal, swapped: true }
-        });
-        let _ = self.answer.send(outcome);
+        if let Err(error) = switched {
+            return self.give_up(error);
+        }
+        self.rebuilt.keep();
+        live.discard_when_unused();
+        swap(self.rebuilt);
+        let outcome = RebuildOutcome {
+            position,
+            digest_live,
+            digest_rebuilt,
+            equal,
+            swapped: true,
+        };
+        // Whoever asked may have gone.
+        let _ = self.answer.send(Ok(outcome));
     }
 
-    /// Ends without having changed anything.
+    /// Ends without having changed anything; the new views are gone when this is told.
     pub(crate) fn give_up(self, error: RebuildError) {
+        drop(self.rebuilt);
         let _ = self.answer.send(Err(error));
     }
 }

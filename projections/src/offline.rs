@@ -3,7 +3,7 @@
 use stemma_views::{StateDigest, Views};
 
 use crate::generation::Generations;
-use crate::projection::Settings;
+use crate::projection::{Settings, is_of_log};
 use crate::rebuild::{RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress, fill_some};
 
 /// Folds the log into a new generation, compares it with the one before where that can be read and
@@ -16,22 +16,29 @@ pub fn rebuild_offline(
     progress: &mut dyn FnMut(RebuildProgress),
 ) -> Result<RebuildOutcome, RebuildError> {
     let generations = Generations::at(&settings.dir);
+    let _lock = generations.lock()?.ok_or(RebuildError::InUse)?;
+    let end = settings.reader.end().get();
     let before = match generations.current()? {
-        Some(dir) if dir.exists() => digest_of(&dir, settings),
-        _ => None,
+        Some(dir) => digest_of(&dir, settings, end),
+        None => None,
     };
     let dir = generations.next()?;
     let views = Views::open(&dir, &settings.views)?.views;
-    let end = settings.reader.end().get();
-    while fill_some(&views, &settings.reader)? {
-        progress(RebuildProgress { applied: views.end(), end, phase: RebuildPhase::Filling });
+    views.discard_when_unused();
+    while fill_some(&views, &settings.reader, end)? {
+        progress(RebuildProgress {
+            applied: views.end(),
+            end,
+            phase: RebuildPhase::Filling,
+        });
     }
     let digest_rebuilt = views.state_digest()?;
     let digest_live = before.unwrap_or(digest_rebuilt);
     views.flush()?;
+    generations.switch_to(&dir)?;
+    views.keep();
     let position = views.end().checked_sub(1);
     drop(views);
-    generations.switch_to(&dir)?;
     generations.remove_others()?;
     Ok(RebuildOutcome {
         position,
@@ -42,9 +49,13 @@ pub fn rebuild_offline(
     })
 }
 
-/// The digest of views that are there, once they are as far as the log.
-fn digest_of(dir: &std::path::Path, settings: &Settings) -> Option<StateDigest> {
-    let views = Views::open(dir, &settings.views).ok()?.views;
-    while fill_some(&views, &settings.reader).ok()? {}
+/// The digest of views that are there, brought as far as the new ones will be; none of views that
+/// cannot be read, or are of another log.
+fn digest_of(dir: &std::path::Path, settings: &Settings, end: u64) -> Option<StateDigest> {
+    let views = Views::open_existing(dir, &settings.views).ok()?;
+    if !is_of_log(&views, &settings.reader) {
+        return None;
+    }
+    while fill_some(&views, &settings.reader, end).ok()? {}
     views.state_digest().ok()
 }

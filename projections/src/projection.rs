@@ -1,31 +1,24 @@
-//! The projection that keeps the views: a thread that catches up, then follows.
+//! The handle on a running projection: start, wait, ask how it is doing, rebuild, stop.
 //!
-//! Invariants: records are applied in order, once, by this thread alone; those who wait for a
-//! position are woken once a batch; while a rebuild is in its last phase both stores are at the
-//! same position whenever rows of them are compared.
+//! Invariant: at most one process has the directory of the views, from the start of a projection
+//! until its last handle is gone.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use stemma_event_log::{Position, ReadLimit, Reader, Record};
-use stemma_views::{ApplyError, OpenState, Views};
+use stemma_event_log::{Position, Reader};
+use stemma_views::{OpenState, Views};
 use tokio::sync::watch;
 
-use crate::generation::{GenerationError, Generations};
+use crate::generation::{GenerationError, GenerationLock, Generations};
 use crate::lockstep::Lockstep;
 use crate::rebuild::{RebuildControl, RebuildError, RebuildOutcome};
+use crate::runner::Runner;
 use crate::status::{Counters, Phase, ProjectionMetrics, ProjectionStatus};
-
-/// Most records of one batch.
-const BATCH_RECORDS: usize = 4096;
-/// Bytes of records after which a batch takes no more.
-const BATCH_BYTES: usize = 8 << 20;
-/// How long the thread sleeps at most before it looks whether it is to stop or retry.
-const LOOK_AROUND: Duration = Duration::from_millis(200);
 
 /// Where a projection finds its log and keeps its views.
 #[derive(Debug, Clone)]
@@ -48,6 +41,9 @@ pub enum StartError {
     /// No views can be opened, not even empty ones.
     #[error("open the views")]
     Open(#[from] stemma_views::OpenError),
+    /// Another process, or another handle in this one, has the views.
+    #[error("the views are in use")]
+    InUse,
     /// The system refuses a thread.
     #[error("start the views' thread")]
     Thread(#[source] std::io::Error),
@@ -83,19 +79,23 @@ pub struct Projection {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) live: ArcSwap<Views>,
-    end: watch::Sender<u64>,
-    phase: watch::Sender<Phase>,
-    stop: AtomicBool,
-    retry: AtomicBool,
-    counters: Counters,
+    pub(crate) end: watch::Sender<u64>,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) stop: AtomicBool,
+    pub(crate) retry: AtomicBool,
+    pub(crate) counters: Counters,
     commands: Mutex<Option<mpsc::Sender<Lockstep>>>,
     pub(crate) rebuilding: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Behind the views, so that it goes after them.
+    _lock: GenerationLock,
 }
 
 impl std::fmt::Debug for Projection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Projection").field("status", &self.status()).finish()
+        f.debug_struct("Projection")
+            .field("status", &self.status())
+            .finish()
     }
 }
 
@@ -115,9 +115,8 @@ pub(crate) fn open_current(settings: &Settings) -> Result<Views, StartError> {
     if let OpenState::Replaced { reason, kept_as } = &opened.state {
         tracing::warn!(reason, kept_as = %kept_as.display(), "the views are made anew");
     }
-    if opened.views.end() > settings.reader.end().get() {
-        // Views of more events than there are belong to another log, or to one that was cut back.
-        tracing::warn!("the views are ahead of the log and are made anew");
+    if !is_of_log(&opened.views, &settings.reader) {
+        tracing::warn!("the views are not of this log and are made anew");
         drop(opened);
         let dir = generations.next()?;
         generations.switch_to(&dir)?;
@@ -127,12 +126,31 @@ pub(crate) fn open_current(settings: &Settings) -> Result<Views, StartError> {
     Ok(opened.views)
 }
 
+/// Whether views were folded from the records that this log has: the digest of the last one that
+/// was applied names all before it.
+pub(crate) fn is_of_log(views: &Views, reader: &Reader) -> bool {
+    let Some(last) = views.end().checked_sub(1) else {
+        return true;
+    };
+    match reader.read_one(Position::new(last)) {
+        Ok(Some(record)) => views
+            .last_applied()
+            .is_ok_and(|d| d == Some(record.digest())),
+        Ok(None) => false,
+        // A record that cannot be read tells nothing of the views.
+        Err(_) => true,
+    }
+}
+
 impl Projection {
     /// Opens the views and starts to apply what they lack.
     ///
     /// # Errors
     /// [`StartError`].
     pub fn start(settings: Settings) -> Result<Self, StartError> {
+        let lock = Generations::at(&settings.dir)
+            .lock()?
+            .ok_or(StartError::InUse)?;
         let views = open_current(&settings)?;
         let (commands, inbox) = mpsc::channel();
         let shared = Arc::new(Shared {
@@ -146,9 +164,12 @@ impl Projection {
             commands: Mutex::new(Some(commands)),
             rebuilding: AtomicBool::new(false),
             thread: Mutex::default(),
+            _lock: lock,
         });
-        let runner = Runner { shared: Arc::clone(&shared), inbox, lockstep: None };
-        let thread = std::thread::Builder::new().name("views".into()).spawn(move || runner.run());
+        let runner = Runner::new(Arc::clone(&shared), inbox);
+        let thread = std::thread::Builder::new()
+            .name("views".into())
+            .spawn(move || runner.run());
         let thread = thread.map_err(StartError::Thread)?;
         *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(Self { shared })
@@ -182,7 +203,9 @@ impl Projection {
                 }
                 match &*phase.borrow_and_update() {
                     Phase::Quarantined { position, .. } => {
-                        return Err(WaitError::Quarantined { position: *position });
+                        return Err(WaitError::Quarantined {
+                            position: *position,
+                        });
                     }
                     Phase::Stopped => return Err(WaitError::Stopped),
                     Phase::CatchingUp | Phase::Live => {}
@@ -202,7 +225,11 @@ impl Projection {
         let end = self.end();
         let reader = &self.shared.settings.reader;
         let lag_positions = reader.end().get().saturating_sub(end);
-        let oldest = if lag_positions > 0 { reader.read_one(Position::new(end)).ok() } else { None };
+        let oldest = if lag_positions > 0 {
+            reader.read_one(Position::new(end)).ok()
+        } else {
+            None
+        };
         let newest = reader.head().map(|head| head.recorded_at_us);
         let lag_us = match (oldest.flatten(), newest) {
             (Some(oldest), Some(newest)) => newest.saturating_sub(oldest.recorded_at_us()),
@@ -210,7 +237,12 @@ impl Projection {
         };
         let lag_seconds = Duration::from_micros(lag_us.unsigned_abs()).as_secs_f64();
         let phase = self.shared.phase.borrow().clone();
-        ProjectionStatus { phase, end, lag_positions, lag_seconds }
+        ProjectionStatus {
+            phase,
+            end,
+            lag_positions,
+            lag_seconds,
+        }
     }
 
     /// What it has done.
@@ -233,7 +265,11 @@ impl Projection {
 
     /// Hands a store that has nearly caught up over to the thread that applies.
     pub(crate) fn hand_over(&self, lockstep: Lockstep) -> Result<(), RebuildError> {
-        let commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let commands = self
+            .shared
+            .commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let sent = commands.as_ref().map(|commands| commands.send(lockstep));
         drop(commands);
         // The thread follows the log; it looks around by itself while nothing is written.
@@ -243,8 +279,17 @@ impl Projection {
     /// Stops applying, and waits until the thread has ended.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
-        self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.shared
+            .commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let thread = self
+            .shared
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
@@ -253,150 +298,5 @@ impl Projection {
         if let Err(error) = self.views().flush() {
             tracing::warn!(%error, "the views were not flushed; the next start applies more");
         }
-    }
-}
-
-struct Runner {
-    shared: Arc<Shared>,
-    inbox: mpsc::Receiver<Lockstep>,
-    lockstep: Option<Lockstep>,
-}
-
-impl Runner {
-    fn run(mut self) {
-        let mut follow = self.shared.settings.reader.follow();
-        let mut was_quarantined = false;
-        while !self.shared.stop.load(Ordering::Acquire) {
-            if self.lockstep.is_none() {
-                self.lockstep = self.inbox.try_recv().ok();
-            }
-            let retried = self.shared.retry.swap(false, Ordering::AcqRel);
-            if was_quarantined && !retried {
-                was_quarantined = true;
-                self.advance_rebuild();
-                self.rest(&mut follow);
-                continue;
-            }
-            match self.apply_next() {
-                Ok(0) => {
-                    was_quarantined = false;
-                    self.set_phase(Phase::Live);
-                    if !self.advance_rebuild() {
-                        self.rest(&mut follow);
-                    }
-                }
-                Ok(_) => {
-                    was_quarantined = false;
-                    self.advance_rebuild();
-                }
-                Err(error) => {
-                    was_quarantined = true;
-                    self.quarantine(&error);
-                }
-            }
-        }
-        if let Some(lockstep) = self.lockstep.take() {
-            lockstep.give_up(RebuildError::Stopped);
-        }
-        self.set_phase(Phase::Stopped);
-    }
-
-    /// Applies the next records to the live views, and to those that are being made; gives how
-    /// many there were.
-    fn apply_next(&mut self) -> Result<usize, ApplyError> {
-        let views = self.shared.live.load_full();
-        let records = read(&self.shared.settings.reader, views.end())?;
-        if records.is_empty() {
-            return Ok(0);
-        }
-        let started = Instant::now();
-        let applied = views.apply(&records);
-        self.shared.counters.record(records.len() as u64, started.elapsed());
-        if let Some(lockstep) = &mut self.lockstep {
-            lockstep.follow(views.end(), &self.shared.settings.reader);
-        }
-        self.shared.end.send_replace(views.end());
-        applied.map(|_| records.len())
-    }
-
-    /// Compares some rows of both stores, or ends the rebuild; says whether there was such work.
-    fn advance_rebuild(&mut self) -> bool {
-        let Some(mut lockstep) = self.lockstep.take() else { return false };
-        let views = self.shared.live.load_full();
-        lockstep.follow(views.end(), &self.shared.settings.reader);
-        match lockstep.compare(&views) {
-            Ok(false) => self.lockstep = Some(lockstep),
-            Ok(true) => {
-                let shared = Arc::clone(&self.shared);
-                lockstep.finish(&views, &shared.settings, |rebuilt| {
-                    shared.live.store(Arc::new(rebuilt));
-                    // A rebuild passes what the old views could not apply.
-                    shared.retry.store(true, Ordering::Release);
-                });
-            }
-            Err(error) => lockstep.give_up(error),
-        }
-        true
-    }
-
-    fn set_phase(&self, phase: Phase) {
-        self.shared.phase.send_if_modified(|now| {
-            let changes = *now != phase;
-            *now = phase;
-            changes
-        });
-    }
-
-    fn quarantine(&self, error: &ApplyError) {
-        let reason = causes(error.reason.as_ref());
-        tracing::error!(position = error.position, event_type = error.event_type, reason, "the views stopped");
-        self.set_phase(Phase::Quarantined {
-            position: error.position,
-            event_type: error.event_type.clone(),
-            reason,
-        });
-    }
-
-    /// Waits for the log to grow, or for a while.
-    fn rest(&self, follow: &mut watch::Receiver<u64>) {
-        let end = self.shared.live.load().end();
-        let is_quarantined = matches!(*self.shared.phase.borrow(), Phase::Quarantined { .. });
-        if *follow.borrow_and_update() > end && !is_quarantined {
-            return;
-        }
-        wait_for_change(follow, LOOK_AROUND);
-    }
-}
-
-/// The next records to apply.
-pub(crate) fn read(reader: &Reader, end: u64) -> Result<Vec<Record>, ApplyError> {
-    let limit = ReadLimit { records: BATCH_RECORDS, bytes: BATCH_BYTES };
-    reader.read(Position::new(end), limit).map_err(|source| ApplyError {
-        position: end,
-        event_type: "a record".to_owned(),
-        reason: Box::new(source),
-    })
-}
-
-pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let all = std::iter::successors(Some(error), |error| error.source());
-    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-/// Blocks this thread until the watched value changes, or the time is up.
-fn wait_for_change(follow: &mut watch::Receiver<u64>, timeout: Duration) {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(std::thread::current())).into();
-    let mut cx = std::task::Context::from_waker(&waker);
-    let mut changed = std::pin::pin!(follow.changed());
-    let until = Instant::now() + timeout;
-    while changed.as_mut().poll(&mut cx).is_pending() {
-        let Some(left) = until.checked_duration_since(Instant::now()) else { return };
-        std::thread::park_timeout(left);
     }
 }

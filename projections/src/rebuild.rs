@@ -8,14 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
+use stemma_event_log::Reader;
 use stemma_views::{StateDigest, StoreError, Views};
 
 use crate::generation::{GenerationError, Generations};
 use crate::lockstep::Lockstep;
-use crate::projection::{Projection, causes, read};
+use crate::projection::Projection;
+use crate::runner::{apply, causes, read};
 
 /// Records behind the head at which the store is handed over.
-const HAND_OVER: u64 = 10_000;
+const HAND_OVER: u64 = 2000;
+/// Most records of one batch of views that nobody reads yet.
+const FILL_RECORDS: u64 = 16_384;
 
 /// How a rebuild tells of itself, and how it is told to stop.
 pub struct RebuildControl {
@@ -27,7 +31,9 @@ pub struct RebuildControl {
 
 impl std::fmt::Debug for RebuildControl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RebuildControl").field("cancel", &self.cancel).finish_non_exhaustive()
+        f.debug_struct("RebuildControl")
+            .field("cancel", &self.cancel)
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,7 +62,8 @@ pub enum RebuildPhase {
 pub struct RebuildOutcome {
     /// The last position that both hold; none of an empty log.
     pub position: Option<u64>,
-    /// The digest of the live views' rows.
+    /// The digest of the live views' rows. Where events came in meanwhile it is of the slices as
+    /// they were compared, each at one position, and equal to the other's when the rows are.
     pub digest_live: StateDigest,
     /// The digest of the rebuilt views' rows.
     pub digest_rebuilt: StateDigest,
@@ -73,6 +80,9 @@ pub enum RebuildError {
     /// One is under way.
     #[error("a rebuild is under way")]
     Busy,
+    /// Another process, or a projection in this one, has the views.
+    #[error("the views are in use")]
+    InUse,
     /// It was told to stop.
     #[error("the rebuild was cancelled")]
     Cancelled,
@@ -107,21 +117,17 @@ impl Drop for Place<'_> {
     }
 }
 
-pub(crate) fn run(projection: &Projection, control: RebuildControl) -> Result<RebuildOutcome, RebuildError> {
+pub(crate) fn run(
+    projection: &Projection,
+    control: RebuildControl,
+) -> Result<RebuildOutcome, RebuildError> {
     let shared = &projection.shared;
     if shared.rebuilding.swap(true, Ordering::AcqRel) {
         return Err(RebuildError::Busy);
     }
     let _place = Place(&shared.rebuilding);
-    let generations = Generations::at(&shared.settings.dir);
-    let dir = generations.next()?;
-    let outcome = fill_and_swap(projection, &dir, control);
-    // Whichever generation is not in use now has no reader of ours left but those under way, which
-    // keep its files open.
-    if let Err(error) = generations.remove_others() {
-        tracing::warn!(%error, "views that are not used any more stay on disk until the next start");
-    }
-    outcome
+    let dir = Generations::at(&shared.settings.dir).next()?;
+    fill_and_swap(projection, &dir, control)
 }
 
 fn fill_and_swap(
@@ -129,35 +135,47 @@ fn fill_and_swap(
     dir: &std::path::Path,
     control: RebuildControl,
 ) -> Result<RebuildOutcome, RebuildError> {
-    let settings = &projection.shared.settings;
-    let views = Views::open(dir, &settings.views)?.views;
+    let shared = &projection.shared;
+    let reader = &shared.settings.reader;
+    let views = Views::open(dir, &shared.settings.views)?.views;
+    views.discard_when_unused();
     loop {
-        let left = fill_some(&views, &settings.reader)?;
-        let (applied, end) = (views.end(), settings.reader.end().get());
-        (control.progress)(RebuildProgress { applied, end, phase: RebuildPhase::Filling });
+        let end = reader.end().get();
+        let is_filled = !fill_some(&views, reader, end)?;
+        let applied = views.end();
+        let phase = RebuildPhase::Filling;
+        (control.progress)(RebuildProgress {
+            applied,
+            end,
+            phase,
+        });
         if control.cancel.load(Ordering::Acquire) {
             return Err(RebuildError::Cancelled);
         }
-        if !left || end - applied.min(end) <= HAND_OVER {
+        if shared.stop.load(Ordering::Acquire) {
+            return Err(RebuildError::Stopped);
+        }
+        if is_filled || reader.end().get() - applied <= HAND_OVER {
             break;
         }
     }
-    views.flush()?;
     let (answer, answered) = mpsc::channel();
     projection.hand_over(Lockstep::new(views, dir.to_path_buf(), control, answer))?;
     answered.recv().unwrap_or(Err(RebuildError::Stopped))
 }
 
-/// Applies the next records; says whether there were any.
-pub(crate) fn fill_some(
-    views: &Views,
-    reader: &stemma_event_log::Reader,
-) -> Result<bool, RebuildError> {
+/// Applies the next records below `end`; says whether there were any.
+pub(crate) fn fill_some(views: &Views, reader: &Reader, end: u64) -> Result<bool, RebuildError> {
     let failed = |error: stemma_views::ApplyError| RebuildError::Apply {
         position: error.position,
         reason: causes(error.reason.as_ref()),
     };
-    let records = read(reader, views.end()).map_err(failed)?;
-    views.apply(&records).map_err(failed)?;
+    let left = end.saturating_sub(views.end()).min(FILL_RECORDS);
+    if left == 0 {
+        return Ok(false);
+    }
+    let count_max = usize::try_from(left).expect("a batch's count fits");
+    let records = read(reader, views.end(), count_max).map_err(failed)?;
+    apply(views, &records).map_err(failed)?;
     Ok(!records.is_empty())
 }

@@ -37,8 +37,9 @@ pub struct ProjectionStatus {
 }
 
 /// Upper bounds of the buckets of [`ProjectionMetrics::apply_us`], in microseconds.
-pub const APPLY_BOUNDS_US: [u64; 12] =
-    [25, 50, 100, 200, 400, 800, 1_600, 6_400, 25_600, 102_400, 409_600, 1_638_400];
+pub const APPLY_BOUNDS_US: [u64; 12] = [
+    25, 50, 100, 200, 400, 800, 1_600, 6_400, 25_600, 102_400, 409_600, 1_638_400,
+];
 
 /// What a projection has done since it started.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use stemma_event_log::Reader;
-use stemma_views::{Options, Views};
+use stemma_views::{OpenError, Options, Views};
 
-use crate::generation::Generations;
+use crate::generation::{GenerationError, Generations};
+use crate::projection::is_of_log;
 use crate::rebuild::{RebuildError, RebuildPhase, RebuildProgress, fill_some};
 
 /// Rows that are compared at a time.
@@ -17,19 +18,20 @@ const DAMAGES_MAX: usize = 1000;
 /// A row that is not what the log says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewDamage {
-    /// `missing`, `surplus`, `differs` or `unreadable`.
+    /// `missing`, `surplus`, `differs`, `unreadable`, or `foreign` of views of another log.
     pub kind: &'static str,
-    /// The row's key in hex; empty when the views cannot be read at all.
+    /// The row's key in hex; empty when it is about the views as a whole.
     pub key: String,
     /// What was found, for people.
     pub detail: String,
 }
 
 /// Compares the views in `dir` with the fold of the log up to where they are. Changes nothing in
-/// them; `scratch` is made and removed again.
+/// them; `scratch` is made, and removed again. Views that are not there are not damaged.
 ///
 /// # Errors
-/// [`RebuildError`] when the log itself does not fold, or a directory cannot be used.
+/// [`RebuildError`] when the views are in use, when the log itself does not fold, or when a
+/// directory cannot be used.
 pub fn verify_views(
     reader: &Reader,
     dir: &Path,
@@ -37,38 +39,52 @@ pub fn verify_views(
     options: &Options,
     progress: &mut dyn FnMut(RebuildProgress),
 ) -> Result<Vec<ViewDamage>, RebuildError> {
-    let Some(current) = Generations::at(dir).current()?.filter(|dir| dir.exists()) else {
+    let whole = |kind, detail: String| ViewDamage {
+        kind,
+        key: String::new(),
+        detail,
+    };
+    let generations = Generations::at(dir);
+    let Some(current) = generations.current()? else {
         return Ok(Vec::new());
     };
-    let opened = Views::open(&current, options)?;
-    if let stemma_views::OpenState::Replaced { reason, .. } = opened.state {
-        let damage = ViewDamage { kind: "unreadable", key: String::new(), detail: reason };
-        return Ok(vec![damage]);
+    let _lock = generations.lock()?.ok_or(RebuildError::InUse)?;
+    let live = match Views::open_existing(&current, options) {
+        Ok(live) => live,
+        Err(OpenError::Missing { .. }) => return Ok(Vec::new()),
+        Err(OpenError::Unusable { reason, .. }) => return Ok(vec![whole("unreadable", reason)]),
+        Err(error) => return Err(error.into()),
+    };
+    if !is_of_log(&live, reader) {
+        let detail = "the views were folded from other records than the log has";
+        return Ok(vec![whole("foreign", detail.to_owned())]);
     }
-    let live = opened.views;
-    verify_against(&live, reader, scratch, options, progress)
+    remove_left(scratch)?;
+    let folded = Views::open(scratch, options)?.views;
+    folded.discard_when_unused();
+    let end = live.end();
+    while fill_some(&folded, reader, end)? {
+        let applied = folded.end();
+        let phase = RebuildPhase::Filling;
+        progress(RebuildProgress {
+            applied,
+            end,
+            phase,
+        });
+    }
+    compare(&live, &folded)
 }
 
-/// The same for views that are open.
-fn verify_against(
-    live: &Views,
-    reader: &Reader,
-    scratch: &Path,
-    options: &Options,
-    progress: &mut dyn FnMut(RebuildProgress),
-) -> Result<Vec<ViewDamage>, RebuildError> {
-    let folded = Views::open(scratch, options)?.views;
-    let end = reader.end().get();
-    while fill_some(live, reader)? {}
-    while folded.end() < live.end() && fill_some(&folded, reader)? {
-        progress(RebuildProgress { applied: folded.end(), end, phase: RebuildPhase::Filling });
+/// Removes what a verification that was killed left behind.
+fn remove_left(scratch: &Path) -> Result<(), GenerationError> {
+    match std::fs::remove_dir_all(scratch) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(GenerationError {
+            doing: "remove",
+            path: scratch.to_path_buf(),
+            source,
+        }),
+        _ => Ok(()),
     }
-    let compared = compare(live, &folded);
-    drop(folded);
-    if let Err(error) = std::fs::remove_dir_all(scratch) {
-        tracing::warn!(%error, "a scratch directory of the verification stays");
-    }
-    compared
 }
 
 fn compare(live: &Views, folded: &Views) -> Result<Vec<ViewDamage>, RebuildError> {
@@ -113,7 +129,12 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn of(views: &'a Views) -> Self {
-        Self { views, slice: Vec::new().into_iter(), last: None, is_done: false }
+        Self {
+            views,
+            slice: Vec::new().into_iter(),
+            last: None,
+            is_done: false,
+        }
     }
 
     fn next(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, RebuildError> {

@@ -28,14 +28,24 @@ impl Client {
     /// # Panics
     /// When no HTTP client can be made.
     pub fn new(base: &str) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
-        Self { http, base: base.to_owned() }
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .expect("an HTTP client");
+        Self {
+            http,
+            base: base.to_owned(),
+        }
     }
 
     /// A request to be refined; `path` begins with `/`, or is a whole URL.
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
-        let url = if path.starts_with('/') { format!("{}{path}", self.base) } else { path.into() };
+        let url = if path.starts_with('/') {
+            format!("{}{path}", self.base)
+        } else {
+            path.into()
+        };
         self.http.request(method, url)
     }
 
@@ -47,7 +57,11 @@ impl Client {
         let response = request.send().await.expect("the server answers");
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await.expect("the whole body").to_vec();
-        Answer { status: StatusCode::as_u16(&status), headers, bytes }
+        Answer {
+            status: StatusCode::as_u16(&status),
+            headers,
+            bytes,
+        }
     }
 
     /// `GET`.
@@ -78,7 +92,8 @@ impl Client {
         headers: &[(&str, &str)],
         body: impl Into<Vec<u8>>,
     ) -> Answer {
-        self.send(with(self.request(method, path), headers).body(body.into())).await
+        self.send(with(self.request(method, path), headers).body(body.into()))
+            .await
     }
 
     /// Makes a text resource and gives its descriptor.
@@ -116,7 +131,11 @@ impl Answer {
     /// When the status is another.
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text());
-        if self.bytes.is_empty() { Value::Null } else { self.json() }
+        if self.bytes.is_empty() {
+            Value::Null
+        } else {
+            self.json()
+        }
     }
 
     /// Holds the answer to be a problem with this status and code, in the form of RFC 9457.
@@ -137,7 +156,10 @@ impl Answer {
 
     /// A header's value, empty when there is none.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 
     /// The position that the answer reflects.
@@ -145,6 +167,8 @@ impl Answer {
     /// # Panics
     /// When it does not say.
     pub fn position(&self) -> u64 {
-        self.header("stemma-position").parse().expect("a Stemma-Position")
+        self.header("stemma-position")
+            .parse()
+            .expect("a Stemma-Position")
     }
 }

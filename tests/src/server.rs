@@ -14,11 +14,21 @@ use crate::Client;
 /// # Panics
 /// When it has not been built.
 pub fn binary() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace's root");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
     let binary = target.join(profile).join("stemma");
-    assert!(binary.is_file(), "{} is missing: cargo build -p stemma", binary.display());
+    assert!(
+        binary.is_file(),
+        "{} is missing: cargo build -p stemma",
+        binary.display()
+    );
     binary
 }
 
@@ -27,7 +37,9 @@ pub fn binary() -> PathBuf {
 /// # Panics
 /// When it cannot be started.
 pub fn run(args: &[&str]) -> Output {
-    clean(Command::new(binary()).args(args)).output().expect("the binary starts")
+    clean(Command::new(binary()).args(args))
+        .output()
+        .expect("the binary starts")
 }
 
 /// No setting of the machine's reaches the binary under test.
@@ -114,7 +126,13 @@ impl ServerBuilder {
         };
         let url = url.to_owned();
         std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
-        Server { child, url, data, _own: own, told }
+        Server {
+            child,
+            url,
+            data,
+            _own: own,
+            told,
+        }
     }
 }
 
@@ -164,7 +182,10 @@ impl Server {
     /// # Panics
     /// Never: nobody panics while holding the lock.
     pub fn told(&self) -> String {
-        self.told.lock().expect("nobody panics while holding it").clone()
+        self.told
+            .lock()
+            .expect("nobody panics while holding it")
+            .clone()
     }
 
     /// Ends it as a power cut would end the process: no handler runs.
@@ -182,8 +203,15 @@ impl Server {
     /// When the process cannot be signalled or waited for.
     pub fn stop(&mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
-        assert!(sent.success(), "the server was gone already:\n{}", self.told());
+        let sent = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill is there");
+        assert!(
+            sent.success(),
+            "the server was gone already:\n{}",
+            self.told()
+        );
         self.child.wait().expect("the process is ours").code()
     }
 }

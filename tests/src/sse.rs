@@ -30,7 +30,9 @@ impl SseEvent {
 
     /// Whether this is an event of the log, not a signal of the stream.
     pub fn is_event(&self) -> bool {
-        self.event.as_deref().is_some_and(|name| !name.starts_with("stemma."))
+        self.event
+            .as_deref()
+            .is_some_and(|name| !name.starts_with("stemma."))
     }
 
     /// The position named by `id:`.
@@ -38,7 +40,11 @@ impl SseEvent {
     /// # Panics
     /// When there is none.
     pub fn position(&self) -> u64 {
-        self.id.as_deref().expect("an id").parse().expect("a position")
+        self.id
+            .as_deref()
+            .expect("an id")
+            .parse()
+            .expect("a position")
     }
 }
 
@@ -55,12 +61,20 @@ impl SseReader {
     /// When the answer is no stream.
     pub async fn open(request: reqwest::RequestBuilder) -> Self {
         let response = request.send().await.expect("the server answers");
-        assert_eq!(response.status().as_u16(), 200, "{:?}", response.text().await);
+        assert_eq!(
+            response.status().as_u16(),
+            200,
+            "{:?}",
+            response.text().await
+        );
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let body = response.bytes_stream();
         let body = body.take_while(|chunk| std::future::ready(chunk.is_ok()));
         let body = body.filter_map(async |chunk| chunk.ok().map(|bytes| bytes.to_vec()));
-        Self { body: Box::pin(body), buffer: Vec::new() }
+        Self {
+            body: Box::pin(body),
+            buffer: Vec::new(),
+        }
     }
 
     /// The next frame; none at the end of the stream.

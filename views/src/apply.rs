@@ -5,17 +5,19 @@
 //! rows and that position change in one step; a record is applied at most once; the record that
 //! cannot be applied stops the fold, and all before it are in.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use stemma_domain::event::{self, Envelope, Event, Reference};
-use stemma_domain::id::{AnnotationId, ResourceId};
+use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
 use stemma_domain::resource::{AnnotationState, Descriptor};
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::EntityType;
-use stemma_event_log::Record;
+use stemma_event_log::{EventDigest, Record};
 
 use crate::key;
-use crate::row::{self, TypeRow};
+use crate::row::{self, Checkpoint, Sizes, TypeRow};
 use crate::store::{Change, Store, StoreError};
 
 /// The record at which the fold stopped. All before it are applied.
@@ -35,30 +37,47 @@ type Reason = Box<dyn std::error::Error + Send + Sync>;
 
 /// A row as it was before the batch, and as it is after the records so far.
 struct Touched<T> {
-    before: Option<T>,
-    now: Option<T>,
+    before: Option<Arc<T>>,
+    now: Option<Arc<T>>,
 }
 
-impl<T: Clone> Touched<T> {
-    fn found(before: Option<T>) -> Self {
-        Self { now: before.clone(), before }
+impl<T> Touched<T> {
+    fn found(before: Option<Arc<T>>) -> Self {
+        Self {
+            now: before.clone(),
+            before,
+        }
+    }
+
+    /// By how much the number of such rows changes.
+    fn step(&self) -> i64 {
+        i64::from(self.now.is_some()) - i64::from(self.before.is_some())
     }
 }
 
 /// The rows that a batch touches.
 pub(crate) struct Overlay<'a> {
     store: &'a dyn Store,
-    cached: &'a dyn Fn(ResourceId) -> Option<Descriptor>,
+    cached: &'a dyn Fn(ResourceId) -> Option<Arc<Descriptor>>,
     resources: HashMap<ResourceId, Touched<Descriptor>>,
     annotations: HashMap<(ResourceId, AnnotationId), Touched<AnnotationState>>,
     types: HashMap<EntityType, Touched<TypeRow>>,
-    contents: Vec<Vec<u8>>,
+    contents: BTreeSet<ContentDigest>,
+    last: Option<EventDigest>,
+}
+
+/// What a batch comes to.
+pub(crate) struct Folded {
+    /// The rows to write, the checkpoint among them.
+    pub(crate) changes: Vec<Change>,
+    /// The resources that were touched, as they are now.
+    pub(crate) descriptors: Vec<Arc<Descriptor>>,
 }
 
 impl<'a> Overlay<'a> {
     pub(crate) fn new(
         store: &'a dyn Store,
-        cached: &'a dyn Fn(ResourceId) -> Option<Descriptor>,
+        cached: &'a dyn Fn(ResourceId) -> Option<Arc<Descriptor>>,
     ) -> Self {
         Self {
             store,
@@ -66,17 +85,20 @@ impl<'a> Overlay<'a> {
             resources: HashMap::new(),
             annotations: HashMap::new(),
             types: HashMap::new(),
-            contents: Vec::new(),
+            contents: BTreeSet::new(),
+            last: None,
         }
     }
 
-    /// Folds one record in.
+    /// Folds one record in; one that cannot be applied leaves no trace.
     pub(crate) fn apply(&mut self, record: &Record) -> Result<(), ApplyError> {
         self.try_apply(record).map_err(|reason| ApplyError {
             position: record.position().get(),
             event_type: record.event_type().to_owned(),
             reason,
-        })
+        })?;
+        self.last = Some(record.digest());
+        Ok(())
     }
 
     fn try_apply(&mut self, record: &Record) -> Result<(), Reason> {
@@ -88,11 +110,13 @@ impl<'a> Overlay<'a> {
             actor: record.actor(),
         };
         if let Event::EntityTypeRegistered(registered) = &event {
-            let touched = self.entity_type(&registered.name)?;
-            let mut row = touched.now.clone().unwrap_or_default();
+            let row = self
+                .entity_type(&registered.name)?
+                .now
+                .get_or_insert_default();
+            let row = Arc::make_mut(row);
             row.description.clone_from(&registered.description);
             row.registered = true;
-            touched.now = Some(row);
             return Ok(());
         }
         let id = ResourceId::from_stream_name(record.stream()).ok_or_else(|| {
@@ -108,18 +132,59 @@ impl<'a> Overlay<'a> {
         envelope: &Envelope<'_>,
         event: &Event,
     ) -> Result<(), Reason> {
-        let annotation = match event {
-            Event::AnnotationAdded(added) => {
-                let is_there = self.annotation(id, added.annotation_id)?.now.is_some();
-                if is_there {
-                    return Err(format!("annotation {} is there already", added.annotation_id).into());
+        let annotation = self.next_annotation(id, envelope, event)?;
+        let now = &mut self.resource(id)?.now;
+        match now {
+            Some(descriptor) if !moves_counts(event) => {
+                Arc::make_mut(descriptor).evolve(envelope, event)?;
+            }
+            _ => {
+                let before = now.clone();
+                let after = match before.as_deref() {
+                    None => Descriptor::start(envelope, event)?,
+                    Some(before) => {
+                        let mut descriptor = before.clone();
+                        descriptor.evolve(envelope, event)?;
+                        descriptor
+                    }
+                };
+                if after.id != id {
+                    return Err(format!("it creates {} in the stream of {id}", after.id).into());
                 }
-                Some((added.annotation_id, Some(AnnotationState::start(envelope, added))))
+                self.count_types(before.as_deref(), &after)?;
+                self.resource(id)?.now = Some(Arc::new(after));
+            }
+        }
+        self.contents.extend(event.content());
+        if let Some((annotation_id, state)) = annotation {
+            self.annotation(id, annotation_id)?.now = state;
+        }
+        Ok(())
+    }
+
+    /// The annotation that the event is about, as it will be.
+    #[allow(clippy::type_complexity)]
+    fn next_annotation(
+        &mut self,
+        id: ResourceId,
+        envelope: &Envelope<'_>,
+        event: &Event,
+    ) -> Result<Option<(AnnotationId, Option<Arc<AnnotationState>>)>, Reason> {
+        let missing = |id: AnnotationId| Reason::from(format!("annotation {id} is not there"));
+        Ok(match event {
+            Event::AnnotationAdded(added) => {
+                if self.annotation(id, added.annotation_id)?.now.is_some() {
+                    return Err(
+                        format!("annotation {} is there already", added.annotation_id).into(),
+                    );
+                }
+                let state = AnnotationState::start(envelope, added);
+                Some((added.annotation_id, Some(Arc::new(state))))
             }
             Event::AnnotationBodyChanged(changed) => {
                 let now = self.annotation(id, changed.annotation_id)?.now.clone();
                 let mut state = now.ok_or_else(|| missing(changed.annotation_id))?;
-                state.change_body(envelope, changed);
+                Arc::make_mut(&mut state).change_body(envelope, changed);
                 Some((changed.annotation_id, Some(state)))
             }
             Event::AnnotationRemoved(removed) => {
@@ -128,58 +193,56 @@ impl<'a> Overlay<'a> {
                 Some((removed.annotation_id, None))
             }
             _ => None,
-        };
-        let before = self.resource(id)?.now.clone();
-        let after = match before.clone() {
-            None => Descriptor::start(envelope, event)?,
-            Some(mut descriptor) => {
-                descriptor.evolve(envelope, event)?;
-                descriptor
+        })
+    }
+
+    fn count_types(
+        &mut self,
+        before: Option<&Descriptor>,
+        after: &Descriptor,
+    ) -> Result<(), Reason> {
+        let was_archived = before.is_some_and(|before| before.archived);
+        let (old, new) = (before.map(types_of).unwrap_or_default(), types_of(after));
+        for entity_type in &old {
+            let row = self.entity_type(entity_type)?.now.as_deref();
+            if row.is_none_or(|row| row.count_of(was_archived) == 0) {
+                return Err(format!("entity type {entity_type} is counted below zero").into());
             }
-        };
-        self.count_types(before.as_ref(), &after)?;
-        if let Some(digest) = event.content() {
-            self.contents.push(key::content(&digest));
         }
-        self.resource(id)?.now = Some(after);
-        if let Some((annotation_id, state)) = annotation {
-            self.annotation(id, annotation_id)?.now = state;
+        for entity_type in &new {
+            self.entity_type(entity_type)?;
+        }
+        // Every row is at hand now, so nothing fails half-way.
+        for entity_type in &old {
+            *self.count(entity_type, was_archived)? -= 1;
+        }
+        for entity_type in &new {
+            *self.count(entity_type, after.archived)? += 1;
         }
         Ok(())
     }
 
-    fn count_types(&mut self, before: Option<&Descriptor>, after: &Descriptor) -> Result<(), Reason> {
-        let unchanged = before
-            .is_some_and(|b| b.archived == after.archived && b.entity_types == after.entity_types);
-        if unchanged {
-            return Ok(());
-        }
-        let counted = before.into_iter().flat_map(|b| b.entity_types.iter().map(|t| (t, b.archived)));
-        for (entity_type, archived) in counted.collect::<Vec<_>>() {
-            let row = self.entity_type(entity_type)?.now.get_or_insert_default();
-            let count = if archived { &mut row.archived } else { &mut row.count };
-            *count = count.checked_sub(1).ok_or("an entity type is counted below zero")?;
-        }
-        for entity_type in &after.entity_types {
-            let row = self.entity_type(entity_type)?.now.get_or_insert_default();
-            *if after.archived { &mut row.archived } else { &mut row.count } += 1;
-        }
-        Ok(())
+    fn count(&mut self, entity_type: &EntityType, archived: bool) -> Result<&mut u64, StoreError> {
+        let row = self.entity_type(entity_type)?.now.get_or_insert_default();
+        Ok(Arc::make_mut(row).count_of_mut(archived))
     }
 
     fn resource(&mut self, id: ResourceId) -> Result<&mut Touched<Descriptor>, StoreError> {
-        if !self.resources.contains_key(&id) {
-            let found = match (self.cached)(id) {
-                Some(descriptor) => Some(descriptor),
-                None => {
-                    let key = key::resource(id);
-                    let bytes = self.store.get(&key)?;
-                    bytes.map(|bytes| row::decode_resource(&key, &bytes)).transpose()?
-                }
-            };
-            self.resources.insert(id, Touched::found(found));
-        }
-        Ok(self.resources.get_mut(&id).expect("put there just above"))
+        Ok(match self.resources.entry(id) {
+            Entry::Occupied(touched) => touched.into_mut(),
+            Entry::Vacant(vacant) => {
+                let found = match (self.cached)(id) {
+                    Some(descriptor) => Some(descriptor),
+                    None => {
+                        let key = key::resource(id);
+                        let bytes = self.store.get(&key)?;
+                        let row = bytes.map(|bytes| row::decode_resource(&key, &bytes));
+                        row.transpose()?.map(Arc::new)
+                    }
+                };
+                vacant.insert(Touched::found(found))
+            }
+        })
     }
 
     fn annotation(
@@ -187,59 +250,139 @@ impl<'a> Overlay<'a> {
         id: ResourceId,
         annotation: AnnotationId,
     ) -> Result<&mut Touched<AnnotationState>, StoreError> {
-        if !self.annotations.contains_key(&(id, annotation)) {
-            let found = read_annotation(self.store, id, annotation)?;
-            self.annotations.insert((id, annotation), Touched::found(found));
-        }
-        Ok(self.annotations.get_mut(&(id, annotation)).expect("put there just above"))
+        Ok(match self.annotations.entry((id, annotation)) {
+            Entry::Occupied(touched) => touched.into_mut(),
+            Entry::Vacant(vacant) => {
+                let found = read_annotation(self.store, id, annotation)?;
+                vacant.insert(Touched::found(found.map(Arc::new)))
+            }
+        })
     }
 
     fn entity_type(&mut self, name: &EntityType) -> Result<&mut Touched<TypeRow>, StoreError> {
-        if !self.types.contains_key(name) {
-            let key = key::entity_type(name);
-            let bytes = self.store.get(&key)?;
-            let found = bytes.map(|bytes| row::decode_type(&key, &bytes)).transpose()?;
-            self.types.insert(name.clone(), Touched::found(found));
-        }
-        Ok(self.types.get_mut(name).expect("put there just above"))
+        Ok(match self.types.entry(name.clone()) {
+            Entry::Occupied(touched) => touched.into_mut(),
+            Entry::Vacant(vacant) => {
+                let key = key::entity_type(name);
+                let bytes = self.store.get(&key)?;
+                let found = bytes
+                    .map(|bytes| row::decode_type(&key, &bytes))
+                    .transpose()?;
+                vacant.insert(Touched::found(found.map(Arc::new)))
+            }
+        })
     }
 
-    /// The changes of the whole batch, with the position after its last record, and the
-    /// descriptors as they are now.
-    pub(crate) fn finish(self, end: u64) -> (Vec<Change>, Vec<Descriptor>) {
-        let mut changes: Vec<Change> = Vec::new();
+    /// The changes of the whole batch, with the checkpoint after its last record.
+    pub(crate) fn finish(mut self, end: u64) -> Result<Folded, StoreError> {
+        for touched in self.types.values_mut() {
+            touched.now.take_if(|row| row.is_unused());
+        }
+        let mut changes: Vec<Change> = Vec::with_capacity(8 * self.resources.len());
+        changes.extend(self.changed_sizes()?);
         let mut descriptors = Vec::with_capacity(self.resources.len());
         for touched in self.resources.into_values() {
             let Some(now) = touched.now else { continue };
-            let old = touched.before.as_ref().map(key::indexes).unwrap_or_default();
-            let new = key::indexes(&now);
-            changes.extend(old.iter().filter(|k| !new.contains(k)).map(|k| (k.clone(), None)));
-            changes.extend(new.into_iter().filter(|k| !old.contains(k)).map(|k| (k, Some(vec![]))));
-            if touched.before.is_none()
-                && let Some(source) = now.derived_from
-            {
-                let key = key::reference(source, now.id, row::DERIVED_FROM, None);
-                changes.push((key, Some(vec![])));
-            }
-            changes.push((key::resource(now.id), Some(row::encode_resource(&now))));
+            resource_changes(touched.before.as_deref(), &now, &mut changes);
             descriptors.push(now);
         }
-        for ((id, annotation_id), touched) in self.annotations {
-            annotation_changes(id, annotation_id, &touched, &mut changes);
+        for ((id, annotation_id), touched) in &self.annotations {
+            annotation_changes(*id, *annotation_id, touched, &mut changes);
         }
-        for (name, touched) in self.types {
-            let Some(now) = touched.now else { continue };
-            let is_used = now.registered || now.count + now.archived > 0;
-            changes.push((key::entity_type(&name), is_used.then(|| row::encode_type(&now))));
+        for (name, touched) in &self.types {
+            let row = touched.now.as_deref().map(row::encode_type);
+            if row.is_some() || touched.before.is_some() {
+                changes.push((key::entity_type(name), row));
+            }
         }
-        changes.extend(self.contents.into_iter().map(|key| (key, Some(vec![]))));
-        changes.push((key::END.to_vec(), Some(end.to_le_bytes().to_vec())));
-        (changes, descriptors)
+        changes.extend(
+            self.contents
+                .iter()
+                .map(|digest| (key::content(digest), Some(vec![]))),
+        );
+        let checkpoint = Checkpoint {
+            end,
+            last: self.last,
+        };
+        changes.push((key::END.to_vec(), Some(row::encode_checkpoint(&checkpoint))));
+        Ok(Folded {
+            changes,
+            descriptors,
+        })
+    }
+
+    fn changed_sizes(&self) -> Result<Option<Change>, StoreError> {
+        let is_archived =
+            |d: &Option<Arc<Descriptor>>| i64::from(d.as_ref().is_some_and(|d| d.archived));
+        let steps = [
+            self.resources.values().map(Touched::step).sum(),
+            self.resources
+                .values()
+                .map(|t| is_archived(&t.now) - is_archived(&t.before))
+                .sum(),
+            self.annotations.values().map(Touched::step).sum(),
+            self.types.values().map(Touched::step).sum(),
+        ];
+        if steps == [0; 4] {
+            return Ok(None);
+        }
+        let sizes = read_sizes(self.store)?;
+        let moved = sizes
+            .moved(steps)
+            .ok_or_else(|| row::unreadable(key::SIZES, "below zero"))?;
+        Ok(Some((key::SIZES.to_vec(), Some(row::encode_sizes(&moved)))))
     }
 }
 
-fn missing(id: AnnotationId) -> Reason {
-    format!("annotation {id} is not there").into()
+/// Whether an event can change how many resources there are of a type.
+fn moves_counts(event: &Event) -> bool {
+    !matches!(
+        event,
+        Event::ResourceRevised(_)
+            | Event::ResourceRenamed(_)
+            | Event::ResourceLanguageChanged(_)
+            | Event::ResourceMetadataChanged(_)
+            | Event::ResourceCollectionChanged(_)
+            | Event::AnnotationAdded(_)
+            | Event::AnnotationBodyChanged(_)
+            | Event::AnnotationRemoved(_)
+    )
+}
+
+/// The types of a resource, each once.
+fn types_of(descriptor: &Descriptor) -> Vec<EntityType> {
+    let mut types = descriptor.entity_types.clone();
+    types.sort_unstable();
+    types.dedup();
+    types
+}
+
+/// Removes the keys that are no longer and adds those that are new.
+fn key_changes(old: &[Vec<u8>], new: &[Vec<u8>], changes: &mut Vec<Change>) {
+    let gone = old.iter().filter(|key| !new.contains(key));
+    changes.extend(gone.map(|key| (key.clone(), None)));
+    let come = new.iter().filter(|key| !old.contains(key));
+    changes.extend(come.map(|key| (key.clone(), Some(vec![]))));
+}
+
+fn resource_changes(before: Option<&Descriptor>, now: &Descriptor, changes: &mut Vec<Change>) {
+    let same_place = before.is_some_and(|before| {
+        before.name == now.name
+            && before.archived == now.archived
+            && before.collection == now.collection
+            && before.entity_types == now.entity_types
+    });
+    if !same_place {
+        let old = before.map(key::indexes).unwrap_or_default();
+        key_changes(&old, &key::indexes(now), changes);
+    }
+    if before.is_none()
+        && let Some(source) = now.derived_from
+    {
+        let key = key::reference(source, now.id, row::DERIVED_FROM, None);
+        changes.push((key, Some(vec![])));
+    }
+    changes.push((key::resource(now.id), Some(row::encode_resource(now))));
 }
 
 fn annotation_changes(
@@ -252,28 +395,34 @@ fn annotation_changes(
         let relation = row::relation_byte(r.relation);
         key::reference(r.resource_id, id, relation, Some(annotation_id))
     };
-    let keys = |state: &Option<AnnotationState>| -> Vec<Vec<u8>> {
+    let keys = |state: &Option<Arc<AnnotationState>>| -> Vec<Vec<u8>> {
         let elsewhere = |r: &&Reference| r.resource_id != id;
-        let references = state.iter().flat_map(|s| s.references.iter().filter(elsewhere));
-        references.map(reference_key).collect()
+        let references = state
+            .iter()
+            .flat_map(|s| s.references.iter().filter(elsewhere));
+        let mut keys: Vec<_> = references.map(reference_key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
     };
-    let (old, new) = (keys(&touched.before), keys(&touched.now));
-    changes.extend(old.iter().filter(|k| !new.contains(k)).map(|k| (k.clone(), None)));
-    changes.extend(new.into_iter().filter(|k| !old.contains(k)).map(|k| (k, Some(vec![]))));
+    key_changes(&keys(&touched.before), &keys(&touched.now), changes);
     let place = key::annotation_place(id, annotation_id);
-    if let Some(before) = &touched.before {
-        let moved = touched.now.as_ref().is_none_or(|n| n.added_position != before.added_position);
-        if moved {
-            changes.push((key::annotation(id, before.added_position), None));
-        }
+    let position = |state: &Option<Arc<AnnotationState>>| state.as_ref().map(|s| s.added_position);
+    let (old, new) = (position(&touched.before), position(&touched.now));
+    if let Some(old) = old
+        && new != Some(old)
+    {
+        changes.push((key::annotation(id, old), None));
     }
     match &touched.now {
         Some(now) => {
             let row = row::encode_annotation(now);
             changes.push((key::annotation(id, now.added_position), Some(row)));
-            changes.push((place, Some(now.added_position.to_le_bytes().to_vec())));
+            if new != old {
+                changes.push((place, Some(now.added_position.to_le_bytes().to_vec())));
+            }
         }
-        None if touched.before.is_some() => changes.push((place, None)),
+        None if old.is_some() => changes.push((place, None)),
         None => {}
     }
 }
@@ -285,8 +434,19 @@ pub(crate) fn read_annotation(
     annotation: AnnotationId,
 ) -> Result<Option<AnnotationState>, StoreError> {
     let place = key::annotation_place(id, annotation);
-    let Some(position) = store.get(&place)? else { return Ok(None) };
+    let Some(position) = store.get(&place)? else {
+        return Ok(None);
+    };
     let key = key::annotation(id, row::decode_position(&place, &position)?);
     let bytes = store.get(&key)?;
-    bytes.map(|bytes| row::decode_annotation(&key, &bytes)).transpose()
+    bytes
+        .map(|bytes| row::decode_annotation(&key, &bytes))
+        .transpose()
+}
+
+/// Reads how much there is.
+pub(crate) fn read_sizes(store: &dyn Store) -> Result<Sizes, StoreError> {
+    let bytes = store.get(key::SIZES)?;
+    let sizes = bytes.map(|bytes| row::decode_sizes(key::SIZES, &bytes));
+    Ok(sizes.transpose()?.unwrap_or_default())
 }

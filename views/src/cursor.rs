@@ -33,7 +33,10 @@ pub enum CursorError {
 impl Cursor {
     /// A cursor of the query that `query` describes, after the key `last`.
     pub(crate) fn new(query: &str, last: &[u8]) -> Self {
-        Self { mark: mark(query), last: last.to_vec() }
+        Self {
+            mark: mark(query),
+            last: last.to_vec(),
+        }
     }
 
     /// The last key seen, if the cursor belongs to this query.
@@ -54,7 +57,10 @@ fn mark(query: &str) -> [u8; MARK_BYTES] {
 impl fmt::Display for Cursor {
     /// Lower-case hex: nothing in it needs escaping in a URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.mark.iter().chain(&self.last).try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.mark
+            .iter()
+            .chain(&self.last)
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -74,7 +80,10 @@ impl FromStr for Cursor {
         let bytes = bytes.map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?));
         let bytes: Vec<u8> = bytes.collect::<Option<_>>().ok_or(CursorError::Malformed)?;
         let (mark, last) = bytes.split_first_chunk().ok_or(CursorError::Malformed)?;
-        Ok(Self { mark: *mark, last: last.to_vec() })
+        Ok(Self {
+            mark: *mark,
+            last: last.to_vec(),
+        })
     }
 }
 

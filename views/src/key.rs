@@ -21,6 +21,8 @@ pub(crate) const BY_COLLECTION: u8 = b'k';
 /// Most bytes of a name that take part in its order.
 const NAME_BYTES: usize = 128;
 
+/// How much there is.
+pub(crate) const SIZES: &[u8] = b"s";
 /// How many records were applied.
 pub(crate) const END: &[u8] = b"mend";
 /// The form of the rows.
@@ -86,7 +88,12 @@ pub(crate) fn reference(
     let mut key = references(target);
     key.extend_from_slice(source.as_bytes());
     key.push(relation);
-    key.extend_from_slice(annotation.map(|id| *id.as_bytes()).unwrap_or_default().as_slice());
+    key.extend_from_slice(
+        annotation
+            .map(|id| *id.as_bytes())
+            .unwrap_or_default()
+            .as_slice(),
+    );
     key
 }
 

@@ -8,11 +8,14 @@ mod apply;
 mod cursor;
 mod digest;
 mod key;
+mod list;
 mod open;
 mod query;
 mod row;
+mod state;
 mod store;
 mod views;
+mod walk;
 
 pub use apply::ApplyError;
 pub use cursor::{Cursor, CursorError};

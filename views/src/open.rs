@@ -4,12 +4,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::key;
-use crate::row::FORMAT_VERSION;
-use crate::store::{self, Engine, Store, StoreError};
+use crate::row::{self, FORMAT_VERSION};
+use crate::store::{self, Engine, StoreError};
 use crate::views::Views;
+
+/// How long an open waits for a handle that is being closed elsewhere.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How often it looks meanwhile.
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 
 /// How views are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +66,7 @@ pub enum OpenState {
     },
 }
 
-/// Why no views could be opened, not even empty ones.
+/// Why no views could be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -74,78 +79,163 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
-    /// The engine does not open an empty directory.
-    #[error("open empty views")]
-    Store(#[from] StoreError),
+    /// There are none, and none were to be made.
+    #[error("no views in {}", dir.display())]
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Another process, or another handle in this one, has them open. Nothing was changed.
+    #[error("the views in {} are open elsewhere", dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// What is there cannot be used; or, when they were to be made, not even empty ones can.
+    #[error("the views in {} cannot be used: {reason}", dir.display())]
+    Unusable {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a directory's views are not to be had.
+enum Refused {
+    Locked,
+    Unusable(String),
+}
+
+impl Refused {
+    fn told(self, dir: &Path) -> OpenError {
+        let dir = dir.to_path_buf();
+        match self {
+            Self::Locked => OpenError::Locked { dir },
+            Self::Unusable(reason) => OpenError::Unusable { dir, reason },
+        }
+    }
 }
 
 impl Views {
     /// Opens the views in a directory, making it when it is not there.
     ///
     /// An engine that fails or panics, and rows of another form, have the directory renamed to
-    /// `<dir>.unusable-<n>`; the views are empty then, to be filled from the log.
+    /// `<dir>.unusable-<n>`; the views are empty then, to be filled from the log. What another
+    /// engine left in the directory is removed.
     ///
     /// # Errors
-    /// [`OpenError`] when not even empty views can be had.
+    /// [`OpenError`] when not even empty views can be had, or when they are open elsewhere.
     pub fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
-        let failed = |source| OpenError::Directory { dir: dir.to_path_buf(), source };
-        let existed = dir.exists();
-        if let Some(parent) = dir.parent() {
-            std::fs::create_dir_all(parent).map_err(failed)?;
-        }
-        match try_open(dir, options) {
-            Ok(store) => {
-                let views = Views::over(store, options)?;
-                let state = if existed { OpenState::Existing } else { OpenState::Fresh };
-                Ok(Opened { views, state })
+        let failed = |source| OpenError::Directory {
+            dir: dir.to_path_buf(),
+            source,
+        };
+        let existed = store_dir(dir, options.engine).exists();
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        let reason = match try_open(dir, options) {
+            Ok(views) => {
+                remove_other_engines(dir, options.engine);
+                let state = if existed {
+                    OpenState::Existing
+                } else {
+                    OpenState::Fresh
+                };
+                return Ok(Opened { views, state });
             }
-            Err(reason) => {
-                let kept_as = move_aside(dir).map_err(failed)?;
-                let store = store::open(options.engine, dir, options.cache_bytes)?;
-                write_format(store.as_ref())?;
-                let views = Views::over(store, options)?;
-                Ok(Opened { views, state: OpenState::Replaced { reason, kept_as } })
+            Err(Refused::Locked) => return Err(Refused::Locked.told(dir)),
+            Err(Refused::Unusable(reason)) => reason,
+        };
+        let kept_as = move_aside(dir).map_err(failed)?;
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        let views = try_open(dir, options).map_err(|refused| refused.told(dir))?;
+        let state = OpenState::Replaced { reason, kept_as };
+        Ok(Opened { views, state })
+    }
+
+    /// Opens views that are there, and moves nothing aside.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_existing(dir: &Path, options: &Options) -> Result<Self, OpenError> {
+        if !store_dir(dir, options.engine).exists() {
+            let dir = dir.to_path_buf();
+            return Err(OpenError::Missing { dir });
+        }
+        try_open(dir, options).map_err(|refused| refused.told(dir))
+    }
+}
+
+/// Each engine has a directory of its own, so that none meets another's files.
+fn store_dir(dir: &Path, engine: Engine) -> PathBuf {
+    dir.join(engine.to_string())
+}
+
+fn try_open(dir: &Path, options: &Options) -> Result<Views, Refused> {
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| open_store(dir, options))) {
+            Ok(Ok(views)) => return Ok(views),
+            Ok(Err(StoreError::Locked { .. })) if Instant::now() < until => {
+                // An engine's own threads may hold a directory a moment longer than its handle.
+                std::thread::sleep(LOCK_LOOK);
+            }
+            Ok(Err(StoreError::Locked { .. })) => return Err(Refused::Locked),
+            Ok(Err(error)) => return Err(Refused::Unusable(told(&error))),
+            Err(_) => {
+                let reason = format!("{} panicked while opening", options.engine);
+                return Err(Refused::Unusable(reason));
             }
         }
     }
 }
 
-fn try_open(dir: &Path, options: &Options) -> Result<Arc<dyn Store>, String> {
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        let store = store::open(options.engine, dir, options.cache_bytes)?;
-        let format = store.get(key::FORMAT)?;
-        let is_empty = store.get(key::END)?.is_none();
-        Ok::<_, StoreError>((store, format, is_empty))
-    }));
-    let (store, format, is_empty) = match opened {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return Err(told(&error)),
-        Err(_) => return Err(format!("{} panicked while opening", options.engine)),
-    };
-    match format.as_deref() {
-        Some([FORMAT_VERSION]) => Ok(store),
+fn open_store(dir: &Path, options: &Options) -> Result<Views, StoreError> {
+    let place = store_dir(dir, options.engine);
+    let store = store::open(options.engine, &place, options.cache_bytes)?;
+    let is_empty = store.get(key::END)?.is_none();
+    match store.get(key::FORMAT)?.as_deref() {
+        Some([FORMAT_VERSION]) => {}
         None if is_empty => {
-            write_format(store.as_ref()).map_err(|error| told(&error))?;
-            Ok(store)
+            store.commit(vec![(key::FORMAT.to_vec(), Some(vec![FORMAT_VERSION]))])?;
         }
-        other => Err(format!("rows of form {other:?}, not {FORMAT_VERSION}")),
+        other => {
+            let problem = format!("rows of form {other:?}, not {FORMAT_VERSION}");
+            return Err(row::unreadable(key::FORMAT, problem));
+        }
+    }
+    Views::over(store, dir, options)
+}
+
+fn remove_other_engines(dir: &Path, engine: Engine) {
+    for other in Engine::ALL.into_iter().filter(|other| *other != engine) {
+        let left = store_dir(dir, other);
+        if left.exists()
+            && let Err(error) = std::fs::remove_dir_all(&left)
+        {
+            tracing::warn!(%error, path = %left.display(), "rows of another engine stay on disk");
+        }
     }
 }
 
 fn told(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
-}
-
-fn write_format(store: &dyn Store) -> Result<(), StoreError> {
-    store.commit(vec![(key::FORMAT.to_vec(), Some(vec![FORMAT_VERSION]))])
+    error
+        .source()
+        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// Derived state: no directory sync is owed to it.
 #[allow(clippy::disallowed_methods)]
 fn move_aside(dir: &Path) -> std::io::Result<PathBuf> {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let free = (1u32..).map(|n| dir.with_file_name(format!("{name}.unusable-{n}")));
-    let kept_as = free.into_iter().find(|path| !path.exists()).expect("numbers do not run out");
+    let name = dir
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let mut free = (1_u32..).map(|n| dir.with_file_name(format!("{name}.unusable-{n}")));
+    let kept_as = free
+        .find(|path| !path.exists())
+        .expect("numbers do not run out");
     std::fs::rename(dir, &kept_as)?;
     Ok(kept_as)
 }

@@ -141,12 +141,24 @@ impl ResourceQuery {
     /// Whether a resource is asked for.
     pub(crate) fn takes(&self, descriptor: &Descriptor) -> bool {
         let name_fits = self.name_contains.as_ref().is_none_or(|wanted| {
-            descriptor.name.as_str().to_lowercase().contains(&wanted.to_lowercase())
+            descriptor
+                .name
+                .as_str()
+                .to_lowercase()
+                .contains(&wanted.to_lowercase())
         });
         self.archived.takes(descriptor.archived)
-            && self.entity_types.iter().all(|wanted| descriptor.entity_types.contains(wanted))
-            && self.collection.as_ref().is_none_or(|c| descriptor.collection.as_ref() == Some(c))
-            && self.created_after.is_none_or(|after| descriptor.created_at > after)
+            && self
+                .entity_types
+                .iter()
+                .all(|wanted| descriptor.entity_types.contains(wanted))
+            && self
+                .collection
+                .as_ref()
+                .is_none_or(|c| descriptor.collection.as_ref() == Some(c))
+            && self
+                .created_after
+                .is_none_or(|after| descriptor.created_at > after)
             && name_fits
     }
 

@@ -10,6 +10,7 @@ use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
 use stemma_domain::resource::{AnnotationState, Descriptor};
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
+use stemma_event_log::EventDigest;
 use uuid::Uuid;
 
 use crate::store::StoreError;
@@ -63,6 +64,56 @@ pub(crate) struct TypeRow {
     pub(crate) archived: u64,
 }
 
+impl TypeRow {
+    /// How many resources of the type are archived, or are not.
+    pub(crate) fn count_of(&self, archived: bool) -> u64 {
+        if archived { self.archived } else { self.count }
+    }
+
+    pub(crate) fn count_of_mut(&mut self, archived: bool) -> &mut u64 {
+        if archived {
+            &mut self.archived
+        } else {
+            &mut self.count
+        }
+    }
+
+    /// Whether nothing is known of the type any more.
+    pub(crate) fn is_unused(&self) -> bool {
+        !self.registered && self.count == 0 && self.archived == 0
+    }
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sizes {
+    pub(crate) resources: u64,
+    pub(crate) archived: u64,
+    pub(crate) annotations: u64,
+    pub(crate) entity_types: u64,
+}
+
+impl Sizes {
+    /// The sizes after these steps, in the order of the fields; none below zero.
+    pub(crate) fn moved(self, [resources, archived, annotations, types]: [i64; 4]) -> Option<Self> {
+        Some(Self {
+            resources: self.resources.checked_add_signed(resources)?,
+            archived: self.archived.checked_add_signed(archived)?,
+            annotations: self.annotations.checked_add_signed(annotations)?,
+            entity_types: self.entity_types.checked_add_signed(types)?,
+        })
+    }
+}
+
+/// How far the rows have come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    /// Records applied.
+    pub(crate) end: u64,
+    /// The digest of the last of them, which names all before it.
+    pub(crate) last: Option<EventDigest>,
+}
+
 pub(crate) fn relation_byte(relation: Relation) -> u8 {
     match relation {
         Relation::Body => b'b',
@@ -95,9 +146,12 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     Ok(row)
 }
 
-fn unreadable(key: &[u8], problem: impl ToString) -> StoreError {
+pub(crate) fn unreadable(key: &[u8], problem: impl ToString) -> StoreError {
     let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    StoreError::Row { key, problem: problem.to_string() }
+    StoreError::Row {
+        key,
+        problem: problem.to_string(),
+    }
 }
 
 pub(crate) fn encode_resource(descriptor: &Descriptor) -> Vec<u8> {
@@ -109,15 +163,25 @@ pub(crate) fn encode_resource(descriptor: &Descriptor) -> Vec<u8> {
         byte_size: descriptor.byte_size,
         revision: descriptor.revision,
         content_revision: descriptor.content_revision,
-        entity_types: descriptor.entity_types.iter().map(|t| t.as_str().to_owned()).collect(),
-        language: descriptor.language.as_ref().map(|tag| tag.as_str().to_owned()),
+        entity_types: descriptor
+            .entity_types
+            .iter()
+            .map(|t| t.as_str().to_owned())
+            .collect(),
+        language: descriptor
+            .language
+            .as_ref()
+            .map(|tag| tag.as_str().to_owned()),
         archived: descriptor.archived,
         derived_from: descriptor.derived_from.map(|id| *id.as_bytes()),
         created_at: descriptor.created_at.micros(),
         created_by: descriptor.created_by.clone(),
         updated_at: descriptor.updated_at.micros(),
         annotation_count: descriptor.annotation_count,
-        collection: descriptor.collection.as_ref().map(|name| name.as_str().to_owned()),
+        collection: descriptor
+            .collection
+            .as_ref()
+            .map(|name| name.as_str().to_owned()),
         metadata: serde_json::to_vec(&descriptor.metadata).expect("metadata has text keys"),
     })
 }
@@ -137,12 +201,18 @@ pub(crate) fn decode_resource(key: &[u8], bytes: &[u8]) -> Result<Descriptor, St
             entity_types: types.collect::<Result<_, _>>()?,
             language: row.language.as_deref().map(LanguageTag::new).transpose()?,
             archived: row.archived,
-            derived_from: row.derived_from.map(|id| ResourceId::new(Uuid::from_bytes(id))),
+            derived_from: row
+                .derived_from
+                .map(|id| ResourceId::new(Uuid::from_bytes(id))),
             created_at: Timestamp::from_micros(row.created_at),
             created_by: row.created_by.clone(),
             updated_at: Timestamp::from_micros(row.updated_at),
             annotation_count: row.annotation_count,
-            collection: row.collection.as_deref().map(CollectionName::new).transpose()?,
+            collection: row
+                .collection
+                .as_deref()
+                .map(CollectionName::new)
+                .transpose()?,
             metadata: serde_json::from_slice(&row.metadata)?,
         })
     };
@@ -172,12 +242,19 @@ pub(crate) fn decode_annotation(key: &[u8], bytes: &[u8]) -> Result<AnnotationSt
             b't' => Relation::Target,
             other => return Err(unreadable(key, format!("relation {other}"))),
         };
-        Ok(Reference { relation, resource_id: ResourceId::new(Uuid::from_bytes(*id)) })
+        Ok(Reference {
+            relation,
+            resource_id: ResourceId::new(Uuid::from_bytes(*id)),
+        })
     };
     Ok(AnnotationState {
         id: AnnotationId::new(Uuid::from_bytes(row.id)),
         annotation: annotation.map_err(|problem| unreadable(key, problem))?,
-        references: row.references.iter().map(reference).collect::<Result<_, _>>()?,
+        references: row
+            .references
+            .iter()
+            .map(reference)
+            .collect::<Result<_, _>>()?,
         added_at: Timestamp::from_micros(row.added_at),
         added_by: row.added_by,
         added_position: row.added_position,
@@ -194,8 +271,34 @@ pub(crate) fn decode_type(key: &[u8], bytes: &[u8]) -> Result<TypeRow, StoreErro
     decode(bytes).map_err(|problem| unreadable(key, problem))
 }
 
+pub(crate) fn encode_sizes(sizes: &Sizes) -> Vec<u8> {
+    encode(sizes)
+}
+
+pub(crate) fn decode_sizes(key: &[u8], bytes: &[u8]) -> Result<Sizes, StoreError> {
+    decode(bytes).map_err(|problem| unreadable(key, problem))
+}
+
+pub(crate) fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
+    let mut bytes = checkpoint.end.to_le_bytes().to_vec();
+    bytes.extend(checkpoint.last.iter().flat_map(|digest| digest.as_bytes()));
+    bytes
+}
+
+pub(crate) fn decode_checkpoint(key: &[u8], bytes: &[u8]) -> Result<Checkpoint, StoreError> {
+    let malformed = || unreadable(key, "not a position and a digest");
+    let (end, last) = bytes.split_first_chunk().ok_or_else(malformed)?;
+    let last: [u8; 32] = last.try_into().map_err(|_| malformed())?;
+    Ok(Checkpoint {
+        end: u64::from_le_bytes(*end),
+        last: Some(EventDigest::from_bytes(last)),
+    })
+}
+
 /// A position as a row holds it.
 pub(crate) fn decode_position(key: &[u8], bytes: &[u8]) -> Result<u64, StoreError> {
-    let bytes: [u8; 8] = bytes.try_into().map_err(|_| unreadable(key, "not eight bytes"))?;
+    let bytes: [u8; 8] = bytes
+        .try_into()
+        .map_err(|_| unreadable(key, "not eight bytes"))?;
     Ok(u64::from_le_bytes(bytes))
 }

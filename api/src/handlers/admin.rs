@@ -77,7 +77,10 @@ pub(crate) async fn verify(
 }
 
 /// `POST /api/admin/collect`
-pub(crate) async fn collect(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn collect(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let collected = blocking(move || collect_content(&state)).await??;
     Ok(HttpResponse::Ok().json(collected))
@@ -95,7 +98,8 @@ pub fn collect_content(state: &AppState) -> Result<serde_json::Value, ApiError> 
         views.names_content(&digest).unwrap_or(true)
     };
     let collected = state.content().collect(&is_live);
-    let collected = collected.map_err(|error| ApiError::of(Code::StorageUnavailable).because(&error))?;
+    let collected =
+        collected.map_err(|error| ApiError::of(Code::StorageUnavailable).because(&error))?;
     Ok(json!({
         "blobs_removed": collected.blobs_removed,
         "bytes_removed": collected.bytes_removed,
@@ -105,14 +109,20 @@ pub fn collect_content(state: &AppState) -> Result<serde_json::Value, ApiError> 
 }
 
 /// `POST /api/admin/retry/views`: tries the event again at which the views stopped.
-pub(crate) async fn retry_views(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn retry_views(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     state.projection().retry();
     Ok(HttpResponse::build(StatusCode::ACCEPTED).json(json!({ "retrying": true })))
 }
 
 /// `POST /api/admin/reopen/log`: has a log take writes again after a failed write or sync.
-pub(crate) async fn reopen_log(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn reopen_log(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let reopened = state.commands().appender().reopen().await;
     reopened.map_err(|error| ApiError::of(Code::LogRefusesWrites).because(&error))?;
@@ -128,7 +138,15 @@ fn start(
     let commands = state.commands().clone();
     let id = commands.new_id().to_string();
     let clock = Clock(Arc::new(move || commands.now()));
-    state.jobs().start(NewJob { id, kind, trace_id: context.trace_id.clone(), clock }, work)
+    state.jobs().start(
+        NewJob {
+            id,
+            kind,
+            trace_id: context.trace_id.clone(),
+            clock,
+        },
+        work,
+    )
 }
 
 fn accepted(body: &JobBody) -> HttpResponse {
@@ -139,6 +157,14 @@ fn accepted(body: &JobBody) -> HttpResponse {
 
 fn failure(code: &str, stage: &str, error: &(dyn std::error::Error + 'static)) -> JobError {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    let message = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    JobError { code: code.to_owned(), message, stage: stage.to_owned(), transient: false }
+    let message = causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ");
+    JobError {
+        code: code.to_owned(),
+        message,
+        stage: stage.to_owned(),
+        transient: false,
+    }
 }

@@ -45,7 +45,9 @@ fn unit(query: &mut Query) -> OffsetUnit {
 
 /// Validates an annotation that stands at `base` in the body.
 pub(crate) fn validated(id: ResourceId, value: Value, base: &str) -> Result<Value, ApiError> {
-    let cx = annotation::Context { resource: id.uuid() };
+    let cx = annotation::Context {
+        resource: id.uuid(),
+    };
     annotation::validate(value, &cx).map_err(|errors| ApiError::of_annotation(&errors, base))
 }
 
@@ -79,20 +81,30 @@ pub(crate) async fn add(
     let bytes_max = state.options().json_bytes_max;
     let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
     let mut annotation = validated(id, value, "")?;
-    let names = IriNames { bases: &context.bases };
+    let names = IriNames {
+        bases: &context.bases,
+    };
     if unit == OffsetUnit::Utf16 {
         let views = state.projection().views();
-        let described = views.resource(id)?.ok_or_else(|| ApiError::of(Code::ResourceNotFound))?;
+        let described = views
+            .resource(id)?
+            .ok_or_else(|| ApiError::of(Code::ResourceNotFound))?;
         let text = state.commands().text_of(&described).await?;
         from_unit(&mut annotation, unit, id, text.as_deref(), names)?;
     }
     let annotation_id = AnnotationId::new(state.commands().new_id());
-    let command = Command::AddAnnotation { annotation_id, annotation };
+    let command = Command::AddAnnotation {
+        annotation_id,
+        annotation,
+    };
     let key = idempotency::of(&request, &context, &[&bytes])?;
     let write = Write::one(id, command, precondition).with_key(key);
     let (written, result) = execute_one(&state, &context, write).await?;
     let described = descriptor(&result)?;
-    let added = result.annotation.as_ref().ok_or_else(|| ApiError::of(Code::Internal))?;
+    let added = result
+        .annotation
+        .as_ref()
+        .ok_or_else(|| ApiError::of(Code::Internal))?;
     let mut response = tagged(StatusCode::CREATED, &written, described);
     response.insert_header((LOCATION, format!("{}/annotations/{}", path(id), added.id)));
     Ok(response.json(rendered(&state, added, described, names, unit).await?))
@@ -127,7 +139,9 @@ pub(crate) async fn list(
     let descriptor = find(&at, id)?;
     let found = at.views.annotations(id, page.limit, page.after.as_ref())?;
     let text = state.commands().text_of(&descriptor).await?;
-    let names = IriNames { bases: &context.bases };
+    let names = IriNames {
+        bases: &context.bases,
+    };
     let body = Page::of(found, |annotation| {
         render(&annotation, &descriptor, text.as_deref(), names, unit)
     });
@@ -150,7 +164,9 @@ pub(crate) async fn get(
     let descriptor = find(&at, id)?;
     let found = at.views.annotation(id, annotation_id)?;
     let found = found.ok_or_else(|| ApiError::of(Code::AnnotationNotFound))?;
-    let names = IriNames { bases: &context.bases };
+    let names = IriNames {
+        bases: &context.bases,
+    };
     let body = rendered(&state, &found, &descriptor, names, unit).await?;
     let mut response = reflecting(StatusCode::OK, at.position());
     response.insert_header((CACHE_CONTROL, "no-cache"));
@@ -197,7 +213,10 @@ pub(crate) async fn change_body(
         ApiError::fields(Code::InvalidFields, errors.iter().map(place).collect())
     })?;
     let key = idempotency::of(&request, &context, &[&bytes])?;
-    let command = Command::ChangeAnnotationBody { annotation_id, operations };
+    let command = Command::ChangeAnnotationBody {
+        annotation_id,
+        operations,
+    };
     let write = Write::one(id, command, precondition).with_key(key);
     let (written, result) = execute_one(&state, &context, write).await?;
     let described = descriptor(&result)?;
@@ -209,7 +228,9 @@ pub(crate) async fn change_body(
             found.ok_or_else(|| ApiError::of(Code::AnnotationNotFound))?
         }
     };
-    let names = IriNames { bases: &context.bases };
+    let names = IriNames {
+        bases: &context.bases,
+    };
     let body = rendered(&state, &changed, described, names, OffsetUnit::CodePoint).await?;
     Ok(tagged(StatusCode::OK, &written, described).json(body))
 }

@@ -47,14 +47,22 @@ pub(crate) async fn execute_batch(
     let mut fields = Fields::of(value, "")?;
     let operations_max = state.options().batch_operations_max;
     let operations = fields.required("operations", |value| match value {
-        Value::Array(operations) if (1..=operations_max).contains(&operations.len()) => Ok(operations),
-        _ => Err(format!("expected an array of 1 to {operations_max} operations")),
+        Value::Array(operations) if (1..=operations_max).contains(&operations.len()) => {
+            Ok(operations)
+        }
+        _ => Err(format!(
+            "expected an array of 1 to {operations_max} operations"
+        )),
     });
     fields.finish()?;
     let key = idempotency::of(&request, &context, &[&bytes])?;
     let parsed = parse_all(operations.unwrap_or_default(), &state)?;
     let (operations, pins) = store_all(parsed, &state).await?;
-    let write = Write { operations, idempotency: key, pins };
+    let write = Write {
+        operations,
+        idempotency: key,
+        pins,
+    };
     let place = |index: usize| format!("/operations/{index}");
     let written = execute(&state, &context, write, &place).await?;
     let result = |result: &stemma_commands::OperationResult| {
@@ -66,7 +74,11 @@ pub(crate) async fn execute_batch(
             annotation_id: result.annotation_id().map(|id| id.to_string()),
         })
     };
-    let results = written.results.iter().map(result).collect::<Result<_, ApiError>>()?;
+    let results = written
+        .results
+        .iter()
+        .map(result)
+        .collect::<Result<_, ApiError>>()?;
     let position = written.position.or_else(|| written.end.checked_sub(1));
     Ok(answer(StatusCode::OK, &written).json(BatchBody { position, results }))
 }
@@ -85,7 +97,11 @@ fn parse_all(operations: Vec<Value>, state: &AppState) -> Result<Vec<Parsed>, Ap
             }
         }
     }
-    if problems.is_empty() { Ok(parsed) } else { Err(ApiError::fields(code, problems)) }
+    if problems.is_empty() {
+        Ok(parsed)
+    } else {
+        Err(ApiError::fields(code, problems))
+    }
 }
 
 fn parse(operation: Value, place: &str, state: &AppState) -> Result<Parsed, ApiError> {
@@ -109,19 +125,30 @@ fn parse(operation: Value, place: &str, state: &AppState) -> Result<Parsed, ApiE
             id.map(|annotation_id| ParsedChange::Other(Command::RemoveAnnotation { annotation_id }))
         }
         "add_entity_type" | "remove_entity_type" => {
-            let command = if op == "add_entity_type" { Command::AddEntityType } else { Command::RemoveEntityType };
+            let command = if op == "add_entity_type" {
+                Command::AddEntityType
+            } else {
+                Command::RemoveEntityType
+            };
             let entity_type = fields.required("entity_type", checked(EntityType::new));
             entity_type.map(|entity_type| ParsedChange::Other(command(entity_type)))
         }
         _ if fields.is_noted("op") => None,
         _ => {
             fields.problem("op", "INVALID_VALUE", "no such operation");
-            return Err(ApiError::fields(Code::InvalidFields, fields.into_only_problems()));
+            return Err(ApiError::fields(
+                Code::InvalidFields,
+                fields.into_only_problems(),
+            ));
         }
     };
     fields.finish()?;
     match (id, change) {
-        (Some(id), Some(change)) => Ok(Parsed { id, expected_revision, change }),
+        (Some(id), Some(change)) => Ok(Parsed {
+            id,
+            expected_revision,
+            change,
+        }),
         _ => Err(ApiError::of(Code::Internal)),
     }
 }
@@ -134,17 +161,30 @@ fn parse_create(
     if fields.has("id") && fields.has("resource_id") {
         fields.problem("id", "INVALID_VALUE", "give id or resource_id, not both");
     }
-    let id_field = if fields.has("resource_id") { "resource_id" } else { "id" };
+    let id_field = if fields.has("resource_id") {
+        "resource_id"
+    } else {
+        "id"
+    };
     let new = NewResource::read(&mut fields, id_field);
     let bytes = content(&mut fields).unwrap_or_default();
-    for (name, is_missing) in [("name", new.name.is_none()), ("media_type", new.media_type.is_none())] {
+    for (name, is_missing) in [
+        ("name", new.name.is_none()),
+        ("media_type", new.media_type.is_none()),
+    ] {
         if is_missing && !fields.is_noted(name) {
             fields.problem(name, "MISSING_FIELD", "this field must be given");
         }
     }
     fields.finish()?;
-    let id = new.id.unwrap_or_else(|| ResourceId::new(state.commands().new_id()));
-    Ok(Parsed { id, expected_revision, change: ParsedChange::Create(Box::new(new), bytes) })
+    let id = new
+        .id
+        .unwrap_or_else(|| ResourceId::new(state.commands().new_id()));
+    Ok(Parsed {
+        id,
+        expected_revision,
+        change: ParsedChange::Create(Box::new(new), bytes),
+    })
 }
 
 fn parse_patch(fields: &mut Fields, place: &str) -> Option<ParsedChange> {
@@ -171,7 +211,10 @@ fn parse_annotation(
     match validated(id?, value, &format!("{place}/annotation")) {
         Ok(annotation) => {
             let annotation_id = AnnotationId::new(state.commands().new_id());
-            let command = Command::AddAnnotation { annotation_id, annotation };
+            let command = Command::AddAnnotation {
+                annotation_id,
+                annotation,
+            };
             Some(ParsedChange::Other(command))
         }
         Err(error) => {
@@ -182,7 +225,10 @@ fn parse_annotation(
 }
 
 /// Stores all content, many pieces under one sync, before any event names it.
-async fn store_all(parsed: Vec<Parsed>, state: &AppState) -> Result<(Vec<Operation>, Vec<Pin>), ApiError> {
+async fn store_all(
+    parsed: Vec<Parsed>,
+    state: &AppState,
+) -> Result<(Vec<Operation>, Vec<Pin>), ApiError> {
     let stored = parsed.iter().map(|parsed| async {
         match &parsed.change {
             ParsedChange::Create(_, bytes) | ParsedChange::Revise(bytes, _) => {
@@ -196,16 +242,21 @@ async fn store_all(parsed: Vec<Parsed>, state: &AppState) -> Result<(Vec<Operati
     let mut pins = Vec::new();
     for (parsed, stored) in parsed.into_iter().zip(stored) {
         let of_content = stored.as_ref().map(|stored| {
-            (ContentDigest::from_bytes(*stored.digest.as_bytes()), stored.len)
+            (
+                ContentDigest::from_bytes(*stored.digest.as_bytes()),
+                stored.len,
+            )
         });
         let command = match (parsed.change, of_content) {
             (ParsedChange::Create(new, _), Some((digest, byte_size))) => {
                 let created = new.created(parsed.id, digest, byte_size);
                 Command::Create(created.ok_or_else(|| ApiError::of(Code::Internal))?)
             }
-            (ParsedChange::Revise(_, media_type), Some((digest, byte_size))) => {
-                Command::Revise { digest, byte_size, media_type }
-            }
+            (ParsedChange::Revise(_, media_type), Some((digest, byte_size))) => Command::Revise {
+                digest,
+                byte_size,
+                media_type,
+            },
             (ParsedChange::Other(command), _) => command,
             _ => return Err(ApiError::of(Code::Internal)),
         };

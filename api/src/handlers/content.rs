@@ -34,8 +34,13 @@ use crate::state::AppState;
 use crate::write::Write;
 
 /// Types that a browser would run as a page; they are handed out as files.
-const ACTIVE_TYPES: [&str; 5] =
-    ["text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml"];
+const ACTIVE_TYPES: [&str; 5] = [
+    "text/html",
+    "application/xhtml+xml",
+    "image/svg+xml",
+    "text/xml",
+    "application/xml",
+];
 /// Nothing in handed-out content may run, load or frame.
 const POLICY: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";
 
@@ -72,7 +77,8 @@ pub(crate) async fn get(
         Wanted::Unsatisfiable => {
             let error = ApiError::of(Code::RangeNotSatisfiable);
             let length = format!("bytes */{}", descriptor.byte_size);
-            let length = HeaderValue::from_str(&length).map_err(|_| ApiError::of(Code::Internal))?;
+            let length =
+                HeaderValue::from_str(&length).map_err(|_| ApiError::of(Code::Internal))?;
             Err(error.with_header(CONTENT_RANGE, length))
         }
         Wanted::Ranges(ranges) => match ranges.as_slice() {
@@ -92,7 +98,11 @@ fn head(response: &mut HttpResponseBuilder, descriptor: &Descriptor, is_of_revis
     response.insert_header((ETAG, digest_tag(&descriptor.digest)));
     response.insert_header((ACCEPT_RANGES, "bytes"));
     response.insert_header((CONTENT_SECURITY_POLICY, POLICY));
-    let cache = if is_of_revision { "private, max-age=31536000, immutable" } else { "no-cache" };
+    let cache = if is_of_revision {
+        "private, max-age=31536000, immutable"
+    } else {
+        "no-cache"
+    };
     response.insert_header((CACHE_CONTROL, cache));
     if ACTIVE_TYPES.contains(&descriptor.media_type.essence().as_str()) {
         response.insert_header((CONTENT_DISPOSITION, "attachment"));
@@ -107,8 +117,15 @@ fn is_held(request: &HttpRequest, digest: &ContentDigest) -> Result<bool, ApiErr
 
 /// What is asked for; with an `If-Range` that does not hold, the whole.
 fn ranges(request: &HttpRequest, descriptor: &Descriptor, state: &AppState) -> Wanted {
-    let header = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
-    let Some(range) = header(RANGE) else { return Wanted::Whole };
+    let header = |name| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|v: &HeaderValue| v.to_str().ok())
+    };
+    let Some(range) = header(RANGE) else {
+        return Wanted::Whole;
+    };
     if let Some(condition) = header(IF_RANGE) {
         let own = (EntityTag::Digest(descriptor.digest), false);
         if parse_tags(condition).is_none_or(|tags| tags != [own]) {
@@ -133,18 +150,32 @@ async fn send(
     let length = span.end - span.start;
     if request.method() == actix_web::http::Method::HEAD {
         response.insert_header((CONTENT_LENGTH, length));
-        return Ok(response.body(Sized { length, chunks: stream::empty() }));
+        return Ok(response.body(Sized {
+            length,
+            chunks: stream::empty(),
+        }));
     }
     if length <= state.options().content_inline_bytes_max as u64 {
         let whole = blob.read_at(span.start, in_memory(length))?;
         return Ok(response.body(whole));
     }
-    let chunks = chunks(Arc::new(blob), span, state.options().content_chunk_bytes as u64);
-    Ok(response.body(Sized { length, chunks: Box::pin(chunks) }))
+    let chunks = chunks(
+        Arc::new(blob),
+        span,
+        state.options().content_chunk_bytes as u64,
+    );
+    Ok(response.body(Sized {
+        length,
+        chunks: Box::pin(chunks),
+    }))
 }
 
 /// Content as a stream; damage breaks it off, so that nobody takes it for the whole.
-fn chunks(blob: Arc<Blob>, span: Range<u64>, chunk_bytes: u64) -> impl Stream<Item = Result<Bytes, ApiError>> {
+fn chunks(
+    blob: Arc<Blob>,
+    span: Range<u64>,
+    chunk_bytes: u64,
+) -> impl Stream<Item = Result<Bytes, ApiError>> {
     stream::try_unfold((blob, span), move |(blob, span)| async move {
         let count = chunk_bytes.min(span.end - span.start);
         if count == 0 {
@@ -219,7 +250,10 @@ async fn send_parts(
     let kind = format!("multipart/byteranges; boundary={boundary}");
     response.insert_header((CONTENT_TYPE, kind));
     if request.method() == actix_web::http::Method::HEAD {
-        return Ok(response.body(Sized { length, chunks: stream::empty() }));
+        return Ok(response.body(Sized {
+            length,
+            chunks: stream::empty(),
+        }));
     }
     let chunk_bytes = state.options().content_chunk_bytes as u64;
     let blob = Arc::new(blob);
@@ -232,7 +266,10 @@ async fn send_parts(
         let text = stream::iter(text);
         futures_util::StreamExt::chain(text, chunks(Arc::clone(&blob), span, chunk_bytes))
     });
-    Ok(response.body(Sized { length, chunks: Box::pin(body) }))
+    Ok(response.body(Sized {
+        length,
+        chunks: Box::pin(body),
+    }))
 }
 
 /// `PUT /api/resources/{id}/content`
@@ -251,19 +288,25 @@ pub(crate) async fn put(
     if views.resource(id)?.is_none() {
         return Err(ApiError::of(Code::ResourceNotFound));
     }
-    let (stored, media_type, asked) = if essence(&request).as_deref() == Some("multipart/form-data") {
+    let (stored, media_type, asked) = if essence(&request).as_deref() == Some("multipart/form-data")
+    {
         let upload = body::upload(&request, payload, &state).await?;
-        let (metadata, bytes) =
-            upload.metadata.unwrap_or_else(|| (serde_json::json!({}), Bytes::new()));
+        let (metadata, bytes) = upload
+            .metadata
+            .unwrap_or_else(|| (serde_json::json!({}), Bytes::new()));
         let mut fields = Fields::of(metadata, "/metadata")?;
         let media_type = fields.optional("media_type", checked(MediaType::new));
         fields.finish()?;
-        let sent = upload.media_type.as_deref().and_then(|sent| MediaType::new(sent).ok());
+        let sent = upload
+            .media_type
+            .as_deref()
+            .and_then(|sent| MediaType::new(sent).ok());
         (upload.file, media_type.or(sent), bytes)
     } else {
         let sent = request.headers().get(CONTENT_TYPE).map(|value| {
             let text = value.to_str().unwrap_or_default();
-            MediaType::new(text).map_err(|error| ApiError::new(Code::MalformedHeader, error.to_string()))
+            MediaType::new(text)
+                .map_err(|error| ApiError::new(Code::MalformedHeader, error.to_string()))
         });
         let stored = body::receive(payload, Code::MalformedRequest, &state).await?;
         (stored, sent.transpose()?, Bytes::new())
@@ -271,13 +314,26 @@ pub(crate) async fn put(
     let asked = [&asked[..], stored.digest.as_bytes(), request_type(&request)];
     let key = idempotency::of(&request, &context, &asked)?;
     let digest = ContentDigest::from_bytes(*stored.digest.as_bytes());
-    let command = Command::Revise { digest, byte_size: stored.len, media_type };
-    let write = Write::one(id, command, precondition).with_key(key).with_pin(stored.pin);
+    let command = Command::Revise {
+        digest,
+        byte_size: stored.len,
+        media_type,
+    };
+    let write = Write::one(id, command, precondition)
+        .with_key(key)
+        .with_pin(stored.pin);
     changed(&context, &state, write).await
 }
 
 /// The media type as it was sent, which is part of what is asked; of multipart not its boundary.
 fn request_type(request: &HttpRequest) -> &[u8] {
-    let sent = request.headers().get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
-    if sent.starts_with(b"multipart/") { &[] } else { sent }
+    let sent = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map_or(&[][..], HeaderValue::as_bytes);
+    if sent.starts_with(b"multipart/") {
+        &[]
+    } else {
+        sent
+    }
 }

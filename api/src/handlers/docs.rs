@@ -19,22 +19,33 @@ pub(crate) async fn document() -> HttpResponse {
 
 /// `GET /docs`
 pub(crate) async fn page() -> HttpResponse {
-    send("text/html; charset=utf-8", include_bytes!("../../ui/docs.html").as_slice())
+    send(
+        "text/html; charset=utf-8",
+        include_bytes!("../../ui/docs.html").as_slice(),
+    )
 }
 
 /// `GET /docs/page.js`
 pub(crate) async fn script() -> HttpResponse {
-    send("text/javascript; charset=utf-8", include_bytes!("../../ui/docs.js").as_slice())
+    send(
+        "text/javascript; charset=utf-8",
+        include_bytes!("../../ui/docs.js").as_slice(),
+    )
 }
 
 /// `GET /docs/page.css`
 pub(crate) async fn style() -> HttpResponse {
-    send("text/css; charset=utf-8", include_bytes!("../../ui/docs.css").as_slice())
+    send(
+        "text/css; charset=utf-8",
+        include_bytes!("../../ui/docs.css").as_slice(),
+    )
 }
 
 /// `GET /`: leads to the description.
 pub(crate) async fn home() -> HttpResponse {
-    HttpResponse::Found().insert_header((LOCATION, "/docs")).finish()
+    HttpResponse::Found()
+        .insert_header((LOCATION, "/docs"))
+        .finish()
 }
 
 fn send(kind: &'static str, body: impl Into<BytesOf>) -> HttpResponse {

@@ -20,7 +20,10 @@ use crate::wire::resource::EntityTypeBody;
 use crate::write::{Write, answer, execute};
 
 /// `GET /api/entity_types`
-pub(crate) async fn list(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn list(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
     let page = query.page(state.options());
@@ -48,15 +51,30 @@ pub(crate) async fn register(
     let name = name.ok_or_else(|| ApiError::of(Code::Internal))?;
     let operation = Operation {
         target: Target::EntityTypes,
-        change: Change::RegisterEntityType { name: name.clone(), description: description.clone() },
+        change: Change::RegisterEntityType {
+            name: name.clone(),
+            description: description.clone(),
+        },
         precondition: Precondition::None,
         expected_revision: None,
     };
     let key = idempotency::of(&request, &context, &[&bytes])?;
-    let write = Write { operations: vec![operation], idempotency: key, pins: Vec::new() };
+    let write = Write {
+        operations: vec![operation],
+        idempotency: key,
+        pins: Vec::new(),
+    };
     let written = execute(&state, &context, write, &|_| String::new()).await?;
-    let count = state.projection().views().entity_type(&name)?.map_or(0, |row| row.count);
-    let body = EntityTypeBody { name: name.to_string(), description, count };
+    let count = state
+        .projection()
+        .views()
+        .entity_type(&name)?
+        .map_or(0, |row| row.count);
+    let body = EntityTypeBody {
+        name: name.to_string(),
+        description,
+        count,
+    };
     let mut response = answer(StatusCode::CREATED, &written);
     response.insert_header((LOCATION, "/api/entity_types"));
     Ok(response.json(body))

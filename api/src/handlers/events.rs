@@ -25,7 +25,10 @@ const CLOUD_EVENTS: &str = "application/cloudevents-batch+json";
 /// Records that one page looks at, at the most.
 const PAGE_RECORDS_MAX: usize = 10_000;
 /// Records read at a time.
-const STEP: ReadLimit = ReadLimit { records: 1000, bytes: 4 << 20 };
+const STEP: ReadLimit = ReadLimit {
+    records: 1000,
+    bytes: 4 << 20,
+};
 
 /// A page in the course of being filled.
 struct Filling {
@@ -50,12 +53,18 @@ pub(crate) async fn list(
     query.finish()?;
     let media_type = accept::choose(&request, &[JSON, CLOUD_EVENTS])?;
     let at = state.views_at(wait).await?;
-    let from = cursor.or(after).flatten().map_or(0, |after| after.saturating_add(1));
+    let from = cursor
+        .or(after)
+        .flatten()
+        .map_or(0, |after| after.saturating_add(1));
     let page = match stream {
         Some(stream) => page_of_stream(&state, &stream, from, limit, filter)?,
         None => page_of_log(&state, from, limit, filter)?,
     };
-    let response = reflecting(StatusCode::OK, at.position().max(state.reader().end().get().checked_sub(1)));
+    let response = reflecting(
+        StatusCode::OK,
+        at.position().max(state.reader().end().get().checked_sub(1)),
+    );
     Ok(send(response, &page, media_type, &context))
 }
 
@@ -68,12 +77,30 @@ pub(crate) fn after(text: &str) -> Option<Option<u64>> {
     digits.then(|| text.parse().ok()).flatten().map(Some)
 }
 
-fn page_of_log(state: &AppState, from: u64, limit: usize, mut filter: Filter) -> Result<Filling, ApiError> {
-    let mut page = Filling { items: Vec::new(), next: None };
+fn page_of_log(
+    state: &AppState,
+    from: u64,
+    limit: usize,
+    mut filter: Filter,
+) -> Result<Filling, ApiError> {
+    let mut page = Filling {
+        items: Vec::new(),
+        next: None,
+    };
     let (mut next, mut looked_at) = (from, 0);
     loop {
-        let step = if filter.takes_all() { STEP.records.min(limit + 1) } else { STEP.records };
-        let records = state.reader().read(Position::new(next), ReadLimit { records: step, ..STEP })?;
+        let step = if filter.takes_all() {
+            STEP.records.min(limit + 1)
+        } else {
+            STEP.records
+        };
+        let records = state.reader().read(
+            Position::new(next),
+            ReadLimit {
+                records: step,
+                ..STEP
+            },
+        )?;
         if records.is_empty() {
             return Ok(page);
         }
@@ -98,14 +125,26 @@ fn page_of_stream(
     limit: usize,
     mut filter: Filter,
 ) -> Result<Filling, ApiError> {
-    let mut page = Filling { items: Vec::new(), next: None };
+    let mut page = Filling {
+        items: Vec::new(),
+        next: None,
+    };
     let (mut revision, mut last) = (Revision::new(0), from.checked_sub(1));
     loop {
-        let range = StreamRange { from: revision, direction: Direction::Forward, limit: STEP.records };
+        let range = StreamRange {
+            from: revision,
+            direction: Direction::Forward,
+            limit: STEP.records,
+        };
         let records = state.reader().read_stream(stream, range)?;
-        let Some(newest) = records.last() else { return Ok(page) };
+        let Some(newest) = records.last() else {
+            return Ok(page);
+        };
         revision = newest.revision().next();
-        for record in records.into_iter().filter(|record| record.position().get() >= from) {
+        for record in records
+            .into_iter()
+            .filter(|record| record.position().get() >= from)
+        {
             if page.items.len() == limit {
                 page.next = last;
                 return Ok(page);
@@ -125,17 +164,25 @@ fn send(
     context: &Context,
 ) -> HttpResponse {
     response.insert_header((CONTENT_TYPE, media_type));
-    let next = page.next.map_or_else(|| "null".to_owned(), |next| format!("\"{next}\""));
+    let next = page
+        .next
+        .map_or_else(|| "null".to_owned(), |next| format!("\"{next}\""));
     if media_type == CLOUD_EVENTS {
-        let events: Vec<String> =
-            page.items.iter().map(|record| render_cloud_event(record, context.base())).collect();
+        let events: Vec<String> = page
+            .items
+            .iter()
+            .map(|record| render_cloud_event(record, context.base()))
+            .collect();
         if page.next.is_some() {
             response.insert_header(("stemma-next-cursor", next.trim_matches('"')));
         }
         return response.body(format!("[{}]", events.join(",")));
     }
     let events: Vec<String> = page.items.iter().map(render).collect();
-    response.body(format!(r#"{{"items":[{}],"next_cursor":{next}}}"#, events.join(",")))
+    response.body(format!(
+        r#"{{"items":[{}],"next_cursor":{next}}}"#,
+        events.join(",")
+    ))
 }
 
 /// `GET /api/events/{digest}`
@@ -145,11 +192,16 @@ pub(crate) async fn get(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
-    let digest: EventDigest = digest.parse().map_err(|error: stemma_event_log::DigestError| {
-        ApiError::new(Code::InvalidId, error.to_string())
-    })?;
+    let digest: EventDigest = digest
+        .parse()
+        .map_err(|error: stemma_event_log::DigestError| {
+            ApiError::new(Code::InvalidId, error.to_string())
+        })?;
     let position = state.reader().position_of(&digest)?;
-    let record = position.map(|position| state.reader().read_one(position)).transpose()?.flatten();
+    let record = position
+        .map(|position| state.reader().read_one(position))
+        .transpose()?
+        .flatten();
     let record = record.ok_or_else(|| ApiError::of(Code::EventNotFound))?;
     let mut response = reflecting(StatusCode::OK, Some(record.position().get()));
     response.insert_header((CONTENT_TYPE, JSON));
@@ -181,7 +233,12 @@ pub(crate) async fn of_resource(
     find(&at, id)?;
     let direction = order.unwrap_or(Direction::Forward);
     let page = history(&state, id, direction, after_revision, cursor, limit)?;
-    Ok(send(reflecting(StatusCode::OK, at.position()), &page, media_type, &context))
+    Ok(send(
+        reflecting(StatusCode::OK, at.position()),
+        &page,
+        media_type,
+        &context,
+    ))
 }
 
 /// A page of a resource's events. `after` leaves out what is older, `cursor` what was given.
@@ -195,21 +252,33 @@ fn history(
 ) -> Result<Filling, ApiError> {
     let stream = stream_of(id)?;
     let from = match (direction, cursor) {
-        (Direction::Forward, cursor) => {
-            cursor.max(after).map_or(0, |revision| revision.saturating_add(1))
-        }
+        (Direction::Forward, cursor) => cursor
+            .max(after)
+            .map_or(0, |revision| revision.saturating_add(1)),
         (Direction::Backward, None) => u64::MAX,
-        (Direction::Backward, Some(0)) => return Ok(Filling { items: Vec::new(), next: None }),
+        (Direction::Backward, Some(0)) => {
+            return Ok(Filling {
+                items: Vec::new(),
+                next: None,
+            });
+        }
         (Direction::Backward, Some(cursor)) => cursor - 1,
     };
-    let range = StreamRange { from: Revision::new(from), direction, limit: limit + 1 };
+    let range = StreamRange {
+        from: Revision::new(from),
+        direction,
+        limit: limit + 1,
+    };
     let mut items = state.reader().read_stream(&stream, range)?;
     if direction == Direction::Backward {
         items.retain(|record| after.is_none_or(|after| record.revision().get() > after));
     }
     let has_more = items.len() > limit;
     items.truncate(limit);
-    let next = items.last().filter(|_| has_more).map(|record| record.revision().get());
+    let next = items
+        .last()
+        .filter(|_| has_more)
+        .map(|record| record.revision().get());
     Ok(Filling { items, next })
 }
 
@@ -235,16 +304,29 @@ pub(crate) async fn of_annotation(
     find(&at, id)?;
     let stream = stream_of(id)?;
     let wanted = annotation_id.to_string();
-    let mut page = Filling { items: Vec::new(), next: None };
+    let mut page = Filling {
+        items: Vec::new(),
+        next: None,
+    };
     let mut revision = Revision::new(cursor.map_or(0, |cursor| cursor.saturating_add(1)));
     'pages: loop {
-        let range = StreamRange { from: revision, direction: Direction::Forward, limit: STEP.records };
+        let range = StreamRange {
+            from: revision,
+            direction: Direction::Forward,
+            limit: STEP.records,
+        };
         let records = state.reader().read_stream(&stream, range)?;
         let Some(newest) = records.last() else { break };
         revision = newest.revision().next();
-        for record in records.into_iter().filter(|record| is_of_annotation(record, &wanted)) {
+        for record in records
+            .into_iter()
+            .filter(|record| is_of_annotation(record, &wanted))
+        {
             if page.items.len() == limit {
-                page.next = page.items.last().map(|record: &Record| record.revision().get());
+                page.next = page
+                    .items
+                    .last()
+                    .map(|record: &Record| record.revision().get());
                 break 'pages;
             }
             page.items.push(record);
@@ -253,7 +335,12 @@ pub(crate) async fn of_annotation(
     if page.items.is_empty() && cursor.is_none() {
         return Err(ApiError::of(Code::AnnotationNotFound));
     }
-    Ok(send(reflecting(StatusCode::OK, at.position()), &page, media_type, &context))
+    Ok(send(
+        reflecting(StatusCode::OK, at.position()),
+        &page,
+        media_type,
+        &context,
+    ))
 }
 
 fn is_of_annotation(record: &Record, wanted: &str) -> bool {

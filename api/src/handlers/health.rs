@@ -55,7 +55,12 @@ pub(crate) struct Part {
 
 impl Part {
     fn new(status: &'static str, reason: Option<String>) -> Self {
-        Self { status, reason, end: None, lag: None }
+        Self {
+            status,
+            reason,
+            end: None,
+            lag: None,
+        }
     }
 }
 
@@ -72,7 +77,11 @@ fn parts(state: &AppState) -> Parts {
     };
     let status = state.projection().status();
     let mut views = match &status.phase {
-        Phase::Quarantined { position, event_type, reason } => {
+        Phase::Quarantined {
+            position,
+            event_type,
+            reason,
+        } => {
             let reason = format!("stopped at {event_type}, position {position}: {reason}");
             Part::new("down", Some(reason))
         }
@@ -84,23 +93,43 @@ fn parts(state: &AppState) -> Parts {
     };
     views.end = Some(status.end);
     views.lag = Some(status.lag_positions);
-    Parts { log, content, views }
+    Parts {
+        log,
+        content,
+        views,
+    }
 }
 
 /// `GET /api/health`: 503 when a part that matters is not ok.
-pub(crate) async fn health(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn health(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let parts = parts(&state);
     let all = [parts.log.status, parts.content.status, parts.views.status];
-    let worst = ["down", "degraded"].into_iter().find(|status| all.contains(status));
-    let status = if worst.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let body = HealthBody { status: worst.unwrap_or("ok"), parts };
-    Ok(HttpResponse::build(status).insert_header((CACHE_CONTROL, "no-store")).json(body))
+    let worst = ["down", "degraded"]
+        .into_iter()
+        .find(|status| all.contains(status));
+    let status = if worst.is_some() {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    let body = HealthBody {
+        status: worst.unwrap_or("ok"),
+        parts,
+    };
+    Ok(HttpResponse::build(status)
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(body))
 }
 
 /// `GET /api/health/live`: the process answers.
 pub(crate) async fn live() -> HttpResponse {
-    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(serde_json::json!({ "status": "ok" }))
+    HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(serde_json::json!({ "status": "ok" }))
 }
 
 /// `GET /api/health/ready`: requests are to be sent here.
@@ -116,5 +145,7 @@ pub(crate) async fn metrics(state: Data<AppState>) -> Result<HttpResponse, ApiEr
     let text = state.metrics().render(&state);
     let text = text.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, kind)).body(text))
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, kind))
+        .body(text))
 }

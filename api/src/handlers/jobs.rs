@@ -12,10 +12,20 @@ use crate::page::Page;
 use crate::query::Query;
 use crate::state::AppState;
 
-const STATUSES: [&str; 6] = ["queued", "processing", "retrying", "completed", "failed", "cancelled"];
+const STATUSES: [&str; 6] = [
+    "queued",
+    "processing",
+    "retrying",
+    "completed",
+    "failed",
+    "cancelled",
+];
 
 /// `GET /api/jobs`
-pub(crate) async fn list(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn list(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let limit = query.limit(state.options());
     let status = query.read("status", "a status of jobs", |text| {
@@ -46,7 +56,9 @@ pub(crate) async fn get(
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let body = state.jobs().find(&id)?.body();
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
+    Ok(HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(body))
 }
 
 /// `POST /api/jobs/{id}/cancel`
@@ -76,35 +88,38 @@ pub(crate) async fn follow(
     let shutdown = state.shutdown().follow();
     let heartbeat = std::time::Duration::from_millis(options.heartbeat_ms);
     let first = Some(format!("retry: {}\n\n", options.retry_ms));
-    let frames = stream::unfold(Some((changes, shutdown, first, true, open)), move |following| async move {
-        let (mut changes, mut shutdown, first, is_new, open) = following?;
-        if let Some(first) = first {
-            let next = Some((changes, shutdown, None, true, open));
-            return Some((Ok::<_, ApiError>(Bytes::from(first)), next));
-        }
-        if !is_new {
-            tokio::select! {
-                changed = changes.changed() => changed.ok()?,
-                changed = shutdown.changed() => {
-                    changed.ok()?;
-                    return Some((Ok(Bytes::from_static(b": the server stops\n\n")), None));
-                }
-                () = tokio::time::sleep(heartbeat) => {
-                    let beat = Bytes::from_static(b": heartbeat\n\n");
-                    return Some((Ok(beat), Some((changes, shutdown, None, false, open))));
+    let frames = stream::unfold(
+        Some((changes, shutdown, first, true, open)),
+        move |following| async move {
+            let (mut changes, mut shutdown, first, is_new, open) = following?;
+            if let Some(first) = first {
+                let next = Some((changes, shutdown, None, true, open));
+                return Some((Ok::<_, ApiError>(Bytes::from(first)), next));
+            }
+            if !is_new {
+                tokio::select! {
+                    changed = changes.changed() => changed.ok()?,
+                    changed = shutdown.changed() => {
+                        changed.ok()?;
+                        return Some((Ok(Bytes::from_static(b": the server stops\n\n")), None));
+                    }
+                    () = tokio::time::sleep(heartbeat) => {
+                        let beat = Bytes::from_static(b": heartbeat\n\n");
+                        return Some((Ok(beat), Some((changes, shutdown, None, false, open))));
+                    }
                 }
             }
-        }
-        let body = changes.borrow_and_update().clone();
-        let name = match body.status.as_str() {
-            ended @ ("completed" | "failed" | "cancelled") => ended,
-            _ => "progress",
-        };
-        let data = serde_json::to_string(&body).expect("a job is plain data");
-        let frame = Bytes::from(format!("event: {name}\ndata: {data}\n\n"));
-        let next = (name == "progress").then_some((changes, shutdown, None, false, open));
-        Some((Ok(frame), next))
-    });
+            let body = changes.borrow_and_update().clone();
+            let name = match body.status.as_str() {
+                ended @ ("completed" | "failed" | "cancelled") => ended,
+                _ => "progress",
+            };
+            let data = serde_json::to_string(&body).expect("a job is plain data");
+            let frame = Bytes::from(format!("event: {name}\ndata: {data}\n\n"));
+            let next = (name == "progress").then_some((changes, shutdown, None, false, open));
+            Some((Ok(frame), next))
+        },
+    );
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, "text/event-stream"));
     response.insert_header((CACHE_CONTROL, "no-store"));

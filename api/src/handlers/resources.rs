@@ -1,10 +1,14 @@
 //! Resources: make, list, read, change, tag, clone; and what names one.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
+};
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use stemma_commands::{AsOf, Change, CloneAnnotations, EntityTag, Operation, PastState, Precondition, Target};
+use stemma_commands::{
+    AsOf, Change, CloneAnnotations, EntityTag, Operation, PastState, Precondition, Target,
+};
 use stemma_content_store::Stored;
 use stemma_domain::id::{ContentDigest, ResourceId};
 use stemma_domain::resource::{Command, Descriptor};
@@ -47,7 +51,9 @@ pub(crate) fn reflecting(status: StatusCode, position: Option<u64>) -> HttpRespo
 
 /// A resource as the views have it.
 pub(crate) fn find(at: &Reflected, id: ResourceId) -> Result<std::sync::Arc<Descriptor>, ApiError> {
-    at.views.resource(id)?.ok_or_else(|| ApiError::of(Code::ResourceNotFound))
+    at.views
+        .resource(id)?
+        .ok_or_else(|| ApiError::of(Code::ResourceNotFound))
 }
 
 /// `POST /api/resources`
@@ -69,13 +75,19 @@ pub(crate) async fn create(
     demand(&new, &mut fields);
     fields.finish()?;
     let key = idempotency::of(&request, &context, &[&bytes])?;
-    let stored = state.content().put(content.unwrap_or_default().into()).await?;
+    let stored = state
+        .content()
+        .put(content.unwrap_or_default().into())
+        .await?;
     finish_create(&context, &state, new, stored, key).await
 }
 
 /// Notes what a resource cannot do without.
 fn demand(new: &NewResource, fields: &mut Fields) {
-    let missing = [("name", new.name.is_none()), ("media_type", new.media_type.is_none())];
+    let missing = [
+        ("name", new.name.is_none()),
+        ("media_type", new.media_type.is_none()),
+    ];
     for (name, is_missing) in missing {
         let was_wrong = fields.is_noted(name);
         if is_missing && !was_wrong {
@@ -91,14 +103,22 @@ async fn create_from_upload(
     state: &AppState,
 ) -> Result<HttpResponse, ApiError> {
     let upload = body::upload(request, payload, state).await?;
-    let (metadata, bytes) = upload.metadata.unwrap_or_else(|| (serde_json::json!({}), Default::default()));
+    let (metadata, bytes) = upload
+        .metadata
+        .unwrap_or_else(|| (serde_json::json!({}), Default::default()));
     let mut fields = Fields::of(metadata, "/metadata")?;
     let mut new = NewResource::read(&mut fields, "id");
     if new.name.is_none() && !fields.is_noted("name") {
-        new.name = upload.file_name.as_deref().and_then(|name| ResourceName::new(name).ok());
+        new.name = upload
+            .file_name
+            .as_deref()
+            .and_then(|name| ResourceName::new(name).ok());
     }
     if new.media_type.is_none() && !fields.is_noted("media_type") {
-        let sent = upload.media_type.as_deref().unwrap_or("application/octet-stream");
+        let sent = upload
+            .media_type
+            .as_deref()
+            .unwrap_or("application/octet-stream");
         new.media_type = MediaType::new(sent).ok();
     }
     demand(&new, &mut fields);
@@ -115,7 +135,9 @@ async fn finish_create(
     stored: Stored,
     key: Option<stemma_event_log::Idempotency>,
 ) -> Result<HttpResponse, ApiError> {
-    let id = new.id.unwrap_or_else(|| ResourceId::new(state.commands().new_id()));
+    let id = new
+        .id
+        .unwrap_or_else(|| ResourceId::new(state.commands().new_id()));
     let digest = ContentDigest::from_bytes(*stored.digest.as_bytes());
     let created = new.created(id, digest, stored.len);
     let created = created.ok_or_else(|| ApiError::of(Code::Internal))?;
@@ -129,7 +151,10 @@ async fn finish_create(
 }
 
 /// `GET /api/resources`
-pub(crate) async fn list(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn list(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
     let page = query.page(state.options());
@@ -139,9 +164,13 @@ pub(crate) async fn list(request: HttpRequest, state: Data<AppState>) -> Result<
         entity_types,
         name_contains: query.one("q").filter(|text| !text.is_empty()),
         archived: archived(&mut query),
-        collection: query.read("collection", "a collection's name", |t| CollectionName::new(t).ok()),
+        collection: query.read("collection", "a collection's name", |t| {
+            CollectionName::new(t).ok()
+        }),
         created_after: query.read("created_after", "an RFC 3339 instant", |t| t.parse().ok()),
-        sort: query.read("sort", "created_at, -created_at or name", sort).unwrap_or_default(),
+        sort: query
+            .read("sort", "created_at, -created_at or name", sort)
+            .unwrap_or_default(),
         limit: page.limit,
         after: page.after,
     };
@@ -150,7 +179,9 @@ pub(crate) async fn list(request: HttpRequest, state: Data<AppState>) -> Result<
     let found = at.views.resources(&asked)?;
     let mut response = reflecting(StatusCode::OK, at.position());
     response.insert_header((STEMMA_SOURCE, "views"));
-    Ok(response.json(Page::of(found, |descriptor| ResourceBody::from(descriptor.as_ref()))))
+    Ok(response.json(Page::of(found, |descriptor| {
+        ResourceBody::from(descriptor.as_ref())
+    })))
 }
 
 /// `?archived=`
@@ -177,11 +208,17 @@ fn sort(text: &str) -> Option<Sort> {
 fn as_of(query: &mut Query) -> Option<AsOf> {
     let revision = query.number("as_of_revision").map(AsOf::Revision);
     let position = query.number("as_of_position").map(AsOf::Position);
-    let time = query.read("as_of", "an RFC 3339 instant", |text| text.parse().ok()).map(AsOf::Time);
+    let time = query
+        .read("as_of", "an RFC 3339 instant", |text| text.parse().ok())
+        .map(AsOf::Time);
     let mut given = [revision, position, time].into_iter().flatten();
     let as_of = given.next();
     if given.next().is_some() {
-        query.problem("as_of", "INVALID_PARAMETER", "only one moment of the past can be asked for");
+        query.problem(
+            "as_of",
+            "INVALID_PARAMETER",
+            "only one moment of the past can be asked for",
+        );
     }
     as_of
 }
@@ -252,7 +289,12 @@ pub(crate) async fn patch(
     let command = Command::Patch(read_patch(&mut fields));
     fields.finish()?;
     let key = idempotency::of(&request, &context, &[&bytes])?;
-    changed(&context, &state, Write::one(id, command, precondition).with_key(key)).await
+    changed(
+        &context,
+        &state,
+        Write::one(id, command, precondition).with_key(key),
+    )
+    .await
 }
 
 /// Executes a change of one resource and answers with it.
@@ -283,7 +325,14 @@ pub(crate) async fn remove_entity_type(
     context: Context,
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
-    change_entity_type(&request, &place, &context, &state, Command::RemoveEntityType).await
+    change_entity_type(
+        &request,
+        &place,
+        &context,
+        &state,
+        Command::RemoveEntityType,
+    )
+    .await
 }
 
 async fn change_entity_type(
@@ -301,7 +350,12 @@ async fn change_entity_type(
     })?;
     let precondition = precondition(request)?;
     let key = idempotency::of(request, context, &[])?;
-    changed(context, state, Write::one(id, command(entity_type), precondition).with_key(key)).await
+    changed(
+        context,
+        state,
+        Write::one(id, command(entity_type), precondition).with_key(key),
+    )
+    .await
 }
 
 /// `POST /api/resources/{id}/clone`
@@ -327,12 +381,21 @@ pub(crate) async fn clone(
     let id = id.unwrap_or_else(|| ResourceId::new(state.commands().new_id()));
     let operation = Operation {
         target: Target::Resource(id),
-        change: Change::CloneFrom { source, name, collection, annotations },
+        change: Change::CloneFrom {
+            source,
+            name,
+            collection,
+            annotations,
+        },
         precondition: Precondition::None,
         expected_revision: None,
     };
     let key = idempotency::of(&request, &context, &[&bytes])?;
-    let write = Write { operations: vec![operation], idempotency: key, pins: Vec::new() };
+    let write = Write {
+        operations: vec![operation],
+        idempotency: key,
+        pins: Vec::new(),
+    };
     let (written, result) = execute_one(&state, &context, write).await?;
     let descriptor = descriptor(&result)?;
     let mut response = tagged(StatusCode::CREATED, &written, descriptor);
@@ -354,7 +417,9 @@ pub(crate) async fn referenced_by(
     query.finish()?;
     let at = state.views_at(wait).await?;
     find(&at, id)?;
-    let found = at.views.referenced_by(id, archived, page.limit, page.after.as_ref())?;
+    let found = at
+        .views
+        .referenced_by(id, archived, page.limit, page.after.as_ref())?;
     let response = Page::of(found, ReferencedByBody::from);
     Ok(reflecting(StatusCode::OK, at.position()).json(response))
 }

@@ -12,7 +12,10 @@ use crate::sse::{Filter, Start, Subject, open};
 use crate::state::AppState;
 
 /// `GET /api/events/stream`
-pub(crate) async fn all(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn all(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
     follow(&request, &state, Subject::Everything)
 }
 
@@ -29,9 +32,15 @@ pub(crate) async fn of_resource(
     follow(&request, &state, Subject::Resource(id))
 }
 
-fn follow(request: &HttpRequest, state: &AppState, subject: Subject) -> Result<HttpResponse, ApiError> {
+fn follow(
+    request: &HttpRequest,
+    state: &AppState,
+    subject: Subject,
+) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
-    let wanted = query.one("after").map(|text| after(&text).ok_or_else(|| ApiError::of(Code::InvalidPosition)));
+    let wanted = query
+        .one("after")
+        .map(|text| after(&text).ok_or_else(|| ApiError::of(Code::InvalidPosition)));
     let filter = Filter::read(&mut query);
     query.finish()?;
     let wanted = wanted.transpose()?;

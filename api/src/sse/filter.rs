@@ -38,16 +38,26 @@ impl Filter {
                 Some(prefix) => (prefix, true),
                 None => (text, false),
             };
-            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'.';
+            let plain =
+                |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'.';
             if text.is_empty() || !name.bytes().all(plain) {
                 return Err("expected an event type such as resource.created, or resource.*");
             }
             let name = name.to_owned();
-            Ok(if is_prefix { TypePattern::Prefix(name) } else { TypePattern::Exactly(name) })
+            Ok(if is_prefix {
+                TypePattern::Prefix(name)
+            } else {
+                TypePattern::Exactly(name)
+            })
         });
         let mut entity_types = query.read_many("entity_type", EntityType::new);
         entity_types.extend(query.read_many("entityType", EntityType::new));
-        Self { types, entity_types, actor: query.one("actor"), known: HashMap::new() }
+        Self {
+            types,
+            entity_types,
+            actor: query.one("actor"),
+            known: HashMap::new(),
+        }
     }
 
     /// Whether every event meets it.
@@ -56,13 +66,20 @@ impl Filter {
     }
 
     /// Whether an event meets it. Events must be shown in the order of their positions.
-    pub(crate) fn takes(&mut self, record: &Record, commands: &Commands) -> Result<bool, HistoryError> {
+    pub(crate) fn takes(
+        &mut self,
+        record: &Record,
+        commands: &Commands,
+    ) -> Result<bool, HistoryError> {
         let fits_type = self.types.is_empty()
             || self.types.iter().any(|pattern| match pattern {
                 TypePattern::Exactly(name) => record.event_type() == name,
                 TypePattern::Prefix(prefix) => record.event_type().starts_with(prefix.as_str()),
             });
-        let fits_actor = self.actor.as_ref().is_none_or(|actor| record.actor() == actor);
+        let fits_actor = self
+            .actor
+            .as_ref()
+            .is_none_or(|actor| record.actor() == actor);
         // The types are followed even past events that are not wanted.
         let fits_entity = self.entity_types.is_empty() || self.had_type(record, commands)?;
         Ok(fits_type && fits_actor && fits_entity)
@@ -71,9 +88,14 @@ impl Filter {
     /// Whether the event's resource had one of the types at the event: right after it, or right
     /// before it where the event took the type away.
     fn had_type(&mut self, record: &Record, commands: &Commands) -> Result<bool, HistoryError> {
-        let Some(id) = ResourceId::from_stream_name(record.stream()) else { return Ok(false) };
+        let Some(id) = ResourceId::from_stream_name(record.stream()) else {
+            return Ok(false);
+        };
         let decoded = match record.event_type() {
-            "resource.created" | "resource.cloned" | "entity_type.added" | "entity_type.removed" => {
+            "resource.created"
+            | "resource.cloned"
+            | "entity_type.added"
+            | "entity_type.removed" => {
                 event::decode(record.event_type(), record.schema_version(), record.data()).ok()
             }
             _ => None,
@@ -83,7 +105,9 @@ impl Filter {
         } else if let Some(types) = self.known.get_mut(&id) {
             match &decoded {
                 Some(Event::EntityTypeAdded(added)) => types.push(added.entity_type.clone()),
-                Some(Event::EntityTypeRemoved(removed)) => types.retain(|t| *t != removed.entity_type),
+                Some(Event::EntityTypeRemoved(removed)) => {
+                    types.retain(|t| *t != removed.entity_type)
+                }
                 _ => {}
             }
         } else {
@@ -99,7 +123,10 @@ impl Filter {
             _ => None,
         };
         let types = self.known.get(&id).map_or(&[][..], Vec::as_slice);
-        Ok(types.iter().chain(removed).any(|t| self.entity_types.contains(t)))
+        Ok(types
+            .iter()
+            .chain(removed)
+            .any(|t| self.entity_types.contains(t)))
     }
 
     fn remember(&mut self, id: ResourceId, types: Vec<EntityType>) {

@@ -27,8 +27,15 @@ impl Frame {
     /// Renders a record.
     pub(crate) fn of(record: Record) -> Self {
         let body = event::render(&record);
-        let text = format!("id: {}\nevent: {}\ndata: {body}\n\n", record.position(), record.event_type());
-        Self { record, bytes: text.into() }
+        let text = format!(
+            "id: {}\nevent: {}\ndata: {body}\n\n",
+            record.position(),
+            record.event_type()
+        );
+        Self {
+            record,
+            bytes: text.into(),
+        }
     }
 
     pub(crate) fn position(&self) -> u64 {
@@ -59,7 +66,10 @@ impl Ring {
     fn take(&self, from: u64, step_bytes: usize) -> Vec<Arc<Frame>> {
         let skip = self.first().map_or(0, |first| from.saturating_sub(first));
         let mut bytes = 0;
-        let frames = self.frames.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX));
+        let frames = self
+            .frames
+            .iter()
+            .skip(usize::try_from(skip).unwrap_or(usize::MAX));
         let within = frames.take(STEP_RECORDS).take_while(|frame| {
             let fits = bytes == 0 || bytes + frame.bytes.len() <= step_bytes;
             bytes += frame.bytes.len();
@@ -72,7 +82,12 @@ impl Ring {
 impl Frames {
     pub(crate) fn new(reader: Reader, options: &SseOptions) -> Self {
         let (bytes_max, step_bytes) = (options.ring_bytes_max, options.chunk_bytes_max);
-        Self { reader, bytes_max, step_bytes, ring: RwLock::default() }
+        Self {
+            reader,
+            bytes_max,
+            step_bytes,
+            ring: RwLock::default(),
+        }
     }
 
     /// The next frames from a position on; none when it is the head's next.
@@ -87,16 +102,24 @@ impl Frames {
         }
         let is_behind = ring.first().is_some_and(|first| from < first);
         drop(ring);
-        let limit = ReadLimit { records: STEP_RECORDS, bytes: self.step_bytes };
+        let limit = ReadLimit {
+            records: STEP_RECORDS,
+            bytes: self.step_bytes,
+        };
         if is_behind {
             let records = self.reader.read(Position::new(from), limit)?;
-            return Ok(records.into_iter().map(|record| Arc::new(Frame::of(record))).collect());
+            return Ok(records
+                .into_iter()
+                .map(|record| Arc::new(Frame::of(record)))
+                .collect());
         }
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         // Another stream may have rendered it while this one waited.
         let next = ring.frames.back().map(|frame| frame.position() + 1);
         if next != Some(from) {
-            if ring.first().is_some_and(|first| first <= from) && next.is_some_and(|next| from < next) {
+            if ring.first().is_some_and(|first| first <= from)
+                && next.is_some_and(|next| from < next)
+            {
                 return Ok(ring.take(from, self.step_bytes));
             }
             *ring = Ring::default();

@@ -119,19 +119,25 @@ pub(crate) fn open(
         is_over: false,
         _open: open,
     };
-    Ok(stream::try_unfold(subscription, |mut subscription| async move {
-        let chunk = subscription.next_chunk().await?;
-        Ok(chunk.map(|chunk| (chunk, subscription)))
-    }))
+    Ok(stream::try_unfold(
+        subscription,
+        |mut subscription| async move {
+            let chunk = subscription.next_chunk().await?;
+            Ok(chunk.map(|chunk| (chunk, subscription)))
+        },
+    ))
 }
 
 fn head_of(end: u64) -> String {
-    end.checked_sub(1).map_or_else(|| "null".to_owned(), |head| head.to_string())
+    end.checked_sub(1)
+        .map_or_else(|| "null".to_owned(), |head| head.to_string())
 }
 
 fn gap(reason: &str, end: u64) -> String {
     let head = head_of(end);
-    format!("event: stemma.gap\ndata: {{\"reason\":\"{reason}\",\"position\":{head},\"head\":{head}}}\n\n")
+    format!(
+        "event: stemma.gap\ndata: {{\"reason\":\"{reason}\",\"position\":{head},\"head\":{head}}}\n\n"
+    )
 }
 
 impl Subscription {
@@ -146,7 +152,9 @@ impl Subscription {
             if *self.shutdown.borrow_and_update() {
                 self.is_over = true;
                 let retry = self.state.options().sse.retry_ms;
-                return Ok(Some(format!(": the server stops\nretry: {retry}\n\n").into()));
+                return Ok(Some(
+                    format!(": the server stops\nretry: {retry}\n\n").into(),
+                ));
             }
             self.follow.borrow_and_update();
             if let Some(chunk) = self.step()? {
@@ -184,18 +192,28 @@ impl Subscription {
         }
         self.is_live = true;
         let head = head_of(self.next);
-        let id = self.next.checked_sub(1).map(|head| format!("id: {head}\n")).unwrap_or_default();
+        let id = self
+            .next
+            .checked_sub(1)
+            .map(|head| format!("id: {head}\n"))
+            .unwrap_or_default();
         let live = format!("{id}event: stemma.live\ndata: {{\"position\":{head}}}\n\n");
         Ok(Some(live.into()))
     }
 
     /// The next events of one resource, by way of its index; none when the log is to be followed.
     fn catch_up(&mut self, revision: u64) -> Result<Vec<Arc<Frame>>, ApiError> {
-        let Subject::Resource(id) = self.subject else { return Ok(Vec::new()) };
+        let Subject::Resource(id) = self.subject else {
+            return Ok(Vec::new());
+        };
         let end = self.state.reader().end().get();
         let stream = StreamId::new(id.stream_name()).map_err(|_| ApiError::of(Code::Internal))?;
         let (direction, limit) = (Direction::Forward, CATCH_UP_RECORDS);
-        let range = StreamRange { from: Revision::new(revision), direction, limit };
+        let range = StreamRange {
+            from: Revision::new(revision),
+            direction,
+            limit,
+        };
         let records = self.state.reader().read_stream(&stream, range)?;
         match records.last() {
             Some(last) => self.catching_up = Some(last.revision().get() + 1),
@@ -206,7 +224,9 @@ impl Subscription {
             }
         }
         let from = self.next;
-        let new = records.into_iter().filter(|record| record.position().get() >= from);
+        let new = records
+            .into_iter()
+            .filter(|record| record.position().get() >= from);
         Ok(new.map(|record| Arc::new(Frame::of(record))).collect())
     }
 
@@ -230,7 +250,9 @@ impl Subscription {
             1 => wanted.pop(),
             _ => {
                 let mut chunk = BytesMut::with_capacity(wanted.iter().map(Bytes::len).sum());
-                wanted.iter().for_each(|bytes| chunk.extend_from_slice(bytes));
+                wanted
+                    .iter()
+                    .for_each(|bytes| chunk.extend_from_slice(bytes));
                 Some(chunk.freeze())
             }
         })

@@ -1,7 +1,9 @@
 //! Annotations on the wire: the W3C JSON as it is stored, with what we know of it beside.
 
 use serde_json::{Value, json};
-use stemma_domain::annotation::{AnchorStatus, OffsetUnit, TargetAnchor, TextIndex, anchors, translate};
+use stemma_domain::annotation::{
+    AnchorStatus, OffsetUnit, TargetAnchor, TextIndex, anchors, translate,
+};
 use stemma_domain::resource::{AnnotationState, Descriptor, IriNames};
 
 /// Renders an annotation of a resource whose text is `text`, if it has one; positions count in
@@ -15,9 +17,13 @@ pub(crate) fn render(
 ) -> Value {
     let mut annotation = state.annotation.clone();
     let is_this = |iri: &str| names.resolve(iri) == Some(descriptor.id);
-    let found = text.map(|text| anchors(&annotation, &is_this, text)).unwrap_or_default();
-    let anchoring: Vec<Value> =
-        found.iter().map(|found| anchor(found, descriptor.content_revision, text, unit)).collect();
+    let found = text
+        .map(|text| anchors(&annotation, &is_this, text))
+        .unwrap_or_default();
+    let anchoring: Vec<Value> = found
+        .iter()
+        .map(|found| anchor(found, descriptor.content_revision, text, unit))
+        .collect();
     if let Some(text) = text {
         // The author's position may lie beyond today's text; it is then given as it was stored.
         let mut translated = annotation.clone();
@@ -39,7 +45,12 @@ pub(crate) fn render(
     annotation
 }
 
-fn anchor(found: &TargetAnchor, revision: u64, text: Option<&TextIndex>, unit: OffsetUnit) -> Value {
+fn anchor(
+    found: &TargetAnchor,
+    revision: u64,
+    text: Option<&TextIndex>,
+    unit: OffsetUnit,
+) -> Value {
     let status = match found.anchor.status {
         AnchorStatus::Exact => "exact",
         AnchorStatus::Moved => "moved",

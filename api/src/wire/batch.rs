@@ -35,7 +35,9 @@ impl NewResource {
             id: fields.optional(id_field, checked(str::parse)),
             name: fields.optional("name", checked(ResourceName::new)),
             media_type: fields.optional("media_type", checked(MediaType::new)),
-            entity_types: fields.optional("entity_types", entity_types).unwrap_or_default(),
+            entity_types: fields
+                .optional("entity_types", entity_types)
+                .unwrap_or_default(),
             language: fields.optional("language", checked(LanguageTag::new)),
             collection: fields.optional("collection", checked(CollectionName::new)),
             derived_from: fields.optional("derived_from", checked(str::parse)),
@@ -69,7 +71,10 @@ fn entity_types(value: Value) -> Result<Vec<EntityType>, String> {
     let Value::Array(names) = value else {
         return Err("expected an array of texts".to_owned());
     };
-    names.into_iter().map(|name| checked(EntityType::new)(name)).collect()
+    names
+        .into_iter()
+        .map(|name| checked(EntityType::new)(name))
+        .collect()
 }
 
 /// Takes `content` or `content_base64`, just one of them.
@@ -77,12 +82,18 @@ pub(crate) fn content(fields: &mut Fields) -> Option<Vec<u8>> {
     if fields.has("content") && fields.has("content_base64") {
         fields.raw("content");
         fields.raw("content_base64");
-        fields.problem("content_base64", "INVALID_VALUE", "give content or content_base64, not both");
+        fields.problem(
+            "content_base64",
+            "INVALID_VALUE",
+            "give content or content_base64, not both",
+        );
         return None;
     }
     if fields.has("content_base64") {
         return fields.required("content_base64", |value| {
-            STANDARD.decode(text(value)?).map_err(|_| "expected base64 with padding")
+            STANDARD
+                .decode(text(value)?)
+                .map_err(|_| "expected base64 with padding")
         });
     }
     fields.required("content", |value| text(value).map(String::into_bytes))

@@ -86,7 +86,11 @@ impl From<&Descriptor> for ResourceBody {
             digest,
             byte_size: descriptor.byte_size,
             revision: descriptor.revision,
-            entity_types: descriptor.entity_types.iter().map(ToString::to_string).collect(),
+            entity_types: descriptor
+                .entity_types
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             language: descriptor.language.as_ref().map(ToString::to_string),
             archived: descriptor.archived,
             derived_from: descriptor.derived_from.as_ref().map(ToString::to_string),
@@ -110,7 +114,12 @@ pub(crate) fn path(id: ResourceId) -> String {
 pub(crate) fn json_ld(descriptor: &Descriptor, base: &str) -> Value {
     let iri = |id: ResourceId| format!("{base}{}", path(id));
     let mut types = vec![json!("CreativeWork")];
-    types.extend(descriptor.entity_types.iter().map(|t| json!(format!("stemma:{t}"))));
+    types.extend(
+        descriptor
+            .entity_types
+            .iter()
+            .map(|t| json!(format!("stemma:{t}"))),
+    );
     let mut document = json!({
         "@context": ["https://schema.org/", { "stemma": "urn:stemma:entity_type:" }],
         "@id": iri(descriptor.id),
@@ -185,6 +194,10 @@ pub(crate) struct EntityTypeBody {
 
 impl From<EntityTypeRow> for EntityTypeBody {
     fn from(row: EntityTypeRow) -> Self {
-        Self { name: row.name.to_string(), description: row.description, count: row.count }
+        Self {
+            name: row.name.to_string(),
+            description: row.description,
+            count: row.count,
+        }
     }
 }

@@ -17,25 +17,52 @@ pub(super) struct FjallStore {
 
 impl FjallStore {
     pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
-        let db = Database::builder(dir).cache_size(cache_bytes).open().map_err(failed)?;
-        let rows = db.keyspace(KEYSPACE, KeyspaceCreateOptions::default).map_err(failed)?;
-        Ok(Self { db, rows, dir: dir.to_path_buf() })
+        let db = Database::builder(dir)
+            .cache_size(cache_bytes)
+            .open()
+            .map_err(failed)?;
+        let rows = db
+            .keyspace(KEYSPACE, KeyspaceCreateOptions::default)
+            .map_err(failed)?;
+        Ok(Self {
+            db,
+            rows,
+            dir: dir.to_path_buf(),
+        })
     }
 }
 
 fn failed(source: fjall::Error) -> StoreError {
-    StoreError::Engine { engine: Engine::Fjall, source: Box::new(source) }
+    if matches!(source, fjall::Error::Locked) {
+        return StoreError::Locked {
+            engine: Engine::Fjall,
+        };
+    }
+    StoreError::Engine {
+        engine: Engine::Fjall,
+        source: Box::new(source),
+    }
 }
 
 impl Store for FjallStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.rows.get(key).map_err(failed)?.map(|value| value.to_vec()))
+        Ok(self
+            .rows
+            .get(key)
+            .map_err(failed)?
+            .map(|value| value.to_vec()))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], direction: Direction) -> Scan<'_> {
+        if from >= to {
+            return Box::new(std::iter::empty());
+        }
         let pairs = self.rows.range(from.to_vec()..to.to_vec());
         let own = |guard: Guard| {
-            guard.into_inner().map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(failed)
+            guard
+                .into_inner()
+                .map(|(key, value)| (key.to_vec(), value.to_vec()))
+                .map_err(failed)
         };
         match direction {
             Direction::Forward => Box::new(pairs.map(own)),

@@ -22,6 +22,11 @@ pub enum Engine {
     Fjall,
 }
 
+impl Engine {
+    /// All engines.
+    pub const ALL: [Self; 2] = [Self::Sled, Self::Fjall];
+}
+
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -61,6 +66,12 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another process, or another handle in this one, has the directory open.
+    #[error("{engine} is open elsewhere")]
+    Locked {
+        /// Which engine.
+        engine: Engine,
+    },
     /// A row is not of the form that this Stemma writes; a rebuild makes it anew.
     #[error("row {key:?} cannot be read: {problem}")]
     Row {
@@ -89,7 +100,7 @@ pub(crate) enum Direction {
 pub(crate) trait Store: Send + Sync {
     /// The value under a key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
-    /// The keys from `from` on and before `to`.
+    /// The keys from `from` on and before `to`; none when `to` is not behind `from`.
     fn scan(&self, from: &[u8], to: &[u8], direction: Direction) -> Scan<'_>;
     /// Makes all changes visible at once. Not durable by itself: the log is.
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
@@ -113,7 +124,9 @@ pub(crate) fn open(
 
 /// Bytes of all files below a directory, as far as they can be read.
 fn directory_bytes(dir: &Path) -> u64 {
-    let Ok(listed) = std::fs::read_dir(dir) else { return 0 };
+    let Ok(listed) = std::fs::read_dir(dir) else {
+        return 0;
+    };
     listed
         .flatten()
         .map(|found| match found.metadata() {
@@ -130,7 +143,7 @@ mod tests {
 
     /// What every engine must do, each in a directory of its own.
     fn check(expect: impl Fn(&dyn Fn() -> Arc<dyn Store>)) {
-        for engine in [Engine::Sled, Engine::Fjall] {
+        for engine in Engine::ALL {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("store");
             expect(&|| open(engine, &path, 8 << 20).unwrap());
@@ -142,18 +155,56 @@ mod tests {
     }
 
     fn keys(scan: Scan<'_>) -> Vec<String> {
-        scan.map(|pair| String::from_utf8(pair.unwrap().0).unwrap()).collect()
+        scan.map(|pair| String::from_utf8(pair.unwrap().0).unwrap())
+            .collect()
     }
 
     #[test]
     fn keys_are_scanned_in_order_both_ways_and_the_end_is_exclusive() {
         check(|open| {
             let store = open();
-            store.commit(["b", "a", "c", "ca"].iter().map(|key| put(key, "v")).collect()).unwrap();
-            assert_eq!(keys(store.scan(b"a", b"ca", Direction::Forward)), ["a", "b", "c"]);
-            assert_eq!(keys(store.scan(b"b", b"d", Direction::Backward)), ["ca", "c", "b"]);
+            store
+                .commit(
+                    ["b", "a", "c", "ca"]
+                        .iter()
+                        .map(|key| put(key, "v"))
+                        .collect(),
+                )
+                .unwrap();
+            assert_eq!(
+                keys(store.scan(b"a", b"ca", Direction::Forward)),
+                ["a", "b", "c"]
+            );
+            assert_eq!(
+                keys(store.scan(b"b", b"d", Direction::Backward)),
+                ["ca", "c", "b"]
+            );
             assert!(keys(store.scan(b"x", b"y", Direction::Forward)).is_empty());
         });
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_begins_is_empty() {
+        check(|open| {
+            let store = open();
+            store.commit(vec![put("b", "v")]).unwrap();
+            for direction in [Direction::Forward, Direction::Backward] {
+                assert!(keys(store.scan(b"c", b"a", direction)).is_empty());
+                assert!(keys(store.scan(b"b", b"b", direction)).is_empty());
+            }
+        });
+    }
+
+    #[test]
+    fn a_directory_that_is_open_is_locked_and_free_again_afterwards() {
+        for engine in Engine::ALL {
+            let dir = tempfile::tempdir().unwrap();
+            let store = open(engine, dir.path(), 8 << 20).unwrap();
+            store.commit(vec![put("a", "1")]).unwrap();
+            let refused = open(engine, dir.path(), 8 << 20).map(|_| ()).unwrap_err();
+            assert!(matches!(refused, StoreError::Locked { .. }), "{refused:?}");
+            assert_eq!(store.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
+        }
     }
 
     #[test]
@@ -161,7 +212,9 @@ mod tests {
         check(|open| {
             let store = open();
             store.commit(vec![put("a", "1"), put("b", "1")]).unwrap();
-            store.commit(vec![put("a", "2"), (b"b".to_vec(), None), put("c", "")]).unwrap();
+            store
+                .commit(vec![put("a", "2"), (b"b".to_vec(), None), put("c", "")])
+                .unwrap();
             assert_eq!(store.get(b"a").unwrap().as_deref(), Some(&b"2"[..]));
             assert_eq!(store.get(b"b").unwrap(), None);
             assert_eq!(store.get(b"c").unwrap().as_deref(), Some(&b""[..]));

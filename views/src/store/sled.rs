@@ -18,23 +18,45 @@ impl SledStore {
             .path(dir)
             .cache_capacity(cache_bytes)
             .flush_every_ms(Some(FLUSH_EVERY_MS));
-        Ok(Self { db: config.open().map_err(failed)?, dir: dir.to_path_buf() })
+        Ok(Self {
+            db: config.open().map_err(failed)?,
+            dir: dir.to_path_buf(),
+        })
     }
 }
 
+/// What sled 0.34 says when another handle has the directory; it has no variant for it.
+const LOCKED: &str = "could not acquire lock";
+
 fn failed(source: sled::Error) -> StoreError {
-    StoreError::Engine { engine: Engine::Sled, source: Box::new(source) }
+    if matches!(&source, sled::Error::Io(error) if error.to_string().contains(LOCKED)) {
+        return StoreError::Locked {
+            engine: Engine::Sled,
+        };
+    }
+    StoreError::Engine {
+        engine: Engine::Sled,
+        source: Box::new(source),
+    }
 }
 
 impl Store for SledStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.db.get(key).map_err(failed)?.map(|value| value.to_vec()))
+        Ok(self
+            .db
+            .get(key)
+            .map_err(failed)?
+            .map(|value| value.to_vec()))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], direction: Direction) -> Scan<'_> {
+        if from >= to {
+            return Box::new(std::iter::empty());
+        }
         let pairs = self.db.range(from.to_vec()..to.to_vec());
         let own = |pair: sled::Result<(sled::IVec, sled::IVec)>| {
-            pair.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(failed)
+            pair.map(|(key, value)| (key.to_vec(), value.to_vec()))
+                .map_err(failed)
         };
         match direction {
             Direction::Forward => Box::new(pairs.map(own)),

@@ -1,0 +1,231 @@
+//! The thread that applies: it catches up, then follows.
+//!
+//! Invariants: records are applied in order, once, by this thread alone; those who wait for a
+//! position are woken once a batch; whatever ends the thread, a panic too, is told as a phase.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use stemma_event_log::{Position, ReadLimit, Reader, Record};
+use stemma_views::{ApplyError, Views};
+use tokio::sync::watch;
+
+use crate::lockstep::{Live, Lockstep};
+use crate::projection::Shared;
+use crate::rebuild::RebuildError;
+use crate::status::Phase;
+
+/// Most records of one batch of the live views, so that questions wait little for a commit.
+const BATCH_RECORDS: usize = 4096;
+/// Bytes of records after which a batch takes no more.
+const BATCH_BYTES: usize = 32 << 20;
+/// How long the thread sleeps at most before it looks whether it is to stop or retry.
+const LOOK_AROUND: Duration = Duration::from_millis(100);
+
+pub(crate) struct Runner {
+    shared: Arc<Shared>,
+    inbox: mpsc::Receiver<Lockstep>,
+    lockstep: Option<Lockstep>,
+}
+
+/// Tells that the thread has ended, however it did.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.phase.send_replace(Phase::Stopped);
+    }
+}
+
+impl Runner {
+    pub(crate) fn new(shared: Arc<Shared>, inbox: mpsc::Receiver<Lockstep>) -> Self {
+        Self {
+            shared,
+            inbox,
+            lockstep: None,
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        let _ending = Ending(Arc::clone(&self.shared));
+        let mut follow = self.shared.settings.reader.follow();
+        while !self.shared.stop.load(Ordering::Acquire) {
+            if self.lockstep.is_none() {
+                self.lockstep = self.inbox.try_recv().ok();
+            }
+            let is_retried = self.shared.retry.swap(false, Ordering::AcqRel);
+            if self.is_quarantined() && !is_retried {
+                if !self.advance_rebuild() {
+                    wait_for_change(&mut follow, LOOK_AROUND);
+                }
+                continue;
+            }
+            match self.apply_next() {
+                Ok(0) => {
+                    self.set_phase(Phase::Live);
+                    if !self.advance_rebuild() {
+                        self.rest(&mut follow);
+                    }
+                }
+                Ok(_) => {
+                    if self.is_quarantined() {
+                        self.set_phase(Phase::CatchingUp);
+                    }
+                    self.advance_rebuild();
+                }
+                Err(error) => self.quarantine(&error),
+            }
+        }
+        if let Some(lockstep) = self.lockstep.take() {
+            lockstep.give_up(RebuildError::Stopped);
+        }
+    }
+
+    fn is_quarantined(&self) -> bool {
+        matches!(*self.shared.phase.borrow(), Phase::Quarantined { .. })
+    }
+
+    /// Applies the next records to the live views, and to those that are being made; gives how
+    /// many there were.
+    fn apply_next(&mut self) -> Result<usize, ApplyError> {
+        let views = self.shared.live.load_full();
+        let reader = &self.shared.settings.reader;
+        let records = read(reader, views.end(), BATCH_RECORDS)?;
+        if records.is_empty() {
+            return Ok(0);
+        }
+        let (before, started) = (views.end(), Instant::now());
+        let applied = apply(&views, &records);
+        self.shared
+            .counters
+            .record(views.end() - before, started.elapsed());
+        if let Some(lockstep) = &mut self.lockstep {
+            lockstep.follow(views.end(), reader);
+        }
+        self.shared.end.send_replace(views.end());
+        applied.map(|()| records.len())
+    }
+
+    /// Compares some rows of both stores, or ends the rebuild; says whether there was such work.
+    fn advance_rebuild(&mut self) -> bool {
+        let Some(mut lockstep) = self.lockstep.take() else {
+            return false;
+        };
+        let views = self.shared.live.load_full();
+        lockstep.follow(views.end(), &self.shared.settings.reader);
+        let pace = if self.is_quarantined() {
+            Live::Stopped
+        } else {
+            Live::Follows
+        };
+        match lockstep.compare(&views, pace) {
+            Ok(false) => self.lockstep = Some(lockstep),
+            Ok(true) => {
+                let shared = &self.shared;
+                lockstep.finish(&views, &shared.settings, |rebuilt| {
+                    let end = rebuilt.end();
+                    shared.live.store(Arc::new(rebuilt));
+                    shared.end.send_replace(end);
+                    // New views may pass what the old ones could not apply.
+                    shared.retry.store(true, Ordering::Release);
+                });
+            }
+            Err(error) => lockstep.give_up(error),
+        }
+        true
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.shared.phase.send_if_modified(|now| {
+            let changes = *now != phase;
+            *now = phase;
+            changes
+        });
+    }
+
+    fn quarantine(&self, error: &ApplyError) {
+        let reason = causes(error.reason.as_ref());
+        let (position, event_type) = (error.position, error.event_type.clone());
+        tracing::error!(position, event_type, reason, "the views stopped");
+        self.set_phase(Phase::Quarantined {
+            position,
+            event_type,
+            reason,
+        });
+    }
+
+    /// Waits for the log to grow, or for a while.
+    fn rest(&self, follow: &mut watch::Receiver<u64>) {
+        let end = self.shared.live.load().end();
+        if *follow.borrow_and_update() > end {
+            return;
+        }
+        wait_for_change(follow, LOOK_AROUND);
+    }
+}
+
+/// The next records to apply, at most so many.
+pub(crate) fn read(reader: &Reader, end: u64, count_max: usize) -> Result<Vec<Record>, ApplyError> {
+    let limit = ReadLimit {
+        records: count_max,
+        bytes: BATCH_BYTES,
+    };
+    let records = reader.read(Position::new(end), limit);
+    records.map_err(|source| ApplyError {
+        position: end,
+        event_type: "a record".to_owned(),
+        reason: Box::new(source),
+    })
+}
+
+/// Applies records; a panic, of the engine or of ours, is an error like any other.
+pub(crate) fn apply(views: &Views, records: &[Record]) -> Result<(), ApplyError> {
+    let applied = catch_unwind(AssertUnwindSafe(|| views.apply(records)));
+    applied.map_or_else(
+        |_| {
+            Err(ApplyError {
+                position: views.end(),
+                event_type: "a batch of records".to_owned(),
+                reason: "applying it panicked".into(),
+            })
+        },
+        |applied| applied.map(|_| ()),
+    )
+}
+
+/// An error with all that led to it.
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source());
+    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Blocks this thread until the watched value changes, or the time is up.
+fn wait_for_change(follow: &mut watch::Receiver<u64>, timeout: Duration) {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut cx = std::task::Context::from_waker(&waker);
+    let until = Instant::now() + timeout;
+    let changed = {
+        let mut changed = std::pin::pin!(follow.changed());
+        loop {
+            if let std::task::Poll::Ready(changed) = changed.as_mut().poll(&mut cx) {
+                break changed;
+            }
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                return;
+            };
+            std::thread::park_timeout(left);
+        }
+    };
+    if changed.is_err() {
+        // The log is closed and will not change again: look around now and then, without spinning.
+        std::thread::sleep(timeout);
+    }
+}

@@ -1,0 +1,112 @@
+//! A client of a running server, for commands that work through one.
+
+use std::io::Read;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use ureq::Agent;
+use ureq::http::Response;
+use ureq::{Body, SendBody};
+
+use crate::cli::Common;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    agent: Agent,
+    base: String,
+}
+
+impl Server {
+    /// The server that the command is to work through, if one is named.
+    pub(crate) fn named(common: &Common) -> Option<Self> {
+        let named = common
+            .server
+            .clone()
+            .or_else(|| std::env::var("STEMMA_SERVER").ok());
+        let base = named
+            .filter(|url| !url.is_empty())?
+            .trim_end_matches('/')
+            .to_owned();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .build();
+        Some(Self {
+            agent: config.into(),
+            base,
+        })
+    }
+
+    /// Reads JSON.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let response = self.agent.get(format!("{}{path}", self.base)).call();
+        json_of(response.with_context(|| format!("ask {}", self.base))?)
+    }
+
+    /// Opens an answer that goes on.
+    pub(crate) fn open(&self, path: &str) -> anyhow::Result<impl Read + use<>> {
+        let response = self.agent.get(format!("{}{path}", self.base)).call();
+        let response = response.with_context(|| format!("ask {}", self.base))?;
+        if !response.status().is_success() {
+            json_of(response)?;
+            bail!("{}{path} cannot be read", self.base);
+        }
+        Ok(response.into_body().into_reader())
+    }
+
+    /// Sends a body and reads JSON.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        media_type: &str,
+        body: impl Read,
+    ) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.base);
+        let request = match method {
+            "PUT" => self.agent.put(url),
+            _ => self.agent.post(url),
+        };
+        let mut body = body;
+        let response = request
+            .header("Content-Type", media_type)
+            .send(SendBody::from_reader(&mut body));
+        json_of(response.with_context(|| format!("send to {}", self.base))?)
+    }
+
+    /// The position of the last event.
+    pub(crate) fn head(&self) -> anyhow::Result<Option<u64>> {
+        let health = self.get("/api/health")?;
+        Ok(health["parts"]["log"]["end"]
+            .as_u64()
+            .and_then(|end| end.checked_sub(1)))
+    }
+}
+
+fn json_of(mut response: Response<Body>) -> anyhow::Result<Value> {
+    let status = response.status();
+    let text = response
+        .body_mut()
+        .with_config()
+        .limit(1 << 30)
+        .read_to_string()?;
+    let value: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    if !status.is_success() && status.as_u16() != 503 {
+        bail!(
+            "the server answered {status}: {}",
+            value["detail"].as_str().unwrap_or_default()
+        );
+    }
+    if value["code"].is_string() && value["trace_id"].is_string() {
+        bail!(
+            "the server answered {status}: {}",
+            value["detail"].as_str().unwrap_or_default()
+        );
+    }
+    Ok(value)
+}

@@ -1,0 +1,140 @@
+//! The command line: every option with its default and unit.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An event-sourced document store: one log, views folded from it, live streams.
+#[derive(Debug, Parser)]
+#[command(name = "stemma", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Directory of the data [default: STEMMA_DATA, else data_dir of the configuration, else ./stemma-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Server to work through [default: STEMMA_SERVER; without either, the local directory]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Tenant to work on
+    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
+    pub(crate) tenant: String,
+    /// Configuration file [default: stemma.toml in the data directory, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Give the answer as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the HTTP API
+    Serve(Serve),
+    /// Bring files in: each becomes a resource, known again by its path
+    Import(Import),
+    /// Print the events of the log
+    Events(Events),
+    /// Tell sizes: head, root, events, resources, bytes of each part
+    Stats,
+    /// Hold log, content and views against themselves and each other
+    Verify(Verify),
+    /// Make derived state anew from the log
+    Rebuild(Rebuild),
+    /// Print the settings in force, each with where it came from
+    Config(Config),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8470]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<String>,
+    /// Load the sample corpus, and print what to try
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// Form of the log on stderr
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// Files and directories; directories with all below them
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Collection to put the resources into
+    #[arg(long, value_name = "NAME")]
+    pub(crate) collection: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Begin behind this position; `head` for what comes from now on [default: the start]
+    #[arg(long, value_name = "N|head")]
+    pub(crate) after: Option<String>,
+    /// Only this type, or `resource.*`
+    #[arg(long = "type", value_name = "T")]
+    pub(crate) kind: Option<String>,
+    /// Only this stream
+    #[arg(long, value_name = "S")]
+    pub(crate) stream: Option<String>,
+    /// Go on with what comes
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Look at this position only
+    #[arg(long, value_name = "N")]
+    pub(crate) position: Option<u64>,
+    /// Log only: leave content and views out
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rebuild {
+    /// What to rebuild
+    #[arg(value_enum)]
+    pub(crate) what: Rebuilt,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rebuilt {
+    /// The views
+    Views,
+    /// All derived state
+    All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    /// Print the reference of all settings as Markdown
+    #[arg(long)]
+    pub(crate) reference: bool,
+    /// Print the reference of all error codes as Markdown
+    #[arg(long, conflicts_with = "reference")]
+    pub(crate) errors: bool,
+}

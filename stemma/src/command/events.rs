@@ -1,0 +1,166 @@
+//! `stemma events`: the log, line by line, locally or through a server.
+
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stemma_domain::time::Timestamp;
+use stemma_event_log::{Position, ReadLimit, Reader, Record};
+
+use super::answer;
+use crate::api_client::Server;
+use crate::cli::{Common, Events};
+use crate::config::Settings;
+use crate::exit::{Exit, Usage};
+use crate::wiring::{Places, open_reader};
+
+/// How often a directory that another process writes is looked at again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const STEP: ReadLimit = ReadLimit {
+    records: 1000,
+    bytes: 4 << 20,
+};
+
+pub(crate) fn run(common: &Common, settings: &Settings, events: &Events) -> anyhow::Result<Exit> {
+    match Server::named(common) {
+        Some(server) => through(&server, events, common.json)?,
+        None => local(common, settings, events)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn local(common: &Common, settings: &Settings, events: &Events) -> anyhow::Result<()> {
+    let reader = open_reader(&Places::of(common, settings)?, settings)?;
+    let mut next = match events.after.as_deref() {
+        None => 0,
+        Some("head") => reader.end().get(),
+        Some(text) => position(text)? + 1,
+    };
+    loop {
+        next = print_from(&reader, next, events, common.json)?;
+        if !events.follow {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_EVERY);
+        reader.refresh()?;
+    }
+}
+
+fn position(text: &str) -> anyhow::Result<u64> {
+    text.parse()
+        .map_err(|_| Usage(format!("--after is {text}, expected a position or head")).into())
+}
+
+fn print_from(
+    reader: &Reader,
+    mut next: u64,
+    events: &Events,
+    as_json: bool,
+) -> anyhow::Result<u64> {
+    loop {
+        let records = reader.read(Position::new(next), STEP)?;
+        let Some(last) = records.last() else {
+            return Ok(next);
+        };
+        next = last.position().get() + 1;
+        for record in records
+            .iter()
+            .filter(|record| wanted(events, record.event_type(), record.stream()))
+        {
+            answer(&if as_json {
+                in_json(record)?.to_string()
+            } else {
+                line_of(record)
+            })?;
+        }
+    }
+}
+
+fn wanted(events: &Events, kind: &str, stream: &str) -> bool {
+    let fits = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => kind.starts_with(prefix),
+        None => kind == pattern,
+    };
+    events.kind.as_ref().is_none_or(fits)
+        && events.stream.as_ref().is_none_or(|name| name == stream)
+}
+
+fn in_json(record: &Record) -> anyhow::Result<Value> {
+    Ok(json!({
+        "position": record.position().get(),
+        "revision": record.revision().get(),
+        "stream": record.stream(),
+        "type": record.event_type(),
+        "schema_version": record.schema_version(),
+        "id": record.digest().to_string(),
+        "previous": (record.position().get() > 0).then(|| record.previous().to_string()),
+        "previous_in_stream": record.previous_in_stream().map(|digest| digest.to_string()),
+        "recorded_at": Timestamp::from_micros(record.recorded_at_us()),
+        "actor": record.actor(),
+        "trace_id": record.trace_id(),
+        "data": serde_json::from_slice::<Value>(record.data())?,
+    }))
+}
+
+fn line_of(record: &Record) -> String {
+    let time = Timestamp::from_micros(record.recorded_at_us());
+    let data = String::from_utf8_lossy(record.data());
+    let (position, revision) = (record.position(), record.revision());
+    format!(
+        "{position} {time} {} {}@{revision} {data}",
+        record.event_type(),
+        record.stream()
+    )
+}
+
+fn through(server: &Server, events: &Events, as_json: bool) -> anyhow::Result<()> {
+    let show = |event: &Value| -> anyhow::Result<()> {
+        let text = |field: &str| event[field].as_str().unwrap_or_default();
+        if !wanted(events, text("type"), text("stream")) {
+            return Ok(());
+        }
+        answer(&if as_json {
+            event.to_string()
+        } else {
+            let (position, revision) = (&event["position"], &event["revision"]);
+            format!(
+                "{position} {} {} {}@{revision} {}",
+                text("recorded_at"),
+                text("type"),
+                text("stream"),
+                event["data"]
+            )
+        })
+    };
+    let after = match events.after.as_deref() {
+        None => "start".to_owned(),
+        Some("head") => server
+            .head()?
+            .map_or("start".to_owned(), |head| head.to_string()),
+        Some(text) => position(text)?.to_string(),
+    };
+    if events.follow {
+        let body = server.open(&format!("/api/events/stream?after={after}"))?;
+        for line in BufReader::new(body).lines() {
+            let line = line?;
+            if let Some(data) = line.strip_prefix("data: ") {
+                let event: Value = serde_json::from_str(data)?;
+                if event.get("type").is_some() {
+                    show(&event)?;
+                }
+            }
+        }
+        return Ok(());
+    }
+    let mut path = format!("/api/events?limit=500&after={after}");
+    loop {
+        let page = server.get(&path)?;
+        for event in page["items"].as_array().into_iter().flatten() {
+            show(event)?;
+        }
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            return Ok(());
+        };
+        path = format!("/api/events?limit=500&cursor={cursor}");
+    }
+}

@@ -1,0 +1,316 @@
+//! `stemma import`: files become resources, known again by their paths.
+//!
+//! Invariant: a file is known by its path below the PATH it was found under, within its collection;
+//! run again, only what is new or changed is written, so an import that broke off goes on.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use serde_json::{Value, json};
+
+use super::answer;
+use crate::api_client::Server;
+use crate::cli::{Common, Import};
+use crate::config::Settings;
+use crate::exit::Exit;
+use crate::progress::Progress;
+use crate::wiring::Places;
+
+mod local;
+mod remote;
+
+/// Bytes of a path that stand for themselves; all others, and those that are no UTF-8, are encoded
+/// where the path as a whole is not UTF-8.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b' ');
+/// Bytes at the start of a file that tell text from other data.
+const SNIFF_BYTES: usize = 8192;
+
+/// A file to be brought in.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) path: PathBuf,
+    /// Its path below the PATH of the command line.
+    pub(crate) source_path: String,
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+}
+
+/// A resource that an import made before.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) id: String,
+    pub(crate) digest: String,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Created { is_duplicate: bool },
+    Revised { is_duplicate: bool },
+    Unchanged,
+}
+
+/// What an import did.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    files: u64,
+    created: u64,
+    revised: u64,
+    unchanged: u64,
+    duplicates: u64,
+    links: u64,
+    unreadable: Vec<String>,
+    gone: u64,
+    bytes: u64,
+}
+
+impl Report {
+    fn count(&mut self, outcome: Outcome, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+        match outcome {
+            Outcome::Created { is_duplicate } => {
+                self.created += 1;
+                self.duplicates += u64::from(is_duplicate);
+            }
+            Outcome::Revised { is_duplicate } => {
+                self.revised += 1;
+                self.duplicates += u64::from(is_duplicate);
+            }
+            Outcome::Unchanged => self.unchanged += 1,
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &dyn std::fmt::Display) {
+        self.unreadable.push(format!("{}: {error}", path.display()));
+    }
+}
+
+/// What was asked to be brought in.
+pub(crate) struct Plan {
+    pub(crate) files: Vec<Found>,
+    pub(crate) collection: Option<String>,
+}
+
+/// Where files are brought to.
+pub(crate) trait Destination {
+    /// What earlier imports into this collection made, by source path.
+    fn known(&mut self, collection: Option<&str>) -> anyhow::Result<HashMap<String, Known>>;
+    /// Brings files in; tells of each.
+    fn bring(
+        &mut self,
+        plan: &Plan,
+        known: &HashMap<String, Known>,
+        each: &mut dyn FnMut(&Found, anyhow::Result<Outcome>),
+    ) -> anyhow::Result<()>;
+    /// How many events there are.
+    fn events(&mut self) -> anyhow::Result<u64>;
+    /// Ends in order.
+    fn close(self: Box<Self>) -> anyhow::Result<()>;
+}
+
+pub(crate) fn run(common: &Common, settings: &Settings, import: &Import) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let mut report = Report::default();
+    let mut files = Vec::new();
+    for path in &import.paths {
+        walk_root(path, &mut files, &mut report)?;
+    }
+    let places = Places::of(common, settings)?;
+    let mut destination: Box<dyn Destination> = match Server::named(common) {
+        Some(server) => Box::new(remote::Remote::new(server)),
+        None => Box::new(local::Local::open(&places, settings)?),
+    };
+    let events_before = destination.events()?;
+    let known = destination.known(import.collection.as_deref())?;
+    let present: HashSet<&String> = files.iter().map(|file| &file.source_path).collect();
+    report.gone = known.keys().filter(|path| !present.contains(path)).count() as u64;
+    let total = files.iter().map(|file| file.bytes).sum();
+    let plan = Plan {
+        files,
+        collection: import.collection.clone(),
+    };
+    let mut progress = Progress::new("importing (bytes)", total);
+    let mut done = 0;
+    destination.bring(&plan, &known, &mut |file, outcome| {
+        match outcome {
+            Ok(outcome) => report.count(outcome, file.bytes),
+            Err(error) => report.unreadable(&file.path, &format!("{error:#}")),
+        }
+        done += file.bytes;
+        progress.set(done, total);
+    })?;
+    progress.finish();
+    let events = destination.events()? - events_before;
+    destination.close()?;
+    tell(common, &report, events, started.elapsed().as_secs_f64())?;
+    Ok(if report.unreadable.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    })
+}
+
+#[allow(clippy::print_stderr)]
+fn tell(common: &Common, report: &Report, events: u64, seconds: f64) -> anyhow::Result<()> {
+    for unreadable in &report.unreadable {
+        eprintln!("not read: {unreadable}");
+    }
+    if common.json {
+        return answer(&to_json(report, events, seconds).to_string());
+    }
+    answer(&format!(
+        "{} files, {} bytes in {seconds:.1} s: {} created, {} revised, {} unchanged; {} were there already byte for byte",
+        report.files,
+        report.bytes,
+        report.created,
+        report.revised,
+        report.unchanged,
+        report.duplicates
+    ))?;
+    answer(&format!(
+        "{events} events; {} links not followed, {} not read, {} known before and gone now; peak memory {} MiB",
+        report.links,
+        report.unreadable.len(),
+        report.gone,
+        peak_kib() / 1024
+    ))
+}
+
+fn to_json(report: &Report, events: u64, seconds: f64) -> Value {
+    json!({
+        "files": report.files, "created": report.created, "revised": report.revised,
+        "unchanged": report.unchanged, "duplicates": report.duplicates, "links": report.links,
+        "unreadable": report.unreadable.len(), "gone": report.gone, "bytes": report.bytes,
+        "events": events, "seconds": seconds, "peak_memory_kib": peak_kib(),
+    })
+}
+
+/// The most memory that this process has had resident.
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
+}
+
+fn walk_root(root: &Path, files: &mut Vec<Found>, report: &mut Report) -> anyhow::Result<()> {
+    let metadata = std::fs::metadata(root).with_context(|| format!("read {}", root.display()))?;
+    if metadata.is_dir() {
+        walk(root, root, files, report);
+    } else if metadata.is_file() {
+        let base = root.parent().unwrap_or(root);
+        files.push(found(root, base, metadata.len()));
+    } else {
+        bail!("{} is neither a file nor a directory", root.display());
+    }
+    Ok(())
+}
+
+/// All files below a directory, in the order of their names.
+fn walk(dir: &Path, root: &Path, files: &mut Vec<Found>, report: &mut Report) {
+    let listed = match std::fs::read_dir(dir) {
+        Ok(listed) => listed,
+        Err(error) => return report.unreadable(dir, &error),
+    };
+    let mut entries = Vec::new();
+    for entry in listed {
+        match entry {
+            Ok(entry) => entries.push(entry.path()),
+            Err(error) => report.unreadable(dir, &error),
+        }
+    }
+    entries.sort();
+    for path in entries {
+        match std::fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_symlink() => report.links += 1,
+            Ok(metadata) if metadata.is_dir() => walk(&path, root, files, report),
+            Ok(metadata) if metadata.is_file() => files.push(found(&path, root, metadata.len())),
+            Ok(_) => report.unreadable(&path, &"neither a file nor a directory"),
+            Err(error) => report.unreadable(&path, &error),
+        }
+    }
+}
+
+fn found(path: &Path, root: &Path, bytes: u64) -> Found {
+    let below = path.strip_prefix(root).unwrap_or(path);
+    let readable = |path: &std::ffi::OsStr| match path.to_str() {
+        Some(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => percent_encode(path.as_bytes(), ENCODED).to_string(),
+    };
+    let name = readable(path.file_name().unwrap_or(path.as_os_str()));
+    Found {
+        path: path.to_path_buf(),
+        source_path: readable(below.as_os_str()),
+        name,
+        bytes,
+    }
+}
+
+/// The media type of a file: by its name, else by what it begins with.
+pub(crate) fn media_type(path: &Path) -> anyhow::Result<String> {
+    if let Some(known) = mime_guess::from_path(path).first_raw() {
+        return Ok(known.to_owned());
+    }
+    let mut start = Vec::with_capacity(SNIFF_BYTES);
+    File::open(path)?
+        .take(SNIFF_BYTES as u64)
+        .read_to_end(&mut start)?;
+    let is_text = !start.contains(&0)
+        && match std::str::from_utf8(&start) {
+            Ok(_) => true,
+            // A character may be cut by the end of what was read.
+            Err(error) => error.error_len().is_none() && start.len() == SNIFF_BYTES,
+        };
+    Ok(if is_text {
+        "text/plain"
+    } else {
+        "application/octet-stream"
+    }
+    .to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_found_in_order_and_links_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("b")).unwrap();
+        std::fs::write(dir.path().join("b/two.txt"), "two").unwrap();
+        std::fs::write(dir.path().join("a.md"), "one").unwrap();
+        let strange = std::ffi::OsStr::from_bytes(b"caf\xe9.txt");
+        std::fs::write(dir.path().join(strange), "three").unwrap();
+        std::os::unix::fs::symlink("a.md", dir.path().join("link")).unwrap();
+        let (mut files, mut report) = (Vec::new(), Report::default());
+        walk_root(dir.path(), &mut files, &mut report).unwrap();
+        let paths: Vec<_> = files.iter().map(|file| file.source_path.as_str()).collect();
+        assert_eq!(paths, ["a.md", "b/two.txt", "caf%E9.txt"]);
+        assert_eq!((report.links, report.unreadable.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_media_type_comes_from_the_name_else_from_the_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let typed = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            media_type(&path).unwrap()
+        };
+        assert_eq!(typed("a.html", b""), "text/html");
+        assert_eq!(typed("README", "Größe".as_bytes()), "text/plain");
+        assert_eq!(typed("data", b"\x00\x01"), "application/octet-stream");
+    }
+}

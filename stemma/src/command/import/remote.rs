@@ -1,0 +1,126 @@
+//! Importing through a server, one request a file.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Cursor, Read};
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::local::digest_of;
+use super::{Destination, Found, Known, Outcome, Plan, media_type};
+use crate::api_client::Server;
+
+/// What parts a multipart body; no file's content is looked for it, since it is random enough.
+const BOUNDARY: &str = "stemma-import-7c1b0f3e9d5a4862";
+
+/// A server.
+pub(super) struct Remote {
+    server: Server,
+}
+
+impl Remote {
+    pub(super) fn new(server: Server) -> Self {
+        Self { server }
+    }
+
+    fn bring_one(
+        &self,
+        plan: &Plan,
+        file: &Found,
+        known: Option<&Known>,
+    ) -> anyhow::Result<Outcome> {
+        let digest = digest_of(file)?;
+        if known.is_some_and(|known| known.digest == digest) {
+            return Ok(Outcome::Unchanged);
+        }
+        let kind = media_type(&file.path)?;
+        if let Some(known) = known {
+            let path = format!("/api/resources/{}/content", known.id);
+            self.server
+                .send("PUT", &path, &kind, File::open(&file.path)?)?;
+            return Ok(Outcome::Revised {
+                is_duplicate: false,
+            });
+        }
+        let mut metadata = json!({
+            "name": file.name, "media_type": kind, "metadata": { "source_path": file.source_path },
+        });
+        if let Some(collection) = &plan.collection {
+            metadata["collection"] = collection.as_str().into();
+        }
+        let head = format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"metadata\"\r\nContent-Type: application/json\r\n\r\n\
+             {metadata}\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"file\"\r\n\
+             Content-Type: {kind}\r\n\r\n"
+        );
+        let tail = format!("\r\n--{BOUNDARY}--\r\n");
+        let body = Cursor::new(head)
+            .chain(File::open(&file.path)?)
+            .chain(Cursor::new(tail));
+        let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+        self.server.send("POST", "/api/resources", &kind, body)?;
+        Ok(Outcome::Created {
+            is_duplicate: false,
+        })
+    }
+}
+
+impl Destination for Remote {
+    fn known(&mut self, collection: Option<&str>) -> anyhow::Result<HashMap<String, Known>> {
+        let mut known = HashMap::new();
+        let filter = collection
+            .map(|name| {
+                format!(
+                    "&collection={}",
+                    utf8_percent_encode(name, NON_ALPHANUMERIC)
+                )
+            })
+            .unwrap_or_default();
+        let base = format!("/api/resources?limit=500&archived=any{filter}");
+        let mut path = base.clone();
+        loop {
+            let page = self.server.get(&path)?;
+            for resource in page["items"].as_array().into_iter().flatten() {
+                if resource.get("collection").and_then(Value::as_str) != collection {
+                    continue;
+                }
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                if let Some(path) = resource["metadata"]["source_path"].as_str() {
+                    let known_as = Known {
+                        id: text(&resource["id"]),
+                        digest: text(&resource["digest"]),
+                    };
+                    known.insert(path.to_owned(), known_as);
+                }
+            }
+            match page["next_cursor"].as_str() {
+                Some(cursor) => path = format!("{base}&cursor={cursor}"),
+                None => return Ok(known),
+            }
+        }
+    }
+
+    fn bring(
+        &mut self,
+        plan: &Plan,
+        known: &HashMap<String, Known>,
+        each: &mut dyn FnMut(&Found, anyhow::Result<Outcome>),
+    ) -> anyhow::Result<()> {
+        for file in &plan.files {
+            each(
+                file,
+                self.bring_one(plan, file, known.get(&file.source_path)),
+            );
+        }
+        Ok(())
+    }
+
+    fn events(&mut self) -> anyhow::Result<u64> {
+        Ok(self.server.head()?.map_or(0, |head| head + 1))
+    }
+
+    fn close(self: Box<Self>) -> anyhow::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! The commands, one module each.
+
+mod config;
+mod events;
+mod import;
+mod rebuild;
+mod serve;
+mod stats;
+pub(crate) mod verify;
+
+use std::io::Write;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, LogFormat};
+use crate::config::Settings;
+use crate::exit::Exit;
+use crate::logging;
+
+/// Runs a command.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let common = &cli.common;
+    let listen = match &cli.command {
+        Command::Serve(serve) => serve.listen.clone(),
+        _ => None,
+    };
+    if let Command::Completions { shell } = cli.command {
+        clap_complete::generate(shell, &mut Cli::command(), "stemma", &mut std::io::stdout());
+        return Ok(Exit::Done);
+    }
+    let settings = Settings::load(common, &[("listen", listen)])?;
+    match cli.command {
+        Command::Serve(serve) => {
+            logging::start(serve.log_format);
+            serve::run(common, &settings, &serve)
+        }
+        Command::Completions { .. } => Ok(Exit::Done),
+        other => {
+            logging::start(LogFormat::Text);
+            match other {
+                Command::Import(import) => import::run(common, &settings, &import),
+                Command::Events(events) => events::run(common, &settings, &events),
+                Command::Stats => stats::run(common, &settings),
+                Command::Verify(verify) => verify::run(common, &settings, &verify),
+                Command::Rebuild(rebuild) => rebuild::run(common, &settings, &rebuild),
+                Command::Config(config) => config::run(common, &settings, &config),
+                Command::Serve(_) | Command::Completions { .. } => Ok(Exit::Done),
+            }
+        }
+    }
+}
+
+/// Writes a line of the answer. A reader that has gone ends the command quietly.
+pub(crate) fn answer(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}

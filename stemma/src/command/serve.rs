@@ -1,0 +1,161 @@
+//! `stemma serve`: the HTTP API over one tenant.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use stemma_api::{AppState, Options};
+use stemma_projections::Phase;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{answer, verify};
+use crate::cli::{Common, Serve};
+use crate::config::Settings;
+use crate::demo;
+use crate::exit::{Exit, Usage};
+use crate::wiring::{Places, Tenant};
+
+/// How often the wait for the views looks whether they were stopped.
+const CATCH_UP_LOOK: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow::Result<Exit> {
+    let places = Places::of(common, settings)?;
+    let listen = settings.text("listen").unwrap_or_default().to_owned();
+    let is_loopback = listen
+        .parse::<std::net::SocketAddr>()
+        .is_ok_and(|address| address.ip().is_loopback());
+    if !is_loopback && !listen.starts_with("localhost:") {
+        let why = "without access tokens only loopback addresses are served";
+        return Err(Usage(format!("listen is {listen}: {why}, such as 127.0.0.1:8470")).into());
+    }
+    let listener = TcpListener::bind(&listen).with_context(|| format!("listen on {listen}"))?;
+    let tenant = Tenant::open(&places, settings)?;
+    let ran = actix_web::rt::System::new()
+        .block_on(until_stopped(listener, &tenant, settings, serve, &places));
+    tracing::info!("stopping");
+    let closed = tenant.close();
+    ran?;
+    closed?;
+    Ok(Exit::Done)
+}
+
+async fn until_stopped(
+    listener: TcpListener,
+    tenant: &Tenant,
+    settings: &Settings,
+    serve: &Serve,
+    places: &Places,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    catch_up(tenant).await;
+    if serve.demo {
+        demo::load(tenant).await.context("load the sample corpus")?;
+    }
+    let (verified, own) = (places.clone(), settings.clone());
+    let store = tenant.commands.content().clone();
+    let verifier: stemma_api::Verifier = Arc::new(move |tell| {
+        verify::online(&verified, &own, &store, tell).map_err(|error| format!("{error:#}"))
+    });
+    let state = AppState::new(
+        tenant.commands.clone(),
+        tenant.projection.clone(),
+        options(settings),
+        Some(verifier),
+    )?;
+    let address = listener.local_addr()?;
+    let running = stemma_api::run(listener, state.clone())?;
+    let collector = Collector::start(
+        state.clone(),
+        Duration::from_secs(settings.number("content.collect_every_s")),
+    )?;
+    answer(&format!("listening on http://{address}"))?;
+    if serve.demo {
+        demo::invite(&format!("http://{address}"));
+    }
+    let stopped = running
+        .until(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await;
+    state.jobs().stop();
+    collector.stop();
+    Ok(stopped?)
+}
+
+/// Waits until the views hold what the log does, so that nobody meets half of it.
+async fn catch_up(tenant: &Tenant) {
+    let end = tenant.commands.reader().end().get();
+    while tenant
+        .projection
+        .wait_for(end, CATCH_UP_LOOK)
+        .await
+        .is_err()
+    {
+        let status = tenant.projection.status();
+        if !matches!(status.phase, Phase::CatchingUp | Phase::Live) {
+            tracing::error!(
+                "the views cannot be brought up to date; reads are as of position {}",
+                status.end
+            );
+            return;
+        }
+        tracing::info!(
+            applied = status.end,
+            of = end,
+            "bringing the views up to date"
+        );
+    }
+}
+
+fn options(settings: &Settings) -> Options {
+    let mut options = Options {
+        public_url: settings.text("public_url").map(str::to_owned),
+        json_bytes_max: settings.count("http.body_bytes_max"),
+        batch_bytes_max: settings.count("http.batch_bytes_max"),
+        content_bytes_max: settings.number("content.upload_bytes_max"),
+        connections_max: settings.count("http.connections_max"),
+        workers: settings.count("http.workers"),
+        shutdown_s: settings.number("http.shutdown_s"),
+        jobs_kept_max: settings.count("jobs.kept_max"),
+        ..Options::default()
+    };
+    options.sse.heartbeat_ms = settings.number("sse.heartbeat_ms");
+    options.sse.streams_max = settings.count("sse.streams_max");
+    options
+}
+
+/// The thread that collects content which nothing names.
+struct Collector {
+    stop: std::sync::mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Collector {
+    fn start(state: AppState, every: Duration) -> anyhow::Result<Self> {
+        let (stop, stopped) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("collect".into())
+            .spawn(move || {
+                while stopped.recv_timeout(every) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+                {
+                    match stemma_api::collect_content(&state) {
+                        Ok(collected) => tracing::info!(%collected, "collected content"),
+                        Err(error) => tracing::warn!(%error, "content was not collected"),
+                    }
+                }
+            })?;
+        Ok(Self { stop, thread })
+    }
+
+    fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the collecting thread ended by a mistake of ours");
+        }
+    }
+}

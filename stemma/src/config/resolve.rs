@@ -1,0 +1,248 @@
+//! From file, environment and options to the settings in force.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::settings::{SETTINGS, Setting};
+use crate::cli::Common;
+use crate::exit::Usage;
+
+/// A setting in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) value: String,
+    pub(crate) source: String,
+    pub(crate) default: &'static str,
+}
+
+/// The settings in force.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    values: BTreeMap<&'static str, Resolved>,
+}
+
+/// Variables of ours that are no settings.
+const OTHER_VARIABLES: [&str; 4] = ["STEMMA_DATA", "STEMMA_SERVER", "STEMMA_LOG", "STEMMA_TOKEN"];
+
+impl Settings {
+    /// Resolves all settings. `options` are those of the command line.
+    pub(crate) fn load(
+        common: &Common,
+        options: &[(&'static str, Option<String>)],
+    ) -> anyhow::Result<Self> {
+        let file = match &common.config {
+            Some(file) => Some(file.clone()),
+            None => Some(data_dir(common, None).join("stemma.toml")).filter(|file| file.is_file()),
+        };
+        let text = match &file {
+            Some(file) => {
+                let read = std::fs::read_to_string(file);
+                Some((
+                    file.display().to_string(),
+                    read.with_context(|| format!("read {}", file.display()))?,
+                ))
+            }
+            None => None,
+        };
+        let environment: Vec<(String, String)> = std::env::vars().collect();
+        Self::resolve(
+            text.as_ref()
+                .map(|(name, text)| (name.as_str(), text.as_str())),
+            &environment,
+            options,
+        )
+    }
+
+    fn resolve(
+        file: Option<(&str, &str)>,
+        environment: &[(String, String)],
+        options: &[(&'static str, Option<String>)],
+    ) -> anyhow::Result<Self> {
+        let of_default = |setting: &Setting| {
+            let value = setting.default.to_owned();
+            (
+                setting.key,
+                Resolved {
+                    value,
+                    source: "default".to_owned(),
+                    default: setting.default,
+                },
+            )
+        };
+        let mut settings = Self {
+            values: SETTINGS.iter().map(of_default).collect(),
+        };
+        if let Some((name, text)) = file {
+            let table: toml::Table = text
+                .parse()
+                .map_err(|error| Usage(format!("{name}: {error}")))?;
+            settings.take_table("", &table, name)?;
+        }
+        for (name, value) in environment {
+            let Some(rest) = name.strip_prefix("STEMMA_") else {
+                continue;
+            };
+            if OTHER_VARIABLES.contains(&name.as_str()) {
+                continue;
+            }
+            let key = rest.to_lowercase().replace("__", ".");
+            settings.set(&key, value.clone(), &format!("environment {name}"))?;
+        }
+        for (key, value) in options {
+            if let Some(value) = value {
+                settings.set(key, value.clone(), "option")?;
+            }
+        }
+        Ok(settings)
+    }
+
+    fn take_table(&mut self, prefix: &str, table: &toml::Table, file: &str) -> anyhow::Result<()> {
+        for (key, value) in table {
+            let key = if prefix.is_empty() {
+                key.clone()
+            } else {
+                format!("{prefix}.{key}")
+            };
+            let value = match value {
+                toml::Value::Table(nested) => {
+                    self.take_table(&key, nested, file)?;
+                    continue;
+                }
+                toml::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            self.set(&key, value, file)?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &str, value: String, source: &str) -> anyhow::Result<()> {
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
+            let distance = |setting: &&Setting| strsim::levenshtein(setting.key, key);
+            let nearest = SETTINGS
+                .iter()
+                .min_by_key(distance)
+                .map_or("", |setting| setting.key);
+            return Err(Usage(format!(
+                "{source}: there is no setting {key}; the nearest is {nearest}"
+            ))
+            .into());
+        };
+        if !setting.kind.takes(&value) {
+            let expected = setting.kind.expected();
+            return Err(Usage(format!("{source}: {key} is {value}, expected {expected}")).into());
+        }
+        let source = source.to_owned();
+        self.values.insert(
+            setting.key,
+            Resolved {
+                value,
+                source,
+                default: setting.default,
+            },
+        );
+        Ok(())
+    }
+
+    /// All settings, in the order of their keys.
+    pub(crate) fn all(&self) -> &BTreeMap<&'static str, Resolved> {
+        &self.values
+    }
+
+    /// A setting that is a text; none when it is empty.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        self.values
+            .get(key)
+            .map(|resolved| resolved.value.as_str())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// A setting that is a number.
+    pub(crate) fn number(&self, key: &str) -> u64 {
+        let value = self.text(key).and_then(|value| value.parse().ok());
+        value.expect("the table has this key, and its values were checked")
+    }
+
+    /// The same, as a count of things in memory.
+    pub(crate) fn count(&self, key: &str) -> usize {
+        usize::try_from(self.number(key)).unwrap_or(usize::MAX)
+    }
+}
+
+/// Where the data is.
+pub(crate) fn data_dir(common: &Common, settings: Option<&Settings>) -> PathBuf {
+    let named = common
+        .data
+        .clone()
+        .or_else(|| std::env::var_os("STEMMA_DATA").map(PathBuf::from));
+    let configured = || {
+        settings
+            .and_then(|settings| settings.text("data_dir"))
+            .map(PathBuf::from)
+    };
+    named
+        .or_else(configured)
+        .unwrap_or_else(|| Path::new("stemma-data").to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(name: &str, value: &str) -> Vec<(String, String)> {
+        vec![(name.to_owned(), value.to_owned())]
+    }
+
+    #[test]
+    fn options_hold_over_environment_over_file_over_default() {
+        let file = Some((
+            "stemma.toml",
+            "listen = \"a:1\"\n[views]\nengine = \"fjall\"\ncache_bytes = 2000000\n",
+        ));
+        let environment = environment("STEMMA_VIEWS__CACHE_BYTES", "3000000");
+        let options = [("listen", Some("b:2".to_owned())), ("public_url", None)];
+        let settings = Settings::resolve(file, &environment, &options).unwrap();
+        let told = |key: &str| {
+            let resolved = &settings.all()[key];
+            (resolved.value.clone(), resolved.source.clone())
+        };
+        assert_eq!(told("listen"), ("b:2".to_owned(), "option".to_owned()));
+        assert_eq!(
+            told("views.engine"),
+            ("fjall".to_owned(), "stemma.toml".to_owned())
+        );
+        assert_eq!(
+            told("views.cache_bytes").1,
+            "environment STEMMA_VIEWS__CACHE_BYTES"
+        );
+        assert_eq!(
+            told("sse.heartbeat_ms"),
+            ("15000".to_owned(), "default".to_owned())
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_and_a_bad_value_what_is_taken() {
+        let told = |file: &str| {
+            Settings::resolve(Some(("f", file)), &[], &[])
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            told("[views]\nengin = \"sled\""),
+            "f: there is no setting views.engin; the nearest is views.engine"
+        );
+        assert_eq!(
+            told("[views]\nengine = \"redb\""),
+            "f: views.engine is redb, expected sled or fjall"
+        );
+        let wrong =
+            Settings::resolve(None, &environment("STEMMA_LOG__QUEUE_MAX", "0"), &[]).unwrap_err();
+        assert!(
+            wrong.to_string().contains("expected a whole number from 1"),
+            "{wrong}"
+        );
+    }
+}

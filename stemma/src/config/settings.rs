@@ -1,0 +1,258 @@
+//! The table of all settings. `docs/configuration.md` is made from it.
+
+/// A setting.
+pub(crate) struct Setting {
+    /// Its key, `section.name`.
+    pub(crate) key: &'static str,
+    /// What it takes.
+    pub(crate) kind: Kind,
+    /// Its default, as text; empty for none.
+    pub(crate) default: &'static str,
+    /// What it does, with its unit.
+    pub(crate) about: &'static str,
+}
+
+/// What a setting takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// Any text.
+    Text,
+    /// A whole number in a range.
+    Number(u64, u64),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+const GIB: u64 = 1 << 30;
+
+const fn number(
+    key: &'static str,
+    default: &'static str,
+    range: (u64, u64),
+    about: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        kind: Kind::Number(range.0, range.1),
+        default,
+        about,
+    }
+}
+
+const fn text(key: &'static str, default: &'static str, about: &'static str) -> Setting {
+    Setting {
+        key,
+        kind: Kind::Text,
+        default,
+        about,
+    }
+}
+
+/// All settings, in the order of their keys.
+pub(crate) const SETTINGS: &[Setting] = &[
+    number(
+        "annotations.text_bytes_max",
+        "16777216",
+        (0, GIB),
+        "Longest content, in bytes, that annotations are anchored in",
+    ),
+    number(
+        "cache.aggregate_bytes",
+        "67108864",
+        (1 << 20, 64 * GIB),
+        "Bytes of folded resources that the write path keeps",
+    ),
+    number(
+        "cache.text_bytes",
+        "67108864",
+        (1 << 20, 64 * GIB),
+        "Bytes of texts that are kept for anchoring",
+    ),
+    number(
+        "content.collect_every_s",
+        "3600",
+        (1, 31_536_000),
+        "Seconds between two collections of content that nothing names",
+    ),
+    number(
+        "content.pack_blob_bytes_max",
+        "65536",
+        (0, 1 << 20),
+        "Content up to this many bytes is packed",
+    ),
+    number(
+        "content.upload_bytes_max",
+        "17179869184",
+        (1, 1 << 50),
+        "Most bytes of one piece of content",
+    ),
+    text(
+        "data_dir",
+        "",
+        "Directory of the data, where neither --data nor STEMMA_DATA names one; ./stemma-data without it",
+    ),
+    number(
+        "http.batch_bytes_max",
+        "33554432",
+        (1024, GIB),
+        "Most bytes of a batch's body",
+    ),
+    number(
+        "http.body_bytes_max",
+        "16777216",
+        (1024, GIB),
+        "Most bytes of a JSON body",
+    ),
+    number(
+        "http.connections_max",
+        "25000",
+        (1, 1_000_000),
+        "Most open connections of each worker",
+    ),
+    number(
+        "http.shutdown_s",
+        "8",
+        (0, 600),
+        "Seconds that requests may go on once the server is told to stop",
+    ),
+    number(
+        "http.workers",
+        "0",
+        (0, 1024),
+        "Threads that take requests; 0 for one for each processor",
+    ),
+    number(
+        "jobs.kept_max",
+        "1000",
+        (1, 1_000_000),
+        "Finished jobs that are remembered",
+    ),
+    text(
+        "listen",
+        "127.0.0.1:8470",
+        "Address and port to listen on; port 0 takes a free one",
+    ),
+    number(
+        "log.batch_bytes_max",
+        "33554432",
+        (1024, 256 << 20),
+        "Most bytes of the events of one request",
+    ),
+    number(
+        "log.queue_max",
+        "16384",
+        (1, 1 << 20),
+        "Batches that may wait for the log's writer",
+    ),
+    number(
+        "log.segment_bytes_max",
+        "67108864",
+        (8192, GIB),
+        "Bytes that segments of the log grow to",
+    ),
+    text(
+        "public_url",
+        "",
+        "URL that clients reach the server by; IRIs below it name resources; without it the request's own host",
+    ),
+    number(
+        "sse.heartbeat_ms",
+        "15000",
+        (10, 3_600_000),
+        "Milliseconds between two heartbeats of a live stream",
+    ),
+    number(
+        "sse.streams_max",
+        "20000",
+        (1, 1_000_000),
+        "Most open live streams",
+    ),
+    number(
+        "views.cache_bytes",
+        "67108864",
+        (1 << 20, 64 * GIB),
+        "Bytes of the views' engine's cache",
+    ),
+    Setting {
+        key: "views.engine",
+        kind: Kind::Choice(&["sled", "fjall"]),
+        default: "sled",
+        about: "Engine that holds the views",
+    },
+];
+
+impl Kind {
+    /// What is taken, for people.
+    pub(crate) fn expected(self) -> String {
+        match self {
+            Self::Text => "a text".to_owned(),
+            Self::Number(least, most) => format!("a whole number from {least} to {most}"),
+            Self::Choice(words) => words.join(" or "),
+        }
+    }
+
+    /// Whether a text is taken.
+    pub(crate) fn takes(self, text: &str) -> bool {
+        match self {
+            Self::Text => true,
+            Self::Number(least, most) => {
+                text.parse().is_ok_and(|n: u64| (least..=most).contains(&n))
+            }
+            Self::Choice(words) => words.contains(&text),
+        }
+    }
+}
+
+/// The reference of all settings, as Markdown.
+pub(crate) fn reference() -> String {
+    let mut text = String::from(
+        "# Configuration\n\nMade from the code by `stemma config --reference`.\n\n\
+         A setting is taken from `stemma.toml` in the data directory (or `--config FILE`), then from the \
+         environment (`STEMMA_SECTION__KEY`, such as `STEMMA_VIEWS__ENGINE=fjall`), then from an option of the \
+         command; the last one holds. An unknown key is an error. `stemma config` prints what is in force.\n\n\
+         | key | default | takes | what it does |\n|---|---|---|---|\n",
+    );
+    for setting in SETTINGS {
+        let default = if setting.default.is_empty() {
+            "–".to_owned()
+        } else {
+            format!("`{}`", setting.default)
+        };
+        text.push_str(&format!(
+            "| `{}` | {default} | {} | {} |\n",
+            setting.key,
+            setting.kind.expected(),
+            setting.about
+        ));
+    }
+    text.push_str(
+        "\n`STEMMA_DATA`, `STEMMA_SERVER` and `STEMMA_LOG` (what is logged, `info` by default) are read beside them.\n",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_in_order_and_their_defaults_are_taken() {
+        assert!(SETTINGS.windows(2).all(|pair| pair[0].key < pair[1].key));
+        for setting in SETTINGS
+            .iter()
+            .filter(|setting| !setting.default.is_empty())
+        {
+            assert!(setting.kind.takes(setting.default), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn the_reference_in_the_documentation_is_current() {
+        let written = include_str!("../../../docs/configuration.md");
+        assert_eq!(
+            written,
+            reference(),
+            "write it anew: stemma config --reference > docs/configuration.md"
+        );
+    }
+}

@@ -1,0 +1,24 @@
+//! `stemma`: the one binary. It wires the crates together and decides nothing itself.
+
+mod api_client;
+mod cli;
+mod clock;
+mod command;
+mod config;
+mod demo;
+mod exit;
+mod logging;
+mod progress;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match command::run(cli) {
+        Ok(code) => code.into(),
+        Err(error) => exit::report(&error),
+    }
+}

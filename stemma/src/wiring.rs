@@ -1,0 +1,233 @@
+//! Where a tenant's parts are put together, and taken apart again in the right order.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use stemma_commands::{Commands, Dependencies};
+use stemma_content_store::ContentStore;
+use stemma_event_log::{FileStorage, Log, OpenError, Reader, Storage};
+use stemma_projections::{Projection, Settings as ProjectionSettings};
+
+use crate::cli::Common;
+use crate::clock::{SystemClock, SystemIds};
+use crate::config::{Settings, data_dir};
+use crate::exit::{Damaged, Usage};
+
+/// The directories of one tenant.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    pub(crate) tenant: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) content: PathBuf,
+    pub(crate) views: PathBuf,
+}
+
+impl Places {
+    pub(crate) fn of(common: &Common, settings: &Settings) -> anyhow::Result<Self> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        let name = &common.tenant;
+        if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) {
+            let taken = "1 to 64 letters, digits, dashes and underscores";
+            return Err(Usage(format!("--tenant is {name:?}, expected {taken}")).into());
+        }
+        let tenant = data_dir(common, Some(settings)).join("tenants").join(name);
+        let below = |name: &str| tenant.join(name);
+        Ok(Self {
+            log: below("log"),
+            content: below("content"),
+            views: below("views"),
+            tenant,
+        })
+    }
+
+    /// Fails when there is no data, without making any.
+    pub(crate) fn must_exist(&self) -> anyhow::Result<()> {
+        if !self.log.is_dir() {
+            bail!(
+                "there is no data in {}; `stemma serve` or `stemma import` makes it",
+                self.tenant.display()
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) fn storage(&self) -> Arc<dyn Storage> {
+        Arc::new(FileStorage::new(&self.log))
+    }
+
+    /// Takes the right to change anything of this tenant, until the file is dropped.
+    pub(crate) fn lock(&self) -> anyhow::Result<File> {
+        std::fs::create_dir_all(&self.tenant)
+            .with_context(|| format!("make {}", self.tenant.display()))?;
+        match self.try_lock()? {
+            Ok(file) => Ok(file),
+            Err(holder) => bail!(
+                "{} is in use by process {holder}; stop it, or work through it with --server",
+                self.tenant.display()
+            ),
+        }
+    }
+
+    /// The same, or who has it.
+    pub(crate) fn try_lock(&self) -> anyhow::Result<Result<File, String>> {
+        let path = self.tenant.join("lock");
+        let open = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
+        let mut file = open.with_context(|| format!("open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder)?;
+                return Ok(Err(holder.trim().to_owned()));
+            }
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Ok(file))
+    }
+}
+
+pub(crate) fn log_options(settings: &Settings) -> stemma_event_log::Options {
+    let defaults = stemma_event_log::Options::default();
+    let segment_bytes_max = settings.number("log.segment_bytes_max");
+    stemma_event_log::Options {
+        segment_bytes_first: defaults.segment_bytes_first.min(segment_bytes_max),
+        segment_bytes_max,
+        batch_bytes_max: settings.number("log.batch_bytes_max"),
+        queue_max: settings.count("log.queue_max"),
+        ..defaults
+    }
+}
+
+pub(crate) fn content_options(settings: &Settings) -> stemma_content_store::Options {
+    stemma_content_store::Options {
+        pack_blob_bytes_max: settings.number("content.pack_blob_bytes_max"),
+        upload_bytes_max: settings.number("content.upload_bytes_max"),
+        ..stemma_content_store::Options::default()
+    }
+}
+
+pub(crate) fn views_options(settings: &Settings) -> stemma_views::Options {
+    let engine = settings
+        .text("views.engine")
+        .and_then(|name| name.parse().ok());
+    stemma_views::Options {
+        engine: engine.unwrap_or_default(),
+        cache_bytes: settings.number("views.cache_bytes"),
+        ..stemma_views::Options::default()
+    }
+}
+
+/// A failed open, with the status that it ends with.
+pub(crate) fn told(error: OpenError) -> anyhow::Error {
+    match error {
+        OpenError::Damaged { .. } => {
+            let causes =
+                format!("{error}; `stemma verify` names all damage, and nothing was changed");
+            Damaged(causes).into()
+        }
+        other => anyhow::Error::new(other).context("open the log"),
+    }
+}
+
+/// Opens the log for reading only; works beside a server.
+pub(crate) fn open_reader(places: &Places, settings: &Settings) -> anyhow::Result<Reader> {
+    places.must_exist()?;
+    let opened = Log::open_read_only(places.storage(), log_options(settings));
+    Ok(opened.map_err(told)?.0)
+}
+
+/// A tenant that is open for writing.
+pub(crate) struct Tenant {
+    pub(crate) commands: Commands,
+    pub(crate) projection: Projection,
+    _lock: File,
+}
+
+impl Tenant {
+    /// Opens or makes a tenant. The views may still lack events when this returns.
+    pub(crate) fn open(places: &Places, settings: &Settings) -> anyhow::Result<Self> {
+        let lock = places.lock()?;
+        let opened = ContentStore::open(&places.content, content_options(settings));
+        let (content, found) = opened.context("open the content store")?;
+        for cut in &found.cut {
+            tracing::warn!(
+                file = cut.file,
+                bytes = cut.bytes,
+                kept = cut.kept,
+                "cut content that nobody was told of"
+            );
+        }
+        for damage in &found.damage {
+            tracing::error!(
+                file = damage.file,
+                offset = damage.offset,
+                detail = damage.detail,
+                "content is damaged"
+            );
+        }
+        let log = Log::open(places.storage(), log_options(settings)).map_err(told)?;
+        let report = &log.report;
+        tracing::info!(end = %report.end, clean = report.clean, took_ms = report.took.as_millis(), "opened the log");
+        if let Some(cut) = &report.cut {
+            tracing::warn!(?cut, "cut a group that was never acknowledged");
+        }
+        let on = Dependencies {
+            appender: log.appender,
+            reader: log.reader.clone(),
+            content,
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+        };
+        let options = stemma_commands::Options {
+            aggregate_cache_bytes: settings.number("cache.aggregate_bytes"),
+            text_cache_bytes: settings.number("cache.text_bytes"),
+            text_bytes_max: settings.number("annotations.text_bytes_max"),
+            ..stemma_commands::Options::default()
+        };
+        let commands = Commands::new(on, options);
+        let projection = Projection::start(ProjectionSettings {
+            reader: log.reader,
+            dir: places.views.clone(),
+            views: views_options(settings),
+        })?;
+        Ok(Self {
+            commands,
+            projection,
+            _lock: lock,
+        })
+    }
+
+    /// Ends the views, then the log, then the content, each with all that it holds on disk.
+    pub(crate) fn close(self) -> anyhow::Result<()> {
+        self.projection.stop();
+        self.commands.appender().close().context("close the log")?;
+        self.commands.content().close();
+        Ok(())
+    }
+}
+
+/// Bytes of all files below a directory.
+pub(crate) fn directory_bytes(dir: &Path) -> u64 {
+    let Ok(listed) = std::fs::read_dir(dir) else {
+        return 0;
+    };
+    listed
+        .flatten()
+        .map(|found| match found.metadata() {
+            Ok(metadata) if metadata.is_dir() => directory_bytes(&found.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}

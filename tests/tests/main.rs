@@ -1,0 +1,1 @@
+//! End-to-end tests: the real binary, driven over HTTP and from its command line.

@@ -1,0 +1,205 @@
+//! Lists, page by page.
+//!
+//! A page looks at a bounded number of rows and then ends with a cursor, however few it found.
+//! Invariant: pages of one query, joined, hold each item that was there all the time exactly once.
+
+use std::sync::Arc;
+
+use stemma_domain::id::{AnnotationId, ResourceId};
+use stemma_domain::resource::{AnnotationState, Descriptor};
+use stemma_domain::value::EntityType;
+use uuid::Uuid;
+
+use crate::cursor::Cursor;
+use crate::key;
+use crate::query::{
+    Archived, EntityTypeRow, Page, ReferenceRelation, ReferencedBy, ResourceQuery, Sort,
+};
+use crate::row;
+use crate::store::{Direction, StoreError};
+use crate::views::{QueryError, Views};
+use crate::walk::Walk;
+
+impl Views {
+    /// A page of the resources that a query asks for.
+    ///
+    /// Walks the index with the fewest rows that fits; a page ends early, with a cursor, once it
+    /// has looked at [`Options::page_rows_max`] rows.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub fn resources(&self, query: &ResourceQuery) -> Result<Page<Arc<Descriptor>>, QueryError> {
+        let _moment = self.moment();
+        let mark = query.mark();
+        let after = query
+            .after
+            .as_ref()
+            .map(|cursor| cursor.last(&mark))
+            .transpose()?;
+        let (prefix, label) = self.narrowest(query)?;
+        let mut walk = Walk::new(self.store(), query, prefix, label.as_deref(), after);
+        let mut page = Page {
+            items: Vec::new(),
+            next: None,
+        };
+        let mut looked_at = 0;
+        let mut last: Option<Vec<u8>> = None;
+        while let Some((order, id)) = walk.next()? {
+            let is_full = page.items.len() == query.limit;
+            if is_full || looked_at == self.page_rows_max() {
+                page.next = last.map(|key| Cursor::new(&mark, &key));
+                return Ok(page);
+            }
+            looked_at += 1;
+            last = Some(order);
+            if let Some(descriptor) = self.read_resource(id)?.filter(|d| query.takes(d)) {
+                page.items.push(descriptor);
+            }
+        }
+        Ok(page)
+    }
+
+    fn narrowest(&self, query: &ResourceQuery) -> Result<(u8, Option<String>), StoreError> {
+        if query.sort == Sort::Name {
+            return Ok((key::BY_NAME, None));
+        }
+        let mut rarest: Option<(u64, &EntityType)> = None;
+        for entity_type in &query.entity_types {
+            let row = self.type_row(entity_type)?;
+            let count = row.map_or(0, |row| row.count + row.archived);
+            if rarest.is_none_or(|(fewest, _)| count < fewest) {
+                rarest = Some((count, entity_type));
+            }
+        }
+        Ok(match (rarest, &query.collection) {
+            (Some((_, entity_type)), _) => (key::BY_TYPE, Some(entity_type.as_str().to_owned())),
+            (None, Some(collection)) => (key::BY_COLLECTION, Some(collection.as_str().to_owned())),
+            (None, None) => (key::BY_CREATED, None),
+        })
+    }
+
+    /// A page of a resource's annotations, in the order in which they were added.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub fn annotations(
+        &self,
+        id: ResourceId,
+        limit: usize,
+        after: Option<&Cursor>,
+    ) -> Result<Page<AnnotationState>, QueryError> {
+        let _moment = self.moment();
+        let mark = format!("annotations {id}");
+        self.page(&mark, &key::annotations(id), limit, after, |key, value| {
+            row::decode_annotation(key, value).map(Some)
+        })
+    }
+
+    /// A page of what names a resource from elsewhere, by the naming resource's id.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub fn referenced_by(
+        &self,
+        id: ResourceId,
+        archived: Archived,
+        limit: usize,
+        after: Option<&Cursor>,
+    ) -> Result<Page<ReferencedBy>, QueryError> {
+        let _moment = self.moment();
+        let mark = format!("referenced_by {id} {archived:?}");
+        self.page(&mark, &key::references(id), limit, after, |key, _| {
+            let Some((source, relation, annotation_id)) = parse_reference(key) else {
+                return Ok(None);
+            };
+            let descriptor = self.read_resource(source)?;
+            let descriptor = descriptor.filter(|d| archived.takes(d.archived));
+            Ok(descriptor.map(|descriptor| ReferencedBy {
+                resource_id: source,
+                name: descriptor.name.clone(),
+                annotation_id,
+                relation,
+            }))
+        })
+    }
+
+    /// A page of the entity types that are used or described, by name.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub fn entity_types(
+        &self,
+        limit: usize,
+        after: Option<&Cursor>,
+    ) -> Result<Page<EntityTypeRow>, QueryError> {
+        let _moment = self.moment();
+        self.page(
+            "entity_types",
+            &key::entity_types(),
+            limit,
+            after,
+            |key, value| {
+                let row = row::decode_type(key, value)?;
+                let name = std::str::from_utf8(&key[1..])
+                    .ok()
+                    .and_then(|n| EntityType::new(n).ok());
+                Ok(name.map(|name| EntityTypeRow {
+                    name,
+                    description: row.description,
+                    count: row.count,
+                }))
+            },
+        )
+    }
+
+    /// A page of the rows below a prefix; `read` may pass a row over.
+    fn page<T>(
+        &self,
+        mark: &str,
+        prefix: &[u8],
+        limit: usize,
+        after: Option<&Cursor>,
+        read: impl Fn(&[u8], &[u8]) -> Result<Option<T>, StoreError>,
+    ) -> Result<Page<T>, QueryError> {
+        let mut from = prefix.to_vec();
+        if let Some(cursor) = after {
+            from.extend_from_slice(cursor.last(mark)?);
+            from.push(0);
+        }
+        let mut page = Page {
+            items: Vec::new(),
+            next: None,
+        };
+        let mut last: Option<Vec<u8>> = None;
+        let to = key::after_prefix(prefix);
+        let rows = self.store().scan(&from, &to, Direction::Forward);
+        for (looked_at, pair) in rows.enumerate() {
+            if page.items.len() == limit || looked_at == self.page_rows_max() {
+                page.next = last.map(|key| Cursor::new(mark, &key));
+                return Ok(page);
+            }
+            let (key, value) = pair?;
+            page.items.extend(read(&key, &value)?);
+            last = Some(key[prefix.len()..].to_vec());
+        }
+        Ok(page)
+    }
+}
+
+fn parse_reference(key: &[u8]) -> Option<(ResourceId, ReferenceRelation, Option<AnnotationId>)> {
+    let source: [u8; 16] = key.get(17..33)?.try_into().ok()?;
+    let relation = match key.get(33)? {
+        b'b' => ReferenceRelation::Body,
+        b't' => ReferenceRelation::Target,
+        b'd' => ReferenceRelation::DerivedFrom,
+        _ => return None,
+    };
+    let annotation: [u8; 16] = key.get(34..50)?.try_into().ok()?;
+    let annotation = Uuid::from_bytes(annotation);
+    let annotation = (!annotation.is_nil()).then(|| AnnotationId::new(annotation));
+    Some((
+        ResourceId::new(Uuid::from_bytes(source)),
+        relation,
+        annotation,
+    ))
+}
