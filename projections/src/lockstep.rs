@@ -61,14 +61,11 @@ impl Lockstep {
         }
     }
 
-    /// Brings the views that are being made to where the live ones are, and not further.
+    /// Brings the views that are being made towards where the live ones are, and not further; more
+    /// at a time than the live ones take, so that it gets there while others write.
     pub(crate) fn follow(&mut self, end: u64, reader: &Reader) {
-        while self.failed.is_none() && self.rebuilt.end() < end {
-            match fill_some(&self.rebuilt, reader, end) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => self.failed = Some(error),
-            }
+        if self.failed.is_none() && self.rebuilt.end() < end {
+            self.failed = fill_some(&self.rebuilt, reader, end).err();
         }
     }
 
@@ -80,9 +77,9 @@ impl Lockstep {
         if self.control.cancel.load(Ordering::Acquire) {
             return Err(RebuildError::Cancelled);
         }
+        let is_ahead = self.rebuilt.end() > live.end();
         if self.rebuilt.end() != live.end() {
-            // The new views are ahead: what they were handed over with is still to be applied.
-            return Ok(pace == Live::Stopped);
+            return Ok(is_ahead && pace == Live::Stopped);
         }
         let after = self.compared_to.as_deref();
         let rows = self.rebuilt.rows_after(after, SLICE_ROWS)?;

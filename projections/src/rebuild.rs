@@ -136,32 +136,49 @@ fn fill_and_swap(
     control: RebuildControl,
 ) -> Result<RebuildOutcome, RebuildError> {
     let shared = &projection.shared;
-    let reader = &shared.settings.reader;
     let views = Views::open(dir, &shared.settings.views)?.views;
     views.discard_when_unused();
-    loop {
-        let end = reader.end().get();
-        let is_filled = !fill_some(&views, reader, end)?;
-        let applied = views.end();
-        let phase = RebuildPhase::Filling;
-        (control.progress)(RebuildProgress {
-            applied,
-            end,
-            phase,
-        });
-        if control.cancel.load(Ordering::Acquire) {
-            return Err(RebuildError::Cancelled);
-        }
-        if shared.stop.load(Ordering::Acquire) {
-            return Err(RebuildError::Stopped);
-        }
-        if is_filled || reader.end().get() - applied <= HAND_OVER {
-            break;
-        }
-    }
+    fill_behind_head(projection, &views, &control)?;
     let (answer, answered) = mpsc::channel();
     projection.hand_over(Lockstep::new(views, dir.to_path_buf(), control, answer))?;
     answered.recv().unwrap_or(Err(RebuildError::Stopped))
+}
+
+/// Fills views from the log until they are close to its head, or come no closer because others
+/// write as fast: from there on the thread that applies keeps both, at one pace.
+fn fill_behind_head(
+    projection: &Projection,
+    views: &Views,
+    control: &RebuildControl,
+) -> Result<(), RebuildError> {
+    let shared = &projection.shared;
+    let reader = &shared.settings.reader;
+    let behind = || reader.end().get().saturating_sub(views.end());
+    let mut gap = behind();
+    loop {
+        let end = reader.end().get();
+        loop {
+            let is_filled = !fill_some(views, reader, end)?;
+            (control.progress)(RebuildProgress {
+                applied: views.end(),
+                end,
+                phase: RebuildPhase::Filling,
+            });
+            if control.cancel.load(Ordering::Acquire) {
+                return Err(RebuildError::Cancelled);
+            }
+            if shared.stop.load(Ordering::Acquire) {
+                return Err(RebuildError::Stopped);
+            }
+            if is_filled {
+                break;
+            }
+        }
+        let gap_before = std::mem::replace(&mut gap, behind());
+        if gap <= HAND_OVER || gap > gap_before / 2 {
+            return Ok(());
+        }
+    }
 }
 
 /// Applies the next records below `end`; says whether there were any.

@@ -34,6 +34,9 @@ fn a_rebuild_while_others_write_and_read_gives_equal_views_and_swaps_them() {
                 while !is_over.load(Ordering::Acquire) {
                     number += 1;
                     writer.create(number);
+                    // As a client does, who is answered once the views show the write.
+                    let end = 2 * number as u64;
+                    writer.wait(&projection, end).unwrap();
                 }
                 number
             });

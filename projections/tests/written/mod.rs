@@ -140,6 +140,10 @@ impl Writer {
         self.runtime.block_on(self.appender.append(batch)).unwrap();
     }
 
+    pub(crate) fn wait(&self, projection: &Projection, end: u64) -> Result<u64, WaitError> {
+        self.runtime.block_on(projection.wait_for(end, PATIENCE))
+    }
+
     /// Writes an event that no version of the views knows.
     pub(crate) fn append_unknown(&self) {
         let (event_type, data) = ("resource.exploded", b"{}".to_vec());
