@@ -465,7 +465,7 @@ impl From<PutError> for ApiError {
         let code = match &error {
             PutError::TooLarge { .. } => Code::ContentTooLarge,
             PutError::Full { .. } => Code::StorageFull,
-            PutError::Closed { .. } => Code::ShuttingDown,
+            PutError::Closed => Code::ShuttingDown,
             _ => Code::StorageUnavailable,
         };
         Self::of(code).because(&error)

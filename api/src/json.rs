@@ -183,16 +183,15 @@ pub(crate) struct Fields {
 impl Fields {
     /// The fields of the object at `base`.
     pub(crate) fn of(value: Value, base: &str) -> Result<Self, ApiError> {
-        match value {
-            Value::Object(fields) => Ok(Self {
+        if let Value::Object(fields) = value {
+            Ok(Self {
                 fields,
                 base: base.to_owned(),
                 problems: Vec::new(),
-            }),
-            _ => {
-                let field = FieldProblem::at(base, "WRONG_TYPE", "expected an object");
-                Err(ApiError::fields(Code::InvalidFields, vec![field]))
-            }
+            })
+        } else {
+            let field = FieldProblem::at(base, "WRONG_TYPE", "expected an object");
+            Err(ApiError::fields(Code::InvalidFields, vec![field]))
         }
     }
 

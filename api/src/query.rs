@@ -122,8 +122,13 @@ impl Query {
     /// `limit` and `cursor`.
     pub(crate) fn page(&mut self, options: &Options) -> PageOf {
         let limit = self.limit(options);
-        let after = self.read("cursor", "a cursor that this list gave", |text| {
-            text.parse().ok()
+        let after = self.one("cursor").and_then(|text| {
+            let cursor = text.parse().ok();
+            if cursor.is_none() {
+                let code = Code::InvalidCursor.name();
+                self.problem("cursor", code, "expected a cursor that this list gave");
+            }
+            cursor
         });
         PageOf { limit, after }
     }
@@ -153,7 +158,13 @@ impl Query {
         if self.problems.is_empty() {
             return Ok(());
         }
-        Err(ApiError::fields(Code::InvalidParameters, self.problems))
+        let is_cursor = |problem: &FieldProblem| problem.code == Code::InvalidCursor.name();
+        let code = if self.problems.iter().all(is_cursor) {
+            Code::InvalidCursor
+        } else {
+            Code::InvalidParameters
+        };
+        Err(ApiError::fields(code, self.problems))
     }
 }
 

@@ -189,12 +189,11 @@ fn parse_create(
 
 fn parse_patch(fields: &mut Fields, place: &str) -> Option<ParsedChange> {
     let value = fields.required("patch", Ok::<_, String>)?;
-    let mut nested = match Fields::of(value, &format!("{place}/patch")) {
-        Ok(nested) => nested,
-        Err(_) => {
-            fields.problem("patch", "WRONG_TYPE", "expected an object");
-            return None;
-        }
+    let mut nested = if let Ok(nested) = Fields::of(value, &format!("{place}/patch")) {
+        nested
+    } else {
+        fields.problem("patch", "WRONG_TYPE", "expected an object");
+        return None;
     };
     let patch = patch(&mut nested);
     fields.take_problems(nested);

@@ -106,7 +106,7 @@ impl Filter {
             match &decoded {
                 Some(Event::EntityTypeAdded(added)) => types.push(added.entity_type.clone()),
                 Some(Event::EntityTypeRemoved(removed)) => {
-                    types.retain(|t| *t != removed.entity_type)
+                    types.retain(|t| *t != removed.entity_type);
                 }
                 _ => {}
             }

@@ -215,13 +215,12 @@ impl Subscription {
             limit,
         };
         let records = self.state.reader().read_stream(&stream, range)?;
-        match records.last() {
-            Some(last) => self.catching_up = Some(last.revision().get() + 1),
-            None => {
-                self.catching_up = None;
-                // All before the end that was looked at first has been read.
-                self.next = self.next.max(end);
-            }
+        if let Some(last) = records.last() {
+            self.catching_up = Some(last.revision().get() + 1)
+        } else {
+            self.catching_up = None;
+            // All before the end that was looked at first has been read.
+            self.next = self.next.max(end);
         }
         let from = self.next;
         let new = records

@@ -1,0 +1,305 @@
+//! Annotations of the W3C model over HTTP: their shapes, and where they hold on (row A3).
+
+use serde_json::{Value, json};
+use stemma_tests::{Client, Server};
+
+const TEXT: &str = "Jupiter has four large moons, and 🪐 Saturn has rings.";
+
+fn annotations(resource: &Value) -> String {
+    format!(
+        "/api/resources/{}/annotations",
+        resource["id"].as_str().expect("an id")
+    )
+}
+
+async fn anchoring(client: &Client, resource: &Value) -> Value {
+    let page = client.get(&annotations(resource)).await.expect(200);
+    page["items"][0]["anchoring"][0].clone()
+}
+
+async fn revise(client: &Client, resource: &Value, text: &str) {
+    let path = format!(
+        "/api/resources/{}/content",
+        resource["id"].as_str().expect("an id")
+    );
+    client
+        .raw("PUT", &path, &[("content-type", "text/plain")], text)
+        .await
+        .expect(200);
+}
+
+fn quote(exact: &str) -> Value {
+    json!({ "target": { "selector": { "type": "TextQuoteSelector", "exact": exact } } })
+}
+
+#[tokio::test]
+async fn every_valid_shape_is_taken_and_extensions_come_back() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("moons", TEXT).await;
+    let own = format!("/api/resources/{}", made["id"].as_str().expect("an id"));
+    let shapes = [
+        json!({ "target": own }),
+        json!({ "body": "http://example.org/b", "target": format!("{}{own}", server.url()) }),
+        json!({ "body": ["http://example.org/a", { "type": "TextualBody", "value": "v", "x:colour": { "deep": [1, 2.5, null] } }], "target": [own, "http://example.org/elsewhere"] }),
+        json!({ "bodyValue": "plain", "target": { "source": own } }),
+        json!({ "x:rating": 5, "motivation": ["tagging", "linking"], "target": { "source": own, "selector": [
+            { "type": "CssSelector", "value": "p" },
+            { "type": "XPathSelector", "value": "/p[1]", "refinedBy": { "type": "TextQuoteSelector", "exact": "four" } },
+            { "type": "FragmentSelector", "value": "char=0,7", "conformsTo": "http://tools.ietf.org/rfc/rfc5147" },
+            { "type": "DataPositionSelector", "start": 0, "end": 7 },
+            { "type": "SvgSelector", "value": "<svg/>" },
+            { "type": "RangeSelector", "startSelector": { "type": "XPathSelector", "value": "/p" }, "endSelector": { "type": "XPathSelector", "value": "/q" } },
+        ] } }),
+        json!({ "body": { "type": "Choice", "items": ["http://example.org/1", "http://example.org/2"] }, "target": own,
+            "creator": { "id": "http://example.org/me", "type": "Person", "name": "Me" },
+            "generator": "http://example.org/tool", "rights": "http://example.org/rights" }),
+    ];
+    for shape in shapes {
+        let answer = client.post(&annotations(&made), &shape).await;
+        let stored = answer.expect(201);
+        for (key, value) in shape.as_object().expect("an object") {
+            if key != "target" {
+                assert_eq!(&stored[key], value, "{key}");
+            }
+        }
+        let one = client.get(answer.header("location")).await.expect(200);
+        assert_eq!(one["id"], stored["id"]);
+        assert_eq!(one["@context"], "http://www.w3.org/ns/anno.jsonld");
+        assert_eq!(one["type"], "Annotation");
+    }
+    let count = client.get(&own).await.expect(200)["annotation_count"].clone();
+    assert_eq!(count, 6);
+}
+
+#[tokio::test]
+async fn what_the_model_forbids_is_refused_with_pointers() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("moons", TEXT).await;
+    let selector = |selector: Value| json!({ "target": { "selector": selector } });
+    for (wrong, pointer) in [
+        (json!({ "body": 5, "target": {} }), "/body"),
+        (
+            json!({ "bodyValue": "a", "body": "http://example.org/b", "target": {} }),
+            "/bodyValue",
+        ),
+        (json!({ "target": [] }), "/target"),
+        (json!({ "target": "not an iri" }), "/target"),
+        (json!({ "type": "Note", "target": {} }), "/type"),
+        (
+            selector(json!({ "type": "TextQuoteSelector" })),
+            "/target/selector/exact",
+        ),
+        (
+            selector(json!({ "type": "TextPositionSelector", "start": 5, "end": 2 })),
+            "/target/selector",
+        ),
+        (
+            selector(json!({ "type": "TextPositionSelector", "start": 0, "end": 9999 })),
+            "/target/selector",
+        ),
+        (
+            selector(json!({ "type": "TextQuoteSelector", "exact": "five small moons" })),
+            "/target/selector",
+        ),
+        (
+            selector(json!([
+                { "type": "TextQuoteSelector", "exact": "four" },
+                { "type": "TextPositionSelector", "start": 0, "end": 7 },
+            ])),
+            "/target/selector",
+        ),
+    ] {
+        let answer = client.post(&annotations(&made), &wrong).await;
+        let problem = answer.expect_problem(422, "INVALID_ANNOTATION");
+        let errors = problem["errors"].as_array().expect("errors");
+        let is_named = errors.iter().any(|e| {
+            e["pointer"]
+                .as_str()
+                .is_some_and(|at| at.starts_with(pointer))
+        });
+        assert!(is_named, "{pointer} in {problem} for {wrong}");
+    }
+    let page = client.get(&annotations(&made)).await.expect(200);
+    assert_eq!(page["items"], json!([]));
+}
+
+#[tokio::test]
+async fn positions_count_code_points_and_utf16_on_request() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("moons", TEXT).await;
+    let at = TEXT.chars().position(|c| c == 'S').expect("Saturn");
+    let by_position = json!({ "target": { "selector": { "type": "TextPositionSelector", "start": at, "end": at + 6 } } });
+    let stored = client
+        .post(&annotations(&made), &by_position)
+        .await
+        .expect(201);
+    let selectors = stored["target"]["selector"]
+        .as_array()
+        .expect("position and quote");
+    let quote = selectors
+        .iter()
+        .find(|s| s["type"] == "TextQuoteSelector")
+        .expect("a quote");
+    assert_eq!(
+        (&quote["exact"], &quote["suffix"]),
+        (&json!("Saturn"), &json!(" has rings."))
+    );
+    let utf16 = format!("{}?offsets=utf16", annotations(&made));
+    let page = client.get(&utf16).await.expect(200);
+    assert_eq!(
+        page["items"][0]["anchoring"][0]["start"],
+        at + 1,
+        "the planet takes two units"
+    );
+    let units = json!({ "target": { "selector": { "type": "TextPositionSelector", "start": at + 1, "end": at + 7 } } });
+    let stored = client.post(&utf16, &units).await.expect(201);
+    let id = stored["annotation_id"].as_str().expect("an id");
+    let read = client
+        .get(&format!("{}/{id}", annotations(&made)))
+        .await
+        .expect(200);
+    assert_eq!(read["anchoring"][0]["start"], at);
+}
+
+#[tokio::test]
+async fn anchors_move_fade_are_orphaned_and_come_back() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("moons", TEXT).await;
+    client
+        .post(&annotations(&made), &quote("four large moons"))
+        .await
+        .expect(201);
+    let exact = anchoring(&client, &made).await;
+    assert_eq!(
+        (&exact["status"], &exact["start"], &exact["score"]),
+        (&json!("exact"), &json!(12), &json!(1.0))
+    );
+    revise(&client, &made, &format!("Galileo saw that {TEXT}")).await;
+    let moved = anchoring(&client, &made).await;
+    assert_eq!(
+        (&moved["status"], &moved["start"]),
+        (&json!("moved"), &json!(29))
+    );
+    revise(
+        &client,
+        &made,
+        "Jupiter has four largest moons, and Saturn has rings.",
+    )
+    .await;
+    let fuzzy = anchoring(&client, &made).await;
+    assert_eq!(fuzzy["status"], "fuzzy");
+    assert!(fuzzy["score"].as_f64().expect("a score") < 1.0);
+    revise(&client, &made, "Nothing of the kind is said here any more.").await;
+    let orphaned = anchoring(&client, &made).await;
+    assert_eq!(orphaned["status"], "orphaned");
+    assert!(orphaned["start"].is_null() && orphaned["end"].is_null());
+    revise(&client, &made, TEXT).await;
+    assert_eq!(anchoring(&client, &made).await["status"], "exact");
+}
+
+#[tokio::test]
+async fn a_body_is_changed_item_by_item_and_an_annotation_is_removed() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("moons", TEXT).await;
+    let stored = client
+        .post(&annotations(&made), &quote("four"))
+        .await
+        .expect(201);
+    let id = stored["annotation_id"].as_str().expect("an id");
+    let one = format!("{}/{id}", annotations(&made));
+    let item = json!({ "type": "TextualBody", "value": "seen in 1610" });
+    let patch = async |operations: Value| {
+        client
+            .json(
+                "PATCH",
+                &format!("{one}/body"),
+                &json!({ "operations": operations }),
+            )
+            .await
+    };
+    patch(json!([{ "op": "add", "item": item }]))
+        .await
+        .expect(200);
+    let other = json!({ "value": "seen in 1611", "type": "TextualBody" });
+    patch(json!([{ "op": "replace", "old_item": item, "new_item": other }]))
+        .await
+        .expect(200);
+    patch(json!([{ "op": "remove", "item": item }]))
+        .await
+        .expect_problem(422, "ITEM_NOT_IN_BODY");
+    patch(json!([{ "op": "paint", "item": item }]))
+        .await
+        .expect_problem(422, "INVALID_FIELDS");
+    let read = client.get(&one).await.expect(200);
+    assert!(read["body"].to_string().contains("1611"), "{read}");
+    let history = client.get(&format!("{one}/history")).await.expect(200);
+    assert_eq!(history["items"].as_array().expect("items").len(), 3);
+    let removed = client.raw("DELETE", &one, &[], "").await;
+    assert!([200, 204].contains(&removed.status), "{}", removed.text());
+    client
+        .get(&one)
+        .await
+        .expect_problem(404, "ANNOTATION_NOT_FOUND");
+    client
+        .raw("DELETE", &one, &[], "")
+        .await
+        .expect_problem(404, "ANNOTATION_NOT_FOUND");
+    let history = client.get(&format!("{one}/history")).await.expect(200);
+    assert_eq!(history["items"].as_array().expect("items").len(), 4);
+}
+
+#[tokio::test]
+async fn what_names_a_resource_in_any_spelling_is_found_from_it() {
+    let server = Server::start();
+    let client = server.client();
+    let moon = client.create("Io", "a moon").await;
+    let id = moon["id"].as_str().expect("an id");
+    let article = client.create("moons", TEXT).await;
+    let spellings = [
+        format!("/api/resources/{id}"),
+        format!("{}/api/resources/{id}", server.url()),
+        format!("urn:uuid:{id}"),
+    ];
+    for iri in &spellings {
+        let linking = json!({ "motivation": "linking", "body": iri, "target": { "selector": { "type": "TextQuoteSelector", "exact": "moons" } } });
+        let stored = client
+            .post(&annotations(&article), &linking)
+            .await
+            .expect(201);
+        assert_eq!(&stored["body"], iri, "kept as given");
+    }
+    let page = client
+        .get(&format!("/api/resources/{id}/referenced_by"))
+        .await
+        .expect(200);
+    let items = page["items"].as_array().expect("items");
+    assert_eq!(items.len(), 3);
+    for item in items {
+        assert_eq!(
+            (&item["relation"], &item["name"], &item["resource_id"]),
+            (&json!("body"), &json!("moons"), &article["id"])
+        );
+        assert!(item["annotation_id"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_a_client_sends_moves_to_via() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("moons", TEXT).await;
+    let sent = json!({ "id": "http://example.org/anno1", "target": {} });
+    let stored = client.post(&annotations(&made), &sent).await.expect(201);
+    assert!(
+        stored["via"]
+            .to_string()
+            .contains("http://example.org/anno1"),
+        "{stored}"
+    );
+    assert_ne!(stored["id"], sent["id"]);
+}

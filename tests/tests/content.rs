@@ -1,0 +1,232 @@
+//! Content over HTTP: ranges, conditions, uploads of every size (rows A2, A12).
+
+use serde_json::{Value, json};
+use stemma_tests::Server;
+
+fn path(resource: &Value) -> String {
+    format!(
+        "/api/resources/{}/content",
+        resource["id"].as_str().expect("an id")
+    )
+}
+
+fn etag(resource: &Value) -> String {
+    format!("\"{}\"", resource["digest"].as_str().expect("a digest"))
+}
+
+#[tokio::test]
+async fn content_is_read_whole_in_one_range_and_in_several() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("digits", "0123456789").await;
+    let whole = client.get(&path(&made)).await;
+    assert_eq!((whole.status, whole.text().as_str()), (200, "0123456789"));
+    assert_eq!(whole.header("accept-ranges"), "bytes");
+    assert_eq!(whole.header("etag"), etag(&made));
+    assert!(whole.header("content-type").starts_with("text/plain"));
+    for (range, bytes, told) in [
+        ("bytes=2-4", "234", "bytes 2-4/10"),
+        ("bytes=7-", "789", "bytes 7-9/10"),
+        ("bytes=-2", "89", "bytes 8-9/10"),
+        ("bytes=8-99", "89", "bytes 8-9/10"),
+    ] {
+        let part = client.get_with(&path(&made), &[("range", range)]).await;
+        assert_eq!((part.status, part.text().as_str()), (206, bytes));
+        assert_eq!(part.header("content-range"), told);
+    }
+    let several = client
+        .get_with(&path(&made), &[("range", "bytes=0-1,5-6")])
+        .await;
+    assert_eq!(several.status, 206);
+    let kind = several.header("content-type").to_owned();
+    let boundary = kind
+        .strip_prefix("multipart/byteranges; boundary=")
+        .expect("a boundary");
+    let text = several.text();
+    assert_eq!(
+        text.matches(boundary.trim_matches('"')).count(),
+        3,
+        "{text}"
+    );
+    for part in [
+        "bytes 0-1/10",
+        "bytes 5-6/10",
+        "\r\n\r\n01\r\n",
+        "\r\n\r\n56\r\n",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let beyond = client
+        .get_with(&path(&made), &[("range", "bytes=10-")])
+        .await;
+    beyond.expect_problem(416, "RANGE_NOT_SATISFIABLE");
+    assert_eq!(beyond.header("content-range"), "bytes */10");
+    let unknown_unit = client
+        .get_with(&path(&made), &[("range", "lines=1-2")])
+        .await;
+    assert_eq!((unknown_unit.status, unknown_unit.bytes.len()), (200, 10));
+}
+
+#[tokio::test]
+async fn conditions_on_content_hold_by_its_digest() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("conditional", "0123456789").await;
+    let tag = etag(&made);
+    let same = client
+        .get_with(&path(&made), &[("if-none-match", &tag)])
+        .await;
+    assert_eq!((same.status, same.bytes.len()), (304, 0));
+    assert_eq!(same.header("etag"), tag);
+    let weak = format!("W/{tag}");
+    assert_eq!(
+        client
+            .get_with(&path(&made), &[("if-none-match", &weak)])
+            .await
+            .status,
+        304
+    );
+    let other = client
+        .get_with(&path(&made), &[("if-none-match", "\"other\"")])
+        .await;
+    assert_eq!(other.status, 200);
+    let headers = [("range", "bytes=0-1"), ("if-range", tag.as_str())];
+    assert_eq!(client.get_with(&path(&made), &headers).await.status, 206);
+    let headers = [("range", "bytes=0-1"), ("if-range", "\"other\"")];
+    assert_eq!(client.get_with(&path(&made), &headers).await.status, 200);
+    let head = client.raw("HEAD", &path(&made), &[], "").await;
+    assert_eq!(
+        (head.status, head.bytes.len(), head.header("content-length")),
+        (200, 0, "10")
+    );
+}
+
+#[tokio::test]
+async fn a_revision_of_content_is_immutable_and_the_newest_is_not() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("revised", "one").await;
+    let plain = [("content-type", "text/plain")];
+    let revised = client.raw("PUT", &path(&made), &plain, "two").await;
+    assert_eq!(revised.expect(200)["revision"], 1);
+    let first = client.get(&format!("{}?revision=0", path(&made))).await;
+    assert_eq!(first.text(), "one");
+    assert!(first.header("cache-control").contains("immutable"));
+    let newest = client.get(&path(&made)).await;
+    assert_eq!(newest.text(), "two");
+    assert!(!newest.header("cache-control").contains("immutable"));
+    let ahead = client.get(&format!("{}?revision=7", path(&made))).await;
+    ahead.expect_problem(422, "NOT_HAPPENED_YET");
+    let stale = [("content-type", "text/plain"), ("if-match", "\"r0\"")];
+    client
+        .raw("PUT", &path(&made), &stale, "three")
+        .await
+        .expect_problem(412, "PRECONDITION_FAILED");
+    assert_eq!(client.get(&path(&made)).await.text(), "two");
+}
+
+#[tokio::test]
+async fn large_content_goes_in_by_multipart_and_comes_back_the_same() {
+    let server = Server::start();
+    let client = server.client();
+    let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let boundary = "b0und4ry";
+    let form = |metadata: &str| {
+        let mut form = format!(
+            "--{boundary}\r\ncontent-disposition: form-data; name=\"metadata\"\r\ncontent-type: application/json\r\n\r\n{metadata}\r\n\
+             --{boundary}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.bin\"\r\ncontent-type: application/octet-stream\r\n\r\n"
+        )
+        .into_bytes();
+        form.extend_from_slice(&bytes);
+        form.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        form
+    };
+    let kind = format!("multipart/form-data; boundary={boundary}");
+    let headers = [("content-type", kind.as_str())];
+    let metadata =
+        json!({ "name": "numbers", "media_type": "application/octet-stream" }).to_string();
+    let made = client
+        .raw("POST", "/api/resources", &headers, form(&metadata))
+        .await
+        .expect(201);
+    assert_eq!(made["byte_size"], bytes.len());
+    assert_eq!(client.get(&path(&made)).await.bytes, bytes);
+    let part = client
+        .get_with(&path(&made), &[("range", "bytes=11000000-11000007")])
+        .await;
+    assert_eq!(part.bytes, bytes[11_000_000..11_000_008]);
+    let wrong = client
+        .raw("POST", "/api/resources", &headers, form("{\"name\": 7}"))
+        .await;
+    wrong.expect_problem(422, "INVALID_FIELDS");
+    let mut cut = form(&metadata);
+    cut.truncate(6_000_000);
+    client
+        .raw("POST", "/api/resources", &headers, cut)
+        .await
+        .expect_problem(400, "MALFORMED_MULTIPART");
+    let listed = client.get("/api/resources").await.expect(200);
+    assert_eq!(listed["items"].as_array().expect("items").len(), 1);
+}
+
+#[tokio::test]
+async fn content_above_the_limit_is_refused_and_nothing_is_left() {
+    let server = Server::builder()
+        .env("STEMMA_CONTENT__UPLOAD_BYTES_MAX", "100")
+        .start();
+    let client = server.client();
+    let made = client.create("small", "x").await;
+    let plain = [("content-type", "text/plain")];
+    let answer = client
+        .raw("PUT", &path(&made), &plain, "y".repeat(101))
+        .await;
+    answer.expect_problem(413, "CONTENT_TOO_LARGE");
+    assert_eq!(
+        client
+            .raw("PUT", &path(&made), &plain, "y".repeat(100))
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn base64_content_is_taken_and_bad_base64_is_not() {
+    let server = Server::start();
+    let client = server.client();
+    let body =
+        json!({ "name": "b", "media_type": "application/octet-stream", "content_base64": "AAH/" });
+    let made = client.post("/api/resources", &body).await.expect(201);
+    assert_eq!(client.get(&path(&made)).await.bytes, [0, 1, 255]);
+    let body =
+        json!({ "name": "b", "media_type": "application/octet-stream", "content_base64": "AAH" });
+    let problem = client
+        .post("/api/resources", &body)
+        .await
+        .expect_problem(422, "INVALID_FIELDS");
+    assert_eq!(problem["errors"][0]["pointer"], "/content_base64");
+}
+
+/// Row A12: what an author uploads never runs as the server's own page.
+#[tokio::test]
+async fn untrusted_html_and_svg_cannot_run_as_the_servers_origin() {
+    let server = Server::start();
+    let client = server.client();
+    for (media_type, text) in [
+        ("text/html", "<script>alert(1)</script>"),
+        (
+            "image/svg+xml",
+            "<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+        ),
+    ] {
+        let body = json!({ "name": "page", "media_type": media_type, "content": text });
+        let made = client.post("/api/resources", &body).await.expect(201);
+        let answer = client.get(&path(&made)).await;
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert!(
+            answer
+                .header("content-security-policy")
+                .starts_with("sandbox")
+        );
+    }
+}

@@ -1,0 +1,307 @@
+//! Live streams over SSE: catch-up, following, reconnects, gaps, filters (row A8).
+
+use serde_json::json;
+use stemma_tests::{Client, Server, SseEvent, SseReader};
+
+async fn open(client: &Client, path: &str) -> SseReader {
+    SseReader::open(client.request("GET", path)).await
+}
+
+async fn open_after(client: &Client, path: &str, last: &str) -> SseReader {
+    SseReader::open(client.request("GET", path).header("last-event-id", last)).await
+}
+
+async fn positions(reader: &mut SseReader, count: usize) -> Vec<u64> {
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        seen.push(
+            reader
+                .next_event()
+                .await
+                .expect("the stream goes on")
+                .position(),
+        );
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_stream_catches_up_tells_that_it_is_live_and_follows() {
+    let server = Server::start();
+    let client = server.client();
+    client.create("a", "x").await;
+    client.create("b", "x").await;
+    let mut reader = open(&client, "/api/events/stream?after=start").await;
+    assert_eq!(positions(&mut reader, 2).await, [0, 1]);
+    let live = reader.until("stemma.live").await;
+    assert_eq!(
+        (live.position(), live.json()["position"].as_u64()),
+        (1, Some(1))
+    );
+    client.create("c", "x").await;
+    let event = reader.next_event().await.expect("the new event");
+    let page = client.get("/api/events?after=1").await.expect(200);
+    assert_eq!(event.json(), page["items"][0]);
+    assert_eq!(
+        (event.position(), event.event.as_deref()),
+        (2, Some("resource.created"))
+    );
+}
+
+#[tokio::test]
+async fn without_a_start_a_stream_is_live_at_once() {
+    let server = Server::start();
+    let client = server.client();
+    let empty = open(&client, "/api/events/stream")
+        .await
+        .until("stemma.live")
+        .await;
+    assert_eq!(empty.json()["position"], json!(null));
+    client.create("a", "x").await;
+    let mut reader = open(&client, "/api/events/stream").await;
+    assert_eq!(reader.until("stemma.live").await.position(), 0);
+    client.create("b", "x").await;
+    assert_eq!(positions(&mut reader, 1).await, [1]);
+}
+
+#[tokio::test]
+async fn a_reconnect_goes_on_behind_the_last_event_id_byte_for_byte() {
+    let mut server = Server::start();
+    let client = server.client();
+    for name in ["a", "b", "c"] {
+        client.create(name, "x").await;
+    }
+    let mut reader = open(&client, "/api/events/stream?after=start").await;
+    let mut before: Vec<SseEvent> = Vec::new();
+    for _ in 0..3 {
+        before.push(reader.next_event().await.expect("an event"));
+    }
+    server.kill();
+    let server = Server::builder().data(server.data()).start();
+    let client = server.client();
+    // The header holds over the query, as with a browser that reconnects.
+    let mut reader = open_after(&client, "/api/events/stream?after=start", "0").await;
+    for event in &before[1..] {
+        assert_eq!(reader.next_event().await.as_ref(), Some(event));
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_be_is_told_as_a_gap_and_a_bad_after_is_refused() {
+    let server = Server::start();
+    let client = server.client();
+    client.create("a", "x").await;
+    for last in ["99", "nonsense", "-1"] {
+        let mut reader = open_after(&client, "/api/events/stream", last).await;
+        let gap = reader.until("stemma.gap").await.json();
+        assert!(gap["reason"].is_string(), "{gap}");
+        assert_eq!(gap["head"], 0, "{gap}");
+        assert!(gap["position"].is_u64(), "{gap}");
+        reader.until("stemma.live").await;
+        client.create("more", "x").await;
+        assert!(reader.next_event().await.is_some());
+        let head = client.get("/api/events?after=start").await.position();
+        if head > 0 {
+            break;
+        }
+    }
+    let mut reader = open(&client, "/api/events/stream?after=1000").await;
+    reader.until("stemma.gap").await;
+    client
+        .get("/api/events/stream?after=soon")
+        .await
+        .expect_problem(400, "INVALID_POSITION");
+    client
+        .get("/api/events/stream?colour=red")
+        .await
+        .expect_problem(422, "INVALID_PARAMETERS");
+}
+
+#[tokio::test]
+async fn filters_pass_what_they_name_and_tell_how_far_they_have_come() {
+    let server = Server::builder()
+        .env("STEMMA_SSE__HEARTBEAT_MS", "50")
+        .start();
+    let client = server.client();
+    let made = client.create("a", "x").await;
+    let path = format!("/api/resources/{}", made["id"].as_str().expect("an id"));
+    client
+        .json("PATCH", &path, &json!({ "name": "a2" }))
+        .await
+        .expect(200);
+    client
+        .raw("PUT", &format!("{path}/entity_types/Star"), &[], "")
+        .await
+        .expect(200);
+    client
+        .json("PATCH", &path, &json!({ "name": "a3" }))
+        .await
+        .expect(200);
+    client
+        .raw("DELETE", &format!("{path}/entity_types/Star"), &[], "")
+        .await
+        .expect(200);
+    client
+        .json("PATCH", &path, &json!({ "name": "a4" }))
+        .await
+        .expect(200);
+    let all = async |query: &str| {
+        let mut reader = open(&client, &format!("/api/events/stream?after=start&{query}")).await;
+        let mut seen = Vec::new();
+        loop {
+            let frame = reader.next().await.expect("the stream goes on");
+            if frame.event.as_deref() == Some("stemma.live") {
+                return (seen, reader);
+            }
+            if frame.is_event() {
+                seen.push(frame.position());
+            }
+        }
+    };
+    let types = client.get("/api/events?after=start").await.expect(200);
+    let at = |kind: &str| -> Vec<u64> {
+        let items = types["items"].as_array().expect("a page").iter();
+        items
+            .filter(|e| e["type"] == kind)
+            .map(|e| e["position"].as_u64().expect("a position"))
+            .collect()
+    };
+    let renamed = at("resource.renamed");
+    assert_eq!(all("type=resource.renamed").await.0, renamed);
+    let (tagged, mut reader) = all("entity_type=Star").await;
+    assert!(tagged.contains(&renamed[1]), "{tagged:?}");
+    assert!(
+        !tagged.contains(&renamed[0]) && !tagged.contains(&renamed[2]),
+        "{tagged:?}"
+    );
+    client.create("passed over", "x").await;
+    let head = client.get("/api/events?after=start").await.position();
+    loop {
+        let frame = reader.next().await.expect("the stream goes on");
+        if frame.event.is_none() && frame.id.as_deref() == Some(&head.to_string()) {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_stream_has_a_heartbeat_and_a_retry_hint() {
+    let server = Server::builder()
+        .env("STEMMA_SSE__HEARTBEAT_MS", "20")
+        .start();
+    let client = server.client();
+    let mut reader = open(&client, "/api/events/stream").await;
+    let (mut beats, mut has_retry) = (0, false);
+    while beats < 3 || !has_retry {
+        let frame = reader.next().await.expect("the stream goes on");
+        beats += frame.comments.len();
+        has_retry |= frame.retry.is_some();
+    }
+}
+
+#[tokio::test]
+async fn one_resources_stream_holds_its_own_events_only() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("a", "x").await;
+    client.create("b", "x").await;
+    let path = format!("/api/resources/{}", made["id"].as_str().expect("an id"));
+    let mut reader = open(&client, &format!("{path}/events/stream?after=start")).await;
+    assert_eq!(positions(&mut reader, 1).await, [0]);
+    reader.until("stemma.live").await;
+    client.create("c", "x").await;
+    client
+        .json("PATCH", &path, &json!({ "name": "a2" }))
+        .await
+        .expect(200);
+    assert_eq!(positions(&mut reader, 1).await, [3]);
+    let unknown = "/api/resources/019a0000-0000-7000-8000-00000000ffff/events/stream";
+    client
+        .get(unknown)
+        .await
+        .expect_problem(404, "RESOURCE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn streams_are_limited_and_end_when_the_server_stops() {
+    let mut server = Server::builder()
+        .env("STEMMA_SSE__STREAMS_MAX", "2")
+        .start();
+    let client = server.client();
+    let mut first = open(&client, "/api/events/stream").await;
+    let mut second = open(&client, "/api/events/stream").await;
+    let third = client.get("/api/events/stream").await;
+    third.expect_problem(503, "TOO_MANY_STREAMS");
+    assert!(!third.header("retry-after").is_empty());
+    let stopped = tokio::task::spawn_blocking(move || server.stop());
+    while first.next().await.is_some() {}
+    while second.next().await.is_some() {}
+    assert_eq!(stopped.await.expect("it stops"), Some(0));
+}
+
+/// Each of 200 clients is cut at random and comes back with `Last-Event-ID`, while 50,000 events
+/// are written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_clients_cut_at_random_see_every_position_once_in_order() {
+    const CLIENTS: u64 = 200;
+    const EVENTS: u64 = 50_000;
+    let server = Server::start();
+    let url = server.url().to_owned();
+    let readers: Vec<_> = (0..CLIENTS)
+        .map(|number| tokio::spawn(read_with_cuts(url.clone(), number, EVENTS)))
+        .collect();
+    let writers: Vec<_> = (0..10)
+        .map(|number| tokio::spawn(write_batches(url.clone(), number, EVENTS / 10)))
+        .collect();
+    for writer in writers {
+        writer.await.expect("a writer writes");
+    }
+    for reader in readers {
+        assert!(
+            reader.await.expect("a reader reads") > 0,
+            "a client was cut at least once"
+        );
+    }
+}
+
+async fn write_batches(url: String, writer: u64, events: u64) {
+    let client = Client::new(&url);
+    let id = format!("019a0000-0000-7000-8000-{writer:012}");
+    let create = json!({ "operations": [{ "op": "create_resource", "id": id, "name": "n", "media_type": "text/plain", "content": "x" }] });
+    client.post("/api/batch", &create).await.expect(200);
+    let mut left = events - 1;
+    while left > 0 {
+        let count = left.min(250);
+        let rename = |n: u64| json!({ "op": "patch_resource", "resource_id": id, "patch": { "name": format!("{left} {n}") } });
+        let operations: Vec<_> = (0..count).map(rename).collect();
+        client
+            .post("/api/batch", &json!({ "operations": operations }))
+            .await
+            .expect(200);
+        left -= count;
+    }
+}
+
+/// Reads all events over one connection after the other; gives how often it was cut.
+async fn read_with_cuts(url: String, seed: u64, events: u64) -> u32 {
+    let client = Client::new(&url);
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let (mut next, mut cuts) = (0_u64, 0);
+    while next < events {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let mut reader = match next.checked_sub(1) {
+            None => open(&client, "/api/events/stream?after=start").await,
+            Some(last) => open_after(&client, "/api/events/stream", &last.to_string()).await,
+        };
+        let until = (next + 1 + random % 20_000).min(events);
+        while next < until {
+            let event = reader.next_event().await.expect("the stream goes on");
+            assert_eq!(event.position(), next);
+            next += 1;
+        }
+        cuts += 1;
+    }
+    cuts - 1
+}
