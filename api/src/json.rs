@@ -175,7 +175,7 @@ impl<'de> Visitor<'de> for Strict {
 /// The fields of an object, each to be taken by name.
 #[derive(Debug)]
 pub(crate) struct Fields {
-    fields: Map<String, Value>,
+    left: Map<String, Value>,
     base: String,
     problems: Vec<FieldProblem>,
 }
@@ -185,7 +185,7 @@ impl Fields {
     pub(crate) fn of(value: Value, base: &str) -> Result<Self, ApiError> {
         if let Value::Object(fields) = value {
             Ok(Self {
-                fields,
+                left: fields,
                 base: base.to_owned(),
                 problems: Vec::new(),
             })
@@ -197,7 +197,7 @@ impl Fields {
 
     /// A field as it is; null is a value here.
     pub(crate) fn raw(&mut self, name: &str) -> Option<Value> {
-        self.fields.remove(name)
+        self.left.remove(name)
     }
 
     /// A field that may be left out or null, read by `read`.
@@ -222,8 +222,8 @@ impl Fields {
         name: &str,
         read: impl FnOnce(Value) -> Result<T, E>,
     ) -> Option<T> {
-        if self.fields.get(name).is_none_or(Value::is_null) {
-            self.fields.remove(name);
+        if self.left.get(name).is_none_or(Value::is_null) {
+            self.left.remove(name);
             self.problem(name, "MISSING_FIELD", "this field must be given");
             return None;
         }
@@ -232,7 +232,7 @@ impl Fields {
 
     /// Whether a field is there.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.fields.contains_key(name)
+        self.left.contains_key(name)
     }
 
     /// Whether a field was noted as wrong.
@@ -279,7 +279,7 @@ impl Fields {
 
     /// All that is wrong.
     pub(crate) fn into_problems(mut self) -> Vec<FieldProblem> {
-        for name in std::mem::take(&mut self.fields)
+        for name in std::mem::take(&mut self.left)
             .into_iter()
             .map(|(name, _)| name)
         {
@@ -313,11 +313,19 @@ pub(crate) fn object(value: Value) -> Result<Map<String, Value>, &'static str> {
 }
 
 /// Reads true or false.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "readers of fields take values"
+)]
 pub(crate) fn boolean(value: Value) -> Result<bool, &'static str> {
     value.as_bool().ok_or("expected true or false")
 }
 
 /// Reads a whole number from 0.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "readers of fields take values"
+)]
 pub(crate) fn natural(value: Value) -> Result<u64, &'static str> {
     value.as_u64().ok_or("expected a whole number from 0")
 }

@@ -145,7 +145,7 @@ fn counter(
     counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
 }
 
-/// A histogram from counts by bucket; bounds are multiplied by `scale`.
+/// A histogram from counts by bucket; there are `scale` of the bounds' unit to one of the metric's.
 fn histogram(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -155,12 +155,12 @@ fn histogram(
 ) -> Result<(), Error> {
     let upper = bounds
         .iter()
-        .map(|bound| float(*bound) * scale)
-        .chain([f64::MAX]);
+        .map(|bound| float(*bound) / scale)
+        .chain([f64::INFINITY]);
     let buckets: Vec<(f64, u64)> = upper.zip(counts.iter().copied()).collect();
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
     let count = counts.iter().sum();
-    metric.encode_histogram::<NoLabelSet>(float(sum) * scale, count, &buckets, None)
+    metric.encode_histogram::<NoLabelSet>(float(sum) / scale, count, &buckets, None)
 }
 
 /// Counts beyond 2^53 are rounded, which no figure here comes near.
@@ -169,7 +169,7 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-const MICROSECONDS: f64 = 1e-6;
+const MICROSECONDS: f64 = 1e6;
 
 impl Collector for Parts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {

@@ -129,6 +129,7 @@ impl Options {
     ///
     /// # Errors
     /// [`OptionsError`] names the first that is out of it.
+    #[expect(clippy::too_many_lines, reason = "one table")]
     pub fn check(&self) -> Result<(), OptionsError> {
         if let Some(url) = &self.public_url {
             let authority = url

@@ -41,6 +41,7 @@ pub(crate) fn wanted(header: &str, length: u64, ranges_max: usize) -> Wanted {
 }
 
 /// One range: none when it is malformed, none inside when it lies outside.
+#[expect(clippy::option_option, reason = "the inner one is an answer")]
 fn range(spec: &str, length: u64) -> Option<Option<(u64, u64)>> {
     let number = |text: &str| -> Option<u64> {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());

@@ -2,11 +2,17 @@
 //!
 //! Invariant: a path of ours asked with another method answers 405 and lists its methods.
 
+use std::future::{Ready, ready};
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::guard::{Any, Get, Head};
 use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Resource, Route};
 
+use crate::accept;
 use crate::error::{ApiError, Code};
 use crate::handlers::{
     admin, annotations, batch, content, docs, entity_types, events, health, jobs, resources, stream,
@@ -25,7 +31,7 @@ fn data(config: &mut ServiceConfig) {
     config
         .service(
             at("/api/resources", "GET, HEAD, POST")
-                .route(read().to(resources::list))
+                .route(json(read().to(resources::list)))
                 .route(web::post().to(resources::create)),
         )
         .service(
@@ -46,16 +52,16 @@ fn data(config: &mut ServiceConfig) {
         .service(at("/api/resources/{id}/clone", "POST").route(web::post().to(resources::clone)))
         .service(
             at("/api/resources/{id}/referenced_by", "GET, HEAD")
-                .route(read().to(resources::referenced_by)),
+                .route(json(read().to(resources::referenced_by))),
         )
         .service(
             at("/api/resources/{id}/annotations", "GET, HEAD, POST")
-                .route(read().to(annotations::list))
+                .route(json(read().to(annotations::list)))
                 .route(web::post().to(annotations::add)),
         )
         .service(
             at("/api/resources/{id}/annotations/{aid}", "GET, HEAD, DELETE")
-                .route(read().to(annotations::get))
+                .route(json(read().to(annotations::get)))
                 .route(web::delete().to(annotations::remove)),
         )
         .service(
@@ -64,7 +70,7 @@ fn data(config: &mut ServiceConfig) {
         )
         .service(
             at("/api/entity_types", "GET, HEAD, POST")
-                .route(read().to(entity_types::list))
+                .route(json(read().to(entity_types::list)))
                 .route(web::post().to(entity_types::register)),
         )
         .service(at("/api/batch", "POST").route(web::post().to(batch::execute_batch)));
@@ -90,9 +96,9 @@ fn operation(config: &mut ServiceConfig) {
     let get = |path: &str| at(path, "GET, HEAD");
     let post = |path: &str| at(path, "POST");
     config
-        .service(get("/api/jobs").route(read().to(jobs::list)))
-        .service(get("/api/jobs/{id}").route(read().to(jobs::get)))
-        .service(get("/api/jobs/{id}/status").route(read().to(jobs::get)))
+        .service(get("/api/jobs").route(json(read().to(jobs::list))))
+        .service(get("/api/jobs/{id}").route(json(read().to(jobs::get))))
+        .service(get("/api/jobs/{id}/status").route(json(read().to(jobs::get))))
         .service(get("/api/jobs/{id}/events/stream").route(read().to(jobs::follow)))
         .service(post("/api/jobs/{id}/cancel").route(web::post().to(jobs::cancel)))
         .service(post("/api/admin/rebuild/views").route(web::post().to(admin::rebuild_views)))
@@ -100,11 +106,11 @@ fn operation(config: &mut ServiceConfig) {
         .service(post("/api/admin/collect").route(web::post().to(admin::collect)))
         .service(post("/api/admin/retry/views").route(web::post().to(admin::retry_views)))
         .service(post("/api/admin/reopen/log").route(web::post().to(admin::reopen_log)))
-        .service(get("/api/health").route(read().to(health::health)))
+        .service(get("/api/health").route(json(read().to(health::health))))
         .service(get("/api/health/live").route(read().to(health::live)))
         .service(get("/api/health/ready").route(read().to(health::ready)))
         .service(get("/metrics").route(read().to(health::metrics)))
-        .service(get("/api/openapi.json").route(read().to(docs::document)))
+        .service(get("/api/openapi.json").route(json(read().to(docs::document))))
         .service(get("/docs").route(read().to(docs::page)))
         .service(get("/docs/page.js").route(read().to(docs::script)))
         .service(get("/docs/page.css").route(read().to(docs::style)))
@@ -121,11 +127,26 @@ fn read() -> Route {
     web::route().guard(Any(Get()).or(Head()))
 }
 
-async fn wrong_method(allow: &'static str) -> Result<HttpResponse, ApiError> {
-    let error = ApiError::new(Code::MethodNotAllowed, format!("allowed here: {allow}"));
-    Err(error.with_header(ALLOW, HeaderValue::from_static(allow)))
+/// A route that gives JSON and nothing else.
+fn json(route: Route) -> Route {
+    route.wrap(from_fn(json_is_accepted))
 }
 
-async fn unknown_route() -> Result<HttpResponse, ApiError> {
-    Err(ApiError::of(Code::RouteNotFound))
+async fn json_is_accepted(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    accept::choose(request.request(), &["application/json"])?;
+    next.call(request).await
+}
+
+fn wrong_method(allow: &'static str) -> Ready<Result<HttpResponse, ApiError>> {
+    let error = ApiError::new(Code::MethodNotAllowed, format!("allowed here: {allow}"));
+    ready(Err(
+        error.with_header(ALLOW, HeaderValue::from_static(allow))
+    ))
+}
+
+fn unknown_route() -> Ready<Result<HttpResponse, ApiError>> {
+    ready(Err(ApiError::of(Code::RouteNotFound)))
 }

@@ -50,7 +50,7 @@ pub enum HistoryError {
 
 /// The stream of a resource.
 pub(crate) fn stream_of(id: ResourceId) -> StreamId {
-    StreamId::new(&id.stream_name()).expect("a resource's stream name is a valid stream id")
+    StreamId::new(id.stream_name()).expect("a resource's stream name is a valid stream id")
 }
 
 /// The payload of a record.
@@ -81,12 +81,11 @@ pub(crate) fn fold_record(state: &mut Option<Resource>, record: &Record) -> Resu
         position: record.position().get(),
         source,
     };
-    match state {
-        Some(resource) => resource.evolve(&envelope, &event).map_err(misfit),
-        None => {
-            *state = Some(Resource::start(&envelope, &event).map_err(misfit)?);
-            Ok(())
-        }
+    if let Some(resource) = state {
+        resource.evolve(&envelope, &event).map_err(misfit)
+    } else {
+        *state = Some(Resource::start(&envelope, &event).map_err(misfit)?);
+        Ok(())
     }
 }
 

@@ -102,13 +102,12 @@ impl std::fmt::Debug for Projection {
 /// Opens the generation in use, or makes the first.
 pub(crate) fn open_current(settings: &Settings) -> Result<Views, StartError> {
     let generations = Generations::at(&settings.dir);
-    let dir = match generations.current()? {
-        Some(dir) => dir,
-        None => {
-            let dir = generations.next()?;
-            generations.switch_to(&dir)?;
-            dir
-        }
+    let dir = if let Some(dir) = generations.current()? {
+        dir
+    } else {
+        let dir = generations.next()?;
+        generations.switch_to(&dir)?;
+        dir
     };
     generations.remove_others()?;
     let mut opened = Views::open(&dir, &settings.views)?;
@@ -270,10 +269,16 @@ impl Projection {
             .commands
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let sent = commands.as_ref().map(|commands| commands.send(lockstep));
+        let is_sent = commands
+            .as_ref()
+            .is_some_and(|commands| commands.send(lockstep).is_ok());
         drop(commands);
         // The thread follows the log; it looks around by itself while nothing is written.
-        sent.and_then(Result::ok).ok_or(RebuildError::Stopped)
+        if is_sent {
+            Ok(())
+        } else {
+            Err(RebuildError::Stopped)
+        }
     }
 
     /// Stops applying, and waits until the thread has ended.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use stemma_event_log::Reader;
-use stemma_views::{OpenError, Options, Views};
+use stemma_views::{OpenError, Options, Views, hex};
 
 use crate::generation::{GenerationError, Generations};
 use crate::projection::is_of_log;
@@ -94,7 +94,7 @@ fn compare(live: &Views, folded: &Views) -> Result<Vec<ViewDamage>, RebuildError
     while damages.len() < DAMAGES_MAX {
         let damage = |kind, key: &[u8], detail: &str| ViewDamage {
             kind,
-            key: key.iter().map(|byte| format!("{byte:02x}")).collect(),
+            key: hex(key),
             detail: detail.to_owned(),
         };
         match (&found, &expected) {
@@ -119,10 +119,13 @@ fn compare(live: &Views, folded: &Views) -> Result<Vec<ViewDamage>, RebuildError
     Ok(damages)
 }
 
+/// A key and its value.
+type Row = (Vec<u8>, Vec<u8>);
+
 /// All rows of views, slice by slice.
 struct Rows<'a> {
     views: &'a Views,
-    slice: std::vec::IntoIter<(Vec<u8>, Vec<u8>)>,
+    slice: std::vec::IntoIter<Row>,
     last: Option<Vec<u8>>,
     is_done: bool,
 }
@@ -137,7 +140,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn next(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, RebuildError> {
+    fn next(&mut self) -> Result<Option<Row>, RebuildError> {
         if let Some(row) = self.slice.next() {
             return Ok(Some(row));
         }

@@ -11,14 +11,14 @@ use stemma_views::{Engine, ResourceQuery};
 use written::{Written, damage, id, options, until, unwatched, watched};
 
 /// Resources that stand before a rebuild starts; more rows than one slice compares.
-const BEFORE: u128 = 400;
+const BEFORE: u64 = 400;
 
 fn with_resources(engine: Engine) -> (Written, Projection) {
     let written = Written::new();
     let writer = written.writer();
     (1..=BEFORE).for_each(|number| writer.create(number));
     let projection = written.start(engine);
-    written.wait(&projection, 2 * BEFORE as u64).unwrap();
+    written.wait(&projection, 2 * BEFORE).unwrap();
     (written, projection)
 }
 
@@ -35,7 +35,7 @@ fn a_rebuild_while_others_write_and_read_gives_equal_views_and_swaps_them() {
                     number += 1;
                     writer.create(number);
                     // As a client does, who is answered once the views show the write.
-                    let end = 2 * number as u64;
+                    let end = 2 * number;
                     writer.wait(&projection, end).unwrap();
                 }
                 number
@@ -59,12 +59,12 @@ fn a_rebuild_while_others_write_and_read_gives_equal_views_and_swaps_them() {
             is_over.store(true, Ordering::Release);
             let last = writes.join().unwrap();
             assert!(reads.join().unwrap() > 0);
-            written.wait(&projection, 2 * last as u64).unwrap();
+            written.wait(&projection, 2 * last).unwrap();
             assert!(projection.views().resource(id(last)).unwrap().is_some());
             outcome.unwrap()
         });
         assert!(outcome.equal && outcome.swapped, "{engine}: {outcome:?}");
-        assert!(outcome.position.unwrap() + 1 >= 2 * BEFORE as u64);
+        assert!(outcome.position.unwrap() + 1 >= 2 * BEFORE);
         let digest = projection.views().state_digest().unwrap();
         assert_eq!(digest, written.folded(engine).state_digest().unwrap());
         until("the old views to go", || {
@@ -87,7 +87,7 @@ fn a_rebuild_at_rest_tells_the_digest_of_the_state() {
         (outcome.digest_live, outcome.digest_rebuilt),
         (digest, digest)
     );
-    assert_eq!(outcome.position, Some(2 * BEFORE as u64 - 1));
+    assert_eq!(outcome.position, Some(2 * BEFORE - 1));
     assert_eq!(written.folded(Engine::Sled).state_digest().unwrap(), digest);
     projection.stop();
 }
@@ -159,7 +159,7 @@ fn an_event_that_cannot_be_applied_fails_the_rebuild_and_not_the_reads() {
     let (written, projection) = with_resources(Engine::Sled);
     written.writer().append_unknown();
     let outcome = projection.rebuild(unwatched());
-    let position = 2 * BEFORE as u64;
+    let position = 2 * BEFORE;
     assert!(
         matches!(outcome, Err(RebuildError::Apply { position: at, .. }) if at == position),
         "{outcome:?}"
@@ -247,7 +247,7 @@ fn views_that_lost_rows_and_stopped_go_on_after_a_rebuild() {
         .writer()
         .append(&id(7).stream_name(), vec![written::untagged()]);
     let projection = written.start(Engine::Sled);
-    let end = 2 * BEFORE as u64 + 1;
+    let end = 2 * BEFORE + 1;
     assert!(written.wait(&projection, end).is_err());
     let outcome = projection.rebuild(unwatched()).unwrap();
     assert!(!outcome.equal && outcome.swapped);

@@ -21,7 +21,7 @@ const CORPUS: &str = include_str!("../demo/corpus.json");
 const ARTICLES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/articles.rs"));
 const ACTOR: &str = "demo";
 /// How long the views may take to hold the corpus.
-const VIEWS_TIMEOUT: Duration = Duration::from_secs(60);
+const VIEWS_TIMEOUT: Duration = Duration::from_mins(1);
 
 #[derive(Deserialize)]
 struct Corpus {

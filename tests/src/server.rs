@@ -87,28 +87,41 @@ impl ServerBuilder {
     /// # Panics
     /// When it does not come to take requests; its log is printed then.
     pub fn start(self) -> Server {
-        let (own, data) = match self.data {
-            Some(data) => (None, data),
+        let (own, data) = match &self.data {
+            Some(data) => (None, data.clone()),
             None => {
                 let own = tempfile::tempdir().expect("a temporary directory");
                 let data = own.path().join("data");
                 (Some(own), data)
             }
         };
+        let told = Arc::default();
+        let (child, url) = self.launch("127.0.0.1:0", &data, &told);
+        Server {
+            child,
+            url,
+            data,
+            _own: own,
+            told,
+            builder: self,
+        }
+    }
+
+    /// Starts the process and waits until it says where it listens.
+    fn launch(&self, listen: &str, data: &Path, told: &Arc<Mutex<String>>) -> (Child, String) {
         let mut command = Command::new(binary());
         clean(&mut command)
             .arg("serve")
-            .args(["--listen", "127.0.0.1:0", "--data"])
-            .arg(&data)
+            .args(["--listen", listen, "--data"])
+            .arg(data)
             .args(&self.args)
-            .envs(self.env)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
-        let told = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().expect("stderr is piped");
-        let sink = Arc::clone(&told);
+        let sink = Arc::clone(told);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let mut told = sink.lock().expect("nobody panics while holding it");
@@ -126,13 +139,7 @@ impl ServerBuilder {
         };
         let url = url.to_owned();
         std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
-        Server {
-            child,
-            url,
-            data,
-            _own: own,
-            told,
-        }
+        (child, url)
     }
 }
 
@@ -144,6 +151,7 @@ pub struct Server {
     data: PathBuf,
     _own: Option<TempDir>,
     told: Arc<Mutex<String>>,
+    builder: ServerBuilder,
 }
 
 impl Server {
@@ -195,6 +203,17 @@ impl Server {
     pub fn kill(&mut self) {
         self.child.kill().expect("the process is ours");
         self.child.wait().expect("the process is ours");
+    }
+
+    /// Starts it again after it was killed or stopped: same port, same directory, same settings.
+    ///
+    /// # Panics
+    /// When it does not come to take requests; its log is printed then.
+    pub fn start_again(&mut self) {
+        let listen = self.url.trim_start_matches("http://");
+        let (child, url) = self.builder.launch(listen, &self.data, &self.told);
+        assert_eq!(url, self.url, "the server came back elsewhere");
+        self.child = child;
     }
 
     /// Asks it to stop, and gives its exit status.

@@ -10,6 +10,7 @@ fn create(id: &str) -> Value {
     json!({ "op": "create_resource", "id": id, "name": "n", "media_type": "text/plain", "content": "some text" })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "called with json!")]
 fn batch(operations: Value) -> Value {
     json!({ "operations": operations })
 }

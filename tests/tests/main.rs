@@ -3,7 +3,11 @@
 
 mod annotations;
 mod batch;
+mod browser;
+mod command_line;
 mod content;
+mod durability;
 mod events;
+mod operation;
 mod resources;
 mod stream;

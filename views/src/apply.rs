@@ -231,14 +231,13 @@ impl<'a> Overlay<'a> {
         Ok(match self.resources.entry(id) {
             Entry::Occupied(touched) => touched.into_mut(),
             Entry::Vacant(vacant) => {
-                let found = match (self.cached)(id) {
-                    Some(descriptor) => Some(descriptor),
-                    None => {
-                        let key = key::resource(id);
-                        let bytes = self.store.get(&key)?;
-                        let row = bytes.map(|bytes| row::decode_resource(&key, &bytes));
-                        row.transpose()?.map(Arc::new)
-                    }
+                let found = if let Some(descriptor) = (self.cached)(id) {
+                    Some(descriptor)
+                } else {
+                    let key = key::resource(id);
+                    let bytes = self.store.get(&key)?;
+                    let row = bytes.map(|bytes| row::decode_resource(&key, &bytes));
+                    row.transpose()?.map(Arc::new)
                 };
                 vacant.insert(Touched::found(found))
             }
@@ -329,7 +328,7 @@ impl<'a> Overlay<'a> {
         let sizes = read_sizes(self.store)?;
         let moved = sizes
             .moved(steps)
-            .ok_or_else(|| row::unreadable(key::SIZES, "below zero"))?;
+            .ok_or_else(|| row::unreadable(key::SIZES, &"below zero"))?;
         Ok(Some((key::SIZES.to_vec(), Some(row::encode_sizes(&moved)))))
     }
 }

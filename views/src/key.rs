@@ -28,6 +28,15 @@ pub(crate) const END: &[u8] = b"mend";
 /// The form of the rows.
 pub(crate) const FORMAT: &[u8] = b"mformat";
 
+/// Bytes as lower-case hex, for whoever is told of a key.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}"); // a String takes all that is written
+        hex
+    })
+}
+
 fn with_id(prefix: u8, id: ResourceId) -> Vec<u8> {
     let mut key = Vec::with_capacity(64);
     key.push(prefix);

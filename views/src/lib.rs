@@ -20,6 +20,7 @@ mod walk;
 pub use apply::ApplyError;
 pub use cursor::{Cursor, CursorError};
 pub use digest::{StateDigest, StateHasher};
+pub use key::hex;
 pub use open::{OpenError, OpenState, Opened, Options};
 pub use query::{
     Archived, EntityTypeRow, Page, ReferenceRelation, ReferencedBy, ResourceQuery, Sort,

@@ -201,7 +201,7 @@ fn open_store(dir: &Path, options: &Options) -> Result<Views, StoreError> {
         }
         other => {
             let problem = format!("rows of form {other:?}, not {FORMAT_VERSION}");
-            return Err(row::unreadable(key::FORMAT, problem));
+            return Err(row::unreadable(key::FORMAT, &problem));
         }
     }
     Views::over(store, dir, options)

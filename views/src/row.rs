@@ -146,10 +146,9 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     Ok(row)
 }
 
-pub(crate) fn unreadable(key: &[u8], problem: impl ToString) -> StoreError {
-    let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+pub(crate) fn unreadable(key: &[u8], problem: &dyn std::fmt::Display) -> StoreError {
     StoreError::Row {
-        key,
+        key: crate::key::hex(key),
         problem: problem.to_string(),
     }
 }
@@ -187,7 +186,7 @@ pub(crate) fn encode_resource(descriptor: &Descriptor) -> Vec<u8> {
 }
 
 pub(crate) fn decode_resource(key: &[u8], bytes: &[u8]) -> Result<Descriptor, StoreError> {
-    let row: ResourceRow = decode(bytes).map_err(|problem| unreadable(key, problem))?;
+    let row: ResourceRow = decode(bytes).map_err(|problem| unreadable(key, &problem))?;
     let types = row.entity_types.iter().map(|text| EntityType::new(text));
     let checked = || -> Result<Descriptor, Box<dyn std::error::Error>> {
         Ok(Descriptor {
@@ -216,7 +215,7 @@ pub(crate) fn decode_resource(key: &[u8], bytes: &[u8]) -> Result<Descriptor, St
             metadata: serde_json::from_slice(&row.metadata)?,
         })
     };
-    checked().map_err(|problem| unreadable(key, problem))
+    checked().map_err(|problem| unreadable(key, &problem))
 }
 
 pub(crate) fn encode_annotation(state: &AnnotationState) -> Vec<u8> {
@@ -234,13 +233,13 @@ pub(crate) fn encode_annotation(state: &AnnotationState) -> Vec<u8> {
 }
 
 pub(crate) fn decode_annotation(key: &[u8], bytes: &[u8]) -> Result<AnnotationState, StoreError> {
-    let row: AnnotationRow = decode(bytes).map_err(|problem| unreadable(key, problem))?;
+    let row: AnnotationRow = decode(bytes).map_err(|problem| unreadable(key, &problem))?;
     let annotation = serde_json::from_slice(&row.annotation);
     let reference = |(relation, id): &(u8, [u8; 16])| {
         let relation = match relation {
             b'b' => Relation::Body,
             b't' => Relation::Target,
-            other => return Err(unreadable(key, format!("relation {other}"))),
+            other => return Err(unreadable(key, &format!("relation {other}"))),
         };
         Ok(Reference {
             relation,
@@ -249,7 +248,7 @@ pub(crate) fn decode_annotation(key: &[u8], bytes: &[u8]) -> Result<AnnotationSt
     };
     Ok(AnnotationState {
         id: AnnotationId::new(Uuid::from_bytes(row.id)),
-        annotation: annotation.map_err(|problem| unreadable(key, problem))?,
+        annotation: annotation.map_err(|problem| unreadable(key, &problem))?,
         references: row
             .references
             .iter()
@@ -268,7 +267,7 @@ pub(crate) fn encode_type(row: &TypeRow) -> Vec<u8> {
 }
 
 pub(crate) fn decode_type(key: &[u8], bytes: &[u8]) -> Result<TypeRow, StoreError> {
-    decode(bytes).map_err(|problem| unreadable(key, problem))
+    decode(bytes).map_err(|problem| unreadable(key, &problem))
 }
 
 pub(crate) fn encode_sizes(sizes: &Sizes) -> Vec<u8> {
@@ -276,17 +275,17 @@ pub(crate) fn encode_sizes(sizes: &Sizes) -> Vec<u8> {
 }
 
 pub(crate) fn decode_sizes(key: &[u8], bytes: &[u8]) -> Result<Sizes, StoreError> {
-    decode(bytes).map_err(|problem| unreadable(key, problem))
+    decode(bytes).map_err(|problem| unreadable(key, &problem))
 }
 
 pub(crate) fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
     let mut bytes = checkpoint.end.to_le_bytes().to_vec();
-    bytes.extend(checkpoint.last.iter().flat_map(|digest| digest.as_bytes()));
+    bytes.extend(checkpoint.last.iter().flat_map(EventDigest::as_bytes));
     bytes
 }
 
 pub(crate) fn decode_checkpoint(key: &[u8], bytes: &[u8]) -> Result<Checkpoint, StoreError> {
-    let malformed = || unreadable(key, "not a position and a digest");
+    let malformed = || unreadable(key, &"not a position and a digest");
     let (end, last) = bytes.split_first_chunk().ok_or_else(malformed)?;
     let last: [u8; 32] = last.try_into().map_err(|_| malformed())?;
     Ok(Checkpoint {
@@ -299,6 +298,6 @@ pub(crate) fn decode_checkpoint(key: &[u8], bytes: &[u8]) -> Result<Checkpoint, 
 pub(crate) fn decode_position(key: &[u8], bytes: &[u8]) -> Result<u64, StoreError> {
     let bytes: [u8; 8] = bytes
         .try_into()
-        .map_err(|_| unreadable(key, "not eight bytes"))?;
+        .map_err(|_| unreadable(key, &"not eight bytes"))?;
     Ok(u64::from_le_bytes(bytes))
 }

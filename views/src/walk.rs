@@ -72,7 +72,7 @@ impl<'a> Walk<'a> {
         self.walks[index].1.next();
         let id = key::indexed_resource(&order);
         let unreadable = || StoreError::Row {
-            key: order.iter().map(|byte| format!("{byte:02x}")).collect(),
+            key: key::hex(&order),
             problem: "does not end in a resource's id".to_owned(),
         };
         let id = id.ok_or_else(unreadable)?;

@@ -158,6 +158,7 @@ struct Model {
 
 impl Model {
     /// The events that a step leads to, and their stream.
+    #[expect(clippy::too_many_lines, reason = "one arm a step")]
     fn events(&self, step: &Step) -> (String, Vec<Event>) {
         let (who, command) = match step.clone() {
             Step::Create {

@@ -31,7 +31,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
         "npm",
         &[
             "ci",
-            "--silent",
+            "--loglevel=error",
             "--no-audit",
             "--no-fund",
             "--prefix",
@@ -44,17 +44,16 @@ fn install_packages(missing: &[&str]) -> anyhow::Result<()> {
     if !is_there("apt-get", "--version") {
         bail!("install these with your package manager, then run this again: {missing:?}");
     }
-    let sudo: &[&str] = if is_there("sudo", "--version") {
-        &["sudo"]
-    } else {
-        &[]
+    // Nobody may be there to answer what a package asks.
+    let mut apt_get = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"];
+    if is_there("sudo", "--version") {
+        apt_get.insert(0, "sudo");
+    }
+    let run_apt_get = |args: &[&str]| {
+        let all = [&apt_get[1..], args].concat();
+        run(command(apt_get[0], &all))
     };
-    let with_sudo = |args: &[&str]| {
-        let all: Vec<&str> = sudo.iter().chain(args).copied().collect();
-        command(all[0], &all[1..])
-    };
-    run(with_sudo(&["apt-get", "update", "-qq"]))?;
-    let mut args = vec!["apt-get", "install", "-y", "-qq", "--no-install-recommends"];
-    args.extend(missing);
-    run(with_sudo(&args))
+    run_apt_get(&["update", "-qq"])?;
+    let install = ["install", "-y", "-qq", "--no-install-recommends"];
+    run_apt_get(&[&install, missing].concat())
 }

@@ -97,9 +97,13 @@ fn parse_all(operations: Vec<Value>, state: &AppState) -> Result<Vec<Parsed>, Ap
             }
         }
     }
+    let is_of_model = |problem: &FieldProblem| problem.code == Code::InvalidAnnotation.name();
     if problems.is_empty() {
         Ok(parsed)
     } else {
+        if problems.iter().all(is_of_model) {
+            code = Code::InvalidAnnotation;
+        }
         Err(ApiError::fields(code, problems))
     }
 }
@@ -189,9 +193,7 @@ fn parse_create(
 
 fn parse_patch(fields: &mut Fields, place: &str) -> Option<ParsedChange> {
     let value = fields.required("patch", Ok::<_, String>)?;
-    let mut nested = if let Ok(nested) = Fields::of(value, &format!("{place}/patch")) {
-        nested
-    } else {
+    let Ok(mut nested) = Fields::of(value, &format!("{place}/patch")) else {
         fields.problem("patch", "WRONG_TYPE", "expected an object");
         return None;
     };

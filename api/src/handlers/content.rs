@@ -72,7 +72,7 @@ pub(crate) async fn get(
     match ranges(&request, &descriptor, &state) {
         Wanted::Whole => {
             let whole = 0..descriptor.byte_size;
-            send(&request, &mut response, blob, whole, &state).await
+            send(&request, &mut response, blob, whole, &state)
         }
         Wanted::Unsatisfiable => {
             let error = ApiError::of(Code::RangeNotSatisfiable);
@@ -86,9 +86,16 @@ pub(crate) async fn get(
                 response.status(StatusCode::PARTIAL_CONTENT);
                 let span = *start..start + count;
                 response.insert_header((CONTENT_RANGE, content_range(&span, descriptor.byte_size)));
-                send(&request, &mut response, blob, span, &state).await
+                send(&request, &mut response, blob, span, &state)
             }
-            many => send_parts(&request, &mut response, &descriptor, blob, many, &state).await,
+            many => Ok(send_parts(
+                &request,
+                &mut response,
+                &descriptor,
+                blob,
+                many,
+                &state,
+            )),
         },
     }
 }
@@ -140,7 +147,7 @@ fn content_range(span: &Range<u64>, length: u64) -> String {
 }
 
 /// Sends a span of content: a short one in one piece, a long one chunk by chunk.
-async fn send(
+fn send(
     request: &HttpRequest,
     response: &mut HttpResponseBuilder,
     blob: Blob,
@@ -219,14 +226,14 @@ impl<S: Stream<Item = Result<Bytes, ApiError>> + Unpin> MessageBody for Sized<S>
 }
 
 /// Several ranges as `multipart/byteranges`.
-async fn send_parts(
+fn send_parts(
     request: &HttpRequest,
     response: &mut HttpResponseBuilder,
     descriptor: &Descriptor,
     blob: Blob,
     ranges: &[(u64, u64)],
     state: &AppState,
-) -> Result<HttpResponse, ApiError> {
+) -> HttpResponse {
     let boundary = format!("stemma-{}", state.commands().new_id().simple());
     let total = descriptor.byte_size;
     let mut pieces: Vec<Result<Bytes, Range<u64>>> = Vec::new();
@@ -250,10 +257,10 @@ async fn send_parts(
     let kind = format!("multipart/byteranges; boundary={boundary}");
     response.insert_header((CONTENT_TYPE, kind));
     if request.method() == actix_web::http::Method::HEAD {
-        return Ok(response.body(Sized {
+        return response.body(Sized {
             length,
             chunks: stream::empty(),
-        }));
+        });
     }
     let chunk_bytes = state.options().content_chunk_bytes as u64;
     let blob = Arc::new(blob);
@@ -266,10 +273,10 @@ async fn send_parts(
         let text = stream::iter(text);
         futures_util::StreamExt::chain(text, chunks(Arc::clone(&blob), span, chunk_bytes))
     });
-    Ok(response.body(Sized {
+    response.body(Sized {
         length,
         chunks: Box::pin(body),
-    }))
+    })
 }
 
 /// `PUT /api/resources/{id}/content`

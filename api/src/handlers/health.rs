@@ -71,7 +71,13 @@ fn parts(state: &AppState) -> Parts {
     };
     log.end = Some(state.reader().end().get());
     let content = match state.content().status() {
-        StoreStatus::Writable | StoreStatus::ReadOnly => Part::new("ok", None),
+        StoreStatus::Writable | StoreStatus::ReadOnly => match state.content().stats().damaged {
+            0 => Part::new("ok", None),
+            damaged => {
+                let reason = format!("{damaged} blobs were found damaged; run stemma verify");
+                Part::new("degraded", Some(reason))
+            }
+        },
         StoreStatus::Poisoned { reason } => Part::new("down", Some(reason)),
         _ => Part::new("down", Some("closed".to_owned())),
     };

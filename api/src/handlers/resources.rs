@@ -105,7 +105,7 @@ async fn create_from_upload(
     let upload = body::upload(request, payload, state).await?;
     let (metadata, bytes) = upload
         .metadata
-        .unwrap_or_else(|| (serde_json::json!({}), Default::default()));
+        .unwrap_or_else(|| (serde_json::json!({}), actix_web::web::Bytes::default()));
     let mut fields = Fields::of(metadata, "/metadata")?;
     let mut new = NewResource::read(&mut fields, "id");
     if new.name.is_none() && !fields.is_noted("name") {

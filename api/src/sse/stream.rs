@@ -216,7 +216,7 @@ impl Subscription {
         };
         let records = self.state.reader().read_stream(&stream, range)?;
         if let Some(last) = records.last() {
-            self.catching_up = Some(last.revision().get() + 1)
+            self.catching_up = Some(last.revision().get() + 1);
         } else {
             self.catching_up = None;
             // All before the end that was looked at first has been read.

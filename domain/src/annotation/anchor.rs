@@ -243,7 +243,7 @@ struct Rows {
 impl Rows {
     fn of(pattern: &[char], words: usize) -> Self {
         let mut rows = Self {
-            by_character: Default::default(),
+            by_character: std::collections::HashMap::default(),
             ascii: vec![None; 128],
         };
         for (row, character) in pattern.iter().enumerate() {

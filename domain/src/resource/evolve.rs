@@ -193,14 +193,14 @@ impl Descriptor {
             Event::ResourceRevised(revised) => {
                 self.digest = revised.digest;
                 self.byte_size = revised.byte_size;
-                self.media_type = revised.media_type.clone();
+                self.media_type.clone_from(&revised.media_type);
                 self.content_revision = envelope.revision;
             }
-            Event::ResourceRenamed(renamed) => self.name = renamed.name.clone(),
-            Event::ResourceLanguageChanged(changed) => self.language = changed.language.clone(),
-            Event::ResourceMetadataChanged(changed) => self.metadata = changed.metadata.clone(),
+            Event::ResourceRenamed(renamed) => self.name.clone_from(&renamed.name),
+            Event::ResourceLanguageChanged(changed) => self.language.clone_from(&changed.language),
+            Event::ResourceMetadataChanged(changed) => self.metadata.clone_from(&changed.metadata),
             Event::ResourceCollectionChanged(changed) => {
-                self.collection = changed.collection.clone();
+                self.collection.clone_from(&changed.collection);
             }
             Event::ResourceArchived(_) => self.archived = true,
             Event::ResourceUnarchived(_) => self.archived = false,

@@ -116,7 +116,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn create(&self, number: u128) {
+    pub(crate) fn create(&self, number: u64) {
         let events = vec![created(number).encode(), tagged(number).encode()];
         self.append(&id(number).stream_name(), events);
     }
@@ -171,11 +171,11 @@ pub(crate) fn options(engine: Engine) -> Options {
     }
 }
 
-pub(crate) fn id(number: u128) -> ResourceId {
-    ResourceId::new(Uuid::from_u128(number))
+pub(crate) fn id(number: u64) -> ResourceId {
+    ResourceId::new(Uuid::from_u128(number.into()))
 }
 
-fn created(number: u128) -> Event {
+fn created(number: u64) -> Event {
     Event::ResourceCreated(ResourceCreated {
         byte_size: 1,
         collection: None,
@@ -190,7 +190,7 @@ fn created(number: u128) -> Event {
     })
 }
 
-fn tagged(number: u128) -> Event {
+fn tagged(number: u64) -> Event {
     let entity_type = EntityType::new(["Person", "Place"][usize::from(number.is_multiple_of(2))]);
     Event::EntityTypeAdded(EntityTypeChange {
         entity_type: entity_type.unwrap(),

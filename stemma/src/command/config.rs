@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::answer;
 use crate::cli::{Common, Config};
-use crate::config::{Settings, reference};
+use crate::config::{Resolved, Settings, reference};
 use crate::exit::Exit;
 
 pub(crate) fn run(common: &Common, settings: &Settings, config: &Config) -> anyhow::Result<Exit> {
@@ -13,7 +13,13 @@ pub(crate) fn run(common: &Common, settings: &Settings, config: &Config) -> anyh
     } else if config.errors {
         answer(errors().trim_end())?;
     } else if common.json {
-        let entry = |resolved: &crate::config::Resolved| json!({ "value": resolved.value, "source": resolved.source, "default": resolved.default });
+        let entry = |resolved: &Resolved| {
+            json!({
+                "value": resolved.json(&resolved.value),
+                "source": resolved.source,
+                "default": resolved.json(resolved.default),
+            })
+        };
         let all: serde_json::Map<_, _> = settings
             .all()
             .iter()

@@ -14,7 +14,7 @@ use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, LogFormat};
 use crate::config::Settings;
-use crate::exit::Exit;
+use crate::exit::{Exit, Usage};
 use crate::logging;
 
 /// Runs a command.
@@ -37,6 +37,12 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Completions { .. } => Ok(Exit::Done),
         other => {
             logging::start(LogFormat::Text);
+            let is_local = !matches!(other, Command::Import(_) | Command::Events(_));
+            if is_local && common.server.is_some() {
+                let why =
+                    "this command reads a directory and not through a server; leave --server out";
+                return Err(Usage(why.to_owned()).into());
+            }
             match other {
                 Command::Import(import) => import::run(common, &settings, &import),
                 Command::Events(events) => events::run(common, &settings, &events),

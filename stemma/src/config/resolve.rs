@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::settings::{SETTINGS, Setting};
+use super::settings::{Kind, SETTINGS, Setting};
 use crate::cli::Common;
 use crate::exit::Usage;
 
@@ -15,6 +15,18 @@ pub(crate) struct Resolved {
     pub(crate) value: String,
     pub(crate) source: String,
     pub(crate) default: &'static str,
+    pub(crate) kind: Kind,
+}
+
+impl Resolved {
+    /// A value or a default as JSON: a number, a text, or null for none.
+    pub(crate) fn json(&self, text: &str) -> serde_json::Value {
+        match self.kind {
+            _ if text.is_empty() => serde_json::Value::Null,
+            Kind::Number(..) => text.parse::<u64>().map_or_else(|_| text.into(), Into::into),
+            Kind::Text | Kind::Choice(_) => text.into(),
+        }
+    }
 }
 
 /// The settings in force.
@@ -46,7 +58,11 @@ impl Settings {
             }
             None => None,
         };
-        let environment: Vec<(String, String)> = std::env::vars().collect();
+        // What is not UTF-8 is no setting's.
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let environment: Vec<(String, String)> = variables.collect();
         Self::resolve(
             text.as_ref()
                 .map(|(name, text)| (name.as_str(), text.as_str())),
@@ -68,6 +84,7 @@ impl Settings {
                     value,
                     source: "default".to_owned(),
                     default: setting.default,
+                    kind: setting.kind,
                 },
             )
         };
@@ -141,6 +158,7 @@ impl Settings {
                 value,
                 source,
                 default: setting.default,
+                kind: setting.kind,
             },
         );
         Ok(())

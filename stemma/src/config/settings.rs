@@ -13,7 +13,7 @@ pub(crate) struct Setting {
 }
 
 /// What a setting takes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Any text.
     Text,

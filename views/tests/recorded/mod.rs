@@ -1,4 +1,5 @@
 //! A log in memory, and the records that events become in it.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::Arc;
 

@@ -103,6 +103,7 @@ fn what_a_client_may_leave_out_is_filled_in() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn what_the_model_forbids_is_named_by_its_place() {
     let source = "http://example.org/page";
     let with = |selector: Value| json!({ "target": { "source": source, "selector": selector } });

@@ -29,7 +29,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 const PAGE: usize = 500;
 const ACTOR: &str = "import";
 /// How long the views may take to hold what is there.
-const VIEWS_TIMEOUT: Duration = Duration::from_secs(3600);
+const VIEWS_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// The local directory.
 pub(super) struct Local {
@@ -142,41 +142,40 @@ impl Local {
     ) -> anyhow::Result<Operation> {
         let digest = ContentDigest::from_bytes(*stored.digest.as_bytes());
         let byte_size = stored.len;
-        let (id, command) = match known {
-            Some(known) => (
+        let (id, command) = if let Some(known) = known {
+            (
                 known.id.parse()?,
                 Command::Revise {
                     digest,
                     byte_size,
                     media_type: None,
                 },
-            ),
-            None => {
-                let id = ResourceId::new(self.tenant.commands.new_id());
-                let mut metadata = serde_json::Map::new();
-                metadata.insert(
-                    "source_path".to_owned(),
-                    Value::String(file.source_path.clone()),
-                );
-                let collection = plan
-                    .collection
-                    .as_deref()
-                    .map(CollectionName::new)
-                    .transpose();
-                let created = ResourceCreated {
-                    byte_size,
-                    collection: collection.context("--collection")?,
-                    derived_from: None,
-                    digest,
-                    entity_types: Vec::new(),
-                    id,
-                    language: None,
-                    media_type: MediaType::new(&media_type(&file.path)?)?,
-                    metadata,
-                    name: ResourceName::new(&file.name).context("its name")?,
-                };
-                (id, Command::Create(created))
-            }
+            )
+        } else {
+            let id = ResourceId::new(self.tenant.commands.new_id());
+            let mut metadata = serde_json::Map::new();
+            metadata.insert(
+                "source_path".to_owned(),
+                Value::String(file.source_path.clone()),
+            );
+            let collection = plan
+                .collection
+                .as_deref()
+                .map(CollectionName::new)
+                .transpose();
+            let created = ResourceCreated {
+                byte_size,
+                collection: collection.context("--collection")?,
+                derived_from: None,
+                digest,
+                entity_types: Vec::new(),
+                id,
+                language: None,
+                media_type: MediaType::new(&media_type(&file.path)?)?,
+                metadata,
+                name: ResourceName::new(&file.name).context("its name")?,
+            };
+            (id, Command::Create(created))
         };
         let change = Change::Resource(Box::new(command));
         let target = Target::Resource(id);

@@ -1,0 +1,229 @@
+//! The OpenAPI 3.1 document: shapes from the wire types, codes from the table of errors, routes
+//! from the table, which is held against the router by a test.
+
+mod routes;
+mod schemas;
+
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+
+use crate::error::{Code, FieldProblem, Problem};
+use crate::handlers::health::{HealthBody, Part, Parts};
+use crate::jobs::{JobBody, JobError};
+use crate::wire::batch::{BatchBody, BatchResultBody};
+use crate::wire::resource::{EntityTypeBody, ReferencedByBody, RepresentationBody, ResourceBody};
+use routes::{Answer, Body, ROUTES, Route};
+use schemas::request_schemas;
+
+#[derive(OpenApi)]
+#[openapi(components(schemas(
+    ResourceBody,
+    RepresentationBody,
+    ReferencedByBody,
+    EntityTypeBody,
+    BatchBody,
+    BatchResultBody,
+    JobBody,
+    JobError,
+    HealthBody,
+    Parts,
+    Part,
+    Problem,
+    FieldProblem
+)))]
+struct Schemas;
+
+/// The document.
+pub fn document() -> Value {
+    let schemas = serde_json::to_value(Schemas::openapi()).expect("the document is plain data");
+    let mut components = schemas["components"].clone();
+    for (name, schema) in request_schemas() {
+        components["schemas"][name] = schema;
+    }
+    let mut paths: Map<String, Value> = Map::new();
+    for route in ROUTES {
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[route.method] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Stemma",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "An event-sourced document store. Every write is an event; reads tell the position that they reflect.",
+            "license": { "name": "Apache-2.0 OR MIT", "identifier": "Apache-2.0 OR MIT" },
+        },
+        "servers": [{ "url": "/" }],
+        "paths": paths,
+        "components": components,
+        "x-error-codes": Code::ALL.iter().map(|code| json!({
+            "code": code.name(), "status": code.status(), "title": code.title(), "explanation": code.explanation(),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let in_path = route.path.split(['{', '}']).skip(1).step_by(2).map(|name| {
+        let schema = match name {
+            "id" | "aid" => json!({ "type": "string", "format": "uuid" }),
+            "digest" => json!({ "type": "string", "pattern": "^blake3:[0-9a-f]{64}$" }),
+            _ => json!({ "type": "string", "minLength": 1, "maxLength": 256 }),
+        };
+        json!({ "name": name, "in": "path", "required": true, "schema": schema })
+    });
+    let others = route.parameters.iter().map(|name| parameter(name));
+    let mut operation = json!({
+        "operationId": format!("{} {}", route.method, route.path),
+        "tags": [route.tag],
+        "summary": route.summary,
+        "parameters": in_path.chain(others).collect::<Vec<_>>(),
+        "responses": responses(route),
+    });
+    match route.body {
+        Body::None => {}
+        Body::Json(schema, example) => {
+            let example: Value = serde_json::from_str(example).expect("examples are JSON");
+            let schema = json!({ "$ref": format!("#/components/schemas/{schema}") });
+            operation["requestBody"] = json!({
+                "required": !route.path.ends_with("/clone"),
+                "content": { "application/json": { "schema": schema, "example": example } },
+            });
+        }
+        Body::Content => {
+            operation["requestBody"] =
+                json!({ "required": true, "content": { "*/*": { "schema": {} } } });
+        }
+    }
+    operation
+}
+
+fn responses(route: &Route) -> Map<String, Value> {
+    let mut responses = Map::new();
+    for (status, answer) in route.answers {
+        let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+        let content = match answer {
+            Answer::Schema(name) => json!({ "application/json": { "schema": reference(name) } }),
+            Answer::Page(name) => json!({ "application/json": { "schema": {
+                "type": "object",
+                "required": ["items", "next_cursor"],
+                "properties": {
+                    "items": { "type": "array", "items": reference(name) },
+                    "next_cursor": { "type": ["string", "null"] },
+                },
+            } } }),
+            Answer::Stream => json!({ "text/event-stream": { "schema": { "type": "string" } } }),
+            Answer::Bytes => json!({ "*/*": { "schema": {} } }),
+            Answer::Text(kind) => json!({ *kind: { "schema": { "type": "string" } } }),
+            Answer::Any => json!({ "application/json": { "schema": { "type": "object" } } }),
+            Answer::Empty => json!({}),
+        };
+        let described = if *status < 400 { "Done" } else { "Not well" };
+        let mut response = json!({ "description": described });
+        if content != json!({}) {
+            response["content"] = content;
+        }
+        responses.insert(status.to_string(), response);
+    }
+    for status in route.problems {
+        let codes = Code::ALL.iter().filter(|code| code.status() == *status);
+        let codes: Vec<&str> = codes.map(|code| code.name()).collect();
+        let problem = json!({
+            "description": format!("One of {}", codes.join(", ")),
+            "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+        });
+        responses.entry(status.to_string()).or_insert(problem);
+    }
+    responses
+}
+
+/// A query parameter or header by its name.
+fn parameter(name: &str) -> Value {
+    let text = || json!({ "type": "string" });
+    let number = || json!({ "type": "integer", "minimum": 0 });
+    let many = || json!({ "type": "array", "items": { "type": "string" } });
+    let (schema, description) = match name {
+        "limit" => (
+            json!({ "type": "integer", "minimum": 1, "maximum": 500, "default": 50 }),
+            "Most items of the page",
+        ),
+        "cursor" => (text(), "`next_cursor` of the page before"),
+        "min_position" => (number(), "Wait until the answer reflects this position"),
+        "timeout_ms" => (
+            json!({ "type": "integer", "minimum": 0, "maximum": 60000, "default": 2000 }),
+            "How long to wait for it",
+        ),
+        "as_of_revision" => (number(), "As it was right after this revision"),
+        "as_of_position" => (number(), "As it was right after this position of the log"),
+        "as_of" | "created_after" => (
+            json!({ "type": "string", "format": "date-time" }),
+            "An RFC 3339 instant",
+        ),
+        "after" => (text(), "Behind this position; `start` for everything"),
+        "after_revision" | "revision" => (number(), "A revision of the resource"),
+        "order" => (json!({ "enum": ["asc", "desc"] }), "Oldest or newest first"),
+        "sort" => (
+            json!({ "enum": ["created_at", "-created_at", "name"] }),
+            "The order",
+        ),
+        "archived" => (
+            json!({ "enum": ["false", "true", "any"] }),
+            "Whether archived ones are wanted",
+        ),
+        "offsets" => (
+            json!({ "enum": ["codepoint", "utf16"] }),
+            "What positions count",
+        ),
+        "entity_type" | "entityType" => (many(), "Types that it must have"),
+        "type" => (
+            many(),
+            "Types of events (or a prefix such as `resource.*`); of jobs one type",
+        ),
+        "status" => (
+            json!({ "enum": ["queued", "processing", "retrying", "completed", "failed", "cancelled"] }),
+            "A status of jobs",
+        ),
+        "Idempotency-Key" => (
+            json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
+            "The same key with the same request writes once",
+        ),
+        "If-Match" => (text(), "Tags of which the resource must have one"),
+        "If-None-Match" => (text(), "Tags that the client holds"),
+        "Last-Event-ID" => (text(), "The last position that was seen"),
+        _ => (text(), ""),
+    };
+    let place = if name.starts_with(char::is_uppercase) {
+        "header"
+    } else {
+        "query"
+    };
+    json!({ "name": name, "in": place, "required": false, "schema": schema, "description": description })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_of_the_router_is_documented_and_every_documented_one_is_there() {
+        let router = include_str!("../router.rs");
+        let literals = router.split('"').skip(1).step_by(2);
+        let routed: std::collections::BTreeSet<&str> = literals
+            .filter(|text| text.starts_with('/') && text.len() > 1 && !text.starts_with("/docs/"))
+            .collect();
+        let documented = ROUTES.iter().map(|route| route.path).collect();
+        assert_eq!(routed, documented);
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document();
+        let text = document.to_string();
+        for reference in text.split("#/components/schemas/").skip(1) {
+            let name = reference.split('"').next().unwrap();
+            assert!(
+                document["components"]["schemas"][name].is_object(),
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The command line: answers on stdout, exit statuses, what is refused (`cli.md`).
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::{Value, json};
+use stemma_tests::{Server, run};
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// What a command that succeeds says as JSON.
+fn answer(args: &[&str]) -> Value {
+    let output = run(args);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).expect("JSON on stdout")
+}
+
+/// A directory tree with two equal files, one nested, one link.
+fn tree(dir: &Path) {
+    std::fs::create_dir_all(dir.join("sub")).expect("a directory");
+    for (name, content) in [
+        ("a.txt", "first"),
+        ("sub/b.md", "# second"),
+        ("sub/c.txt", "first"),
+    ] {
+        std::fs::write(dir.join(name), content).expect("a file");
+    }
+    std::os::unix::fs::symlink("a.txt", dir.join("link.txt")).expect("a link");
+}
+
+fn counts(report: &Value, names: &[&str]) -> Vec<u64> {
+    names
+        .iter()
+        .map(|name| {
+            report[name]
+                .as_u64()
+                .unwrap_or_else(|| panic!("{name} in {report}"))
+        })
+        .collect()
+}
+
+#[test]
+fn a_tree_is_imported_once_and_again_only_what_changed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (files, data) = (dir.path().join("files"), dir.path().join("data"));
+    tree(&files);
+    let import = || {
+        answer(&[
+            "import",
+            text(&files),
+            "--data",
+            text(&data),
+            "--json",
+            "--collection",
+            "docs",
+        ])
+    };
+    let names = [
+        "files",
+        "created",
+        "revised",
+        "unchanged",
+        "duplicates",
+        "links",
+        "unreadable",
+        "gone",
+    ];
+    assert_eq!(counts(&import(), &names), [3, 3, 0, 0, 1, 1, 0, 0]);
+    assert_eq!(counts(&import(), &names), [3, 0, 0, 3, 0, 1, 0, 0]);
+    std::fs::write(files.join("a.txt"), "changed").expect("a file");
+    std::fs::remove_file(files.join("sub/c.txt")).expect("a file");
+    std::fs::write(files.join("d.txt"), "new").expect("a file");
+    assert_eq!(counts(&import(), &names), [3, 1, 1, 1, 0, 1, 0, 1]);
+    let verified = answer(&["verify", "--data", text(&data), "--json"]);
+    assert_eq!(
+        (&verified["verdict"], &verified["damage"]),
+        (&json!("intact"), &json!([]))
+    );
+}
+
+#[tokio::test]
+async fn a_tree_is_imported_through_a_running_server() {
+    let server = Server::start();
+    let dir = tempfile::tempdir().expect("a directory");
+    tree(dir.path());
+    let url = server.url().to_owned();
+    let files = text(dir.path()).to_owned();
+    let import = move || answer(&["import", &files, "--server", &url, "--json"]);
+    let (first, again) = tokio::task::spawn_blocking(move || (import(), import()))
+        .await
+        .expect("it runs");
+    assert_eq!(counts(&first, &["files", "created", "links"]), [3, 3, 1]);
+    assert_eq!(
+        counts(&again, &["files", "created", "unchanged"]),
+        [3, 0, 3]
+    );
+    let listed = server
+        .client()
+        .get("/api/resources?sort=name")
+        .await
+        .expect(200);
+    let items = listed["items"].as_array().expect("items");
+    let paths: Vec<_> = items
+        .iter()
+        .map(|item| item["metadata"]["source_path"].clone())
+        .collect();
+    assert_eq!(paths, ["a.txt", "sub/b.md", "sub/c.txt"]);
+    assert_eq!(items[1]["media_type"], "text/markdown");
+}
+
+#[tokio::test]
+async fn events_stats_and_verify_work_on_a_directory_that_a_server_uses() {
+    let server = Server::start();
+    let client = server.client();
+    client.create("a", "x").await;
+    client.create("b", "x").await;
+    let data = text(server.data()).to_owned();
+    let stats = answer(&["stats", "--data", &data, "--json"]);
+    assert_eq!(
+        (&stats["events"], &stats["resources"]),
+        (&json!(2), &json!(2))
+    );
+    let verified = answer(&["verify", "--data", &data, "--json"]);
+    assert_eq!(
+        (&verified["verdict"], &verified["events"]),
+        (&json!("intact"), &json!(2))
+    );
+    let printed = run(&["events", "--data", &data, "--json", "--after", "0"]);
+    let lines: Vec<Value> = stdout(&printed)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let page = client.get("/api/events?after=0").await.expect(200);
+    assert_eq!(json!(lines), page["items"]);
+    let remote = run(&["events", "--server", server.url(), "--json"]);
+    assert_eq!(stdout(&remote).lines().count(), 2);
+    let refused = run(&["stats", "--server", server.url()]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    let refused = run(&["rebuild", "views", "--data", &data]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains(&server.pid().to_string()),
+        "{}",
+        stderr(&refused)
+    );
+    let refused = run(&["serve", "--data", &data, "--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn damage_of_each_part_is_named_and_exits_with_3() {
+    let mut server = Server::start();
+    let client = server.client();
+    for number in 0..20 {
+        client
+            .create(
+                &format!("name of number {number}"),
+                &format!("content of number {number}"),
+            )
+            .await;
+    }
+    assert_eq!(server.stop(), Some(0));
+    let default = server.data().join("tenants/default");
+    let data = text(server.data()).to_owned();
+    for (file, needle, part) in [
+        (
+            "log/00000000000000000000.segment",
+            "name of number 7",
+            "log",
+        ),
+        (
+            "content/packs/0000000001.pack",
+            "content of number 7",
+            "content",
+        ),
+    ] {
+        let path = default.join(file);
+        let whole = std::fs::read(&path).expect("the file");
+        let mut bytes = whole.clone();
+        let needle = needle.as_bytes();
+        let at = bytes
+            .windows(needle.len())
+            .position(|w| w == needle)
+            .expect("it stands there");
+        bytes[at] ^= 4;
+        std::fs::write(&path, bytes).expect("the file is ours");
+        let output = run(&["verify", "--data", &data, "--json"]);
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(told["verdict"], "damaged");
+        let of_part = told["damage"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|d| d["part"] == part);
+        let damage = of_part.unwrap_or_else(|| panic!("{part} in {told}"));
+        assert!(
+            damage["file"]
+                .as_str()
+                .is_some_and(|name| name.ends_with(file.rsplit('/').next().expect("a name"))),
+            "{damage}"
+        );
+        assert!(
+            damage["offset"]
+                .as_u64()
+                .is_some_and(|offset| offset <= at as u64),
+            "{damage}"
+        );
+        if part == "log" {
+            assert_eq!(damage["position"], 7);
+            let served = run(&["serve", "--data", &data, "--listen", "127.0.0.1:0"]);
+            assert_eq!(served.status.code(), Some(3), "{}", stderr(&served));
+        }
+        std::fs::write(&path, whole).expect("the file is ours");
+    }
+    assert_eq!(
+        answer(&["verify", "--data", &data, "--json"])["verdict"],
+        "intact"
+    );
+}
+
+#[tokio::test]
+async fn views_are_rebuilt_offline_on_either_engine() {
+    let mut server = Server::start();
+    let made = server.client().create("a", "x").await;
+    assert_eq!(server.stop(), Some(0));
+    let data = text(server.data()).to_owned();
+    let rebuilt = answer(&["rebuild", "views", "--data", &data, "--json"]);
+    assert_eq!(
+        (&rebuilt["equal"], &rebuilt["swapped"]),
+        (&json!(true), &json!(true)),
+        "{rebuilt}"
+    );
+    std::fs::remove_dir_all(server.data().join("tenants/default/views")).expect("derived");
+    let server = Server::builder()
+        .data(server.data())
+        .env("STEMMA_VIEWS__ENGINE", "fjall")
+        .start();
+    let path = format!("/api/resources/{}", made["id"].as_str().expect("an id"));
+    assert_eq!(server.client().get(&path).await.expect(200), made);
+}
+
+#[test]
+fn wrong_usage_and_configuration_exit_with_2_and_name_the_nearest() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("stemma.toml");
+    std::fs::write(&file, "[views]\nengin = \"sled\"\n").expect("a file");
+    let refused = run(&["config", "--config", text(&file)]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        stderr(&refused).contains("views.engine"),
+        "{}",
+        stderr(&refused)
+    );
+    assert_eq!(run(&["explode"]).status.code(), Some(2));
+    assert_eq!(
+        run(&["serve", "--listen", "nowhere"]).status.code(),
+        Some(2)
+    );
+    let missing = run(&["stats", "--data", text(&dir.path().join("none"))]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(!dir.path().join("none").exists());
+}
+
+#[test]
+fn settings_tell_where_they_came_from() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("stemma.toml"), "[log]\nqueue_max = 99\n").expect("a file");
+    let settings = answer(&["config", "--data", text(dir.path()), "--json"]);
+    assert_eq!(settings["log.queue_max"]["value"], 99);
+    assert!(
+        settings["log.queue_max"]["source"]
+            .as_str()
+            .is_some_and(|s| s.contains("stemma.toml")),
+        "{settings}"
+    );
+    assert_eq!(
+        settings["views.engine"],
+        json!({ "value": "sled", "source": "default", "default": "sled" })
+    );
+}
+
+#[test]
+fn help_and_completions_are_there_for_every_command() {
+    let help = stdout(&run(&["help"]));
+    for command in [
+        "serve",
+        "import",
+        "events",
+        "stats",
+        "verify",
+        "rebuild",
+        "config",
+        "completions",
+    ] {
+        assert!(help.contains(command), "{command} in {help}");
+        assert_eq!(run(&["help", command]).status.code(), Some(0));
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(stdout(&run(&["completions", shell])).contains("stemma"));
+    }
+}
+
+#[tokio::test]
+async fn the_sample_corpus_is_served_and_its_five_lines_work() {
+    let server = Server::builder().arg("--demo").start();
+    let client = server.client();
+    let people = client
+        .get("/api/resources?entity_type=Person&limit=500")
+        .await
+        .expect(200);
+    assert!(people["items"].as_array().expect("items").len() > 10);
+    // The lines are printed on stderr beside the log; each is a URL in quotes.
+    let mut urls = Vec::new();
+    while urls.len() < 5 {
+        let told = server.told();
+        let lines = told
+            .lines()
+            .filter(|line| line.trim_start().starts_with("curl "));
+        urls = lines
+            .filter_map(|line| line.split('\'').nth(1))
+            .map(str::to_owned)
+            .collect();
+        tokio::task::yield_now().await;
+    }
+    for url in &urls {
+        if url.contains("/stream") {
+            let mut reader = stemma_tests::SseReader::open(client.request("GET", url)).await;
+            assert!(reader.next_event().await.is_some());
+        } else {
+            assert_eq!(client.get(url).await.status, 200, "{url}");
+        }
+    }
+    let annotations = client.get("/api/resources?q=Uranus").await.expect(200);
+    assert!(!annotations["items"].as_array().expect("items").is_empty());
+}
