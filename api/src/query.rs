@@ -219,10 +219,18 @@ mod tests {
             refused("limit=", |query| _ = query.limit(&options)),
             ["limit"]
         );
-        assert_eq!(
-            refused("cursor=zz", |query| _ = query.page(&options)),
-            ["cursor"]
-        );
+    }
+
+    #[test]
+    fn a_cursor_that_cannot_be_read_has_a_code_of_its_own() {
+        let options = Options::default();
+        let refused = |text: &str| {
+            let mut query = Query::parse(text).unwrap();
+            query.page(&options);
+            query.finish().unwrap_err().code()
+        };
+        assert_eq!(refused("cursor=zz"), Code::InvalidCursor);
+        assert_eq!(refused("cursor=zz&limit=0"), Code::InvalidParameters);
     }
 
     #[test]

@@ -59,6 +59,10 @@ async fn without_a_start_a_stream_is_live_at_once() {
         .await;
     assert_eq!(empty.json()["position"], json!(null));
     client.create("a", "x").await;
+    // A client that was cut off before there was any event misses none.
+    let id = empty.id.as_deref().expect("an id");
+    let mut back = open_after(&client, "/api/events/stream", id).await;
+    assert_eq!(positions(&mut back, 1).await, [0]);
     let mut reader = open(&client, "/api/events/stream").await;
     assert_eq!(reader.until("stemma.live").await.position(), 0);
     client.create("b", "x").await;

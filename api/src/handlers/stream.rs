@@ -65,7 +65,7 @@ fn last_event_id(request: &HttpRequest) -> Option<Start> {
         return None;
     }
     match after(text) {
-        Some(Some(position)) => Some(Start::After(Some(position))),
-        _ => Some(Start::Gap("unusable_last_event_id")),
+        Some(start) => Some(Start::After(start)),
+        None => Some(Start::Gap("unusable_last_event_id")),
     }
 }

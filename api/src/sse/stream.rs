@@ -133,10 +133,17 @@ fn head_of(end: u64) -> String {
         .map_or_else(|| "null".to_owned(), |head| head.to_string())
 }
 
+/// What a client that comes back is to send: the head, or `start` while there is none, so that it
+/// misses nothing that is written meanwhile.
+fn id_of(end: u64) -> String {
+    end.checked_sub(1)
+        .map_or_else(|| "start".to_owned(), |head| head.to_string())
+}
+
 fn gap(reason: &str, end: u64) -> String {
-    let head = head_of(end);
+    let (head, id) = (head_of(end), id_of(end));
     format!(
-        "event: stemma.gap\ndata: {{\"reason\":\"{reason}\",\"position\":{head},\"head\":{head}}}\n\n"
+        "id: {id}\nevent: stemma.gap\ndata: {{\"reason\":\"{reason}\",\"position\":{head},\"head\":{head}}}\n\n"
     )
 }
 
@@ -191,13 +198,8 @@ impl Subscription {
             return Ok(None);
         }
         self.is_live = true;
-        let head = head_of(self.next);
-        let id = self
-            .next
-            .checked_sub(1)
-            .map(|head| format!("id: {head}\n"))
-            .unwrap_or_default();
-        let live = format!("{id}event: stemma.live\ndata: {{\"position\":{head}}}\n\n");
+        let (head, id) = (head_of(self.next), id_of(self.next));
+        let live = format!("id: {id}\nevent: stemma.live\ndata: {{\"position\":{head}}}\n\n");
         Ok(Some(live.into()))
     }
 
