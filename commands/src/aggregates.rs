@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder};
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::Resource;
 use stemma_domain::time::Timestamp;
@@ -25,6 +26,9 @@ pub(crate) const UNRECORDED: Timestamp = Timestamp::from_micros(i64::MIN);
 
 /// Bytes that one annotation is reckoned to take in memory.
 const ANNOTATION_BYTES: u64 = 1024;
+/// A resource is never reckoned larger than this part of the cache: folding a giant anew for every
+/// command would cost far more than the memory that it takes beyond its share.
+const GIANTS: u64 = 8;
 /// Bytes that a resource without annotations is reckoned to take in memory.
 const RESOURCE_BYTES: u64 = 2048;
 
@@ -32,6 +36,7 @@ const RESOURCE_BYTES: u64 = 2048;
 #[derive(Debug)]
 pub(crate) struct Aggregates {
     reader: Reader,
+    slot_bytes_max: u64,
     slots: Cache<ResourceId, Kept, SlotBytes>,
 }
 
@@ -110,9 +115,18 @@ impl Aggregates {
         let items = usize::try_from(cache_bytes / RESOURCE_BYTES)
             .unwrap_or(usize::MAX)
             .max(16);
+        // A shard drops at once what alone is larger than itself, so there is only one.
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(items)
+            .weight_capacity(cache_bytes)
+            .shards(1)
+            .build()
+            .expect("all that has no default is set");
+        let (hasher, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
         Self {
             reader,
-            slots: Cache::with_weighter(items, cache_bytes, SlotBytes),
+            slot_bytes_max: (cache_bytes / GIANTS).max(RESOURCE_BYTES),
+            slots: Cache::with_options(options, SlotBytes, hasher, lifecycle),
         }
     }
 
@@ -144,7 +158,7 @@ impl Aggregates {
     /// Reckons a slot's size again once it has grown a good deal, so that the limit holds.
     pub(crate) fn weigh(&self, locked: &LockedSlot) {
         let annotations = locked.resource().map_or(0, |r| r.annotations.len() as u64);
-        let bytes = RESOURCE_BYTES + annotations * ANNOTATION_BYTES;
+        let bytes = (RESOURCE_BYTES + annotations * ANNOTATION_BYTES).min(self.slot_bytes_max);
         if bytes > 2 * locked.slot.bytes.load(Ordering::Relaxed) {
             locked.slot.bytes.store(bytes, Ordering::Relaxed);
             self.slots.insert(
