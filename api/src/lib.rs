@@ -1,7 +1,7 @@
 //! The HTTP surface: routes, wire types, live streams, the OpenAPI document.
 //!
 //! A handler parses, hands a command over, waits for the views and renders; it decides nothing.
-//! What a status, a code and a title are is decided in [`error`] alone.
+//! What a status, a code and a title are is decided in `error` alone.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod accept;
