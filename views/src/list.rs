@@ -24,7 +24,7 @@ impl Views {
     /// A page of the resources that a query asks for.
     ///
     /// Walks the index with the fewest rows that fits; a page ends early, with a cursor, once it
-    /// has looked at [`Options::page_rows_max`] rows.
+    /// has looked at [`Options::page_rows_max`](crate::Options::page_rows_max) rows.
     ///
     /// # Errors
     /// [`QueryError`].
