@@ -96,13 +96,14 @@ codes! {
     Internal 500 "INTERNAL" "Internal error" "A mistake of ours; the log of the server tells more under this trace id.";
     ContentDamaged 500 "CONTENT_DAMAGED" "Content is damaged" "The stored bytes are not what was written, and are not served. Run `stemma verify`.";
     LogDamaged 500 "LOG_DAMAGED" "Log is damaged" "Stored events are not what was written. Run `stemma verify`.";
-    NotYet 503 "NOT_YET" "Not yet" "The views have not reached `min_position` within `timeout_ms`.";
+    NotYet 503 "NOT_YET" "Not yet" "The views have not reached the position that is needed (`min_position`) in time (`timeout_ms`).";
     WrittenNotVisible 503 "WRITTEN_NOT_VISIBLE" "Written, not visible yet" "The write is durable, but the views do not hold it yet. Sent again with the same key it is not repeated.";
     ViewsUnavailable 503 "VIEWS_UNAVAILABLE" "Views unavailable" "The views cannot be read.";
     StorageUnavailable 503 "STORAGE_UNAVAILABLE" "Storage unavailable" "The system failed to read or write. Nothing was written.";
-    StorageFull 503 "STORAGE_FULL" "Storage is full" "The disk is full. Nothing was written; writing goes on once there is room.";
+    StorageFull 507 "STORAGE_FULL" "Storage is full" "The disk is full. Nothing was written; writing goes on once there is room.";
     OutcomeUnknown 503 "OUTCOME_UNKNOWN" "Outcome unknown" "A write or sync of the log failed. Whether the write is there shows once the log has been reopened; sent again with the same key it is not repeated.";
     LogRefusesWrites 503 "LOG_REFUSES_WRITES" "Log refuses writes" "An earlier write or sync failed. Nothing was written; the log has to be reopened.";
+    ReadOnly 503 "READ_ONLY" "Read only" "The server was started with `--read-only`. Nothing was written.";
     Contended 503 "CONTENDED" "Contended" "Others changed the same resources each time that this was tried. Nothing was written.";
     TooManyStreams 503 "TOO_MANY_STREAMS" "Too many streams" "As many live streams are open as the server takes.";
     ShuttingDown 503 "SHUTTING_DOWN" "Shutting down" "The server is being stopped. Nothing was written.";
@@ -420,6 +421,7 @@ impl From<&AppendError> for ApiError {
             AppendError::Write { .. } | AppendError::Sync { .. } => Code::OutcomeUnknown,
             AppendError::Poisoned => Code::LogRefusesWrites,
             AppendError::Closed => Code::ShuttingDown,
+            AppendError::ReadOnly => Code::ReadOnly,
             AppendError::KeyReused { .. } => Code::KeyReused,
             AppendError::Read { source } => return Self::from(source),
             _ => Code::Internal,
@@ -466,6 +468,7 @@ impl From<PutError> for ApiError {
             PutError::TooLarge { .. } => Code::ContentTooLarge,
             PutError::Full { .. } => Code::StorageFull,
             PutError::Closed => Code::ShuttingDown,
+            PutError::ReadOnly => Code::ReadOnly,
             _ => Code::StorageUnavailable,
         };
         Self::of(code).because(&error)

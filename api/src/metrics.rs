@@ -208,7 +208,7 @@ impl Parts {
         gauge(
             encoder,
             "log_writable",
-            "1 while the log takes writes, 0 when it is poisoned",
+            "1 while the log takes writes, 0 when it is poisoned or open for reading only",
             f64::from(u8::from(is_ok)),
         )?;
         gauge(

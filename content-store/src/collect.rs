@@ -44,10 +44,12 @@ pub struct Collected {
 pub(crate) fn collect(
     vault: &Arc<Vault>,
     queue: &Queue<Task>,
+    settle: &dyn Fn() -> Result<(), String>,
     is_live: &dyn Fn(&Digest) -> bool,
 ) -> Result<Collected, CollectError> {
     let sweeping = lock(&vault.sweeping);
     let pins = vault.pins.collecting();
+    settle().map_err(|reason| CollectError::Unsettled { reason })?;
     let mut sweep = Sweep {
         vault,
         queue,

@@ -157,6 +157,12 @@ pub enum CollectError {
     /// The writer refused to mark or to move blobs.
     #[error(transparent)]
     Put(#[from] PutError),
+    /// It could not be found out what is live. Nothing was removed.
+    #[error("what is live is not known: {reason}")]
+    Unsettled {
+        /// Why not.
+        reason: String,
+    },
 }
 
 /// A verification could not go on; this says nothing about the bytes that it did not reach.

@@ -273,14 +273,29 @@ impl ContentStore {
     }
 
     /// Removes the blobs that are neither live nor pinned, and rewrites packs with much that is
-    /// dead. `is_live` must say yes to every blob that an applied event names; a blob whose event
-    /// is not applied yet must be pinned. Blocks; one runs at a time; reads and puts go on.
+    /// dead. `is_live` must say yes to every blob that an event names, unless the blob was pinned
+    /// at some time since this was called. Blocks; one runs at a time; reads and puts go on.
     ///
     /// # Errors
     /// What was removed before stays removed. Nothing live was touched.
     pub fn collect(&self, is_live: &dyn Fn(&Digest) -> bool) -> Result<Collected, CollectError> {
+        self.collect_after(&|| Ok(()), is_live)
+    }
+
+    /// The same, where what is live must first be found out: `settle` is called once every pin is
+    /// being watched, and before `is_live` is asked. Whatever is not pinned by then was named by an
+    /// event already or never will be, so when `settle` has waited for all events so far to be
+    /// applied, `is_live` may ask what they were applied to.
+    ///
+    /// # Errors
+    /// [`CollectError::Unsettled`] with what `settle` said; nothing was removed then.
+    pub fn collect_after(
+        &self,
+        settle: &dyn Fn() -> Result<(), String>,
+        is_live: &dyn Fn(&Digest) -> bool,
+    ) -> Result<Collected, CollectError> {
         let queue = self.queue()?;
-        collect::collect(self.vault(), queue, is_live)
+        collect::collect(self.vault(), queue, settle, is_live)
     }
 
     /// Reads everything and hashes it again. All damage is reported, in whatever file it is;

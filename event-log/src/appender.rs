@@ -67,16 +67,26 @@ impl Appender {
         options: &Options,
         writer: JoinHandle<Result<(), CloseError>>,
     ) -> Self {
-        let limits = Limits {
-            batch_bytes_max: options.batch_bytes_max,
-            batch_events_max: options.batch_events_max,
-        };
         Self {
             inner: Arc::new(Inner {
                 shared,
                 queue,
-                limits,
+                limits: Limits::of(options),
                 writer: Mutex::new(Some(writer)),
+            }),
+        }
+    }
+
+    /// An appender of a log that is open for reading only: it refuses every batch.
+    pub(crate) fn refusing(shared: Arc<Shared>, options: &Options) -> Self {
+        let queue = Arc::new(Queue::new(options.queue_max));
+        queue.close();
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                queue,
+                limits: Limits::of(options),
+                writer: Mutex::new(None),
             }),
         }
     }
@@ -109,8 +119,24 @@ impl Appender {
             queued_at: Instant::now(),
             reply,
         };
-        self.inner.queue.put(request).await?;
-        Ok(PendingAppend { reply: answer })
+        match self.inner.queue.put(request).await {
+            Ok(()) => Ok(PendingAppend { reply: answer }),
+            Err(AppendError::Closed)
+                if matches!(self.status(), AppenderStatus::ReadOnly { .. }) =>
+            {
+                Err(AppendError::ReadOnly)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until every batch that stands in the queue now is durable or refused, whether or not
+    /// anyone waits for its answer. Of a log that is closed there is nothing to wait for.
+    pub async fn settled(&self) {
+        let (reply, answer) = oneshot::channel();
+        self.inner.queue.settle(reply);
+        // Without an answer the log is closed, and its queue empty.
+        let _ = answer.await;
     }
 
     /// Whether the log takes batches.
@@ -173,6 +199,13 @@ impl Drop for Inner {
 }
 
 impl Limits {
+    fn of(options: &Options) -> Self {
+        Self {
+            batch_bytes_max: options.batch_bytes_max,
+            batch_events_max: options.batch_events_max,
+        }
+    }
+
     fn check(&self, batch: &Batch) -> Result<(), AppendError> {
         self.check_shape(batch)
             .map_err(|reason| AppendError::Invalid { reason })?;

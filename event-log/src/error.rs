@@ -81,6 +81,9 @@ pub enum AppendError {
     /// The log was closed. Nothing was written.
     #[error("log is closed")]
     Closed,
+    /// The log was opened for reading only. Nothing was written.
+    #[error("log is open for reading only")]
+    ReadOnly,
 }
 
 /// Why a batch cannot be stored.

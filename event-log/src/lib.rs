@@ -53,7 +53,7 @@ pub use error::{
 pub use fetch::ReadLimit;
 pub use frame::Check;
 pub use id::{LogId, Position, Revision};
-pub use log::{Log, OpenReport};
+pub use log::{Log, OpenReport, WholePart};
 pub use options::{Options, OptionsError};
 pub use reader::{Direction, DiskUse, Head, Reader, StreamRange};
 pub use record::Record;

@@ -14,7 +14,7 @@ use crate::queue::Queue;
 use crate::reader::Reader;
 use crate::recovery::{Loaded, Mode, load};
 use crate::segments::failed;
-use crate::shared::{Follower, Shared};
+use crate::shared::{AppenderStatus, Follower, Shared};
 use crate::storage::{LockOutcome, Storage};
 use crate::torn::Cut;
 use crate::writer::Writer;
@@ -108,6 +108,39 @@ impl Log {
         })
     }
 
+    /// Opens a log for reading up to the first damage that opening meets. Nothing is written, and
+    /// nothing is mended: this is for serving what is whole while someone decides what to do.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] when not even the first record is whole.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "callers hand both over to the log"
+    )]
+    pub fn open_whole_part(
+        storage: Arc<dyn Storage>,
+        options: Options,
+    ) -> Result<WholePart, OpenError> {
+        let started = Instant::now();
+        options.check()?;
+        let mut loaded = load(&*storage, &options, Mode::WholePart)?;
+        let damage = loaded.damage.take();
+        let (shared, mut report) = share(&storage, &options, Place::Memory, &mut loaded)?;
+        *shared
+            .status
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = AppenderStatus::ReadOnly {
+            damage: damage.as_ref().map(ToString::to_string),
+        };
+        report.took = started.elapsed();
+        let log = Self {
+            appender: Appender::refusing(Arc::clone(&shared), &options),
+            reader: Reader::new(shared),
+            report,
+        };
+        Ok(WholePart { log, damage })
+    }
+
     /// Opens a log for reading, also while another process writes to it. Nothing is written.
     /// What was written later is seen after [`Reader::refresh`].
     #[allow(
@@ -132,6 +165,24 @@ impl Log {
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(follower);
         report.took = started.elapsed();
         Ok((Reader::new(shared), report))
+    }
+}
+
+/// A log of which only what stands before the first damage is shown.
+pub struct WholePart {
+    /// The log, whose appender refuses every batch.
+    pub log: Log,
+    /// What it ends before; none when all of it is whole as far as opening tells. Records in
+    /// older segments are held against their digests when they are read.
+    pub damage: Option<OpenError>,
+}
+
+impl std::fmt::Debug for WholePart {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("WholePart")
+            .field("damage", &self.damage)
+            .finish_non_exhaustive()
     }
 }
 

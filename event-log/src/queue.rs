@@ -22,6 +22,9 @@ pub(crate) struct Request {
     pub(crate) reply: oneshot::Sender<Result<Committed, AppendError>>,
 }
 
+/// Told once everything that stood in line before it was dealt with.
+pub(crate) type Settled = oneshot::Sender<()>;
+
 pub(crate) type ReopenReply = oneshot::Sender<Result<OpenReport, OpenError>>;
 
 /// What the writer is told besides batches.
@@ -30,6 +33,13 @@ pub(crate) struct Orders {
     /// No batch comes any more.
     pub(crate) closing: bool,
     pub(crate) reopen: Vec<ReopenReply>,
+    pub(crate) settle: Vec<Settled>,
+}
+
+impl Orders {
+    fn is_empty(&self) -> bool {
+        !self.closing && self.reopen.is_empty() && self.settle.is_empty()
+    }
 }
 
 #[derive(Default)]
@@ -83,6 +93,16 @@ impl Queue {
         }
     }
 
+    /// Asks to be told when everything that stands in line now was dealt with.
+    pub(crate) fn settle(&self, reply: Settled) {
+        let mut state = self.guard();
+        // Dropping the reply tells the one who asked.
+        if !state.orders.closing {
+            state.orders.settle.push(reply);
+            self.wake(state);
+        }
+    }
+
     /// Lets nothing more in.
     pub(crate) fn close(&self) {
         let mut state = self.guard();
@@ -103,8 +123,7 @@ impl Queue {
     pub(crate) fn take(&self, into: &mut VecDeque<Request>, sleep: bool) -> Orders {
         let mut state = self.guard();
         loop {
-            let orders = &state.orders;
-            let idle = state.waiting.is_empty() && !orders.closing && orders.reopen.is_empty();
+            let idle = state.waiting.is_empty() && state.orders.is_empty();
             if !idle || !sleep {
                 break;
             }
@@ -116,11 +135,10 @@ impl Queue {
         }
         state.writer_sleeps = false;
         into.append(&mut state.waiting);
-        let reopen = std::mem::take(&mut state.orders.reopen);
-        Orders {
-            closing: state.orders.closing,
-            reopen,
-        }
+        let closing = state.orders.closing;
+        let orders = std::mem::take(&mut state.orders);
+        state.orders.closing = closing;
+        Orders { closing, ..orders }
     }
 
     /// Gives places free of requests that were taken and dealt with.

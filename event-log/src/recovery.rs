@@ -36,6 +36,14 @@ pub(crate) enum Mode {
     Write { keep_end: Option<u64> },
     /// Reading, perhaps while another process writes.
     Read,
+    /// Reading what stands before the first damage, while nobody writes.
+    WholePart,
+}
+
+impl Mode {
+    fn writes(self) -> bool {
+        matches!(self, Self::Write { .. })
+    }
 }
 
 /// A log as it was found and, in [`Mode::Write`], mended.
@@ -53,6 +61,8 @@ pub(crate) struct Loaded {
     pub(crate) last_planned_bytes: u64,
     pub(crate) active: Active,
     pub(crate) cut: Option<Cut>,
+    /// What the log ends before, in [`Mode::WholePart`].
+    pub(crate) damage: Option<OpenError>,
     pub(crate) listing: Vec<StoredFile>,
 }
 
@@ -64,7 +74,7 @@ pub(crate) fn load(
 ) -> Result<Loaded, OpenError> {
     let mut listing = storage.list().map_err(failed("list", ""))?;
     let mut created = false;
-    if mode != Mode::Read {
+    if mode.writes() {
         storage.sync_dir().map_err(failed("sync", ""))?;
         remove_leftovers(storage, &listing)?;
     }
@@ -75,7 +85,7 @@ pub(crate) fn load(
         if listing.iter().any(|file| file.name == MARK_NAME) {
             return Err(damaged(&segment_name(0), 0, 0, DamageKind::SegmentMissing));
         }
-        if mode == Mode::Read {
+        if !mode.writes() {
             return Err(OpenError::Missing);
         }
         create_first(storage, options)?;
@@ -85,8 +95,13 @@ pub(crate) fn load(
     let mark = match Mark::read(storage).map_err(failed("read", MARK_NAME))? {
         Found::Nothing => None,
         Found::Mark(mark) => Some(*mark),
+        Found::Garbled if mode == Mode::WholePart => None,
         Found::Garbled => return Err(damaged(MARK_NAME, 0, 0, DamageKind::HeadMark)),
     };
+    let mut damage = None;
+    if mode == Mode::WholePart {
+        damage = drop_behind_damage(storage, &mut listing)?;
+    }
     let (mut headers, sealed) = check_segments(storage, &listing)?;
     let (info, header) = headers.pop().expect("there is at least one segment");
     let mut segments: Vec<_> = headers.into_iter().map(|(info, _)| info).collect();
@@ -103,10 +118,46 @@ pub(crate) fn load(
         offset: HEADER_BYTES as u64,
         last_planned_bytes: header.planned_bytes,
         cut: None,
+        damage,
         listing,
     };
-    load_last(storage, mode, &mut loaded, &info, &header, mark)?;
+    match load_last(storage, mode, &mut loaded, &info, &header, mark) {
+        // The walk has taken up what stands before the damage.
+        Err(error @ OpenError::Damaged { .. }) if mode == Mode::WholePart => {
+            loaded.damage.get_or_insert(error);
+        }
+        loaded => loaded?,
+    }
     Ok(loaded)
+}
+
+/// Takes the segments off the list that do not lead on from those before them; tells the first
+/// damage.
+fn drop_behind_damage(
+    storage: &dyn Storage,
+    listing: &mut Vec<StoredFile>,
+) -> Result<Option<OpenError>, OpenError> {
+    let mut first_damage = None;
+    loop {
+        let Err(error) = check_segments(storage, listing) else {
+            return Ok(first_damage);
+        };
+        let OpenError::Damaged { position, .. } = &error else {
+            return Err(error);
+        };
+        let position = position.get();
+        let is_whole =
+            |file: &StoredFile| segment_first(&file.name).is_none_or(|first| first < position);
+        listing.retain(is_whole);
+        if !listing
+            .iter()
+            .any(|file| segment_first(&file.name).is_some())
+        {
+            return Err(error);
+        }
+        // Each round looks at fewer segments, so what it finds stands before what was found.
+        first_damage = Some(error);
+    }
 }
 
 fn remove_leftovers(storage: &dyn Storage, listing: &[StoredFile]) -> Result<(), OpenError> {
@@ -141,16 +192,16 @@ fn load_last(
     header: &SegmentHeader,
     mark: Option<Mark>,
 ) -> Result<(), OpenError> {
-    let access = if mode == Mode::Read {
-        Access::Read
-    } else {
+    let access = if mode.writes() {
         Access::Write
+    } else {
+        Access::Read
     };
     let name = &info.name;
     let file = storage.open(name, access).map_err(failed("open", name))?;
     // A mark vouches for the tree, so that only the checksums are left to look at. A reader
     // beside a writer may meet a mark that is being removed and looks at everything.
-    let check = if mark.is_some() && mode != Mode::Read {
+    let check = if mark.is_some() && mode.writes() {
         Check::Checksum
     } else {
         Check::Digest
@@ -185,7 +236,7 @@ fn load_last(
         Some(mark) => settle_marked(storage, mode, loaded, &walk, &scan, info, &mark)?,
         None => settle_unmarked(storage, mode, loaded, &walk, &scan, info)?,
     }
-    if mode != Mode::Read && !loaded.clean {
+    if mode.writes() && !loaded.clean {
         // A process that died between a write and its sync leaves bytes that can be read but need
         // not be on disk. Only the last frame can be such; writing it again makes it durable.
         if let Some((offset, frame)) = &scan.last {
@@ -294,6 +345,8 @@ fn settle_unmarked(
             )?);
             Ok(())
         }
+        // A torn tail that nobody was told of is no damage.
+        Mode::WholePart if good.is_none() => Ok(()),
         // The writer may have finished the group while it was being read.
         Mode::Read if good.is_none() || is_good_now(walk, scan.offset).map_err(read)? => Ok(()),
         _ => Err(damaged(name, scan.offset, loaded.chain.end, kind)),

@@ -28,6 +28,11 @@ pub enum AppenderStatus {
         /// What failed.
         reason: String,
     },
+    /// It was opened for reading only.
+    ReadOnly {
+        /// The damage that it ends before, if there is any.
+        damage: Option<String>,
+    },
 }
 
 /// Where a reader without a writer left off.

@@ -21,7 +21,7 @@ use crate::log::OpenReport;
 use crate::mark::{MARK_NAME, Mark};
 use crate::options::Options;
 use crate::prepare::{clear, name_segment, prewrite, segment_bytes_for, write_header};
-use crate::queue::{Queue, Request};
+use crate::queue::{Queue, Request, Settled};
 use crate::recovery::{Loaded, Mode, Tip, load};
 use crate::segment::{HEADER_BYTES, SEAL_BYTES, SPARE_NAME, Seal, SegmentHeader, segment_name};
 use crate::segments::SegmentInfo;
@@ -114,20 +114,37 @@ impl Writer {
     pub(crate) fn run(mut self) -> Result<(), CloseError> {
         let mut waiting = VecDeque::new();
         let mut answers = Vec::new();
+        // Each with how many requests stand in line before it.
+        let mut settling: Vec<(usize, Settled)> = Vec::new();
         loop {
             let sleep = waiting.is_empty() && answers.is_empty();
             // The next group is taken before the last one is answered: while those who waited
             // wake up, it is being written already.
             let orders = self.queue.take(&mut waiting, sleep);
             self.tell(&mut answers);
+            settling.extend(
+                orders
+                    .settle
+                    .into_iter()
+                    .map(|reply| (waiting.len(), reply)),
+            );
             for reply in orders.reopen {
                 // Whoever asked may have gone; the log is recovered all the same.
                 let _ = reply.send(self.reopen());
             }
-            if !waiting.is_empty() {
+            let before = waiting.len();
+            if before > 0 {
                 self.group(&mut waiting, &mut answers);
             } else if orders.closing {
                 return self.finish();
+            }
+            let n_done = before - waiting.len();
+            settling
+                .iter_mut()
+                .for_each(|(left, _)| *left = left.saturating_sub(n_done));
+            for (_, reply) in settling.extract_if(.., |(left, _)| *left == 0) {
+                // Whoever asked may have gone.
+                let _ = reply.send(());
             }
         }
     }

@@ -439,6 +439,21 @@ fn a_failed_sync_poisons_until_the_log_is_reopened_in_place() {
 }
 
 #[test]
+fn what_stood_in_the_queue_is_dealt_with_once_it_is_settled() {
+    let log = open(&MemoryStorage::new());
+    block_on(async {
+        for n in 0..50 {
+            // Nobody waits for the answer.
+            drop(log.appender.enqueue(batch("t-1", &[&n.to_string()])).await);
+        }
+        log.appender.settled().await;
+    });
+    assert_eq!(log.reader.end().get(), 50);
+    log.appender.close().unwrap();
+    block_on(log.appender.settled());
+}
+
+#[test]
 fn a_full_disk_refuses_the_batch_and_goes_on_when_there_is_room() {
     for kind in [OperationKind::Create, OperationKind::Write] {
         let full = io::ErrorKind::StorageFull;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stemma_event_log::{
     AppendError, DamageKind, Fate, Log, Loss, MemoryStorage, OpenError, Operation, OperationKind,
-    Record, Storage,
+    Position, ReadLimit, Record, Storage,
 };
 use support::*;
 
@@ -291,6 +291,62 @@ fn a_crash_at_any_moment_keeps_exactly_what_was_acknowledged_or_one_batch_more()
                 assert_eq!(after.reader.end().get(), n + 1);
                 assert_eq!(all(&after.reader), all(&log.reader));
             }
+        }
+    }
+}
+
+#[test]
+fn what_stands_before_the_damage_is_read_and_nothing_is_changed() {
+    let storage = crashed(80);
+    let whole = all(&open(&storage.after_crash(Loss::None, calm)).reader);
+    let names: Vec<String> = storage
+        .list()
+        .unwrap()
+        .into_iter()
+        .map(|file| file.name)
+        .collect();
+    let segments = names.iter().filter(|name| name.ends_with(".segment"));
+    for name in segments {
+        let bytes = storage.bytes_of(name).unwrap();
+        for at in [0, 4096, 4096 + 700] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            let copy = with(&storage, name, damaged);
+            let opened = Log::open_whole_part(shared(&copy), options());
+            let Ok(opened) = opened else {
+                assert_eq!(name, "00000000000000000000.segment", "{opened:?}");
+                assert_eq!(at, 0, "something of the first segment is whole");
+                continue;
+            };
+            let mut read = Vec::new();
+            let limit = ReadLimit {
+                records: 1,
+                bytes: usize::MAX,
+            };
+            // Damage in an older segment may show only when it is read.
+            while let Ok(mut records) = opened
+                .log
+                .reader
+                .read(Position::new(read.len() as u64), limit)
+                && let Some(record) = records.pop()
+            {
+                read.push(record);
+            }
+            assert!(read.len() < whole.len(), "{name} at {at}");
+            assert!(
+                read.iter().eq(whole.iter().take(read.len())),
+                "{name} at {at}"
+            );
+            let refused = append(&opened.log.appender, batch("t-1", &["no"]));
+            assert!(matches!(refused, Err(AppendError::ReadOnly)), "{refused:?}");
+            drop(opened);
+            let left: Vec<String> = copy
+                .list()
+                .unwrap()
+                .into_iter()
+                .map(|file| file.name)
+                .collect();
+            assert_eq!(left, names);
         }
     }
 }

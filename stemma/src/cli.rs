@@ -65,6 +65,9 @@ pub(crate) struct Serve {
     /// Load the sample corpus, and print what to try
     #[arg(long)]
     pub(crate) demo: bool,
+    /// Serve what is whole and take no writes; for a log that is damaged
+    #[arg(long, conflicts_with = "demo")]
+    pub(crate) read_only: bool,
     /// Form of the log on stderr
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,

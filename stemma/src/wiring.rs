@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use stemma_commands::{Commands, Dependencies};
 use stemma_content_store::ContentStore;
-use stemma_event_log::{FileStorage, Log, OpenError, Reader, Storage};
+use stemma_event_log::{FileStorage, Log, OpenError, OpenReport, Reader, Storage};
 use stemma_projections::{Projection, Settings as ProjectionSettings};
 
 use crate::cli::Common;
@@ -132,8 +132,9 @@ pub(crate) fn views_options(settings: &Settings) -> stemma_views::Options {
 pub(crate) fn told(error: OpenError) -> anyhow::Error {
     match error {
         OpenError::Damaged { .. } => {
-            let causes =
-                format!("{error}; `stemma verify` names all damage, and nothing was changed");
+            let causes = format!(
+                "{error}; nothing was changed. `stemma verify` names all damage, `stemma serve --read-only` serves what is whole"
+            );
             Damaged(causes).into()
         }
         other => anyhow::Error::new(other).context("open the log"),
@@ -147,10 +148,19 @@ pub(crate) fn open_reader(places: &Places, settings: &Settings) -> anyhow::Resul
     Ok(opened.map_err(told)?.0)
 }
 
-/// A tenant that is open for writing.
+fn tell_of(report: &OpenReport) {
+    tracing::info!(end = %report.end, clean = report.clean, took_ms = report.took.as_millis(), "opened the log");
+    if let Some(cut) = &report.cut {
+        tracing::warn!(?cut, "cut a group that was never acknowledged");
+    }
+}
+
+/// A tenant that is open.
 pub(crate) struct Tenant {
     pub(crate) commands: Commands,
     pub(crate) projection: Projection,
+    /// Where the views are while only a part of the log is served; removed at the end.
+    _scratch: Option<tempfile::TempDir>,
     _lock: File,
 }
 
@@ -177,11 +187,36 @@ impl Tenant {
             );
         }
         let log = Log::open(places.storage(), log_options(settings)).map_err(told)?;
-        let report = &log.report;
-        tracing::info!(end = %report.end, clean = report.clean, took_ms = report.took.as_millis(), "opened the log");
-        if let Some(cut) = &report.cut {
-            tracing::warn!(?cut, "cut a group that was never acknowledged");
+        tell_of(&log.report);
+        let views = places.views.clone();
+        Self::put_together(log, content, (views, None), settings, lock)
+    }
+
+    /// Opens for reading what of a tenant is whole. Nothing of it is changed: the views are folded
+    /// beside, from what can be read of the log.
+    pub(crate) fn open_whole_part(places: &Places, settings: &Settings) -> anyhow::Result<Self> {
+        places.must_exist()?;
+        let lock = places.lock()?;
+        let opened = ContentStore::open_read_only(&places.content, content_options(settings));
+        let (content, _) = opened.context("open the content store")?;
+        let opened = Log::open_whole_part(places.storage(), log_options(settings));
+        let whole = opened.map_err(told)?;
+        if let Some(damage) = &whole.damage {
+            tracing::error!(end = %whole.log.report.end, "{damage}; what stands before it is served");
         }
+        tell_of(&whole.log.report);
+        let scratch = tempfile::tempdir().context("make a directory for views")?;
+        let views = (scratch.path().join("views"), Some(scratch));
+        Self::put_together(whole.log, content, views, settings, lock)
+    }
+
+    fn put_together(
+        log: Log,
+        content: ContentStore,
+        (views, scratch): (PathBuf, Option<tempfile::TempDir>),
+        settings: &Settings,
+        lock: File,
+    ) -> anyhow::Result<Self> {
         let on = Dependencies {
             appender: log.appender,
             reader: log.reader.clone(),
@@ -198,12 +233,13 @@ impl Tenant {
         let commands = Commands::new(on, options);
         let projection = Projection::start(ProjectionSettings {
             reader: log.reader,
-            dir: places.views.clone(),
+            dir: views,
             views: views_options(settings),
         })?;
         Ok(Self {
             commands,
             projection,
+            _scratch: scratch,
             _lock: lock,
         })
     }

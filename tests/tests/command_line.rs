@@ -220,6 +220,12 @@ async fn damage_of_each_part_is_named_and_exits_with_3() {
             assert_eq!(damage["position"], 7);
             let served = run(&["serve", "--data", &data, "--listen", "127.0.0.1:0"]);
             assert_eq!(served.status.code(), Some(3), "{}", stderr(&served));
+            assert!(
+                stderr(&served).contains("--read-only"),
+                "{}",
+                stderr(&served)
+            );
+            what_is_whole_is_served(server.data()).await;
         }
         std::fs::write(&path, whole).expect("the file is ours");
     }
@@ -227,6 +233,63 @@ async fn damage_of_each_part_is_named_and_exits_with_3() {
         answer(&["verify", "--data", &data, "--json"])["verdict"],
         "intact"
     );
+}
+
+/// `serve --read-only` on a log that is damaged at position 7.
+async fn what_is_whole_is_served(data: &Path) {
+    let before = files_of(&data.join("tenants/default"));
+    let mut server = Server::builder().data(data).arg("--read-only").start();
+    let client = server.client();
+    let listed = client
+        .get("/api/resources?sort=created_at")
+        .await
+        .expect(200);
+    assert_eq!(listed["items"].as_array().expect("items").len(), 7);
+    let content = listed["items"][6]["id"].as_str().expect("an id");
+    let content = client
+        .get(&format!("/api/resources/{content}/content"))
+        .await;
+    assert_eq!(content.text(), "content of number 6");
+    assert_eq!(
+        client.get("/api/events?after=start").await.expect(200)["items"]
+            .as_array()
+            .expect("items")
+            .len(),
+        7
+    );
+    let made = json!({ "name": "n", "media_type": "text/plain", "content": "x" });
+    client
+        .post("/api/resources", &made)
+        .await
+        .expect_problem(503, "READ_ONLY");
+    let entity_type = json!({ "name": "T" });
+    client
+        .post("/api/entity_types", &entity_type)
+        .await
+        .expect_problem(503, "READ_ONLY");
+    client
+        .raw("POST", "/api/admin/collect", &[], "")
+        .await
+        .expect_problem(503, "READ_ONLY");
+    let health = client.get("/api/health").await.expect(503);
+    assert_eq!(health["parts"]["log"]["status"], "degraded", "{health}");
+    assert_eq!(server.stop(), Some(0));
+    assert_eq!(files_of(&data.join("tenants/default")), before);
+}
+
+/// Every file below a directory with its bytes, the lock left out.
+fn files_of(dir: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut files = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(files_of(&path));
+        } else if !path.ends_with("lock") {
+            let bytes = std::fs::read(&path).expect("a file");
+            files.insert(path, bytes);
+        }
+    }
+    files
 }
 
 #[tokio::test]

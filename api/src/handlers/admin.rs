@@ -1,15 +1,19 @@
 //! What an operator asks for: rebuild, verify, collect, go on after a failure.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
-use stemma_content_store::Digest;
+use stemma_content_store::{CollectError, Digest, PutError};
 use stemma_domain::id::ContentDigest;
+use stemma_event_log::AppenderStatus;
 use stemma_projections::{RebuildControl, RebuildError, RebuildPhase};
+use stemma_views::Views;
+use tokio::runtime::Handle;
 
 use crate::body::blocking;
 use crate::context::Context;
@@ -17,6 +21,9 @@ use crate::error::{ApiError, Code};
 use crate::jobs::{Clock, Done, Job, JobBody, JobError, NewJob};
 use crate::query::Query;
 use crate::state::AppState;
+
+/// How long a collection waits for the views to hold all events; else nothing is collected.
+const COLLECT_WAIT: Duration = Duration::from_secs(10);
 
 /// `POST /api/admin/rebuild/views`
 pub(crate) async fn rebuild_views(
@@ -82,30 +89,61 @@ pub(crate) async fn collect(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
-    let collected = blocking(move || collect_content(&state)).await??;
+    let runtime = Handle::current();
+    let collected = blocking(move || collect_content(&state, &runtime)).await??;
     Ok(HttpResponse::Ok().json(collected))
 }
 
-/// Removes content that no event names and nothing under way needs.
+/// Removes content that no event names and nothing under way needs. Blocks; `runtime` is one that
+/// others drive.
 ///
 /// # Errors
-/// 503 when the views or the store cannot be read.
-pub fn collect_content(state: &AppState) -> Result<serde_json::Value, ApiError> {
-    let views = state.projection().views();
+/// 503 when the views or the store cannot be read, or when it cannot be told what events name:
+/// while the log refuses writes, or the views do not follow it. Nothing was removed then.
+pub fn collect_content(state: &AppState, runtime: &Handle) -> Result<serde_json::Value, ApiError> {
+    let views = OnceLock::new();
+    let settle = || {
+        let caught_up = runtime.block_on(settled_views(state))?;
+        views.get_or_init(|| caught_up);
+        Ok(())
+    };
     // Where it cannot be told whether content lives, it does.
     let is_live = |digest: &Digest| {
         let digest = ContentDigest::from_bytes(*digest.as_bytes());
-        views.names_content(&digest).unwrap_or(true)
+        views
+            .get()
+            .is_none_or(|views: &Views| views.names_content(&digest).unwrap_or(true))
     };
-    let collected = state.content().collect(&is_live);
-    let collected =
-        collected.map_err(|error| ApiError::of(Code::StorageUnavailable).because(&error))?;
+    let collected = state.content().collect_after(&settle, &is_live);
+    let collected = collected.map_err(|error| match &error {
+        CollectError::Unsettled { reason } => {
+            ApiError::new(Code::NotYet, format!("nothing was collected: {reason}"))
+        }
+        CollectError::Put(PutError::ReadOnly) => ApiError::of(Code::ReadOnly),
+        _ => ApiError::of(Code::StorageUnavailable).because(&error),
+    })?;
     Ok(json!({
         "blobs_removed": collected.blobs_removed,
         "bytes_removed": collected.bytes_removed,
         "packs_removed": collected.packs_removed,
         "disk_bytes_freed": collected.disk_bytes_freed,
     }))
+}
+
+/// Views that hold every event that stands in the log or in its queue now. A batch whose client has
+/// gone is in no one's hands but the queue's, and what it names is not pinned.
+async fn settled_views(state: &AppState) -> Result<Views, String> {
+    let appender = state.commands().appender();
+    appender.settled().await;
+    // After a failed write or sync nobody knows which events a restart will find.
+    if appender.status() != AppenderStatus::Ok {
+        return Err("the log refuses writes".to_owned());
+    }
+    let end = state.reader().end().get();
+    let projection = state.projection();
+    let waited = projection.wait_for(end, COLLECT_WAIT).await;
+    waited.map_err(|error| format!("the views do not hold all events: {error}"))?;
+    Ok(projection.views())
 }
 
 /// `POST /api/admin/retry/views`: tries the event again at which the views stopped.

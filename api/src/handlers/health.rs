@@ -68,6 +68,13 @@ fn parts(state: &AppState) -> Parts {
     let mut log = match state.commands().appender().status() {
         AppenderStatus::Ok => Part::new("ok", None),
         AppenderStatus::Poisoned { reason } => Part::new("down", Some(reason)),
+        AppenderStatus::ReadOnly { damage } => {
+            let reason = damage.map_or_else(
+                || "open for reading only".to_owned(),
+                |damage| format!("open for reading only, up to the damage: {damage}"),
+            );
+            Part::new("degraded", Some(reason))
+        }
     };
     log.end = Some(state.reader().end().get());
     let content = match state.content().status() {

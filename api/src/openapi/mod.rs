@@ -124,7 +124,10 @@ fn responses(route: &Route) -> Map<String, Value> {
         }
         responses.insert(status.to_string(), response);
     }
-    for status in route.problems {
+    // Whatever writes may find the disk full.
+    let writes = route.method != "get" && route.problems.contains(&503);
+    let full = writes.then_some(&507);
+    for status in route.problems.iter().chain(full) {
         let codes = Code::ALL.iter().filter(|code| code.status() == *status);
         let codes: Vec<&str> = codes.map(|code| code.name()).collect();
         let problem = json!({

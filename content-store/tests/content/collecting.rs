@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use stemma_content_store::{ContentStore, Digest, MemoryStorage};
+use stemma_content_store::{CollectError, ContentStore, Digest, MemoryStorage};
 
 use crate::{blob, open, put, read, small_packs, verify};
 
@@ -118,6 +118,27 @@ fn a_blob_whose_event_came_while_the_collection_asked_is_kept() {
         assert_eq!(done.unwrap().blobs_removed, 0);
         assert_eq!(read(&store, &bytes).as_ref(), Some(&bytes));
         store.collect(&|_| false).unwrap();
+    }
+}
+
+#[test]
+fn what_is_live_is_found_out_only_once_every_pin_is_watched() {
+    // The event of a blob may be durable while whoever is asked what lives has not heard of it yet,
+    // and its pin may go at any moment. A pin that goes after the collection began keeps its blob;
+    // whatever went before, `settle` has waited for.
+    for bytes in [blob(1, 100), blob(2, 9000)] {
+        let (store, _) = open(&MemoryStorage::default());
+        let stored = Mutex::new(Some(put(&store, &bytes).unwrap()));
+        let settle = || {
+            drop(stored.lock().unwrap().take());
+            Ok(())
+        };
+        let done = store.collect_after(&settle, &|_| false).unwrap();
+        assert_eq!(done.blobs_removed, 0);
+        assert_eq!(read(&store, &bytes).as_ref(), Some(&bytes));
+        let unsettled = store.collect_after(&|| Err("the views are behind".into()), &|_| false);
+        assert!(matches!(unsettled, Err(CollectError::Unsettled { .. })));
+        assert_eq!(store.stats().blobs, 1);
     }
 }
 

@@ -30,7 +30,11 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
         return Err(Usage(format!("listen is {listen}: {why}, such as 127.0.0.1:8470")).into());
     }
     let listener = TcpListener::bind(&listen).with_context(|| format!("listen on {listen}"))?;
-    let tenant = Tenant::open(&places, settings)?;
+    let tenant = if serve.read_only {
+        Tenant::open_whole_part(&places, settings)?
+    } else {
+        Tenant::open(&places, settings)?
+    };
     let ran = actix_web::rt::System::new()
         .block_on(until_stopped(listener, &tenant, settings, serve, &places));
     tracing::info!("stopping");
@@ -66,10 +70,12 @@ async fn until_stopped(
     )?;
     let address = listener.local_addr()?;
     let running = stemma_api::run(listener, state.clone())?;
-    let collector = Collector::start(
-        state.clone(),
-        Duration::from_secs(settings.number("content.collect_every_s")),
-    )?;
+    let collector = if serve.read_only {
+        None
+    } else {
+        let every = Duration::from_secs(settings.number("content.collect_every_s"));
+        Some(Collector::start(state.clone(), every)?)
+    };
     answer(&format!("listening on http://{address}"))?;
     if serve.demo {
         demo::invite(&format!("http://{address}"));
@@ -83,7 +89,10 @@ async fn until_stopped(
         })
         .await;
     state.jobs().stop();
-    collector.stop();
+    if let Some(collector) = collector {
+        // It may wait for the views, on timers that this thread drives.
+        tokio::task::spawn_blocking(|| collector.stop()).await?;
+    }
     Ok(stopped?)
 }
 
@@ -137,13 +146,14 @@ struct Collector {
 
 impl Collector {
     fn start(state: AppState, every: Duration) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Handle::current();
         let (stop, stopped) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("collect".into())
             .spawn(move || {
                 while stopped.recv_timeout(every) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
                 {
-                    match stemma_api::collect_content(&state) {
+                    match stemma_api::collect_content(&state, &runtime) {
                         Ok(collected) => tracing::info!(%collected, "collected content"),
                         Err(error) => tracing::warn!(%error, "content was not collected"),
                     }
