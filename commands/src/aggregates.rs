@@ -84,6 +84,8 @@ impl Weighter<ResourceId, Kept> for SlotBytes {
 pub(crate) struct LockedSlot {
     slot: Arc<Slot>,
     state: OwnedMutexGuard<SlotState>,
+    /// Whether the state holds what no batch carries yet.
+    is_ahead: bool,
 }
 
 /// A batch that stands in the queue, as one of its slots sees it.
@@ -152,7 +154,11 @@ impl Aggregates {
             let folded = fold_while(&self.reader, id, |_| true)?;
             *state = SlotState::Known(folded.map(Box::new));
         }
-        Ok(LockedSlot { slot, state })
+        Ok(LockedSlot {
+            slot,
+            state,
+            is_ahead: false,
+        })
     }
 
     /// Reckons a slot's size again once it has grown a good deal, so that the limit holds.
@@ -222,21 +228,30 @@ impl LockedSlot {
         }
     }
 
+    /// The state, to be moved on. Unless [`take_off`](Self::take_off) follows it is forgotten.
     pub(crate) fn state_mut(&mut self) -> &mut SlotState {
+        self.is_ahead = true;
         &mut self.state
     }
 
-    /// Forgets the state, which has been moved on to where the log will not follow.
-    pub(crate) fn forget(&mut self) {
-        *self.state = SlotState::Unknown;
-    }
-
-    /// Marks that a batch with this slot's next events is about to stand in the queue.
-    pub(crate) fn take_off(&self) -> Flight {
+    /// Marks that a batch with this slot's next events is about to stand in the queue; the flight
+    /// answers for the state from here on.
+    pub(crate) fn take_off(&mut self) -> Flight {
+        self.is_ahead = false;
         self.slot.in_flight.fetch_add(1, Ordering::AcqRel);
         Flight {
             slot: Arc::clone(&self.slot),
             landed: false,
+        }
+    }
+}
+
+/// A state that was moved on to where the log will not follow is forgotten: after a refusal, and
+/// when the client left while its request was being worked out.
+impl Drop for LockedSlot {
+    fn drop(&mut self) {
+        if self.is_ahead {
+            *self.state = SlotState::Unknown;
         }
     }
 }

@@ -220,10 +220,7 @@ impl Commands {
         let mut slots = self.lock(request).await?;
         let plan = match self.plan(request, &mut slots).await {
             Ok(plan) => plan,
-            Err(error) => {
-                slots.iter_mut().for_each(LockedSlot::forget);
-                return Err(error);
-            }
+            Err(error) => return self.refused(request, slots, error).await,
         };
         if plan.events.is_empty() {
             return Ok(self.nothing_to_do(slots, plan).await);
@@ -231,17 +228,14 @@ impl Commands {
         let flights: Vec<Flight> = plan
             .touched
             .iter()
-            .filter_map(|touched| slots.iter().find(|slot| slot.id() == touched.id))
-            .map(LockedSlot::take_off)
+            .filter_map(|touched| {
+                let slot = slots.iter_mut().find(|slot| slot.id() == touched.id)?;
+                Some(slot.take_off())
+            })
             .collect();
         let batch = self.batch(request, &plan);
-        let pending = match self.shared.on.appender.enqueue(batch).await {
-            Ok(pending) => pending,
-            Err(error) => {
-                slots.iter_mut().for_each(LockedSlot::forget);
-                return Err(error.into());
-            }
-        };
+        // Refused, the flights make their slots stale.
+        let pending = self.shared.on.appender.enqueue(batch).await?;
         slots
             .iter()
             .for_each(|slot| self.shared.aggregates.weigh(slot));
@@ -339,13 +333,31 @@ impl Commands {
         Ok(plan)
     }
 
+    /// A refusal may rest on what the same request did the first time, while that still stands in
+    /// the queue: then the first answer is the one to give.
+    async fn refused(
+        &self,
+        request: &Request,
+        slots: Vec<LockedSlot>,
+        error: CommandError,
+    ) -> Result<Pass, CommandError> {
+        let waiting = in_flight(&slots);
+        drop(slots);
+        if request.idempotency.is_none() || waiting.is_empty() {
+            return Err(error);
+        }
+        for slot in waiting {
+            slot.all_landed().await;
+        }
+        match self.replay(request)? {
+            Some(written) => Ok(Pass::Done(written)),
+            None => Err(error),
+        }
+    }
+
     /// All is as asked already; but that must be durable before anyone is told.
     async fn nothing_to_do(&self, slots: Vec<LockedSlot>, plan: Plan) -> Pass {
-        let waiting: Vec<Arc<Slot>> = slots
-            .iter()
-            .filter(|slot| slot.has_in_flight())
-            .map(LockedSlot::slot)
-            .collect();
+        let waiting = in_flight(&slots);
         drop(slots);
         if waiting.is_empty() {
             let end = self.shared.on.reader.end().get();
@@ -472,4 +484,13 @@ impl Commands {
             }
         }
     }
+}
+
+/// The slots of which something stands in the queue.
+fn in_flight(slots: &[LockedSlot]) -> Vec<Arc<Slot>> {
+    slots
+        .iter()
+        .filter(|slot| slot.has_in_flight())
+        .map(LockedSlot::slot)
+        .collect()
 }

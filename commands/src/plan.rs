@@ -1,6 +1,6 @@
 //! Working a request out: from locked states to the events of one batch.
 //!
-//! Invariant: after a refusal, every slot that was moved on forgets its state; a state that the
+//! Invariant: after a refusal, every slot that was moved on forgets its state (by its drop); a state that the
 //! log will never hold is never decided upon.
 
 use std::sync::Arc;

@@ -1,0 +1,404 @@
+//! The write path against a model of the resource, and when clients leave or ask twice (rows A2, A5).
+
+#![allow(clippy::unwrap_used, reason = "tests stop at what should not be")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::Context;
+
+use proptest::prelude::*;
+use serde_json::json;
+use stemma_commands::{
+    AsOf, Change, Clock, CommandError, Commands, Dependencies, Ids, Operation, Options, PastState,
+    Precondition, Request, Target, Written,
+};
+use stemma_content_store::{
+    ContentStore, MemoryStorage as ContentMemory, Options as ContentOptions,
+};
+use stemma_domain::event::ResourceCreated;
+use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
+use stemma_domain::resource::{Command, Refusal, ResourcePatch};
+use stemma_domain::time::Timestamp;
+use stemma_domain::value::{EntityType, MediaType, ResourceName};
+use stemma_event_log::{
+    Fate, Idempotency, Log, MemoryStorage, Operation as DiskOperation, OperationKind,
+    Options as LogOptions,
+};
+use uuid::Uuid;
+
+struct Ticks(AtomicU64);
+
+impl Clock for Ticks {
+    fn now(&self) -> Timestamp {
+        let tick = self.0.fetch_add(1, Ordering::Relaxed);
+        Timestamp::from_micros(i64::try_from(tick).unwrap())
+    }
+}
+
+impl Ids for Ticks {
+    fn new_id(&self) -> Uuid {
+        Uuid::from_u128(u128::from(self.0.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+fn commands(log: &MemoryStorage) -> Commands {
+    let log = Log::open(Arc::new(log.clone()), LogOptions::default()).unwrap();
+    let content = ContentMemory::default();
+    let (content, _) = ContentStore::open_on(Arc::new(content), ContentOptions::default()).unwrap();
+    let ticks = Arc::new(Ticks(AtomicU64::new(1)));
+    let on = Dependencies {
+        appender: log.appender,
+        reader: log.reader,
+        content,
+        clock: ticks.clone(),
+        ids: ticks,
+    };
+    Commands::new(on, Options::default())
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(future)
+}
+
+const ID: ResourceId = ResourceId::new(Uuid::from_u128(7));
+
+fn request(changes: Vec<Command>) -> Request {
+    let operation = |command| Operation {
+        target: Target::Resource(ID),
+        change: Change::Resource(Box::new(command)),
+        precondition: Precondition::None,
+        expected_revision: None,
+    };
+    Request {
+        operations: changes.into_iter().map(operation).collect(),
+        actor: "ada".into(),
+        trace_id: "t".into(),
+        idempotency: None,
+        bases: Vec::new(),
+        pins: Vec::new(),
+    }
+}
+
+fn name(text: &str) -> ResourceName {
+    ResourceName::new(text).unwrap()
+}
+
+fn rename(text: &str) -> Command {
+    Command::Patch(ResourcePatch {
+        name: Some(name(text)),
+        ..ResourcePatch::default()
+    })
+}
+
+/// A creation of the resource with this text, stored already.
+async fn create(commands: &Commands, text: &str) -> Command {
+    let stored = commands
+        .content()
+        .put(text.to_owned().into())
+        .await
+        .unwrap();
+    Command::Create(ResourceCreated {
+        byte_size: stored.len,
+        collection: None,
+        derived_from: None,
+        digest: ContentDigest::from_bytes(*stored.digest.as_bytes()),
+        entity_types: Vec::new(),
+        id: ID,
+        language: None,
+        media_type: MediaType::new("text/plain").unwrap(),
+        metadata: serde_json::Map::new(),
+        name: name("first"),
+    })
+}
+
+fn annotate(id: u128, value: &str) -> Command {
+    let annotation = json!({
+        "@context": "http://www.w3.org/ns/anno.jsonld", "type": "Annotation",
+        "body": { "type": "TextualBody", "value": value }, "target": "http://example.org/",
+    });
+    Command::AddAnnotation {
+        annotation_id: AnnotationId::new(Uuid::from_u128(id)),
+        annotation,
+    }
+}
+
+/// Once the state had been moved on and the client left before the batch stood in the queue, the
+/// next command was decided on what the log never held: nothing was written, and it said it was.
+#[test]
+fn a_client_that_leaves_while_its_request_is_worked_out_leaves_no_trace() {
+    let commands = commands(&MemoryStorage::new());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        // So long that its text is read on a thread of its own, for which planning waits.
+        let made = create(&commands, &"long ".repeat(100_000)).await;
+        commands.execute(request(vec![made])).await.unwrap();
+        {
+            let changes = vec![rename("second"), annotate(1, "a")];
+            let mut leaving = Box::pin(commands.execute(request(changes)));
+            let waker = std::task::Waker::noop();
+            assert!(
+                leaving
+                    .as_mut()
+                    .poll(&mut Context::from_waker(waker))
+                    .is_pending()
+            );
+        }
+        let written = commands
+            .execute(request(vec![rename("second")]))
+            .await
+            .unwrap();
+        assert_eq!(
+            written.position,
+            Some(1),
+            "it was not done before, so it is done now"
+        );
+    });
+}
+
+/// Holds every sync back while it is closed.
+#[derive(Default)]
+struct Gate {
+    is_closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set(&self, is_closed: bool) {
+        *self.is_closed.lock().unwrap() = is_closed;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let is_closed = self.is_closed.lock().unwrap();
+        drop(
+            self.opened
+                .wait_while(is_closed, |is_closed| *is_closed)
+                .unwrap(),
+        );
+    }
+}
+
+#[test]
+fn a_retry_while_the_first_request_stands_in_the_queue_gets_its_answer() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let log = MemoryStorage::with_faults(move |operation: DiskOperation<'_>| {
+        if operation.kind == OperationKind::Sync && operation.name.ends_with(".segment") {
+            held.pass();
+        }
+        Fate::Proceed
+    });
+    let commands = commands(&log);
+    block_on(async {
+        let made = create(&commands, "text").await;
+        let keyed = |command: &Command| Request {
+            idempotency: Some(Idempotency {
+                key: [1; 32],
+                request: [2; 32],
+            }),
+            ..request(vec![command.clone()])
+        };
+        gate.set(true);
+        let first = commands.execute(keyed(&made));
+        let again = commands.execute(keyed(&made));
+        let other = commands.execute(request(vec![made.clone()]));
+        let open = async { gate.set(false) };
+        let (first, again, other, ()) = tokio::join!(first, again, other, open);
+        let (first, again): (Written, Written) = (first.unwrap(), again.unwrap());
+        assert_eq!((first.position, first.replayed), (Some(0), false));
+        assert_eq!((again.position, again.replayed), (Some(0), true));
+        let refusal = other.unwrap_err();
+        assert!(
+            matches!(
+                &refusal,
+                CommandError::Refused {
+                    refusal: Refusal::AlreadyExists,
+                    ..
+                }
+            ),
+            "another request is refused: {refusal:?}"
+        );
+    });
+}
+
+/// What may be asked of the resource in a random run.
+#[derive(Debug, Clone)]
+enum Step {
+    Rename(u8),
+    AddType(u8),
+    RemoveType(u8),
+    Archive(bool),
+    Metadata(u8, Option<u8>),
+    Annotate(u8),
+    RemoveAnnotation(u8),
+    Revise(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Vec<Step>>> {
+    let step = prop_oneof![
+        (0..4_u8).prop_map(Step::Rename),
+        (0..3_u8).prop_map(Step::AddType),
+        (0..3_u8).prop_map(Step::RemoveType),
+        any::<bool>().prop_map(Step::Archive),
+        (0..3_u8, proptest::option::of(0..3_u8))
+            .prop_map(|(key, value)| Step::Metadata(key, value)),
+        (0..4_u8).prop_map(Step::Annotate),
+        (0..4_u8).prop_map(Step::RemoveAnnotation),
+        (0..3_u8).prop_map(Step::Revise),
+    ];
+    proptest::collection::vec(proptest::collection::vec(step, 1..4), 1..25)
+}
+
+/// The resource as plain data, and how many events it has had.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Model {
+    name: String,
+    types: BTreeSet<String>,
+    archived: bool,
+    metadata: BTreeMap<String, u8>,
+    annotations: BTreeSet<u128>,
+    text: String,
+    events: u64,
+}
+
+impl Model {
+    /// Does a step; false when it is refused.
+    fn step(&mut self, step: &Step) -> bool {
+        let before = self.clone();
+        match step {
+            Step::Rename(n) => self.name = format!("name {n}"),
+            Step::AddType(n) => _ = self.types.insert(format!("T{n}")),
+            Step::RemoveType(n) => _ = self.types.remove(&format!("T{n}")),
+            Step::Archive(archived) => self.archived = *archived,
+            Step::Metadata(key, Some(value)) => _ = self.metadata.insert(format!("k{key}"), *value),
+            Step::Metadata(key, None) => _ = self.metadata.remove(&format!("k{key}")),
+            Step::Annotate(n) if !self.annotations.insert(u128::from(*n)) => return false,
+            Step::RemoveAnnotation(n) if !self.annotations.remove(&u128::from(*n)) => return false,
+            Step::Annotate(_) | Step::RemoveAnnotation(_) => {}
+            Step::Revise(n) => self.text = format!("text {n}"),
+        }
+        // What changes nothing is no event.
+        self.events += u64::from(*self != before);
+        true
+    }
+}
+
+async fn command(commands: &Commands, step: &Step) -> Command {
+    let patch = |patch| Command::Patch(patch);
+    match step {
+        Step::Rename(n) => rename(&format!("name {n}")),
+        Step::AddType(n) => Command::AddEntityType(EntityType::new(&format!("T{n}")).unwrap()),
+        Step::RemoveType(n) => {
+            Command::RemoveEntityType(EntityType::new(&format!("T{n}")).unwrap())
+        }
+        Step::Archive(archived) => patch(ResourcePatch {
+            archived: Some(*archived),
+            ..ResourcePatch::default()
+        }),
+        Step::Metadata(key, value) => patch(ResourcePatch {
+            metadata: Some(json!({ format!("k{key}"): value })),
+            ..ResourcePatch::default()
+        }),
+        Step::Annotate(n) => annotate(u128::from(*n), "x"),
+        Step::RemoveAnnotation(n) => Command::RemoveAnnotation {
+            annotation_id: AnnotationId::new(Uuid::from_u128(u128::from(*n))),
+        },
+        Step::Revise(n) => {
+            let text = format!("text {n}");
+            let stored = commands.content().put(text.into()).await.unwrap();
+            Command::Revise {
+                digest: ContentDigest::from_bytes(*stored.digest.as_bytes()),
+                byte_size: stored.len,
+                media_type: None,
+            }
+        }
+    }
+}
+
+fn text_of(commands: &Commands, digest: ContentDigest) -> String {
+    let digest = stemma_content_store::Digest::from_bytes(*digest.as_bytes());
+    let bytes = commands
+        .content()
+        .read_all(&digest, 1 << 20)
+        .unwrap()
+        .unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The resource as the log has it at a revision, in the model's terms.
+fn stored(commands: &Commands, revision: u64) -> Model {
+    let past = commands.resource_at(ID, AsOf::Revision(revision)).unwrap();
+    let PastState::Found(resource) = past else {
+        panic!("revision {revision} is not there")
+    };
+    let described = &resource.descriptor;
+    let number = |value: &serde_json::Value| u8::try_from(value.as_u64().unwrap()).unwrap();
+    let metadata = described
+        .metadata
+        .iter()
+        .map(|(key, value)| (key.clone(), number(value)));
+    assert_eq!(
+        described.annotation_count,
+        resource.annotations.len() as u64
+    );
+    Model {
+        name: described.name.as_str().to_owned(),
+        types: described
+            .entity_types
+            .iter()
+            .map(|t| t.as_str().to_owned())
+            .collect(),
+        archived: described.archived,
+        metadata: metadata.collect(),
+        annotations: resource
+            .annotations
+            .keys()
+            .map(|id| id.uuid().as_u128())
+            .collect(),
+        text: text_of(commands, described.digest),
+        events: described.revision + 1,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Each request is done whole or refused whole, every revision of the past can be read, and all
+    /// of it is there again after a restart.
+    #[test]
+    fn random_requests_do_to_the_resource_what_they_do_to_the_model(requests in steps()) {
+        let log = MemoryStorage::new();
+        let first = commands(&log);
+        block_on(async {
+            let made = create(&first, "text 0").await;
+            first.execute(request(vec![made])).await.unwrap();
+            let mut model = Model { name: "first".into(), text: "text 0".into(), events: 1, ..Model::default() };
+            let mut past = BTreeMap::from([(0, model.clone())]);
+            for steps in &requests {
+                let mut changes = Vec::new();
+                for step in steps {
+                    changes.push(command(&first, step).await);
+                }
+                let mut next = model.clone();
+                let is_taken = steps.iter().all(|step| next.step(step));
+                let written = first.execute(request(changes)).await;
+                assert_eq!(written.is_ok(), is_taken, "{steps:?}: {written:?}");
+                if is_taken {
+                    model = next;
+                    past.insert(model.events - 1, model.clone());
+                }
+            }
+            for (revision, model) in &past {
+                assert_eq!(&stored(&first, *revision), model);
+            }
+            first.appender().close().unwrap();
+            let again = Log::open(Arc::new(log), LogOptions::default()).unwrap();
+            assert_eq!(again.reader.end().get(), model.events);
+        });
+    }
+}
