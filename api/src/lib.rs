@@ -34,4 +34,4 @@ pub use openapi::document;
 pub use options::{Options, OptionsError, SseOptions};
 pub use router::configure;
 pub use server::{Running, run};
-pub use state::{AppState, Shutdown, Verifier};
+pub use state::{AppState, Shutdown, Tell, Verifier};

@@ -3,6 +3,7 @@
 //! Invariant: an answer is only rendered from views that have reached what it must reflect; the
 //! two waits below are the only ones.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,10 +42,12 @@ struct Shared {
     verifier: Option<Verifier>,
 }
 
-/// Verifies all that is stored and gives what it found as JSON; told of progress as done, total
-/// and what it is doing.
+/// Verifies all that is stored and gives what it found as JSON, or none when it was told to stop.
 pub type Verifier =
-    Arc<dyn Fn(&mut dyn FnMut(u64, u64, &str)) -> Result<serde_json::Value, String> + Send + Sync>;
+    Arc<dyn Fn(Tell<'_>) -> Result<Option<serde_json::Value>, String> + Send + Sync>;
+
+/// Told how far a verification is (done, total, with what); says whether to go on.
+pub type Tell<'a> = &'a mut dyn FnMut(u64, u64, &str) -> ControlFlow<()>;
 
 /// Tells everything that goes on without an end of its own to end.
 #[derive(Debug, Clone)]

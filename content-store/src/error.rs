@@ -169,6 +169,9 @@ pub enum CollectError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
+    /// It was told to stop.
+    #[error("verification was stopped")]
+    Stopped,
     /// The file system refused.
     #[error("verify {file}")]
     Io {

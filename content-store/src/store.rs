@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -272,6 +273,24 @@ impl ContentStore {
         }
     }
 
+    /// Reads a blob to its end without keeping it; false when it is not stored.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] when it is not whole.
+    pub fn check(&self, digest: &Digest) -> Result<bool, ReadError> {
+        const STEP_BYTES: usize = 1 << 20;
+        let Some(blob) = self.open_blob(digest)? else {
+            return Ok(false);
+        };
+        let mut offset = 0;
+        while offset < blob.len() {
+            let read = blob.read_at(offset, STEP_BYTES)?;
+            assert!(!read.is_empty(), "a read before the end gives something");
+            offset += size(&read);
+        }
+        Ok(true)
+    }
+
     /// Removes the blobs that are neither live nor pinned, and rewrites packs with much that is
     /// dead. `is_live` must say yes to every blob that an event names, unless the blob was pinned
     /// at some time since this was called. Blocks; one runs at a time; reads and puts go on.
@@ -299,14 +318,14 @@ impl ContentStore {
     }
 
     /// Reads everything and hashes it again. All damage is reported, in whatever file it is;
-    /// `on_blob` gets each blob that is whole, with its length, once for each copy. Blocks; reads
-    /// and puts go on.
+    /// `on_blob` gets each blob that is whole, with its length, once for each copy; `progress` may
+    /// break it off. Blocks; reads and puts go on.
     ///
     /// # Errors
-    /// When the directory cannot be listed.
+    /// When the directory cannot be listed, or it was broken off.
     pub fn verify(
         &self,
-        progress: &mut dyn FnMut(VerifyProgress),
+        progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
         on_blob: &mut dyn FnMut(&Digest, u64),
     ) -> Result<VerifyReport, VerifyError> {
         let access = if self.inner.writing.is_some() {

@@ -5,6 +5,7 @@
 //! synced is no damage.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::index::Slot;
@@ -48,7 +49,7 @@ pub struct VerifyReport {
 pub(crate) fn verify(
     vault: &Arc<Vault>,
     access: Access,
-    progress: &mut dyn FnMut(VerifyProgress),
+    progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
     on_blob: &mut dyn FnMut(&Digest, u64),
 ) -> Result<VerifyReport, VerifyError> {
     let _alone = lock(&vault.sweeping);
@@ -63,6 +64,7 @@ pub(crate) fn verify(
         at,
         progress,
         on_blob,
+        is_stopped: false,
     };
     let packs = check.packs()?;
     let large = check.large()?;
@@ -76,9 +78,11 @@ pub(crate) fn verify(
     for pack in &packs {
         check.pack(pack.number, Some(pack.number) == last);
         check.advance(pack.bytes);
+        check.go_on()?;
     }
     for file in large {
         check.large_file(&file.digest, file.bytes);
+        check.go_on()?;
     }
     Ok(check.report)
 }
@@ -98,8 +102,9 @@ struct Check<'a> {
     access: Access,
     report: VerifyReport,
     at: VerifyProgress,
-    progress: &'a mut dyn FnMut(VerifyProgress),
+    progress: &'a mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
     on_blob: &'a mut dyn FnMut(&Digest, u64),
+    is_stopped: bool,
 }
 
 /// What was found in one pack.
@@ -408,7 +413,14 @@ impl Check<'_> {
             .done_bytes
             .saturating_add(bytes)
             .min(self.at.total_bytes);
-        (self.progress)(self.at);
+        self.is_stopped |= (self.progress)(self.at).is_break();
+    }
+
+    fn go_on(&self) -> Result<(), VerifyError> {
+        if self.is_stopped {
+            return Err(VerifyError::Stopped);
+        }
+        Ok(())
     }
 }
 

@@ -224,6 +224,9 @@ pub enum VerifyError {
     /// There is no log to verify.
     #[error("no log here")]
     Missing,
+    /// It was told to stop; this says nothing about what it did not reach.
+    #[error("verification was stopped")]
+    Stopped,
     /// The directory itself could not be read.
     #[error("{operation} {file}")]
     Io {

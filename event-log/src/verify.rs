@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::codec::prefix_u64;
@@ -31,14 +32,16 @@ const DAMAGES_MAX: usize = 10_000;
 const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// Reads the whole log: every checksum, digest, link, root and seal, the head mark, the bytes
-/// behind the end and the derived indexes. `on_record` sees each good record in order.
+/// behind the end and the derived indexes. `on_record` sees each good record in order; `progress`
+/// may break it off.
 ///
 /// # Errors
-/// Only when there is no log or its directory cannot be read; damage is in the report.
+/// Only when there is no log, its directory cannot be read, or it was broken off; damage is in the
+/// report.
 pub fn verify(
     storage: &Arc<dyn Storage>,
     options: &Options,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     on_record: &mut dyn FnMut(&Record),
 ) -> Result<VerifyReport, VerifyError> {
     let listing = list(&**storage)?;
@@ -71,6 +74,9 @@ pub fn verify(
     let last = segments.len().saturating_sub(1);
     for (index, (first, file)) in segments.iter().enumerate() {
         verifier.segment(*first, file, index == last);
+        if verifier.is_stopped {
+            return Err(VerifyError::Stopped);
+        }
         verifier.bytes_before += file.bytes;
     }
     verifier.check_mark(mark);
@@ -101,7 +107,7 @@ struct Expected {
 
 struct Verifier<'a> {
     storage: &'a Arc<dyn Storage>,
-    progress: &'a mut dyn FnMut(Progress),
+    progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
     on_record: &'a mut dyn FnMut(&Record),
     log_key: [u8; 32],
     report: VerifyReport,
@@ -116,12 +122,13 @@ struct Verifier<'a> {
     bytes_before: u64,
     bytes_told: u64,
     bytes_total: u64,
+    is_stopped: bool,
 }
 
 impl<'a> Verifier<'a> {
     fn new(
         storage: &'a Arc<dyn Storage>,
-        progress: &'a mut dyn FnMut(Progress),
+        progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
         on_record: &'a mut dyn FnMut(&Record),
         log_id: Option<LogId>,
         bytes_total: u64,
@@ -160,6 +167,7 @@ impl<'a> Verifier<'a> {
             bytes_before: 0,
             bytes_told: 0,
             bytes_total,
+            is_stopped: false,
         }
     }
 
@@ -283,6 +291,9 @@ impl<'a> Verifier<'a> {
                     GroupEnd::Taken => {
                         self.stands = (first, scan.at());
                         self.tell(scan.at());
+                        if self.is_stopped {
+                            return Ok(());
+                        }
                         continue;
                     }
                     GroupEnd::Torn => return self.torn(name, file, at),
@@ -510,17 +521,19 @@ impl<'a> Verifier<'a> {
         if bytes_done - self.bytes_told >= PROGRESS_BYTES {
             self.bytes_told = bytes_done;
             let (bytes_total, records) = (self.bytes_total, self.report.records);
-            (self.progress)(Progress {
+            let told = (self.progress)(Progress {
                 bytes_done,
                 bytes_total,
                 records,
             });
+            self.is_stopped = told.is_break();
         }
     }
 
     fn finish(mut self) -> VerifyReport {
         let (bytes_done, bytes_total) = (self.bytes_total, self.bytes_total);
-        (self.progress)(Progress {
+        // All is done: there is nothing left to break off.
+        let _ = (self.progress)(Progress {
             bytes_done,
             bytes_total,
             records: self.report.records,

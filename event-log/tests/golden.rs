@@ -16,6 +16,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use std::ops::ControlFlow;
+
 use stemma_event_log::{
     Batch, Check, EventDigest, FileStorage, Log, MemoryStorage, Metadata, Position, ReadLimit,
     Storage, verify,
@@ -108,7 +110,13 @@ fn a_log_of_format_1_is_read_verified_and_written_on() {
         fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
     }
     let storage: Arc<dyn Storage> = Arc::new(FileStorage::new(dir.path()));
-    let report = verify(&storage, &options(), &mut |_| {}, &mut |_| {}).unwrap();
+    let report = verify(
+        &storage,
+        &options(),
+        &mut |_| ControlFlow::Continue(()),
+        &mut |_| {},
+    )
+    .unwrap();
     assert_eq!(
         (report.damages, report.records, report.clean),
         (vec![], 7, true)

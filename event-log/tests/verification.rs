@@ -9,13 +9,21 @@
 
 mod support;
 
+use std::ops::ControlFlow;
+
 use stemma_event_log::{
     DamageKind, Loss, MemoryStorage, Storage, VerifyError, VerifyReport, verify,
 };
 use support::*;
 
 fn look(storage: &MemoryStorage) -> VerifyReport {
-    verify(&shared(storage), &options(), &mut |_| {}, &mut |_| {}).unwrap()
+    verify(
+        &shared(storage),
+        &options(),
+        &mut |_| ControlFlow::Continue(()),
+        &mut |_| {},
+    )
+    .unwrap()
 }
 
 fn closed(records: u64) -> MemoryStorage {
@@ -29,7 +37,12 @@ fn closed(records: u64) -> MemoryStorage {
 #[test]
 fn a_whole_log_is_found_whole_while_open_and_when_closed() {
     let storage = MemoryStorage::new();
-    let nothing = verify(&shared(&storage), &options(), &mut |_| {}, &mut |_| {});
+    let nothing = verify(
+        &shared(&storage),
+        &options(),
+        &mut |_| ControlFlow::Continue(()),
+        &mut |_| {},
+    );
     assert!(matches!(nothing, Err(VerifyError::Missing)));
     let log = open(&storage);
     fill(&log.appender, 120);
@@ -39,7 +52,10 @@ fn a_whole_log_is_found_whole_while_open_and_when_closed() {
         let report = verify(
             &shared(&storage),
             &options(),
-            &mut |p| told.push(p),
+            &mut |p| {
+                told.push(p);
+                ControlFlow::Continue(())
+            },
             &mut |_| seen += 1,
         )
         .unwrap();

@@ -1,5 +1,7 @@
 //! Making the views anew while nothing else runs.
 
+use std::ops::ControlFlow;
+
 use stemma_views::{StateDigest, Views};
 
 use crate::generation::Generations;
@@ -10,10 +12,11 @@ use crate::rebuild::{RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress
 /// is as far, and swaps.
 ///
 /// # Errors
-/// [`RebuildError`]; the generation before is in use then, as it was.
+/// [`RebuildError`], [`Cancelled`](RebuildError::Cancelled) when `progress` broke it off; the
+/// generation before is in use then, as it was.
 pub fn rebuild_offline(
     settings: &Settings,
-    progress: &mut dyn FnMut(RebuildProgress),
+    progress: &mut dyn FnMut(RebuildProgress) -> ControlFlow<()>,
 ) -> Result<RebuildOutcome, RebuildError> {
     let generations = Generations::at(&settings.dir);
     let _lock = generations.lock()?.ok_or(RebuildError::InUse)?;
@@ -26,11 +29,14 @@ pub fn rebuild_offline(
     let views = Views::open(&dir, &settings.views)?.views;
     views.discard_when_unused();
     while fill_some(&views, &settings.reader, end)? {
-        progress(RebuildProgress {
+        let told = progress(RebuildProgress {
             applied: views.end(),
             end,
             phase: RebuildPhase::Filling,
         });
+        if told.is_break() {
+            return Err(RebuildError::Cancelled);
+        }
     }
     let digest_rebuilt = views.state_digest()?;
     let digest_live = before.unwrap_or(digest_rebuilt);

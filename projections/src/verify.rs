@@ -1,6 +1,7 @@
 //! Holding the views against the log: the log is folded once more, into a store that is thrown
 //! away, and every row compared.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use stemma_event_log::Reader;
@@ -30,14 +31,14 @@ pub struct ViewDamage {
 /// them; `scratch` is made, and removed again. Views that are not there are not damaged.
 ///
 /// # Errors
-/// [`RebuildError`] when the views are in use, when the log itself does not fold, or when a
-/// directory cannot be used.
+/// [`RebuildError`] when the views are in use, when the log itself does not fold, when a directory
+/// cannot be used, or when `progress` broke it off.
 pub fn verify_views(
     reader: &Reader,
     dir: &Path,
     scratch: &Path,
     options: &Options,
-    progress: &mut dyn FnMut(RebuildProgress),
+    progress: &mut dyn FnMut(RebuildProgress) -> ControlFlow<()>,
 ) -> Result<Vec<ViewDamage>, RebuildError> {
     let whole = |kind, detail: String| ViewDamage {
         kind,
@@ -66,11 +67,14 @@ pub fn verify_views(
     while fill_some(&folded, reader, end)? {
         let applied = folded.end();
         let phase = RebuildPhase::Filling;
-        progress(RebuildProgress {
+        let told = progress(RebuildProgress {
             applied,
             end,
             phase,
         });
+        if told.is_break() {
+            return Err(RebuildError::Cancelled);
+        }
     }
     compare(&live, &folded)
 }

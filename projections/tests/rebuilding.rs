@@ -6,6 +6,8 @@ mod written;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
+use std::ops::ControlFlow;
+
 use stemma_projections::{Projection, RebuildError, RebuildPhase, rebuild_offline, verify_views};
 use stemma_views::{Engine, ResourceQuery};
 use written::{Written, damage, id, options, until, unwatched, watched};
@@ -189,7 +191,10 @@ fn with_damage() -> Written {
 fn verified(written: &Written) -> Vec<(&'static str, String)> {
     let (reader, scratch) = (written.reader(), written.beside("scratch"));
     let options = options(Engine::Sled);
-    let found = verify_views(&reader, &written.dir(), &scratch, &options, &mut |_| {}).unwrap();
+    let found = verify_views(&reader, &written.dir(), &scratch, &options, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     assert!(!scratch.exists());
     found
         .into_iter()
@@ -212,10 +217,16 @@ fn verification_names_each_damaged_row_and_an_offline_rebuild_mends_them() {
     );
     // Looking changed nothing.
     assert_eq!(verified(&written).len(), 3);
-    let outcome = rebuild_offline(&written.settings(Engine::Sled), &mut |_| {}).unwrap();
+    let outcome = rebuild_offline(&written.settings(Engine::Sled), &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     assert!(!outcome.equal && outcome.swapped);
     assert_eq!(verified(&written), []);
-    let outcome = rebuild_offline(&written.settings(Engine::Sled), &mut |_| {}).unwrap();
+    let outcome = rebuild_offline(&written.settings(Engine::Sled), &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     assert!(outcome.equal && outcome.swapped);
     assert_eq!(written.generations(), ["gen-000003"]);
 }
@@ -262,9 +273,13 @@ fn nobody_verifies_or_rebuilds_under_a_running_projection() {
     let (written, projection) = with_resources(Engine::Sled);
     let (reader, scratch) = (written.reader(), written.beside("scratch"));
     let options = options(Engine::Sled);
-    let refused = verify_views(&reader, &written.dir(), &scratch, &options, &mut |_| {});
+    let refused = verify_views(&reader, &written.dir(), &scratch, &options, &mut |_| {
+        ControlFlow::Continue(())
+    });
     assert!(matches!(refused, Err(RebuildError::InUse)), "{refused:?}");
-    let refused = rebuild_offline(&written.settings(Engine::Sled), &mut |_| {});
+    let refused = rebuild_offline(&written.settings(Engine::Sled), &mut |_| {
+        ControlFlow::Continue(())
+    });
     assert!(matches!(refused, Err(RebuildError::InUse)), "{refused:?}");
     assert_eq!(written.generations(), ["gen-000001"]);
     projection.stop();

@@ -21,6 +21,14 @@ pub(crate) struct Server {
     base: String,
 }
 
+/// The server would not do what it was asked: it is well, the request is not.
+#[derive(Debug, thiserror::Error)]
+#[error("the server answered {status}: {detail}")]
+pub(crate) struct Refused {
+    status: u16,
+    detail: String,
+}
+
 impl Server {
     /// The server that the command is to work through, if one is named.
     pub(crate) fn named(common: &Common) -> Option<Self> {
@@ -96,6 +104,11 @@ fn json_of(mut response: Response<Body>) -> anyhow::Result<Value> {
         .limit(1 << 30)
         .read_to_string()?;
     let value: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    if status.is_client_error() {
+        let detail = value["detail"].as_str().unwrap_or_default().to_owned();
+        let status = status.as_u16();
+        return Err(Refused { status, detail }.into());
+    }
     if !status.is_success() && status.as_u16() != 503 {
         bail!(
             "the server answered {status}: {}",

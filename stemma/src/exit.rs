@@ -2,6 +2,12 @@
 
 use std::process::ExitCode;
 
+use stemma_content_store::VerifyError as ContentVerifyError;
+use stemma_event_log::VerifyError as LogVerifyError;
+use stemma_projections::RebuildError;
+
+use crate::interrupt::Interrupted;
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -33,6 +39,14 @@ pub(crate) struct Usage(pub(crate) String);
 #[error("{0}")]
 pub(crate) struct Damaged(pub(crate) String);
 
+/// Whether a command ended because it was told to.
+pub(crate) fn is_interruption(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Interrupted>().is_some()
+        || matches!(error.downcast_ref(), Some(LogVerifyError::Stopped))
+        || matches!(error.downcast_ref(), Some(ContentVerifyError::Stopped))
+        || matches!(error.downcast_ref(), Some(RebuildError::Cancelled))
+}
+
 /// Tells what went wrong and gives the status for it.
 #[allow(clippy::print_stderr)] // what a person at a terminal reads
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
@@ -40,5 +54,6 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let has = |found: bool, status: u8| found.then_some(ExitCode::from(status));
     has(error.downcast_ref::<Usage>().is_some(), 2)
         .or_else(|| has(error.downcast_ref::<Damaged>().is_some(), 3))
+        .or_else(|| has(is_interruption(error), 130))
         .unwrap_or(ExitCode::from(1))
 }

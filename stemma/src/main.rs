@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod demo;
 mod exit;
+mod interrupt;
 mod logging;
 mod progress;
 mod wiring;

@@ -71,8 +71,28 @@ impl Places {
         }
     }
 
-    /// The same, or who has it.
-    pub(crate) fn try_lock(&self) -> anyhow::Result<Result<File, String>> {
+    /// Keeps writers out without writing anything, until the file is dropped; or tells who is in.
+    pub(crate) fn share_lock(&self) -> anyhow::Result<Result<Option<File>, String>> {
+        let path = self.tenant.join("lock");
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            // Nobody ever wrote here.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ok(None)),
+            Err(error) => return Err(error).with_context(|| format!("open {}", path.display())),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Ok(Some(file))),
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder)?;
+                Ok(Err(holder.trim().to_owned()))
+            }
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+
+    /// The same as [`lock`](Self::lock), or who has it.
+    fn try_lock(&self) -> anyhow::Result<Result<File, String>> {
         let path = self.tenant.join("lock");
         let open = OpenOptions::new()
             .read(true)

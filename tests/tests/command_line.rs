@@ -1,10 +1,11 @@
 //! The command line: answers on stdout, exit statuses, what is refused (`cli.md`).
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Output;
 
 use serde_json::{Value, json};
-use stemma_tests::{Server, run};
+use stemma_tests::{Server, binary, run};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
@@ -88,6 +89,103 @@ fn a_tree_is_imported_once_and_again_only_what_changed() {
     );
 }
 
+/// Two packages' documentation both have a file `copyright`: once, the second one revised the first.
+#[test]
+fn files_of_the_same_path_in_two_trees_are_two_resources() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    for tree in ["one", "two"] {
+        std::fs::create_dir(dir.path().join(tree)).expect("a directory");
+        std::fs::write(dir.path().join(tree).join("copyright"), tree).expect("a file");
+    }
+    let import = |trees: &[&str]| {
+        let paths: Vec<_> = trees.iter().map(|tree| dir.path().join(tree)).collect();
+        let mut args = vec!["import", "--data", text(&data), "--json"];
+        args.extend(paths.iter().map(|path| text(path)));
+        let told = answer(&args);
+        counts(&told, &["files", "created", "revised", "unchanged", "gone"])
+    };
+    assert_eq!(import(&["one"]), [1, 1, 0, 0, 0]);
+    assert_eq!(import(&["two"]), [1, 1, 0, 0, 0]);
+    assert_eq!(import(&["one", "two"]), [2, 0, 0, 2, 0]);
+    std::fs::rename(dir.path().join("one"), dir.path().join("moved")).expect("it is ours");
+    assert_eq!(
+        import(&["moved"]),
+        [1, 0, 0, 1, 0],
+        "a moved tree is known again"
+    );
+    std::fs::remove_file(dir.path().join("two/copyright")).expect("it is ours");
+    assert_eq!(import(&["two"]), [0, 0, 0, 0, 1]);
+}
+
+#[tokio::test]
+async fn a_command_that_is_interrupted_ends_with_130() {
+    let server = Server::start();
+    server.client().create("a", "x").await;
+    let data = text(server.data()).to_owned();
+    let url = server.url().to_owned();
+    for args in [["--data", data.as_str()], ["--server", url.as_str()]] {
+        let mut following = std::process::Command::new(binary());
+        following.args(["events", "--follow"]).args(args);
+        let mut following = following
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut line = String::new();
+        let mut out = BufReader::new(following.stdout.take().expect("it is piped"));
+        out.read_line(&mut line).expect("an event is printed");
+        let pid = following.id().to_string();
+        let sent = std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status();
+        assert!(sent.expect("kill is there").success());
+        assert_eq!(
+            following.wait().expect("it ends").code(),
+            Some(130),
+            "{args:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_position_is_verified_with_its_links_and_its_content() {
+    let mut server = Server::start();
+    server
+        .client()
+        .create("a", "the content of the first")
+        .await;
+    server.client().create("b", "another").await;
+    assert_eq!(server.stop(), Some(0));
+    let data = text(server.data()).to_owned();
+    let one = |position: &str| run(&["verify", "--position", position, "--data", &data, "--json"]);
+    let told: Value = serde_json::from_str(&stdout(&one("1"))).expect("JSON");
+    assert_eq!(told["verdict"], "intact");
+    assert_eq!(
+        one("2").status.code(),
+        Some(1),
+        "what is not there is not damaged"
+    );
+    let pack = server
+        .data()
+        .join("tenants/default/content/packs/0000000001.pack");
+    let mut bytes = std::fs::read(&pack).expect("the pack");
+    let needle = b"the content of the first";
+    let at = bytes
+        .windows(needle.len())
+        .position(|w| w == needle)
+        .expect("it stands there");
+    bytes[at] ^= 1;
+    std::fs::write(&pack, bytes).expect("the file is ours");
+    assert_eq!(one("1").status.code(), Some(0));
+    let damaged = one("0");
+    assert_eq!(damaged.status.code(), Some(3));
+    let told: Value = serde_json::from_str(&stdout(&damaged)).expect("JSON");
+    assert_eq!(
+        (&told["damage"][0]["part"], &told["damage"][0]["position"]),
+        (&json!("content"), &json!(0))
+    );
+}
+
 #[tokio::test]
 async fn a_tree_is_imported_through_a_running_server() {
     let server = Server::start();
@@ -99,7 +197,8 @@ async fn a_tree_is_imported_through_a_running_server() {
     let (first, again) = tokio::task::spawn_blocking(move || (import(), import()))
         .await
         .expect("it runs");
-    assert_eq!(counts(&first, &["files", "created", "links"]), [3, 3, 1]);
+    let names = ["files", "created", "links", "duplicates"];
+    assert_eq!(counts(&first, &names), [3, 3, 1, 1]);
     assert_eq!(
         counts(&again, &["files", "created", "unchanged"]),
         [3, 0, 3]

@@ -206,6 +206,51 @@ async fn verify_and_collect_run_beside_the_work() {
         .expect_problem(404, "JOB_NOT_FOUND");
 }
 
+/// A verification could be neither cancelled nor stopped: the server took as long to end as it did.
+#[tokio::test]
+async fn a_verification_under_way_is_cancelled_or_ends_with_the_server() {
+    let mut server = Server::start();
+    let client = server.client();
+    let megabytes = vec![7; 8 << 20];
+    for number in 0..24_u8 {
+        let made = client.create(&format!("n{number}"), "x").await;
+        let path = format!(
+            "/api/resources/{}/content",
+            made["id"].as_str().expect("an id")
+        );
+        let mut bytes = megabytes.clone();
+        bytes[0] = number;
+        client
+            .raw(
+                "PUT",
+                &path,
+                &[("content-type", "application/octet-stream")],
+                bytes,
+            )
+            .await
+            .expect(200);
+    }
+    let job = client
+        .raw("POST", "/api/admin/verify", &[], "")
+        .await
+        .expect(202);
+    let id = job["id"].as_str().expect("an id");
+    client
+        .raw("POST", &format!("/api/jobs/{id}/cancel"), &[], "")
+        .await
+        .expect(202);
+    let stream = format!("/api/jobs/{id}/events/stream");
+    let mut reader = SseReader::open(client.request("GET", &stream)).await;
+    while reader.next().await.is_some() {}
+    let ended = client.get(&format!("/api/jobs/{id}")).await.expect(200);
+    assert_eq!(ended["status"], "cancelled", "{ended}");
+    client
+        .raw("POST", "/api/admin/verify", &[], "")
+        .await
+        .expect(202);
+    assert_eq!(server.stop(), Some(0));
+}
+
 #[tokio::test]
 async fn damaged_content_is_not_served_and_degrades_health() {
     let server = Server::start();

@@ -1,5 +1,7 @@
 //! What an operator asks for: rebuild, verify, collect, go on after a failure.
 
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -72,8 +74,15 @@ pub(crate) async fn verify(
     };
     let body = start(&state, &context, "verify", move |job| {
         let own = job.clone();
-        let told = verify(&mut |done, total, message: &str| own.progress(done, total, message));
-        told.map(Some).map_err(|message| JobError {
+        let cancel = job.cancel_flag();
+        let told = verify(&mut |done, total, message: &str| {
+            own.progress(done, total, message);
+            if cancel.load(Ordering::Acquire) {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        told.map_err(|message| JobError {
             code: "VERIFY_FAILED".to_owned(),
             message,
             stage: "verify".to_owned(),

@@ -56,7 +56,9 @@ fn open(storage: &MemoryStorage) -> (ContentStore, OpenReport) {
 }
 
 fn verify(store: &ContentStore) -> VerifyReport {
-    store.verify(&mut |_| (), &mut |_, _| ()).unwrap()
+    store
+        .verify(&mut |_| std::ops::ControlFlow::Continue(()), &mut |_, _| ())
+        .unwrap()
 }
 
 /// Verifies a store without writing to it.

@@ -12,6 +12,7 @@ use crate::api_client::Server;
 use crate::cli::{Common, Events};
 use crate::config::Settings;
 use crate::exit::{Exit, Usage};
+use crate::interrupt;
 use crate::wiring::{Places, open_reader};
 
 /// How often a directory that another process writes is looked at again.
@@ -34,13 +35,14 @@ fn local(common: &Common, settings: &Settings, events: &Events) -> anyhow::Resul
     let mut next = match events.after.as_deref() {
         None => 0,
         Some("head") => reader.end().get(),
-        Some(text) => position(text)? + 1,
+        Some(text) => position(text)?.saturating_add(1),
     };
     loop {
         next = print_from(&reader, next, events, common.json)?;
         if !events.follow {
             return Ok(());
         }
+        interrupt::check()?;
         std::thread::sleep(LOOK_EVERY);
         reader.refresh()?;
     }
@@ -62,6 +64,7 @@ fn print_from(
         let Some(last) = records.last() else {
             return Ok(next);
         };
+        interrupt::check()?;
         next = last.position().get() + 1;
         for record in records
             .iter()
@@ -140,6 +143,7 @@ fn through(server: &Server, events: &Events, as_json: bool) -> anyhow::Result<()
         Some(text) => position(text)?.to_string(),
     };
     if events.follow {
+        interrupt::end_at_once();
         let body = server.open(&format!("/api/events/stream?after={after}"))?;
         for line in BufReader::new(body).lines() {
             let line = line?;

@@ -1,9 +1,12 @@
 //! `stemma import`: files become resources, known again by their paths.
 //!
-//! Invariant: a file is known by its path below the PATH it was found under, within its collection;
-//! run again, only what is new or changed is written, so an import that broke off goes on.
+//! Invariant: a file is known by its path below the PATH it was found under, and by that PATH, within
+//! its collection; run again, only what is new or changed is written, so an import that broke off
+//! goes on. Two trees may hold files of the same path: they are two resources. A tree that was moved
+//! is known again, when it is gone from where it was.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -18,7 +21,8 @@ use super::answer;
 use crate::api_client::Server;
 use crate::cli::{Common, Import};
 use crate::config::Settings;
-use crate::exit::Exit;
+use crate::exit::{Exit, Usage};
+use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
 use crate::wiring::Places;
 
@@ -40,6 +44,8 @@ const SNIFF_BYTES: usize = 8192;
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     pub(crate) path: PathBuf,
+    /// The PATH of the command line, or the directory that holds it, without links in it.
+    pub(crate) source_root: String,
     /// Its path below the PATH of the command line.
     pub(crate) source_path: String,
     pub(crate) name: String,
@@ -47,10 +53,58 @@ pub(crate) struct Found {
 }
 
 /// A resource that an import made before.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) id: String,
     pub(crate) digest: String,
+    /// Where its file was found.
+    pub(crate) source_root: Option<String>,
+}
+
+/// What earlier imports into a collection made.
+#[derive(Debug, Default)]
+pub(crate) struct KnownFiles {
+    by_path: HashMap<String, Vec<Known>>,
+}
+
+impl KnownFiles {
+    pub(crate) fn add(&mut self, source_path: &str, known: Known) {
+        let of_path = self.by_path.entry(source_path.to_owned()).or_default();
+        of_path.push(known);
+    }
+
+    /// The resource of a file: the one that was made of it, else the only one that was made of a
+    /// file of this path in a tree that is no longer where it was.
+    pub(crate) fn find(&self, file: &Found) -> Option<&Known> {
+        let of_path = self.by_path.get(&file.source_path)?;
+        let is_own = |known: &&Known| known.source_root.as_ref() == Some(&file.source_root);
+        if let Some(own) = of_path.iter().find(is_own) {
+            return Some(own);
+        }
+        let has_moved = |known: &&Known| {
+            let root = known.source_root.as_deref();
+            root.is_none_or(|root| !Path::new(root).is_dir())
+        };
+        let mut moved = of_path.iter().filter(has_moved);
+        moved.next().filter(|_| moved.next().is_none())
+    }
+
+    /// How many of the resources made of files below these directories have no file any more.
+    fn gone(&self, roots: &HashSet<String>, files: &[Found]) -> u64 {
+        let found: Vec<&Known> = files.iter().filter_map(|file| self.find(file)).collect();
+        let present: HashSet<&str> = found.iter().map(|known| known.id.as_str()).collect();
+        // A tree that was moved counts by where it was.
+        let roots: HashSet<Option<&String>> = roots
+            .iter()
+            .map(Some)
+            .chain(found.iter().map(|known| known.source_root.as_ref()))
+            .collect();
+        let of_roots = self.by_path.values().flatten();
+        of_roots
+            .filter(|known| roots.contains(&known.source_root.as_ref()))
+            .filter(|known| !present.contains(known.id.as_str()))
+            .count() as u64
+    }
 }
 
 /// What became of a file.
@@ -105,13 +159,13 @@ pub(crate) struct Plan {
 
 /// Where files are brought to.
 pub(crate) trait Destination {
-    /// What earlier imports into this collection made, by source path.
-    fn known(&mut self, collection: Option<&str>) -> anyhow::Result<HashMap<String, Known>>;
+    /// What earlier imports into this collection made.
+    fn known(&mut self, collection: Option<&str>) -> anyhow::Result<KnownFiles>;
     /// Brings files in; tells of each.
     fn bring(
         &mut self,
         plan: &Plan,
-        known: &HashMap<String, Known>,
+        known: &KnownFiles,
         each: &mut dyn FnMut(&Found, anyhow::Result<Outcome>),
     ) -> anyhow::Result<()>;
     /// How many events there are.
@@ -123,9 +177,13 @@ pub(crate) trait Destination {
 pub(crate) fn run(common: &Common, settings: &Settings, import: &Import) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let mut report = Report::default();
-    let mut files = Vec::new();
+    let (mut files, mut roots) = (Vec::new(), HashSet::new());
     for path in &import.paths {
-        walk_root(path, &mut files, &mut report)?;
+        if let Some(root) = walk_root(path, &mut files, &mut report)?
+            && !roots.insert(root)
+        {
+            return Err(Usage(format!("{} is named twice", path.display())).into());
+        }
     }
     let places = Places::of(common, settings)?;
     let mut destination: Box<dyn Destination> = match Server::named(common) {
@@ -134,8 +192,7 @@ pub(crate) fn run(common: &Common, settings: &Settings, import: &Import) -> anyh
     };
     let events_before = destination.events()?;
     let known = destination.known(import.collection.as_deref())?;
-    let present: HashSet<&String> = files.iter().map(|file| &file.source_path).collect();
-    report.gone = known.keys().filter(|path| !present.contains(path)).count() as u64;
+    report.gone = known.gone(&roots, &files);
     let total = files.iter().map(|file| file.bytes).sum();
     let plan = Plan {
         files,
@@ -143,17 +200,20 @@ pub(crate) fn run(common: &Common, settings: &Settings, import: &Import) -> anyh
     };
     let mut progress = Progress::new("importing (bytes)", total);
     let mut done = 0;
-    destination.bring(&plan, &known, &mut |file, outcome| {
+    let brought = destination.bring(&plan, &known, &mut |file, outcome| {
         match outcome {
             Ok(outcome) => report.count(outcome, file.bytes),
             Err(error) => report.unreadable(&file.path, &format!("{error:#}")),
         }
         done += file.bytes;
         progress.set(done, total);
-    })?;
+    });
     progress.finish();
-    let events = destination.events()? - events_before;
-    destination.close()?;
+    // Interrupted or broken off, what was brought in stays, and the log is closed in order.
+    let events = brought.and_then(|()| Ok(destination.events()?.saturating_sub(events_before)));
+    let closed = destination.close();
+    let events = events?;
+    closed?;
     tell(common, &report, events, started.elapsed().as_secs_f64())?;
     Ok(if report.unreadable.is_empty() {
         Exit::Done
@@ -205,24 +265,41 @@ fn peak_kib() -> u64 {
         .unwrap_or(0)
 }
 
-fn walk_root(root: &Path, files: &mut Vec<Found>, report: &mut Report) -> anyhow::Result<()> {
-    let metadata = std::fs::metadata(root).with_context(|| format!("read {}", root.display()))?;
+/// Finds the files of a PATH; gives it, when it is a directory, as it will be known again.
+fn walk_root(
+    path: &Path,
+    files: &mut Vec<Found>,
+    report: &mut Report,
+) -> anyhow::Result<Option<String>> {
+    let failed = || format!("read {}", path.display());
+    let metadata = std::fs::metadata(path).with_context(failed)?;
+    let whole = std::fs::canonicalize(path).with_context(failed)?;
     if metadata.is_dir() {
-        walk(root, root, files, report);
-    } else if metadata.is_file() {
-        let base = root.parent().unwrap_or(root);
-        files.push(found(root, base, metadata.len()));
-    } else {
-        bail!("{} is neither a file nor a directory", root.display());
+        walk(&whole, &whole, files, report)?;
+        return Ok(Some(readable(whole.as_os_str())));
     }
-    Ok(())
+    if !metadata.is_file() {
+        bail!("{} is neither a file nor a directory", path.display());
+    }
+    let base = whole.parent().unwrap_or(&whole);
+    files.push(found(&whole, base, metadata.len()));
+    Ok(None)
 }
 
 /// All files below a directory, in the order of their names.
-fn walk(dir: &Path, root: &Path, files: &mut Vec<Found>, report: &mut Report) {
+fn walk(
+    dir: &Path,
+    root: &Path,
+    files: &mut Vec<Found>,
+    report: &mut Report,
+) -> Result<(), Interrupted> {
+    interrupt::check()?;
     let listed = match std::fs::read_dir(dir) {
         Ok(listed) => listed,
-        Err(error) => return report.unreadable(dir, &error),
+        Err(error) => {
+            report.unreadable(dir, &error);
+            return Ok(());
+        }
     };
     let mut entries = Vec::new();
     for entry in listed {
@@ -235,23 +312,29 @@ fn walk(dir: &Path, root: &Path, files: &mut Vec<Found>, report: &mut Report) {
     for path in entries {
         match std::fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_symlink() => report.links += 1,
-            Ok(metadata) if metadata.is_dir() => walk(&path, root, files, report),
+            Ok(metadata) if metadata.is_dir() => walk(&path, root, files, report)?,
             Ok(metadata) if metadata.is_file() => files.push(found(&path, root, metadata.len())),
             Ok(_) => report.unreadable(&path, &"neither a file nor a directory"),
             Err(error) => report.unreadable(&path, &error),
         }
     }
+    Ok(())
+}
+
+/// A path as text; percent-encoded where it is none.
+fn readable(path: &OsStr) -> String {
+    match path.to_str() {
+        Some(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => percent_encode(path.as_bytes(), ENCODED).to_string(),
+    }
 }
 
 fn found(path: &Path, root: &Path, bytes: u64) -> Found {
     let below = path.strip_prefix(root).unwrap_or(path);
-    let readable = |path: &std::ffi::OsStr| match path.to_str() {
-        Some(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => percent_encode(path.as_bytes(), ENCODED).to_string(),
-    };
     let name = readable(path.file_name().unwrap_or(path.as_os_str()));
     Found {
         path: path.to_path_buf(),
+        source_root: readable(root.as_os_str()),
         source_path: readable(below.as_os_str()),
         name,
         bytes,
@@ -291,7 +374,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("b")).unwrap();
         std::fs::write(dir.path().join("b/two.txt"), "two").unwrap();
         std::fs::write(dir.path().join("a.md"), "one").unwrap();
-        let strange = std::ffi::OsStr::from_bytes(b"caf\xe9.txt");
+        let strange = OsStr::from_bytes(b"caf\xe9.txt");
         std::fs::write(dir.path().join(strange), "three").unwrap();
         std::os::unix::fs::symlink("a.md", dir.path().join("link")).unwrap();
         let (mut files, mut report) = (Vec::new(), Report::default());
@@ -299,6 +382,40 @@ mod tests {
         let paths: Vec<_> = files.iter().map(|file| file.source_path.as_str()).collect();
         assert_eq!(paths, ["a.md", "b/two.txt", "caf%E9.txt"]);
         assert_eq!((report.links, report.unreadable.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_tree_and_a_moved_tree_is_known_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().join("here");
+        std::fs::create_dir(&here).unwrap();
+        let here = here.display().to_string();
+        let file = |root: &str| Found {
+            path: PathBuf::from("copyright"),
+            source_root: root.to_owned(),
+            source_path: "copyright".to_owned(),
+            name: "copyright".to_owned(),
+            bytes: 0,
+        };
+        let made = |id: &str, root: Option<&str>| Known {
+            id: id.to_owned(),
+            digest: String::new(),
+            source_root: root.map(str::to_owned),
+        };
+        let mut known = KnownFiles::default();
+        known.add("copyright", made("1", Some(&here)));
+        let id = |known: &KnownFiles, root: &str| known.find(&file(root)).map(|k| k.id.clone());
+        assert_eq!(id(&known, &here).as_deref(), Some("1"));
+        assert_eq!(
+            id(&known, "/another"),
+            None,
+            "the other tree is still there"
+        );
+        known.add("copyright", made("2", Some("/moved/away")));
+        assert_eq!(id(&known, "/another").as_deref(), Some("2"));
+        assert_eq!(id(&known, &here).as_deref(), Some("1"));
+        known.add("copyright", made("3", Some("/moved/too")));
+        assert_eq!(id(&known, "/another"), None, "nobody can tell which");
     }
 
     #[test]

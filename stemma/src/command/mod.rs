@@ -15,6 +15,7 @@ use clap::CommandFactory;
 use crate::cli::{Cli, Command, LogFormat};
 use crate::config::Settings;
 use crate::exit::{Exit, Usage};
+use crate::interrupt;
 use crate::logging;
 
 /// Runs a command.
@@ -28,7 +29,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         clap_complete::generate(shell, &mut Cli::command(), "stemma", &mut std::io::stdout());
         return Ok(Exit::Done);
     }
-    let settings = Settings::load(common, &[("listen", listen)])?;
+    let data = common.data.as_ref().map(|dir| dir.display().to_string());
+    let settings = Settings::load(common, &[("listen", listen), ("data_dir", data)])?;
     match cli.command {
         Command::Serve(serve) => {
             logging::start(serve.log_format);
@@ -43,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
                     "this command reads a directory and not through a server; leave --server out";
                 return Err(Usage(why.to_owned()).into());
             }
+            interrupt::listen()?;
             match other {
                 Command::Import(import) => import::run(common, &settings, &import),
                 Command::Events(events) => events::run(common, &settings, &events),

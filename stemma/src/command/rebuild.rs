@@ -8,6 +8,7 @@ use super::answer;
 use crate::cli::{Common, Rebuild};
 use crate::config::Settings;
 use crate::exit::Exit;
+use crate::interrupt;
 use crate::progress::Progress;
 use crate::wiring::{Places, log_options, told, views_options};
 
@@ -22,7 +23,10 @@ pub(crate) fn run(common: &Common, settings: &Settings, _: &Rebuild) -> anyhow::
         views: views_options(settings),
     };
     let mut progress = Progress::new("rebuilding views", on.reader.end().get());
-    let outcome = rebuild_offline(&on, &mut |told| progress.set(told.applied, told.end))?;
+    let outcome = rebuild_offline(&on, &mut |told| {
+        progress.set(told.applied, told.end);
+        interrupt::flow()
+    })?;
     progress.finish();
     if common.json {
         let outcome = json!({

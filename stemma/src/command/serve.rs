@@ -13,7 +13,7 @@ use super::{answer, verify};
 use crate::cli::{Common, Serve};
 use crate::config::Settings;
 use crate::demo;
-use crate::exit::{Exit, Usage};
+use crate::exit::{Exit, Usage, is_interruption};
 use crate::wiring::{Places, Tenant};
 
 /// How often the wait for the views looks whether they were stopped.
@@ -53,15 +53,28 @@ async fn until_stopped(
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    catch_up(tenant).await;
-    if serve.demo {
-        demo::load(tenant).await.context("load the sample corpus")?;
+    let begun = async {
+        catch_up(tenant).await;
+        if serve.demo {
+            demo::load(tenant).await.context("load the sample corpus")?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        begun = begun => begun?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
     }
     let (verified, own) = (places.clone(), settings.clone());
     let store = tenant.commands.content().clone();
-    let verifier: stemma_api::Verifier = Arc::new(move |tell| {
-        verify::online(&verified, &own, &store, tell).map_err(|error| format!("{error:#}"))
-    });
+    let verifier: stemma_api::Verifier =
+        Arc::new(
+            move |tell| match verify::online(&verified, &own, &store, tell) {
+                Ok(found) => Ok(Some(found)),
+                Err(error) if is_interruption(&error) => Ok(None),
+                Err(error) => Err(format!("{error:#}")),
+            },
+        );
     let state = AppState::new(
         tenant.commands.clone(),
         tenant.projection.clone(),

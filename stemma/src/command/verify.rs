@@ -1,17 +1,20 @@
 //! `stemma verify`: every stored byte held against what it must be.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
+use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use stemma_content_store::{ContentStore, Digest};
 use stemma_domain::event;
-use stemma_event_log::{Check, Position, ReadLimit, Record};
+use stemma_event_log::{Check, Position, ReadError, ReadLimit, Record};
 use stemma_projections::verify_views;
 
 use super::answer;
 use crate::cli::{Common, Verify};
 use crate::config::Settings;
-use crate::exit::{Damaged, Exit};
+use crate::exit::Exit;
+use crate::interrupt;
 use crate::progress::Progress;
 use crate::wiring::{Places, content_options, log_options, open_reader, views_options};
 
@@ -50,8 +53,8 @@ impl Findings {
     }
 }
 
-/// Told how far it is: done, total, and with what.
-pub(crate) type Tell<'a> = &'a mut dyn FnMut(u64, u64, &str);
+/// Told how far it is: done, total, and with what; says whether to go on.
+pub(crate) type Tell<'a> = &'a mut dyn FnMut(u64, u64, &str) -> ControlFlow<()>;
 
 pub(crate) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyhow::Result<Exit> {
     let places = Places::of(common, settings)?;
@@ -60,7 +63,10 @@ pub(crate) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
         return one(common, settings, &places, position);
     }
     let mut progress = Progress::new("verifying", 0);
-    let mut tell = |done: u64, total: u64, _: &str| progress.set(done, total);
+    let mut tell = |done: u64, total: u64, _: &str| {
+        progress.set(done, total);
+        interrupt::flow()
+    };
     let mut findings = log(&places, settings, &mut tell)?;
     if !verify.quick {
         let named = std::mem::take(&mut findings.1);
@@ -74,11 +80,7 @@ pub(crate) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
     } else {
         print(&findings)?;
     }
-    Ok(if findings.is_intact() {
-        Exit::Done
-    } else {
-        Exit::Damaged
-    })
+    Ok(findings.exit())
 }
 
 fn print(findings: &Findings) -> anyhow::Result<()> {
@@ -245,7 +247,7 @@ fn views(
     settings: &Settings,
     tell: Tell<'_>,
 ) -> anyhow::Result<()> {
-    let _lock = match places.try_lock()? {
+    let _lock = match places.share_lock()? {
         Ok(lock) => lock,
         Err(holder) => {
             let note = format!(
@@ -262,7 +264,7 @@ fn views(
         return Ok(());
     }
     let reader = open_reader(places, settings)?;
-    let scratch = tempfile::tempdir_in(&places.tenant)?;
+    let scratch = tempfile::tempdir().context("make a directory to fold the log in")?;
     let mut on_progress = |p: stemma_projections::RebuildProgress| tell(p.applied, p.end, "views");
     let options = views_options(settings);
     let found = verify_views(
@@ -291,30 +293,93 @@ fn one(
     position: u64,
 ) -> anyhow::Result<Exit> {
     let reader = open_reader(places, settings)?;
-    let limit = ReadLimit {
-        records: 1,
-        bytes: usize::MAX,
+    let end = reader.end().get();
+    if position >= end {
+        bail!("there is no position {position}: the log has {end} events");
+    }
+    let mut findings = Findings::default();
+    let store = ContentStore::open_read_only(&places.content, content_options(settings))?.0;
+    let read = |position| {
+        let limit = ReadLimit {
+            records: 1,
+            bytes: usize::MAX,
+        };
+        reader
+            .read_checked(Position::new(position), limit, Check::Digest)
+            .map(|mut records| records.pop())
     };
-    let read = reader.read_checked(Position::new(position), limit, Check::Digest);
-    let record = read.map_err(|error| Damaged(error.to_string()))?.pop();
-    let record =
-        record.ok_or_else(|| Damaged(format!("the log ends before position {position}")))?;
-    if position > 0 {
-        let before = reader.read_checked(Position::new(position - 1), limit, Check::Digest);
-        let before = before.map_err(|error| Damaged(error.to_string()))?.pop();
-        if before.map(|before| before.digest()) != Some(record.previous()) {
-            return Err(Damaged(format!(
-                "position {position} does not name the record before it"
-            ))
-            .into());
+    match read(position) {
+        Ok(Some(record)) => {
+            findings.head = Some(record.digest().to_string());
+            if let Some(before) = position.checked_sub(1) {
+                match read(before) {
+                    Ok(Some(before)) if before.digest() == record.previous() => {}
+                    Ok(_) => {
+                        let detail = "it does not name the record before it";
+                        findings.damaged("log", "chain", ("", 0, Some(position)), detail);
+                    }
+                    Err(error) => findings.unreadable(&error)?,
+                }
+            }
+            findings.content_of(&record, &store);
+        }
+        Ok(None) => bail!("there is no position {position}"),
+        Err(error) => findings.unreadable(&error)?,
+    }
+    findings.events = 1;
+    if common.json {
+        answer(&findings.to_json().to_string())?;
+    } else if let Some(digest) = findings.head.as_ref().filter(|_| findings.is_intact()) {
+        answer(&format!("intact: position {position}, {digest}"))?;
+    } else {
+        print(&findings)?;
+    }
+    Ok(findings.exit())
+}
+
+impl Findings {
+    fn exit(&self) -> Exit {
+        if self.is_intact() {
+            Exit::Done
+        } else {
+            Exit::Damaged
         }
     }
-    let told =
-        json!({ "verdict": "intact", "position": position, "digest": record.digest().to_string() });
-    answer(&if common.json {
-        told.to_string()
-    } else {
-        format!("intact: position {position}, {}", record.digest())
-    })?;
-    Ok(Exit::Done)
+
+    /// Takes a record that cannot be read as damage; what the system refused is none.
+    fn unreadable(&mut self, error: &ReadError) -> anyhow::Result<()> {
+        let ReadError::Damaged {
+            file,
+            offset,
+            position,
+            kind,
+        } = error
+        else {
+            bail!(error.clone());
+        };
+        let place = (file.as_str(), *offset, Some(position.get()));
+        self.damaged("log", &kind.to_string(), place, &error.to_string());
+        Ok(())
+    }
+
+    /// Reads the content that a record names, if it names any.
+    fn content_of(&mut self, record: &Record, store: &ContentStore) {
+        let position = record.position().get();
+        let event = event::decode(record.event_type(), record.schema_version(), record.data());
+        let named = match event {
+            Ok(event) => event.content(),
+            Err(error) => {
+                let place = ("", 0, Some(position));
+                return self.damaged("log", "payload", place, &error.to_string());
+            }
+        };
+        let Some(named) = named else { return };
+        let digest = Digest::from_bytes(*named.as_bytes());
+        let damage = match store.check(&digest) {
+            Ok(true) => return,
+            Ok(false) => ("missing", format!("{digest} is named and is not there")),
+            Err(error) => ("damaged", error.to_string()),
+        };
+        self.damaged("content", damage.0, ("", 0, Some(position)), &damage.1);
+    }
 }

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-
 use super::settings::{Kind, SETTINGS, Setting};
 use crate::cli::Common;
 use crate::exit::Usage;
@@ -53,7 +51,7 @@ impl Settings {
                 let read = std::fs::read_to_string(file);
                 Some((
                     file.display().to_string(),
-                    read.with_context(|| format!("read {}", file.display()))?,
+                    read.map_err(|error| Usage(format!("read {}: {error}", file.display())))?,
                 ))
             }
             None => None,
@@ -106,6 +104,10 @@ impl Settings {
             }
             let key = rest.to_lowercase().replace("__", ".");
             settings.set(&key, value.clone(), &format!("environment {name}"))?;
+        }
+        // Unlike the other settings this one has a short name too, which comes before the long one.
+        if let Some((name, value)) = environment.iter().find(|(name, _)| name == "STEMMA_DATA") {
+            settings.set("data_dir", value.clone(), &format!("environment {name}"))?;
         }
         for (key, value) in options {
             if let Some(value) = value {

@@ -1,6 +1,5 @@
 //! Importing into the local directory, many files in one batch of the log.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::time::Duration;
@@ -15,8 +14,9 @@ use stemma_domain::resource::Command;
 use stemma_domain::value::{CollectionName, MediaType, ResourceName};
 use stemma_views::{Archived, ResourceQuery};
 
-use super::{Destination, Found, Known, Outcome, Plan, media_type};
+use super::{Destination, Found, Known, KnownFiles, Outcome, Plan, media_type};
 use crate::config::Settings;
+use crate::interrupt;
 use crate::wiring::{Places, Tenant};
 
 /// Files of one batch of the log.
@@ -154,10 +154,12 @@ impl Local {
         } else {
             let id = ResourceId::new(self.tenant.commands.new_id());
             let mut metadata = serde_json::Map::new();
-            metadata.insert(
-                "source_path".to_owned(),
-                Value::String(file.source_path.clone()),
-            );
+            for (key, value) in [
+                ("source_path", &file.source_path),
+                ("source_root", &file.source_root),
+            ] {
+                metadata.insert(key.to_owned(), Value::String(value.clone()));
+            }
             let collection = plan
                 .collection
                 .as_deref()
@@ -191,7 +193,7 @@ impl Local {
 type Each<'a> = &'a mut dyn FnMut(&Found, anyhow::Result<Outcome>);
 
 impl Destination for Local {
-    fn known(&mut self, collection: Option<&str>) -> anyhow::Result<HashMap<String, Known>> {
+    fn known(&mut self, collection: Option<&str>) -> anyhow::Result<KnownFiles> {
         let end = self.tenant.commands.reader().end().get();
         let waited = self
             .runtime
@@ -209,7 +211,7 @@ impl Destination for Local {
             limit: PAGE,
             ..ResourceQuery::default()
         };
-        let mut known = HashMap::new();
+        let mut known = KnownFiles::default();
         loop {
             let page = views.resources(&query)?;
             for descriptor in page
@@ -217,13 +219,14 @@ impl Destination for Local {
                 .iter()
                 .filter(|descriptor| descriptor.collection == wanted)
             {
-                if let Some(path) = descriptor
-                    .metadata
-                    .get("source_path")
-                    .and_then(Value::as_str)
-                {
-                    let (id, digest) = (descriptor.id.to_string(), descriptor.digest.to_string());
-                    known.insert(path.to_owned(), Known { id, digest });
+                let text = |key| descriptor.metadata.get(key).and_then(Value::as_str);
+                if let Some(path) = text("source_path") {
+                    let made = Known {
+                        id: descriptor.id.to_string(),
+                        digest: descriptor.digest.to_string(),
+                        source_root: text("source_root").map(str::to_owned),
+                    };
+                    known.add(path, made);
                 }
             }
             query.after = page.next;
@@ -233,15 +236,11 @@ impl Destination for Local {
         }
     }
 
-    fn bring(
-        &mut self,
-        plan: &Plan,
-        known: &HashMap<String, Known>,
-        each: Each<'_>,
-    ) -> anyhow::Result<()> {
+    fn bring(&mut self, plan: &Plan, known: &KnownFiles, each: Each<'_>) -> anyhow::Result<()> {
         let mut batch = Vec::with_capacity(BATCH_FILES);
         for file in &plan.files {
-            let before = known.get(&file.source_path);
+            interrupt::check()?;
+            let before = known.find(file);
             if let Some(before) = before {
                 match digest_of(file) {
                     Ok(digest) if digest == before.digest => {

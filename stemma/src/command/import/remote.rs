@@ -1,6 +1,6 @@
 //! Importing through a server, one request a file.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Cursor, Read};
 
@@ -8,8 +8,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::local::digest_of;
-use super::{Destination, Found, Known, Outcome, Plan, media_type};
-use crate::api_client::Server;
+use super::{Destination, Found, Known, KnownFiles, Outcome, Plan, media_type};
+use crate::api_client::{Refused, Server};
+use crate::interrupt;
 
 /// What parts a multipart body; no file's content is looked for it, since it is random enough.
 const BOUNDARY: &str = "stemma-import-7c1b0f3e9d5a4862";
@@ -17,15 +18,20 @@ const BOUNDARY: &str = "stemma-import-7c1b0f3e9d5a4862";
 /// A server.
 pub(super) struct Remote {
     server: Server,
+    /// Content that is there, as far as it was looked at or brought in.
+    digests: HashSet<String>,
 }
 
 impl Remote {
     pub(super) fn new(server: Server) -> Self {
-        Self { server }
+        Self {
+            server,
+            digests: HashSet::new(),
+        }
     }
 
     fn bring_one(
-        &self,
+        &mut self,
         plan: &Plan,
         file: &Found,
         known: Option<&Known>,
@@ -34,17 +40,17 @@ impl Remote {
         if known.is_some_and(|known| known.digest == digest) {
             return Ok(Outcome::Unchanged);
         }
+        let is_duplicate = !self.digests.insert(digest);
         let kind = media_type(&file.path)?;
         if let Some(known) = known {
             let path = format!("/api/resources/{}/content", known.id);
             self.server
                 .send("PUT", &path, &kind, File::open(&file.path)?)?;
-            return Ok(Outcome::Revised {
-                is_duplicate: false,
-            });
+            return Ok(Outcome::Revised { is_duplicate });
         }
         let mut metadata = json!({
-            "name": file.name, "media_type": kind, "metadata": { "source_path": file.source_path },
+            "name": file.name, "media_type": kind,
+            "metadata": { "source_path": file.source_path, "source_root": file.source_root },
         });
         if let Some(collection) = &plan.collection {
             metadata["collection"] = collection.as_str().into();
@@ -60,15 +66,13 @@ impl Remote {
             .chain(Cursor::new(tail));
         let kind = format!("multipart/form-data; boundary={BOUNDARY}");
         self.server.send("POST", "/api/resources", &kind, body)?;
-        Ok(Outcome::Created {
-            is_duplicate: false,
-        })
+        Ok(Outcome::Created { is_duplicate })
     }
 }
 
 impl Destination for Remote {
-    fn known(&mut self, collection: Option<&str>) -> anyhow::Result<HashMap<String, Known>> {
-        let mut known = HashMap::new();
+    fn known(&mut self, collection: Option<&str>) -> anyhow::Result<KnownFiles> {
+        let mut known = KnownFiles::default();
         let filter = collection
             .map(|name| {
                 format!(
@@ -82,16 +86,21 @@ impl Destination for Remote {
         loop {
             let page = self.server.get(&path)?;
             for resource in page["items"].as_array().into_iter().flatten() {
+                if let Some(digest) = resource["digest"].as_str() {
+                    self.digests.insert(digest.to_owned());
+                }
                 if resource.get("collection").and_then(Value::as_str) != collection {
                     continue;
                 }
                 let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
                 if let Some(path) = resource["metadata"]["source_path"].as_str() {
-                    let known_as = Known {
+                    let root = resource["metadata"]["source_root"].as_str();
+                    let made = Known {
                         id: text(&resource["id"]),
                         digest: text(&resource["digest"]),
+                        source_root: root.map(str::to_owned),
                     };
-                    known.insert(path.to_owned(), known_as);
+                    known.add(path, made);
                 }
             }
             match page["next_cursor"].as_str() {
@@ -104,14 +113,21 @@ impl Destination for Remote {
     fn bring(
         &mut self,
         plan: &Plan,
-        known: &HashMap<String, Known>,
+        known: &KnownFiles,
         each: &mut dyn FnMut(&Found, anyhow::Result<Outcome>),
     ) -> anyhow::Result<()> {
         for file in &plan.files {
-            each(
-                file,
-                self.bring_one(plan, file, known.get(&file.source_path)),
-            );
+            interrupt::check()?;
+            let outcome = self.bring_one(plan, file, known.find(file));
+            // What the server refuses, or cannot be read here, is that file's affair; a server that
+            // cannot be reached, or is not well, is everyone's.
+            if let Err(error) = &outcome
+                && !error.is::<Refused>()
+                && !error.is::<std::io::Error>()
+            {
+                return outcome.map(drop);
+            }
+            each(file, outcome);
         }
         Ok(())
     }
