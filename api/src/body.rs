@@ -144,6 +144,8 @@ pub(crate) struct Upload {
     pub(crate) media_type: Option<String>,
     /// The file's own name.
     pub(crate) file_name: Option<String>,
+    /// How the file's part described it, which is part of what is asked.
+    pub(crate) described: Vec<u8>,
 }
 
 /// Reads a multipart body.
@@ -182,11 +184,13 @@ pub(crate) async fn upload(
         let field = FieldProblem::at("/file", "MISSING_FIELD", "the part `file` must be given");
         return Err(ApiError::fields(Code::InvalidFields, vec![field]));
     };
+    let described = format!("{media_type:?} {file_name:?}").into_bytes();
     Ok(Upload {
         metadata,
         file,
         media_type,
         file_name,
+        described,
     })
 }
 

@@ -33,8 +33,14 @@ pub(crate) fn wanted(header: &str, length: u64, ranges_max: usize) -> Wanted {
             Some(Some(range)) => ranges.push(range),
         }
     }
+    let asked: u64 = ranges
+        .iter()
+        .fold(0, |sum: u64, (_, count)| sum.saturating_add(*count));
     if ranges.is_empty() {
         Wanted::Unsatisfiable
+    } else if asked > length {
+        // Ranges that overlap would make the answer larger than the whole.
+        Wanted::Whole
     } else {
         Wanted::Ranges(ranges)
     }
@@ -90,6 +96,7 @@ mod tests {
             "bytes=5-2",
             "bytes=1",
             "bytes=0-0,1-1,2-2,3-3",
+            "bytes=0-,0-",
         ] {
             assert_eq!(ranges(ignored), Wanted::Whole, "{ignored}");
         }

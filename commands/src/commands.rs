@@ -13,8 +13,8 @@ use stemma_domain::id::ResourceId;
 use stemma_domain::resource::{Command, Descriptor, IriNames};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{
-    AppendError, Appender, Batch, Committed, EventType, Metadata, NewEvent, Outcome, Reader,
-    Revision, StreamId,
+    AppendError, Appender, Batch, Committed, EventType, Idempotency, Metadata, NewEvent, Outcome,
+    Reader, Revision, StreamId,
 };
 
 use crate::aggregates::{Aggregates, Flight, LockedSlot, Slot, UNRECORDED};
@@ -181,6 +181,35 @@ impl Commands {
             Ok(text) => text,
             Err(failed) => std::panic::resume_unwind(failed.into_panic()),
         }
+    }
+
+    /// Whether the text of a resource's content contains a text, which is in lower case, without
+    /// regard to case. Content that is no text, is too long to be anchored in, or cannot be read
+    /// contains nothing. Blocks.
+    pub fn text_contains(&self, descriptor: &Descriptor, wanted: &str) -> bool {
+        self.shared.texts.contains(descriptor, wanted)
+    }
+
+    /// Each content that a resource has had, oldest first, with the position that brought it.
+    /// Reads the whole stream; blocks.
+    ///
+    /// # Errors
+    /// [`HistoryError`] when the log cannot be read.
+    pub fn contents_of(&self, now: &Descriptor) -> Result<Vec<(u64, Descriptor)>, HistoryError> {
+        history::contents_of(&self.shared.on.reader, now)
+    }
+
+    /// Whether a request with this key was carried out before.
+    ///
+    /// # Errors
+    /// [`CommandError::Read`] when the log cannot be read.
+    pub fn is_repeated(&self, idempotency: &Idempotency) -> Result<bool, CommandError> {
+        Ok(self
+            .shared
+            .on
+            .reader
+            .idempotent(&idempotency.key)?
+            .is_some())
     }
 
     /// Carries a request out: all of it durable, or nothing written.

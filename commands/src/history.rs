@@ -5,7 +5,7 @@
 
 use stemma_domain::event::{self, Envelope, Event};
 use stemma_domain::id::ResourceId;
-use stemma_domain::resource::Resource;
+use stemma_domain::resource::{Descriptor, Resource};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{Direction, ReadError, Reader, Record, Revision, StreamId, StreamRange};
 
@@ -149,4 +149,49 @@ pub(crate) fn resource_at(
     Ok(folded.map_or(PastState::Absent, |resource| {
         PastState::Found(Box::new(resource))
     }))
+}
+
+/// A resource as it is now, but with each of the contents that it has had, oldest first, and the
+/// position that brought it.
+pub(crate) fn contents_of(
+    reader: &Reader,
+    now: &Descriptor,
+) -> Result<Vec<(u64, Descriptor)>, HistoryError> {
+    let stream = stream_of(now.id);
+    let mut contents = Vec::new();
+    let mut from = Revision::new(0);
+    loop {
+        let range = StreamRange {
+            from,
+            direction: Direction::Forward,
+            limit: FOLD_RECORDS,
+        };
+        let records = reader.read_stream(&stream, range)?;
+        for record in records.iter().filter(|record| brings_content(record)) {
+            let mut content = now.clone();
+            match event_of(record)? {
+                Event::ResourceCreated(created) | Event::ResourceCloned(created) => {
+                    content.digest = created.digest;
+                    content.byte_size = created.byte_size;
+                    content.media_type = created.media_type;
+                }
+                Event::ResourceRevised(revised) => {
+                    content.digest = revised.digest;
+                    content.byte_size = revised.byte_size;
+                    content.media_type = revised.media_type;
+                }
+                _ => continue,
+            }
+            content.content_revision = record.revision().get();
+            contents.push((record.position().get(), content));
+        }
+        let Some(last) = records.last().filter(|_| records.len() == FOLD_RECORDS) else {
+            return Ok(contents);
+        };
+        from = last.revision().next();
+    }
+}
+
+fn brings_content(record: &Record) -> bool {
+    ["resource.created", "resource.cloned", "resource.revised"].contains(&record.event_type())
 }

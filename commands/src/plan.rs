@@ -9,7 +9,9 @@ use stemma_domain::annotation::TextIndex;
 use stemma_domain::entity_type;
 use stemma_domain::event::{Envelope, Event, ResourceCreated};
 use stemma_domain::id::{AnnotationId, ResourceId};
-use stemma_domain::resource::{CloneResource, Command, IriNames, Refusal, Resource, decide};
+use stemma_domain::resource::{
+    AnnotationState, CloneResource, Command, IriNames, Refusal, Resource, decide,
+};
 use stemma_event_log::{ExpectedRevision, Revision, StreamId};
 
 use crate::aggregates::{Landing, LockedSlot, SlotState, UNRECORDED};
@@ -142,7 +144,12 @@ impl Planner<'_> {
         operation: &Operation,
         id: ResourceId,
     ) -> Result<(), CommandError> {
-        let now = self.resource(id).map(|resource| &resource.descriptor);
+        // Of a clone, the client knows the source.
+        let known = match &operation.change {
+            Change::CloneFrom { source, .. } => *source,
+            _ => id,
+        };
+        let now = self.resource(known).map(|resource| &resource.descriptor);
         if let Some(expected) = operation.expected_revision {
             let actual = now.map(|descriptor| descriptor.revision);
             if actual != Some(expected) {
@@ -210,18 +217,15 @@ impl Planner<'_> {
         &self,
         from: &Resource,
         annotations: CloneAnnotations,
-    ) -> Vec<(AnnotationId, serde_json::Value)> {
+    ) -> Vec<(AnnotationId, Arc<AnnotationState>)> {
         if annotations == CloneAnnotations::Leave {
             return Vec::new();
         }
         let mut states: Vec<_> = from.annotations.values().collect();
         states.sort_unstable_by_key(|state| (state.added_position, state.id));
-        let renamed = states.into_iter().map(|state| {
-            (
-                AnnotationId::new(self.ids.new_id()),
-                state.annotation.clone(),
-            )
-        });
+        let renamed = states
+            .into_iter()
+            .map(|state| (AnnotationId::new(self.ids.new_id()), Arc::clone(state)));
         renamed.collect()
     }
 

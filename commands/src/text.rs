@@ -50,16 +50,33 @@ impl Texts {
         }
     }
 
-    /// The text of a resource's content; none when it is not text in UTF-8, too long to point
-    /// into, or not there.
-    pub(crate) fn of(&self, descriptor: &Descriptor) -> Result<Option<Arc<TextIndex>>, TextError> {
+    /// Whether content is text that we can read and point into.
+    fn is_readable(&self, descriptor: &Descriptor) -> bool {
         let charset = descriptor.media_type.charset().unwrap_or("utf-8");
-        let readable = descriptor.media_type.is_text()
+        descriptor.media_type.is_text()
             && descriptor.byte_size <= self.text_bytes_max
             && ["utf-8", "utf8", "us-ascii"]
                 .iter()
-                .any(|name| charset.eq_ignore_ascii_case(name));
-        if !readable {
+                .any(|name| charset.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether content is text that contains a text in lower case. It is not kept: a search looks
+    /// at much that nobody asks for again.
+    pub(crate) fn contains(&self, descriptor: &Descriptor, wanted: &str) -> bool {
+        if !self.is_readable(descriptor) {
+            return false;
+        }
+        let digest = Digest::from_bytes(*descriptor.digest.as_bytes());
+        let Ok(Some(bytes)) = self.content.read_all(&digest, self.text_bytes_max) else {
+            return false;
+        };
+        std::str::from_utf8(&bytes).is_ok_and(|text| text.to_lowercase().contains(wanted))
+    }
+
+    /// The text of a resource's content; none when it is not text in UTF-8, too long to point
+    /// into, or not there.
+    pub(crate) fn of(&self, descriptor: &Descriptor) -> Result<Option<Arc<TextIndex>>, TextError> {
+        if !self.is_readable(descriptor) {
             return Ok(None);
         }
         if let Some(text) = self.cache.get(&descriptor.digest) {

@@ -303,3 +303,130 @@ async fn an_id_that_a_client_sends_moves_to_via() {
     );
     assert_ne!(stored["id"], sent["id"]);
 }
+
+/// Annotations were resolved by whatever host the reader used, so that the same annotation was
+/// anchored for one and not for another.
+#[tokio::test]
+async fn what_an_iri_named_when_it_was_written_it_names_for_every_reader() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("moons", TEXT).await;
+    let other = client.create("other", "x").await;
+    let id = |made: &Value| made["id"].as_str().expect("an id").to_owned();
+    let absolute = |made: &Value| format!("http://archive.example/api/resources/{}", id(made));
+    let sent = json!({
+        "body": absolute(&other),
+        "target": { "source": absolute(&made), "selector": { "type": "TextQuoteSelector", "exact": "four" } },
+    });
+    let host = ("host", "archive.example");
+    let json_type = ("content-type", "application/json");
+    let path = annotations(&made);
+    let stored = client
+        .raw("POST", &path, &[host, json_type], sent.to_string())
+        .await
+        .expect(201);
+    assert_eq!(stored["anchoring"][0]["status"], "exact", "{stored}");
+    let read = client.get(&path).await.expect(200)["items"][0].clone();
+    assert_eq!(read["anchoring"], stored["anchoring"]);
+    assert_eq!(read["body"], sent["body"], "it is kept as it was sent");
+    let body = format!(
+        "{path}/{}/body",
+        stored["annotation_id"].as_str().expect("an id")
+    );
+    let item =
+        json!({ "operations": [{ "op": "add", "item": { "type": "TextualBody", "value": "v" } }] });
+    client.json("PATCH", &body, &item).await.expect(200);
+    let naming = format!("/api/resources/{}/referenced_by", id(&other));
+    let named = client.get(&naming).await.expect(200);
+    assert_eq!(named["items"][0]["relation"], "body", "{named}");
+    let read = client.get(&path).await.expect(200)["items"][0].clone();
+    assert_eq!(read["anchoring"][0]["status"], "exact", "{read}");
+    // A foreign IRI that looks alike names nothing.
+    let foreign = json!({ "target": absolute(&other) });
+    client.post(&path, &foreign).await.expect(201);
+    let named = client.get(&naming).await.expect(200);
+    assert_eq!(named["items"].as_array().expect("items").len(), 1);
+}
+
+#[tokio::test]
+async fn a_passage_of_what_is_no_longer_text_is_orphaned_until_it_is_text_again() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("moons", TEXT).await;
+    let quote =
+        json!({ "target": { "selector": { "type": "TextQuoteSelector", "exact": "four" } } });
+    client.post(&annotations(&made), &quote).await.expect(201);
+    let content = format!(
+        "/api/resources/{}/content",
+        made["id"].as_str().expect("an id")
+    );
+    let status = async |kind: &str, bytes: &[u8]| {
+        client
+            .raw("PUT", &content, &[("content-type", kind)], bytes)
+            .await
+            .expect(200);
+        client.get(&annotations(&made)).await.expect(200)["items"][0]["anchoring"].clone()
+    };
+    let orphaned = status("application/octet-stream", b"\x00\x01").await;
+    assert_eq!(orphaned[0]["status"], "orphaned", "{orphaned}");
+    assert!(orphaned[0].get("start").is_none());
+    assert_eq!(
+        status("text/plain", TEXT.as_bytes()).await[0]["status"],
+        "exact"
+    );
+}
+
+#[tokio::test]
+async fn positions_in_utf16_count_in_the_text_that_they_were_made_in() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("planets", "\u{1fa90} Saturn has rings").await;
+    let quote =
+        json!({ "target": { "selector": { "type": "TextQuoteSelector", "exact": "Saturn" } } });
+    client.post(&annotations(&made), &quote).await.expect(201);
+    let content = format!(
+        "/api/resources/{}/content",
+        made["id"].as_str().expect("an id")
+    );
+    let revised = "Saturn, \u{1fa90}, has rings";
+    client
+        .raw("PUT", &content, &[("content-type", "text/plain")], revised)
+        .await
+        .expect(200);
+    let page = client
+        .get(&format!("{}?offsets=utf16", annotations(&made)))
+        .await
+        .expect(200);
+    let annotation = &page["items"][0];
+    let position = &annotation["target"]["selector"][1];
+    assert_eq!(
+        (&position["start"], &position["end"]),
+        (&json!(3), &json!(9)),
+        "{annotation}"
+    );
+    assert_eq!(
+        (
+            &annotation["anchoring"][0]["start"],
+            &annotation["anchoring"][0]["end"]
+        ),
+        (&json!(0), &json!(6))
+    );
+}
+
+#[tokio::test]
+async fn extension_properties_come_back_as_they_were_sent_whatever_their_names_and_numbers() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("moons", TEXT).await;
+    let sent = json!({
+        "target": {}, "revision": "of the author", "annotation_id": [1], "resource_id": null,
+        "x:weight": 0.1, "x:exact": 7.038531e-26, "x:long": 9_007_199_254_740_993_u64, "x:small": 5e-324,
+    });
+    client.post(&annotations(&made), &sent).await.expect(201);
+    let read = client.get(&annotations(&made)).await.expect(200)["items"][0].clone();
+    for (key, value) in sent.as_object().expect("an object") {
+        if key != "target" {
+            assert_eq!(&read[key], value, "{key}");
+        }
+    }
+}

@@ -108,7 +108,9 @@ fn files_of_the_same_path_in_two_trees_are_two_resources() {
     assert_eq!(import(&["one"]), [1, 1, 0, 0, 0]);
     assert_eq!(import(&["two"]), [1, 1, 0, 0, 0]);
     assert_eq!(import(&["one", "two"]), [2, 0, 0, 2, 0]);
-    std::fs::rename(dir.path().join("one"), dir.path().join("moved")).expect("it is ours");
+    let (one, moved) = (dir.path().join("one"), dir.path().join("moved"));
+    let sent = std::process::Command::new("mv").args([one, moved]).status();
+    assert!(sent.expect("mv is there").success());
     assert_eq!(
         import(&["moved"]),
         [1, 0, 0, 1, 0],
@@ -168,14 +170,7 @@ async fn one_position_is_verified_with_its_links_and_its_content() {
     let pack = server
         .data()
         .join("tenants/default/content/packs/0000000001.pack");
-    let mut bytes = std::fs::read(&pack).expect("the pack");
-    let needle = b"the content of the first";
-    let at = bytes
-        .windows(needle.len())
-        .position(|w| w == needle)
-        .expect("it stands there");
-    bytes[at] ^= 1;
-    std::fs::write(&pack, bytes).expect("the file is ours");
+    flip(&pack, "the content of the first");
     assert_eq!(one("1").status.code(), Some(0));
     let damaged = one("0");
     assert_eq!(damaged.status.code(), Some(3));
@@ -256,6 +251,18 @@ async fn events_stats_and_verify_work_on_a_directory_that_a_server_uses() {
     assert_eq!(refused.status.code(), Some(1));
 }
 
+/// Changes a bit of the first place where a text stands; gives the bytes as they were, and the place.
+fn flip(path: &Path, needle: &str) -> (Vec<u8>, usize) {
+    let whole = std::fs::read(path).expect("the file");
+    let mut bytes = whole.clone();
+    let needle = needle.as_bytes();
+    let at = bytes.windows(needle.len()).position(|w| w == needle);
+    let at = at.expect("it stands there");
+    bytes[at] ^= 4;
+    std::fs::write(path, bytes).expect("the file is ours");
+    (whole, at)
+}
+
 #[tokio::test]
 async fn damage_of_each_part_is_named_and_exits_with_3() {
     let mut server = Server::start();
@@ -284,15 +291,7 @@ async fn damage_of_each_part_is_named_and_exits_with_3() {
         ),
     ] {
         let path = default.join(file);
-        let whole = std::fs::read(&path).expect("the file");
-        let mut bytes = whole.clone();
-        let needle = needle.as_bytes();
-        let at = bytes
-            .windows(needle.len())
-            .position(|w| w == needle)
-            .expect("it stands there");
-        bytes[at] ^= 4;
-        std::fs::write(&path, bytes).expect("the file is ours");
+        let (whole, at) = flip(&path, needle);
         let output = run(&["verify", "--data", &data, "--json"]);
         assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
         let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");

@@ -230,3 +230,61 @@ async fn untrusted_html_and_svg_cannot_run_as_the_servers_origin() {
         );
     }
 }
+
+#[tokio::test]
+async fn damage_at_the_start_of_long_content_is_told_before_any_of_it_is_sent() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("a", "x").await;
+    let path = format!(
+        "/api/resources/{}/content",
+        made["id"].as_str().expect("an id")
+    );
+    let bytes = vec![7; 1 << 20];
+    let kind = ("content-type", "application/octet-stream");
+    client
+        .raw("PUT", &path, &[kind], bytes.clone())
+        .await
+        .expect(200);
+    assert_eq!(client.get(&path).await.bytes, bytes);
+    let blobs = server.data().join("tenants/default/content/blobs");
+    let dir = std::fs::read_dir(blobs)
+        .expect("blobs")
+        .next()
+        .expect("one")
+        .expect("a directory");
+    let file = std::fs::read_dir(dir.path())
+        .expect("blobs")
+        .next()
+        .expect("one")
+        .expect("a file")
+        .path();
+    let mut stored = std::fs::read(&file).expect("the blob");
+    let at = stored
+        .windows(9)
+        .position(|w| w == [7; 9])
+        .expect("it stands there");
+    stored[at] ^= 1;
+    std::fs::write(&file, stored).expect("the file is ours");
+    client
+        .get(&path)
+        .await
+        .expect_problem(500, "CONTENT_DAMAGED");
+}
+
+#[tokio::test]
+async fn ranges_are_for_get_and_never_make_more_than_the_whole() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("a", "0123456789").await;
+    let path = format!(
+        "/api/resources/{}/content",
+        made["id"].as_str().expect("an id")
+    );
+    let head = client
+        .raw("HEAD", &path, &[("range", "bytes=0-1")], "")
+        .await;
+    assert_eq!((head.status, head.header("content-length")), (200, "10"));
+    let many = client.get_with(&path, &[("range", "bytes=0-,0-,0-")]).await;
+    assert_eq!((many.status, many.text().as_str()), (200, "0123456789"));
+}

@@ -289,6 +289,7 @@ async fn lists_are_filtered_by_type_collection_name_and_time() {
     assert_eq!(list("collection=bodies").await, ["Europa", "Io"]);
     assert_eq!(list("collection=people&entity_type=Moon").await, [""; 0]);
     assert_eq!(list("q=kep").await, ["Kepler"]);
+    assert_eq!(list("q=NOTHING%20LIKE").await, Vec::<String>::new());
     let created = last["created_at"].as_str().expect("a time");
     assert_eq!(list(&format!("created_after={created}")).await, [""; 0]);
     let types = client.get("/api/entity_types").await.expect(200);
@@ -528,4 +529,69 @@ async fn the_trace_of_a_request_is_given_back_and_stands_in_its_events() {
         .get_with("/api/resources", &[("x-request-id", "my-id.1")])
         .await;
     assert_eq!(named.header("x-request-id"), "my-id.1");
+}
+
+#[tokio::test]
+async fn a_list_is_narrowed_by_a_text_in_names_or_content_page_by_page() {
+    let server = Server::start();
+    let client = server.client();
+    for number in 0..7 {
+        let text = if number % 2 == 0 {
+            "He saw the \u{c4}ther."
+        } else {
+            "Nothing here."
+        };
+        client.create(&format!("n{number}"), text).await;
+    }
+    client.create("On \u{e4}ther", "x").await;
+    let mut found = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = client
+            .get(&format!("/api/resources?q=%C3%84THER&limit=2{cursor}"))
+            .await
+            .expect(200);
+        let items = page["items"].as_array().expect("items");
+        assert!(items.len() <= 2);
+        found.extend(
+            items
+                .iter()
+                .map(|item| item["name"].as_str().expect("a name").to_owned()),
+        );
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(found, ["n0", "n2", "n4", "n6", "On \u{e4}ther"]);
+    let first = client
+        .get("/api/resources?q=%C3%84THER&limit=2")
+        .await
+        .expect(200);
+    let next = first["next_cursor"].as_str().expect("there is more");
+    let other = client
+        .get(&format!("/api/resources?q=nothing&limit=2&cursor={next}"))
+        .await;
+    other.expect_problem(422, "INVALID_CURSOR");
+}
+
+#[tokio::test]
+async fn a_clone_of_what_has_moved_on_is_refused() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("a", "x").await;
+    let path = format!("/api/resources/{}", made["id"].as_str().expect("an id"));
+    client
+        .json("PATCH", &path, &json!({ "name": "b" }))
+        .await
+        .expect(200);
+    let clone = format!("{path}/clone");
+    let refused = client
+        .raw("POST", &clone, &[("if-match", "\"r0\"")], "")
+        .await;
+    refused.expect_problem(412, "PRECONDITION_FAILED");
+    client
+        .raw("POST", &clone, &[("if-match", "\"r1\"")], "")
+        .await
+        .expect(201);
 }

@@ -68,6 +68,9 @@ pub struct ResourceQuery {
     pub entity_types: Vec<EntityType>,
     /// A text that its name must contain, without regard to case.
     pub name_contains: Option<String>,
+    /// What whoever asks narrows the answer by. It is no condition here, but a cursor is good only
+    /// for a query that is narrowed by the same.
+    pub narrowed_by: Option<String>,
     /// Whether archived ones are wanted.
     pub archived: Archived,
     /// The collection it must be in.
@@ -121,9 +124,10 @@ impl ResourceQuery {
     /// What a cursor must belong to: everything but the limit and the cursor.
     pub(crate) fn mark(&self) -> String {
         format!(
-            "resources {:?} {:?} {:?} {:?} {:?} {:?}",
+            "resources {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             self.entity_types,
             self.name_contains,
+            self.narrowed_by,
             self.archived,
             self.collection,
             self.created_after,

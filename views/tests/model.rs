@@ -477,6 +477,7 @@ fn queries(middle: Option<Timestamp>) -> Vec<ResourceQuery> {
                             queries.push(ResourceQuery {
                                 entity_types: entity_types.clone(),
                                 name_contains: name_contains.clone(),
+                                narrowed_by: None,
                                 archived,
                                 collection: collection.clone(),
                                 created_after,

@@ -1,5 +1,7 @@
 //! Annotations: add, list, read, change, remove; and the events of one.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::web::{Data, Path, Payload};
@@ -10,9 +12,11 @@ use stemma_domain::annotation::{
 };
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::{AnnotationState, Command, Descriptor, IriNames};
+use stemma_event_log::Idempotency;
+use stemma_views::Cursor;
 
 use super::resources::{find, reflecting, resource_id};
-use crate::body;
+use crate::body::{self, blocking};
 use crate::conditional::precondition;
 use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
@@ -21,9 +25,13 @@ use crate::json::Fields;
 use crate::page::Page;
 use crate::query::Query;
 use crate::state::AppState;
-use crate::wire::annotation::render;
+use crate::wire::annotation::{TextsOf, render};
 use crate::wire::resource::path;
 use crate::write::{Write, descriptor, execute_one, tagged};
+
+/// Annotations are anchored where they are asked for up to this many bytes of text times
+/// annotations, on a thread for blocking work beyond.
+const QUICK_BYTES: u64 = 1 << 20;
 
 /// Reads an annotation's id in a path: a UUID, or `urn:uuid:` and one.
 pub(crate) fn annotation_id(text: &str) -> Result<AnnotationId, ApiError> {
@@ -81,10 +89,16 @@ pub(crate) async fn add(
     let bytes_max = state.options().json_bytes_max;
     let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
     let mut annotation = validated(id, value, "")?;
-    let names = IriNames {
-        bases: &context.bases,
+    let key = idempotency::of(&request, &context, &[&bytes])?;
+    // The first answer rests on the text as it was then.
+    let is_repeated = match &key {
+        Some(key) => is_repeated(&state, key)?,
+        None => false,
     };
-    if unit == OffsetUnit::Utf16 {
+    if unit == OffsetUnit::Utf16 && !is_repeated {
+        let names = IriNames {
+            bases: &context.bases,
+        };
         let views = state.projection().views();
         let described = views
             .resource(id)?
@@ -97,7 +111,6 @@ pub(crate) async fn add(
         annotation_id,
         annotation,
     };
-    let key = idempotency::of(&request, &context, &[&bytes])?;
     let write = Write::one(id, command, precondition).with_key(key);
     let (written, result) = execute_one(&state, &context, write).await?;
     let described = descriptor(&result)?;
@@ -107,7 +120,12 @@ pub(crate) async fn add(
         .ok_or_else(|| ApiError::of(Code::Internal))?;
     let mut response = tagged(StatusCode::CREATED, &written, described);
     response.insert_header((LOCATION, format!("{}/annotations/{}", path(id), added.id)));
-    Ok(response.json(rendered(&state, added, described, names, unit).await?))
+    Ok(response.json(rendered(&state, added, described, unit).await?))
+}
+
+fn is_repeated(state: &AppState, key: &Idempotency) -> Result<bool, ApiError> {
+    let repeated = state.commands().is_repeated(key);
+    repeated.map_err(|error| ApiError::of_command(&error, &|_| String::new()))
 }
 
 /// Renders an annotation with its anchors in today's text.
@@ -115,18 +133,72 @@ async fn rendered(
     state: &AppState,
     annotation: &AnnotationState,
     descriptor: &Descriptor,
-    names: IriNames<'_>,
     unit: OffsetUnit,
 ) -> Result<Value, ApiError> {
-    let text = state.commands().text_of(descriptor).await?;
-    Ok(render(annotation, descriptor, text.as_deref(), names, unit))
+    let mut all = rendered_all(state, vec![annotation.clone()], descriptor, unit).await?;
+    all.pop().ok_or_else(|| ApiError::of(Code::Internal))
+}
+
+/// Renders annotations of one resource.
+async fn rendered_all(
+    state: &AppState,
+    annotations: Vec<AnnotationState>,
+    descriptor: &Descriptor,
+    unit: OffsetUnit,
+) -> Result<Vec<Value>, ApiError> {
+    let now = state.commands().text_of(descriptor).await?;
+    let before = texts_before(state, &annotations, descriptor, unit).await?;
+    // A long text, or many annotations, would hold up all others that this thread serves.
+    let is_quick = descriptor
+        .byte_size
+        .saturating_mul(annotations.len() as u64)
+        <= QUICK_BYTES;
+    let descriptor = descriptor.clone();
+    let render_all = move || {
+        let one = |annotation: &AnnotationState| {
+            let then = before
+                .iter()
+                .rfind(|(position, _)| *position <= annotation.added_position)
+                .map_or(now.as_deref(), |(_, text)| text.as_deref());
+            let texts = TextsOf {
+                now: now.as_deref(),
+                then,
+            };
+            render(annotation, &descriptor, texts, unit)
+        };
+        annotations.iter().map(one).collect()
+    };
+    if is_quick {
+        return Ok(render_all());
+    }
+    blocking(render_all).await
+}
+
+/// The texts that older annotations' own positions count in, with the positions that brought them;
+/// none where today's will do.
+async fn texts_before(
+    state: &AppState,
+    annotations: &[AnnotationState],
+    descriptor: &Descriptor,
+    unit: OffsetUnit,
+) -> Result<Vec<(u64, Option<Arc<TextIndex>>)>, ApiError> {
+    let was_revised = descriptor.content_revision > 0;
+    if unit == OffsetUnit::CodePoint || !was_revised || annotations.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (commands, now) = (state.commands().clone(), descriptor.clone());
+    let contents = blocking(move || commands.contents_of(&now)).await??;
+    let mut texts = Vec::with_capacity(contents.len());
+    for (position, content) in &contents {
+        texts.push((*position, state.commands().text_of(content).await?));
+    }
+    Ok(texts)
 }
 
 /// `GET /api/resources/{id}/annotations`
 pub(crate) async fn list(
     request: HttpRequest,
     id: Path<String>,
-    context: Context,
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
@@ -138,13 +210,11 @@ pub(crate) async fn list(
     let at = state.views_at(wait).await?;
     let descriptor = find(&at, id)?;
     let found = at.views.annotations(id, page.limit, page.after.as_ref())?;
-    let text = state.commands().text_of(&descriptor).await?;
-    let names = IriNames {
-        bases: &context.bases,
+    let items = rendered_all(&state, found.items, &descriptor, unit).await?;
+    let body = Page {
+        items,
+        next_cursor: found.next.as_ref().map(Cursor::to_string),
     };
-    let body = Page::of(found, |annotation| {
-        render(&annotation, &descriptor, text.as_deref(), names, unit)
-    });
     Ok(reflecting(StatusCode::OK, at.position()).json(body))
 }
 
@@ -152,7 +222,6 @@ pub(crate) async fn list(
 pub(crate) async fn get(
     request: HttpRequest,
     place: Path<(String, String)>,
-    context: Context,
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let (id, annotation_id) = (resource_id(&place.0)?, annotation_id(&place.1)?);
@@ -164,10 +233,7 @@ pub(crate) async fn get(
     let descriptor = find(&at, id)?;
     let found = at.views.annotation(id, annotation_id)?;
     let found = found.ok_or_else(|| ApiError::of(Code::AnnotationNotFound))?;
-    let names = IriNames {
-        bases: &context.bases,
-    };
-    let body = rendered(&state, &found, &descriptor, names, unit).await?;
+    let body = rendered(&state, &found, &descriptor, unit).await?;
     let mut response = reflecting(StatusCode::OK, at.position());
     response.insert_header((CACHE_CONTROL, "no-cache"));
     Ok(response.json(body))
@@ -228,9 +294,6 @@ pub(crate) async fn change_body(
             found.ok_or_else(|| ApiError::of(Code::AnnotationNotFound))?
         }
     };
-    let names = IriNames {
-        bases: &context.bases,
-    };
-    let body = rendered(&state, &changed, described, names, OffsetUnit::CodePoint).await?;
+    let body = rendered(&state, &changed, described, OffsetUnit::CodePoint).await?;
     Ok(tagged(StatusCode::OK, &written, described).json(body))
 }

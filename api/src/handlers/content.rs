@@ -72,7 +72,7 @@ pub(crate) async fn get(
     match ranges(&request, &descriptor, &state) {
         Wanted::Whole => {
             let whole = 0..descriptor.byte_size;
-            send(&request, &mut response, blob, whole, &state)
+            send(&request, &mut response, blob, whole, &state).await
         }
         Wanted::Unsatisfiable => {
             let error = ApiError::of(Code::RangeNotSatisfiable);
@@ -86,16 +86,9 @@ pub(crate) async fn get(
                 response.status(StatusCode::PARTIAL_CONTENT);
                 let span = *start..start + count;
                 response.insert_header((CONTENT_RANGE, content_range(&span, descriptor.byte_size)));
-                send(&request, &mut response, blob, span, &state)
+                send(&request, &mut response, blob, span, &state).await
             }
-            many => Ok(send_parts(
-                &request,
-                &mut response,
-                &descriptor,
-                blob,
-                many,
-                &state,
-            )),
+            many => Ok(send_parts(&mut response, &descriptor, blob, many, &state)),
         },
     }
 }
@@ -130,7 +123,9 @@ fn ranges(request: &HttpRequest, descriptor: &Descriptor, state: &AppState) -> W
             .get(name)
             .and_then(|v: &HeaderValue| v.to_str().ok())
     };
-    let Some(range) = header(RANGE) else {
+    // Ranges are for GET alone (RFC 9110, section 14.2).
+    let is_get = request.method() == actix_web::http::Method::GET;
+    let Some(range) = header(RANGE).filter(|_| is_get) else {
         return Wanted::Whole;
     };
     if let Some(condition) = header(IF_RANGE) {
@@ -147,7 +142,7 @@ fn content_range(span: &Range<u64>, length: u64) -> String {
 }
 
 /// Sends a span of content: a short one in one piece, a long one chunk by chunk.
-fn send(
+async fn send(
     request: &HttpRequest,
     response: &mut HttpResponseBuilder,
     blob: Blob,
@@ -166,15 +161,29 @@ fn send(
         let whole = blob.read_at(span.start, in_memory(length))?;
         return Ok(response.body(whole));
     }
-    let chunks = chunks(
-        Arc::new(blob),
-        span,
-        state.options().content_chunk_bytes as u64,
-    );
+    // The first chunk comes before the head: where it is damaged, that can still be told.
+    let chunk_bytes = state.options().content_chunk_bytes as u64;
+    let (blob, first) = read_chunk(Arc::new(blob), span.start, chunk_bytes.min(length)).await?;
+    let rest = span.start + first.len() as u64..span.end;
+    let first = stream::iter([Ok(first)]);
+    let chunks = futures_util::StreamExt::chain(first, chunks(blob, rest, chunk_bytes));
     Ok(response.body(Sized {
         length,
         chunks: Box::pin(chunks),
     }))
+}
+
+async fn read_chunk(
+    blob: Arc<Blob>,
+    start: u64,
+    count: u64,
+) -> Result<(Arc<Blob>, Bytes), ApiError> {
+    let (blob, read) = blocking(move || {
+        let read = blob.read_at(start, in_memory(count));
+        (blob, read)
+    })
+    .await?;
+    Ok((blob, read?))
 }
 
 /// Content as a stream; damage breaks it off, so that nobody takes it for the whole.
@@ -188,14 +197,9 @@ fn chunks(
         if count == 0 {
             return Ok(None);
         }
-        let start = span.start;
-        let (blob, read) = blocking(move || {
-            let read = blob.read_at(start, in_memory(count));
-            (blob, read)
-        })
-        .await?;
-        let rest = start + count..span.end;
-        Ok(Some((read?, (blob, rest))))
+        let (blob, read) = read_chunk(blob, span.start, count).await?;
+        let rest = span.start + count..span.end;
+        Ok(Some((read, (blob, rest))))
     })
 }
 
@@ -227,7 +231,6 @@ impl<S: Stream<Item = Result<Bytes, ApiError>> + Unpin> MessageBody for Sized<S>
 
 /// Several ranges as `multipart/byteranges`.
 fn send_parts(
-    request: &HttpRequest,
     response: &mut HttpResponseBuilder,
     descriptor: &Descriptor,
     blob: Blob,
@@ -256,12 +259,6 @@ fn send_parts(
     response.status(StatusCode::PARTIAL_CONTENT);
     let kind = format!("multipart/byteranges; boundary={boundary}");
     response.insert_header((CONTENT_TYPE, kind));
-    if request.method() == actix_web::http::Method::HEAD {
-        return response.body(Sized {
-            length,
-            chunks: stream::empty(),
-        });
-    }
     let chunk_bytes = state.options().content_chunk_bytes as u64;
     let blob = Arc::new(blob);
     let parts = stream::iter(pieces);
@@ -308,7 +305,8 @@ pub(crate) async fn put(
             .media_type
             .as_deref()
             .and_then(|sent| MediaType::new(sent).ok());
-        (upload.file, media_type.or(sent), bytes)
+        let asked = [&bytes[..], &upload.described].concat();
+        (upload.file, media_type.or(sent), Bytes::from(asked))
     } else {
         let sent = request.headers().get(CONTENT_TYPE).map(|value| {
             let text = value.to_str().unwrap_or_default();

@@ -53,6 +53,7 @@ pub(crate) async fn list(
     query.finish()?;
     let media_type = accept::choose(&request, &[JSON, CLOUD_EVENTS])?;
     let at = state.views_at(wait).await?;
+    let end = state.reader().end().get();
     let from = cursor
         .or(after)
         .flatten()
@@ -61,10 +62,7 @@ pub(crate) async fn list(
         Some(stream) => page_of_stream(&state, &stream, from, limit, filter)?,
         None => page_of_log(&state, from, limit, filter)?,
     };
-    let response = reflecting(
-        StatusCode::OK,
-        at.position().max(state.reader().end().get().checked_sub(1)),
-    );
+    let response = reflecting(StatusCode::OK, at.position().max(end.checked_sub(1)));
     Ok(send(response, &page, media_type, &context))
 }
 
@@ -192,12 +190,15 @@ pub(crate) async fn get(
     digest: Path<String>,
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
-    Query::none(request.query_string())?;
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    query.finish()?;
     let digest: EventDigest = digest
         .parse()
         .map_err(|error: stemma_event_log::DigestError| {
             ApiError::new(Code::InvalidId, error.to_string())
         })?;
+    state.views_at(wait).await?;
     let position = state.reader().position_of(&digest)?;
     let record = position
         .map(|position| state.reader().read_one(position))

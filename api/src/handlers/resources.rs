@@ -1,5 +1,7 @@
 //! Resources: make, list, read, change, tag, clone; and what names one.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
@@ -7,16 +9,16 @@ use actix_web::http::header::{
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use stemma_commands::{
-    AsOf, Change, CloneAnnotations, EntityTag, Operation, PastState, Precondition, Target,
+    AsOf, Change, CloneAnnotations, Commands, EntityTag, Operation, PastState, Precondition, Target,
 };
 use stemma_content_store::Stored;
 use stemma_domain::id::{ContentDigest, ResourceId};
 use stemma_domain::resource::{Command, Descriptor};
 use stemma_domain::value::{CollectionName, EntityType, MediaType, ResourceName};
-use stemma_views::{Archived, ResourceQuery, Sort};
+use stemma_views::{Archived, ResourceQuery, Sort, Views};
 
 use crate::accept;
-use crate::body::{self, essence};
+use crate::body::{self, blocking, essence};
 use crate::conditional::{precondition, revision_tag, tags};
 use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
@@ -29,6 +31,10 @@ use crate::wire::batch::{NewResource, content, patch as read_patch};
 use crate::wire::resource::{ReferencedByBody, ResourceBody, json_ld, path};
 use crate::write::{Write, descriptor, execute_one, tagged};
 
+/// Most resources that one page of `?q=` looks at.
+const SEARCHED_RESOURCES_MAX: usize = 10_000;
+/// Bytes of text after which a page of `?q=` ends.
+const SEARCHED_BYTES_MAX: u64 = 64 << 20;
 const STEMMA_SOURCE: HeaderName = HeaderName::from_static("stemma-source");
 const LD_JSON: &str = "application/ld+json";
 const JSON: &str = "application/json";
@@ -50,7 +56,7 @@ pub(crate) fn reflecting(status: StatusCode, position: Option<u64>) -> HttpRespo
 }
 
 /// A resource as the views have it.
-pub(crate) fn find(at: &Reflected, id: ResourceId) -> Result<std::sync::Arc<Descriptor>, ApiError> {
+pub(crate) fn find(at: &Reflected, id: ResourceId) -> Result<Arc<Descriptor>, ApiError> {
     at.views
         .resource(id)?
         .ok_or_else(|| ApiError::of(Code::ResourceNotFound))
@@ -123,7 +129,7 @@ async fn create_from_upload(
     }
     demand(&new, &mut fields);
     fields.finish()?;
-    let asked = [&bytes[..], upload.file.digest.as_bytes()];
+    let asked = [&bytes[..], upload.file.digest.as_bytes(), &upload.described];
     let key = idempotency::of(request, context, &asked)?;
     finish_create(context, state, new, upload.file, key).await
 }
@@ -162,7 +168,8 @@ pub(crate) async fn list(
     entity_types.extend(query.read_many("entityType", EntityType::new));
     let asked = ResourceQuery {
         entity_types,
-        name_contains: query.one("q").filter(|text| !text.is_empty()),
+        name_contains: None,
+        narrowed_by: query.one("q").filter(|text| !text.is_empty()),
         archived: archived(&mut query),
         collection: query.read("collection", "a collection's name", |t| {
             CollectionName::new(t).ok()
@@ -176,12 +183,55 @@ pub(crate) async fn list(
     };
     query.finish()?;
     let at = state.views_at(wait).await?;
-    let found = at.views.resources(&asked)?;
+    let found = match asked.narrowed_by.clone() {
+        None => at.views.resources(&asked)?,
+        Some(text) => {
+            let (views, commands) = (at.views.clone(), state.commands().clone());
+            blocking(move || containing(&views, &commands, asked, &text)).await??
+        }
+    };
     let mut response = reflecting(StatusCode::OK, at.position());
     response.insert_header((STEMMA_SOURCE, "views"));
     Ok(response.json(Page::of(found, |descriptor| {
         ResourceBody::from(descriptor.as_ref())
     })))
+}
+
+/// A page of the resources whose name or text contains a text, without regard to case. It looks at
+/// a bounded number of resources and bytes, and then ends, with a cursor, however few it found.
+fn containing(
+    views: &Views,
+    commands: &Commands,
+    mut asked: ResourceQuery,
+    text: &str,
+) -> Result<stemma_views::Page<Arc<Descriptor>>, ApiError> {
+    let wanted = text.to_lowercase();
+    let limit = asked.limit;
+    let mut items = Vec::new();
+    let (mut looked_at, mut read_bytes) = (0, 0);
+    loop {
+        asked.limit = limit - items.len();
+        let page = views.resources(&asked)?;
+        looked_at += page.items.len();
+        for descriptor in page.items {
+            let is_named = descriptor.name.as_str().to_lowercase().contains(&wanted);
+            let is_found = is_named || {
+                read_bytes += descriptor.byte_size;
+                commands.text_contains(&descriptor, &wanted)
+            };
+            if is_found {
+                items.push(descriptor);
+            }
+        }
+        let is_enough = items.len() == limit
+            || looked_at >= SEARCHED_RESOURCES_MAX
+            || read_bytes >= SEARCHED_BYTES_MAX;
+        if is_enough || page.next.is_none() {
+            let next = page.next;
+            return Ok(stemma_views::Page { items, next });
+        }
+        asked.after = page.next;
+    }
 }
 
 /// `?archived=`
@@ -387,7 +437,7 @@ pub(crate) async fn clone(
             collection,
             annotations,
         },
-        precondition: Precondition::None,
+        precondition: precondition(&request)?,
         expected_revision: None,
     };
     let key = idempotency::of(&request, &context, &[&bytes])?;

@@ -2,39 +2,58 @@
 
 use serde_json::{Value, json};
 use stemma_domain::annotation::{
-    AnchorStatus, OffsetUnit, TargetAnchor, TextIndex, anchors, translate,
+    AnchorStatus, ORPHANED, OffsetUnit, TargetAnchor, TextIndex, anchors, translate,
 };
-use stemma_domain::resource::{AnnotationState, Descriptor, IriNames};
+use stemma_domain::event::Relation;
+use stemma_domain::resource::{AnnotationState, Descriptor};
 
-/// Renders an annotation of a resource whose text is `text`, if it has one; positions count in
-/// `unit`.
+/// The texts that an annotation's positions are about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TextsOf<'a> {
+    /// What the resource holds now, if it is text: anchors count in it.
+    pub(crate) now: Option<&'a TextIndex>,
+    /// What it held when the annotation was made: the author's own positions count in it.
+    pub(crate) then: Option<&'a TextIndex>,
+}
+
+/// Renders an annotation of a resource; positions count in `unit`.
 pub(crate) fn render(
     state: &AnnotationState,
     descriptor: &Descriptor,
-    text: Option<&TextIndex>,
-    names: IriNames<'_>,
+    texts: TextsOf<'_>,
     unit: OffsetUnit,
 ) -> Value {
     let mut annotation = state.annotation.clone();
-    let is_this = |iri: &str| names.resolve(iri) == Some(descriptor.id);
-    let found = text
-        .map(|text| anchors(&annotation, &is_this, text))
-        .unwrap_or_default();
+    let is_this = |iri: &str| state.names(Relation::Target, iri) == Some(descriptor.id);
+    // Where there is no text, no passage is found.
+    let nothing = TextIndex::new("");
+    let mut found = anchors(&annotation, &is_this, texts.now.unwrap_or(&nothing));
+    if texts.now.is_none() {
+        found.iter_mut().for_each(|found| found.anchor = ORPHANED);
+    }
     let anchoring: Vec<Value> = found
         .iter()
-        .map(|found| anchor(found, descriptor.content_revision, text, unit))
+        .map(|found| anchor(found, descriptor.content_revision, texts.now, unit))
         .collect();
-    if let Some(text) = text {
-        // The author's position may lie beyond today's text; it is then given as it was stored.
+    if let Some(text) = texts.then {
+        // A position between the halves of a pair cannot be; were there one, all stay as stored.
         let mut translated = annotation.clone();
         if translate(&mut translated, &is_this, text, OffsetUnit::CodePoint, unit).is_ok() {
             annotation = translated;
         }
     }
+    // A client's own property of the same name comes back as it was sent.
+    if let Some(fields) = annotation.as_object_mut() {
+        let own = [
+            ("annotation_id", Value::from(state.id.to_string())),
+            ("resource_id", descriptor.id.to_string().into()),
+            ("revision", state.revision.into()),
+        ];
+        for (name, value) in own {
+            fields.entry(name).or_insert(value);
+        }
+    }
     annotation["id"] = state.id.iri().into();
-    annotation["annotation_id"] = state.id.to_string().into();
-    annotation["resource_id"] = descriptor.id.to_string().into();
-    annotation["revision"] = state.revision.into();
     annotation["anchoring"] = anchoring.into();
     if annotation.get("created").is_none() {
         annotation["created"] = state.added_at.to_string().into();

@@ -68,7 +68,8 @@ pub fn anchors(
         .collect()
 }
 
-const ORPHANED: Anchor = Anchor {
+/// The anchor of a passage that is not there.
+pub const ORPHANED: Anchor = Anchor {
     status: AnchorStatus::Orphaned,
     score: 0.0,
     span: None,

@@ -82,6 +82,13 @@ fn missing_selector(
 }
 
 fn check_position(position: &Position, text: &TextIndex) -> Result<(), FieldError> {
+    if position.end < position.start {
+        return Err(FieldError {
+            pointer: format!("{}/end", position.pointer),
+            code: "END_BEFORE_START",
+            detail: "the end comes before the start".to_owned(),
+        });
+    }
     if position.end <= text.len() {
         return Ok(());
     }

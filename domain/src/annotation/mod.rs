@@ -13,7 +13,7 @@ mod selector;
 mod text;
 mod validate;
 
-pub use anchor::{Anchor, AnchorStatus, TargetAnchor, anchors};
+pub use anchor::{Anchor, AnchorStatus, ORPHANED, TargetAnchor, anchors};
 pub use body::{
     BodyOperation, BodyOperationError, apply as apply_body_operations, body_of,
     from_json as body_operations_from_json, to_json as body_operations_to_json,
@@ -21,6 +21,6 @@ pub use body::{
 pub use complete::{complete, retarget};
 pub use iri::is_iri;
 pub use offsets::{OffsetUnit, translate};
-pub use reference::{IriReference, Relation, references, resource_in_iri};
+pub use reference::{IriReference, Relation, references, resource_at_end, resource_in_iri};
 pub use text::TextIndex;
 pub use validate::{Context, FieldError, validate};

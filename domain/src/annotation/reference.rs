@@ -39,6 +39,15 @@ pub fn resource_in_iri(iri: &str, bases: &[String]) -> Option<Uuid> {
     parse(path.strip_prefix(RESOURCES)?)
 }
 
+/// The resource that an IRI names if the URL that it stands below is, or once was, one of ours.
+pub fn resource_at_end(iri: &str) -> Option<Uuid> {
+    let iri = iri.split(['#', '?']).next().unwrap_or_default();
+    match iri.strip_prefix("urn:uuid:") {
+        Some(id) => parse(id),
+        None => parse(iri.rsplit_once(RESOURCES)?.1),
+    }
+}
+
 fn parse(id: &str) -> Option<Uuid> {
     let hyphenated = id.len() == 36 && !id.bytes().any(|b| b.is_ascii_uppercase());
     hyphenated.then(|| Uuid::try_parse(id).ok()).flatten()

@@ -3,6 +3,8 @@
 //! Pure: what it needs beside the state (the text of the content, the bases of our own IRIs) is
 //! handed in. Invariant: the events given fit the state (`Resource::evolve` takes them in order).
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::evolve::{AnnotationState, Resource};
@@ -70,7 +72,7 @@ pub struct CloneResource {
     /// The first event's payload; `derived_from` names the source.
     pub created: ResourceCreated,
     /// The source's annotations to bring along, in order, each with its new id.
-    pub annotations: Vec<(AnnotationId, Value)>,
+    pub annotations: Vec<(AnnotationId, Arc<AnnotationState>)>,
     /// The source.
     pub source: ResourceId,
 }
@@ -173,7 +175,7 @@ pub fn decide(
                 created,
             ))])
         }
-        (Command::Clone(clone), None) => Ok(decide_clone(clone, names)),
+        (Command::Clone(clone), None) => Ok(decide_clone(clone)),
         (_, None) => Err(Refusal::NotFound),
         (command, Some(state)) => decide_change(state, command, names, text),
     }
@@ -280,28 +282,33 @@ fn check_entity_types(count: usize) -> Result<(), Refusal> {
 }
 
 /// A clone's annotations speak of the clone: what named the source as target names the clone.
-fn decide_clone(clone: CloneResource, names: IriNames<'_>) -> Vec<Event> {
+fn decide_clone(clone: CloneResource) -> Vec<Event> {
     let CloneResource {
         created,
         annotations,
         source,
     } = clone;
-    let own_iri = format!("/api/resources/{}", created.id);
+    let id = created.id;
+    let own_iri = format!("/api/resources/{id}");
     let mut events = vec![Event::ResourceCloned(created)];
-    events.extend(
-        annotations
-            .into_iter()
-            .map(|(annotation_id, mut annotation)| {
-                let is_source = |iri: &str| names.resolve(iri) == Some(source);
-                annotation::retarget(&mut annotation, &is_source, &own_iri);
-                let references = names.references(&annotation);
-                Event::AnnotationAdded(AnnotationAdded {
-                    annotation,
-                    annotation_id,
-                    references,
-                })
-            }),
-    );
+    events.extend(annotations.into_iter().map(|(annotation_id, state)| {
+        let mut annotation = state.annotation.clone();
+        let is_source = |iri: &str| state.names(Relation::Target, iri) == Some(source);
+        annotation::retarget(&mut annotation, &is_source, &own_iri);
+        let mut references = state.references.clone();
+        for reference in &mut references {
+            if reference.relation == Relation::Target && reference.resource_id == source {
+                reference.resource_id = id;
+            }
+        }
+        references.sort_unstable();
+        references.dedup();
+        Event::AnnotationAdded(AnnotationAdded {
+            annotation,
+            annotation_id,
+            references,
+        })
+    }));
     events
 }
 
@@ -422,6 +429,32 @@ fn decide_change_body(
         annotation_id: annotation.id,
         body,
         operations: annotation::body_operations_to_json(operations),
-        references: names.references(&changed),
+        references: references_after(annotation, &changed, names),
     })])
+}
+
+/// What an annotation names once its body was changed: new items name what they name now, all else
+/// what it named when it was written.
+fn references_after(
+    before: &AnnotationState,
+    changed: &Value,
+    names: IriNames<'_>,
+) -> Vec<Reference> {
+    let resolve = |iri: &str| {
+        let kept = before.names(Relation::Body, iri);
+        kept.or_else(|| names.resolve(iri)).map(|id| id.uuid())
+    };
+    let is_target = |r: &&Reference| r.relation == Relation::Target;
+    let targets = before.references.iter().filter(is_target).copied();
+    let in_body = annotation::references(changed, &resolve)
+        .into_iter()
+        .filter(|reference| reference.relation == annotation::Relation::Body)
+        .map(|reference| Reference {
+            relation: Relation::Body,
+            resource_id: ResourceId::new(reference.resource),
+        });
+    let mut references: Vec<Reference> = targets.chain(in_body).collect();
+    references.sort_unstable();
+    references.dedup();
+    references
 }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::annotation;
 use crate::event::{
-    AnnotationAdded, AnnotationBodyChanged, Envelope, Event, Metadata, Reference, ResourceCreated,
+    AnnotationAdded, AnnotationBodyChanged, Envelope, Event, Metadata, Reference, Relation,
+    ResourceCreated,
 };
 use crate::id::{AnnotationId, ContentDigest, ResourceId};
 use crate::time::Timestamp;
@@ -233,6 +235,14 @@ impl Descriptor {
 }
 
 impl AnnotationState {
+    /// The resource that one of the annotation's IRIs names, as it was resolved when it was
+    /// written: the URL that the server goes by may be another by now.
+    pub fn names(&self, relation: Relation, iri: &str) -> Option<ResourceId> {
+        let at_end = ResourceId::new(annotation::resource_at_end(iri)?);
+        let is_it = |r: &&Reference| r.relation == relation && r.resource_id == at_end;
+        self.references.iter().find(is_it).map(|r| r.resource_id)
+    }
+
     /// The annotation as `annotation.added` made it.
     pub fn start(envelope: &Envelope<'_>, added: &AnnotationAdded) -> Self {
         Self {

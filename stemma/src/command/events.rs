@@ -89,7 +89,7 @@ fn wanted(events: &Events, kind: &str, stream: &str) -> bool {
 }
 
 fn in_json(record: &Record) -> anyhow::Result<Value> {
-    Ok(json!({
+    let mut event = json!({
         "position": record.position().get(),
         "revision": record.revision().get(),
         "stream": record.stream(),
@@ -102,7 +102,15 @@ fn in_json(record: &Record) -> anyhow::Result<Value> {
         "actor": record.actor(),
         "trace_id": record.trace_id(),
         "data": serde_json::from_slice::<Value>(record.data())?,
-    }))
+    });
+    // As over HTTP, what is not there is left out.
+    if let Some(causation) = record.causation() {
+        event["causation"] = causation.to_string().into();
+    }
+    if let Some(correlation) = record.correlation() {
+        event["correlation"] = correlation.into();
+    }
+    Ok(event)
 }
 
 fn line_of(record: &Record) -> String {
