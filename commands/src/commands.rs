@@ -247,10 +247,13 @@ impl Commands {
 
     async fn pass(&self, request: &Request) -> Result<Pass, CommandError> {
         let mut slots = self.lock(request).await?;
-        let plan = match self.plan(request, &mut slots).await {
+        let mut plan = match self.plan(request, &mut slots).await {
             Ok(plan) => plan,
             Err(error) => return self.refused(request, slots, error).await,
         };
+        if plan.events.is_empty() && request.idempotency.is_some() {
+            plan.note_answer(&slots);
+        }
         if plan.events.is_empty() {
             return Ok(self.nothing_to_do(slots, plan).await);
         }

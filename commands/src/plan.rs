@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use stemma_domain::annotation::TextIndex;
 use stemma_domain::entity_type;
-use stemma_domain::event::{Envelope, Event, ResourceCreated};
+use stemma_domain::event::{Envelope, Event, REQUESTS_STREAM, RequestAnswered, ResourceCreated};
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::{
     AnnotationState, CloneResource, Command, IriNames, Refusal, Resource, decide,
@@ -123,7 +123,7 @@ impl Planner<'_> {
             text.map(AsRef::as_ref),
         )
         .map_err(refused)?;
-        self.apply(id, events)
+        self.apply(id, events, operation.change.annotation_asked())
     }
 
     fn register(&mut self, event: Event) {
@@ -230,7 +230,12 @@ impl Planner<'_> {
     }
 
     /// Moves the state on by the events, and notes them for the batch.
-    fn apply(&mut self, id: ResourceId, events: Vec<Event>) -> Result<(), CommandError> {
+    fn apply(
+        &mut self,
+        id: ResourceId,
+        events: Vec<Event>,
+        asked: Option<AnnotationId>,
+    ) -> Result<(), CommandError> {
         let slot_index = self.slot_index(id);
         let stream = stream_of(id);
         for event in &events {
@@ -261,6 +266,7 @@ impl Planner<'_> {
         let result = OperationResult {
             descriptor: resource.map(|resource| resource.descriptor.clone()),
             annotation: annotation
+                .or(asked)
                 .and_then(|id| resource?.annotations.get(&id))
                 .map(|state| (**state).clone()),
             events,
@@ -283,6 +289,22 @@ fn move_on(
 }
 
 impl Plan {
+    /// Notes that the request changes nothing, on condition that all that it is about is as it was
+    /// found, so that a repetition gets this answer and is not decided anew.
+    pub(crate) fn note_answer(&mut self, slots: &[LockedSlot]) {
+        for slot in slots {
+            let expected = slot
+                .resource()
+                .map_or(ExpectedRevision::NoStream, |resource| {
+                    ExpectedRevision::Exact(Revision::new(resource.descriptor.revision))
+                });
+            self.expected.push((stream_of(slot.id()), expected));
+        }
+        let stream = StreamId::new(REQUESTS_STREAM).expect("a constant that is a stream id");
+        self.events
+            .push((stream, Event::RequestAnswered(RequestAnswered {})));
+    }
+
     /// Notes that the batch's next event gives this resource this revision.
     fn touch(&mut self, id: ResourceId, stream: &StreamId, revision: u64, event: &Event) {
         let known = self.touched.iter().rposition(|touched| touched.id == id);

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use stemma_domain::event::Event;
+use stemma_domain::event::{Event, REQUESTS_STREAM};
 use stemma_domain::id::ResourceId;
 use stemma_domain::resource::{Command, IriNames, Resource, decide};
 use stemma_event_log::{FirstUse, ReadLimit, Reader, Record};
@@ -39,6 +39,8 @@ pub(crate) fn first_answer(
         }
         records.extend(read);
     }
+    // That a request was answered is no event of what it is about.
+    records.retain(|record| record.stream() != REQUESTS_STREAM);
     let mut states = States {
         reader,
         before: first,
@@ -152,6 +154,7 @@ impl States<'_> {
         Ok(OperationResult {
             descriptor: state.as_ref().map(|resource| resource.descriptor.clone()),
             annotation: annotation_id
+                .or(operation.change.annotation_asked())
                 .and_then(|id| state.as_ref()?.annotations.get(&id))
                 .map(|annotation| (**annotation).clone()),
             events,

@@ -127,6 +127,19 @@ pub struct OperationResult {
     pub events: Vec<Event>,
 }
 
+impl Change {
+    /// The annotation that the answer is about even when nothing changed.
+    pub(crate) fn annotation_asked(&self) -> Option<AnnotationId> {
+        match self {
+            Self::Resource(command) => match &**command {
+                Command::ChangeAnnotationBody { annotation_id, .. } => Some(*annotation_id),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 impl OperationResult {
     /// The annotation that the operation named, removed ones included.
     pub fn annotation_id(&self) -> Option<AnnotationId> {

@@ -226,6 +226,31 @@ fn a_retry_while_the_first_request_stands_in_the_queue_gets_its_answer() {
     });
 }
 
+/// A retry of what had changed nothing was decided anew, and undid what others did meanwhile.
+#[test]
+fn a_repeated_request_that_changed_nothing_gets_its_first_answer_and_undoes_nothing() {
+    let commands = commands(&MemoryStorage::new());
+    block_on(async {
+        let made = create(&commands, "text").await;
+        commands.execute(request(vec![made])).await.unwrap();
+        let keyed = || Request {
+            idempotency: Some(Idempotency {
+                key: [1; 32],
+                request: [2; 32],
+            }),
+            ..request(vec![rename("first")])
+        };
+        let first = commands.execute(keyed()).await.unwrap();
+        let renamed = request(vec![rename("second")]);
+        commands.execute(renamed).await.unwrap();
+        let again = commands.execute(keyed()).await.unwrap();
+        assert_eq!((first.replayed, again.replayed), (false, true));
+        assert_eq!(first.position, again.position);
+        assert_eq!(first.results[0].descriptor, again.results[0].descriptor);
+        assert_eq!(stored(&commands, 1).name, "second", "it stays as it is");
+    });
+}
+
 /// What may be asked of the resource in a random run.
 #[derive(Debug, Clone)]
 enum Step {

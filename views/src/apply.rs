@@ -119,6 +119,9 @@ impl<'a> Overlay<'a> {
             row.registered = true;
             return Ok(());
         }
+        if matches!(event, Event::RequestAnswered(_)) {
+            return Ok(());
+        }
         let id = ResourceId::from_stream_name(record.stream()).ok_or_else(|| {
             Reason::from(format!("stream {} is not a resource's", record.stream()))
         })?;

@@ -286,14 +286,10 @@ pub(crate) async fn change_body(
     let write = Write::one(id, command, precondition).with_key(key);
     let (written, result) = execute_one(&state, &context, write).await?;
     let described = descriptor(&result)?;
-    let changed = match result.annotation.clone() {
-        Some(changed) => changed,
-        // Nothing changed: the annotation is as the views have it.
-        None => {
-            let found = state.projection().views().annotation(id, annotation_id)?;
-            found.ok_or_else(|| ApiError::of(Code::AnnotationNotFound))?
-        }
-    };
-    let body = rendered(&state, &changed, described, OffsetUnit::CodePoint).await?;
+    let changed = result
+        .annotation
+        .as_ref()
+        .ok_or_else(|| ApiError::of(Code::Internal))?;
+    let body = rendered(&state, changed, described, OffsetUnit::CodePoint).await?;
     Ok(tagged(StatusCode::OK, &written, described).json(body))
 }

@@ -59,6 +59,7 @@ impl Event {
             Self::AnnotationRemoved(payload) => to_json(payload),
             Self::EntityTypeAdded(payload) | Self::EntityTypeRemoved(payload) => to_json(payload),
             Self::EntityTypeRegistered(payload) => to_json(payload),
+            Self::RequestAnswered(payload) => to_json(payload),
         };
         let event_type = self.type_name();
         Encoded {
@@ -99,6 +100,7 @@ pub fn decode(event_type: &str, schema_version: u16, data: &[u8]) -> Result<Even
         "entity_type.added" => Event::EntityTypeAdded(stored.read()?),
         "entity_type.removed" => Event::EntityTypeRemoved(stored.read()?),
         "entity_type.registered" => Event::EntityTypeRegistered(stored.read()?),
+        "request.answered" => Event::RequestAnswered(stored.read()?),
         unknown => return Err(DecodeError::UnknownType(unknown.into())),
     })
 }
@@ -196,7 +198,30 @@ mod tests {
                 description: Some("who".into()),
                 name: EntityType::new("Person").unwrap(),
             }),
+            Event::RequestAnswered(RequestAnswered {}),
         ]
+    }
+
+    /// What was stored once is read for good: `tests/golden` holds a payload of each type and each
+    /// schema version, byte for byte as it was first written.
+    #[test]
+    fn golden_payloads_of_every_version_are_read_and_the_current_ones_written() {
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        for event in one_of_each() {
+            let encoded = event.encode();
+            let name = format!("{}.{}.json", encoded.event_type, encoded.schema_version);
+            let stored = std::fs::read(golden.join(&name)).expect(&name);
+            let (is, was) = (String::from_utf8(encoded.data), String::from_utf8(stored));
+            assert_eq!(is, was, "{name}");
+        }
+        for file in std::fs::read_dir(golden).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let (event_type, version) = name.rsplit_once('.').unwrap();
+            let data = std::fs::read(&path).unwrap();
+            let read = decode(event_type, version.parse().unwrap(), &data).expect(name);
+            assert!(one_of_each().contains(&read), "{name} reads as {read:?}");
+        }
     }
 
     #[test]

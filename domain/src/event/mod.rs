@@ -7,9 +7,9 @@ mod upcast;
 pub use codec::{DecodeError, Encoded, decode};
 pub use payload::{
     AnnotationAdded, AnnotationBodyChanged, AnnotationRemoved, EntityTypeChange,
-    EntityTypeRegistered, Event, Metadata, Reference, Relation, ResourceArchived,
-    ResourceCollectionChanged, ResourceCreated, ResourceLanguageChanged, ResourceMetadataChanged,
-    ResourceRenamed, ResourceRevised, ResourceUnarchived,
+    EntityTypeRegistered, Event, Metadata, REQUESTS_STREAM, Reference, Relation, RequestAnswered,
+    ResourceArchived, ResourceCollectionChanged, ResourceCreated, ResourceLanguageChanged,
+    ResourceMetadataChanged, ResourceRenamed, ResourceRevised, ResourceUnarchived,
 };
 pub use upcast::{UpcastError, Upcaster};
 

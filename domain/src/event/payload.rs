@@ -45,7 +45,17 @@ pub enum Event {
     EntityTypeRemoved(EntityTypeChange),
     /// `entity_type.registered`, in the stream [`crate::entity_type::STREAM`].
     EntityTypeRegistered(EntityTypeRegistered),
+    /// `request.answered`, in the stream [`REQUESTS_STREAM`].
+    RequestAnswered(RequestAnswered),
 }
+
+/// The one stream that holds every `request.answered`.
+pub const REQUESTS_STREAM: &str = "requests-answered";
+
+/// A request with an idempotency key found everything as it asked for. That is its first answer,
+/// which a repetition gets again, whatever changed meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestAnswered {}
 
 /// A resource came to be, with content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -209,6 +219,7 @@ impl Event {
             Self::EntityTypeAdded(_) => "entity_type.added",
             Self::EntityTypeRemoved(_) => "entity_type.removed",
             Self::EntityTypeRegistered(_) => "entity_type.registered",
+            Self::RequestAnswered(_) => "request.answered",
         }
     }
 

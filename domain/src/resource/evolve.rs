@@ -187,7 +187,7 @@ impl Descriptor {
             Event::ResourceCreated(_) | Event::ResourceCloned(_) => {
                 return Err(EvolveError::CreatedTwice { id: self.id });
             }
-            Event::EntityTypeRegistered(_) => {
+            Event::EntityTypeRegistered(_) | Event::RequestAnswered(_) => {
                 return Err(EvolveError::NotOfResource {
                     event_type: event.type_name(),
                 });
