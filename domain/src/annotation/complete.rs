@@ -10,8 +10,6 @@ use super::validate::FieldError;
 
 /// Code points of context kept on each side of a quote.
 pub(super) const CONTEXT_CODE_POINTS: usize = 32;
-/// Longest passage, in code points, that a quote is made of; a longer one keeps its position only.
-const QUOTE_CODE_POINTS_MAX: usize = 65_536;
 
 /// Completes the targets that `is_this` says name this resource, whose text is `text`.
 ///
@@ -101,9 +99,6 @@ fn check_position(position: &Position, text: &TextIndex) -> Result<(), FieldErro
 
 fn quote_at(position: &Position, text: &TextIndex) -> Option<Value> {
     let (start, end) = (position.start, position.end);
-    if end - start > QUOTE_CODE_POINTS_MAX {
-        return None;
-    }
     let before = start.saturating_sub(CONTEXT_CODE_POINTS);
     let after = (end + CONTEXT_CODE_POINTS).min(text.len());
     Some(json!({

@@ -29,6 +29,8 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
         let why = "without access tokens only loopback addresses are served";
         return Err(Usage(format!("listen is {listen}: {why}, such as 127.0.0.1:8470")).into());
     }
+    let is_usable = options(settings).check();
+    is_usable.map_err(|error| Usage(error.to_string()))?;
     let listener = TcpListener::bind(&listen).with_context(|| format!("listen on {listen}"))?;
     let tenant = if serve.read_only {
         Tenant::open_whole_part(&places, settings)?
@@ -144,9 +146,19 @@ fn options(settings: &Settings) -> Options {
         workers: settings.count("http.workers"),
         shutdown_s: settings.number("http.shutdown_s"),
         jobs_kept_max: settings.count("jobs.kept_max"),
+        batch_operations_max: settings.count("http.batch_operations_max"),
+        json_depth_max: settings.count("http.json_depth_max"),
+        keep_alive_ms: settings.number("http.keep_alive_ms"),
+        page_limit_max: settings.count("http.page_items_max"),
+        ranges_max: settings.count("http.ranges_max"),
+        request_head_ms: settings.number("http.head_ms"),
+        wait_ms_max: settings.number("http.wait_ms_max"),
+        write_wait_ms: settings.number("http.write_wait_ms"),
         ..Options::default()
     };
     options.sse.heartbeat_ms = settings.number("sse.heartbeat_ms");
+    options.sse.retry_ms = settings.number("sse.retry_ms");
+    options.sse.ring_bytes_max = settings.count("sse.ring_bytes_max");
     options.sse.streams_max = settings.count("sse.streams_max");
     options
 }

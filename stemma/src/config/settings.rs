@@ -98,6 +98,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Most bytes of a batch's body",
     ),
     number(
+        "http.batch_operations_max",
+        "1000",
+        (1, 65_535),
+        "Most operations of one batch",
+    ),
+    number(
         "http.body_bytes_max",
         "16777216",
         (1024, GIB),
@@ -110,16 +116,58 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Most open connections of each worker",
     ),
     number(
+        "http.head_ms",
+        "10000",
+        (100, 600_000),
+        "Milliseconds that a client may take to send the head of a request",
+    ),
+    number(
+        "http.json_depth_max",
+        "64",
+        (4, 120),
+        "Deepest nesting of a JSON body",
+    ),
+    number(
+        "http.keep_alive_ms",
+        "75000",
+        (0, 3_600_000),
+        "Milliseconds that an idle connection is kept",
+    ),
+    number(
+        "http.page_items_max",
+        "500",
+        (50, 10_000),
+        "Most items of a page",
+    ),
+    number(
+        "http.ranges_max",
+        "32",
+        (1, 1000),
+        "Most ranges of one request that are answered as ranges",
+    ),
+    number(
         "http.shutdown_s",
         "8",
         (0, 600),
         "Seconds that requests may go on once the server is told to stop",
     ),
     number(
+        "http.wait_ms_max",
+        "60000",
+        (2000, 600_000),
+        "Longest timeout_ms, in milliseconds, that a read may ask for",
+    ),
+    number(
         "http.workers",
         "0",
         (0, 1024),
         "Threads that take requests; 0 for one for each processor",
+    ),
+    number(
+        "http.write_wait_ms",
+        "10000",
+        (1, 600_000),
+        "Milliseconds that a write waits for the views before it says that it is not visible yet",
     ),
     number(
         "jobs.kept_max",
@@ -160,6 +208,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "15000",
         (10, 3_600_000),
         "Milliseconds between two heartbeats of a live stream",
+    ),
+    number(
+        "sse.retry_ms",
+        "2000",
+        (0, 3_600_000),
+        "Milliseconds that a client is told to wait before it connects again",
+    ),
+    number(
+        "sse.ring_bytes_max",
+        "16777216",
+        (1 << 16, GIB),
+        "Bytes of rendered events that all streams share",
     ),
     number(
         "sse.streams_max",
