@@ -288,3 +288,64 @@ async fn ranges_are_for_get_and_never_make_more_than_the_whole() {
     let many = client.get_with(&path, &[("range", "bytes=0-,0-,0-")]).await;
     assert_eq!((many.status, many.text().as_str()), (200, "0123456789"));
 }
+
+/// The most memory that the server has had resident, in MiB.
+fn peak_mib(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
+    let status = status.expect("the process runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("a peak");
+    let kib: u64 = line
+        .split_whitespace()
+        .next()
+        .and_then(|n| n.parse().ok())
+        .expect("a number");
+    kib / 1024
+}
+
+#[tokio::test]
+async fn large_content_passes_through_bounded_memory_both_ways() {
+    const BYTES: usize = 512 << 20;
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("a", "x").await;
+    let path = format!(
+        "/api/resources/{}/content",
+        made["id"].as_str().expect("an id")
+    );
+    let before = peak_mib(&server);
+    let kind = ("content-type", "application/octet-stream");
+    client
+        .raw("PUT", &path, &[kind], vec![7; BYTES])
+        .await
+        .expect(200);
+    assert_eq!(client.get(&path).await.bytes.len(), BYTES);
+    let grown = peak_mib(&server) - before;
+    assert!(grown < 64, "{grown} MiB for {} MiB of content", BYTES >> 20);
+}
+
+#[tokio::test]
+async fn a_stop_ends_streams_and_uploads_that_never_end() {
+    let mut server = Server::builder()
+        .env("STEMMA_HTTP__SHUTDOWN_S", "1")
+        .start();
+    let client = server.client();
+    let made = client.create("a", "x").await;
+    let path = format!(
+        "/api/resources/{}/content",
+        made["id"].as_str().expect("an id")
+    );
+    let host = server.url().trim_start_matches("http://").to_owned();
+    let mut half = std::net::TcpStream::connect(&host).expect("the server listens");
+    let head =
+        format!("PUT {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000000\r\n\r\nhalf");
+    std::io::Write::write_all(&mut half, head.as_bytes()).expect("it is taken");
+    let mut stream =
+        stemma_tests::SseReader::open(client.request("GET", "/api/events/stream")).await;
+    stream.until("stemma.live").await;
+    let stopped = tokio::task::spawn_blocking(move || server.stop());
+    while stream.next().await.is_some() {}
+    assert_eq!(stopped.await.expect("it stops"), Some(0));
+}
