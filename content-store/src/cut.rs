@@ -39,12 +39,7 @@ pub(crate) fn settle(
         return Ok(None);
     };
     let bytes = to + 1 - found.end;
-    let kept = format!("packs/cut-{:010}-{}.bytes", subject.number, found.end);
-    if let Err(error) = storage.remove(&kept)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
+    let kept = free_name(storage, subject.number, found.end)?;
     let copy = storage.create(&kept)?;
     let mut done = 0;
     let mut stride = vec![0; usize::try_from(STRIDE_BYTES.min(bytes)).expect("a stride is small")];
@@ -88,6 +83,22 @@ pub(crate) fn settle(
         kept,
     };
     Ok(Some(cut))
+}
+
+/// A name that nothing has yet: what an earlier open kept of the same place may be more than what
+/// is left of it now.
+fn free_name(storage: &dyn Storage, number: u32, offset: u64) -> io::Result<String> {
+    let taken = storage.list("packs")?;
+    let name = (1_u32..)
+        .map(|n| match n {
+            1 => format!("cut-{number:010}-{offset}.bytes"),
+            n => format!("cut-{number:010}-{offset}-{n}.bytes"),
+        })
+        .find(|name| taken.iter().all(|file| file.name != *name));
+    Ok(format!(
+        "packs/{}",
+        name.expect("there are fewer files than numbers")
+    ))
 }
 
 fn count(n: usize) -> u64 {

@@ -12,8 +12,8 @@ use crate::index::Slot;
 use crate::large::large_digest;
 use crate::mark::{MARK, Mark, Marking};
 use crate::pack::{
-    PackHeader, PackPhase, PackState, Run, Seal, State, Subject, Survey, Tail, pack_name,
-    pack_number, read_seal, run_name, survey,
+    PackHeader, PackPhase, PackState, Run, SEAL_BYTES, Seal, State, Subject, Survey, Tail,
+    pack_name, pack_number, read_seal, run_name, survey,
 };
 use crate::packing::Active;
 use crate::storage::{Storage, StorageFile};
@@ -83,6 +83,7 @@ pub(crate) fn load(storage: &dyn Storage, access: Access) -> Result<Loaded, Open
     loader.read_mark()?;
     if access == Access::Write {
         loader.prepare()?;
+        loader.sync_names()?;
     }
     loader.packs()?;
     loader.large()?;
@@ -145,6 +146,48 @@ impl Loader<'_> {
         Ok(())
     }
 
+    /// After an unclean stop a name may be seen that is not durable: the process ended between a
+    /// rename and the sync of its directory.
+    fn sync_names(&mut self) -> Result<(), OpenError> {
+        if self.mark.is_some() {
+            return Ok(());
+        }
+        self.storage.sync_dir("packs").map_err(at("packs"))?;
+        for first in 0..=u8::MAX {
+            let dir = format!("blobs/{first:02x}");
+            if !self.storage.list(&dir).map_err(at(&dir))?.is_empty() {
+                self.storage.sync_dir(&dir).map_err(at(&dir))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was written last once more, after an unclean stop. It may be read from memory
+    /// that never reached the disk (the process ended between a write and its sync, or the sync
+    /// failed), and whoever puts it again would be told that it is there.
+    fn write_again(
+        &self,
+        subject: &Subject<'_>,
+        span: std::ops::Range<u64>,
+    ) -> Result<(), OpenError> {
+        const STRIDE_BYTES: u64 = 1024 * 1024;
+        if self.access == Access::ReadOnly || self.mark.is_some() || span.is_empty() {
+            return Ok(());
+        }
+        let again = || -> io::Result<()> {
+            let mut at = span.start;
+            while at < span.end {
+                let length = STRIDE_BYTES.min(span.end - at);
+                let mut bytes = vec![0; usize::try_from(length).expect("a stride is small")];
+                let read = subject.file.read_at(&mut bytes, at)?;
+                subject.file.write_at(&bytes[..read], at)?;
+                at += length;
+            }
+            subject.file.sync()
+        };
+        again().map_err(at(subject.name))
+    }
+
     fn packs(&mut self) -> Result<(), OpenError> {
         let listed = self.storage.list("packs").map_err(at("packs"))?;
         let mut numbers: Vec<_> = listed
@@ -185,7 +228,12 @@ impl Loader<'_> {
         };
         let len = file.len().map_err(at(&name))?;
         if self.sealed(&subject, len).map_err(at(&name))? {
-            return Ok(());
+            // The next pack is begun only behind a seal that is durable.
+            return if is_last {
+                self.write_again(&subject, len.saturating_sub(SEAL_BYTES)..len)
+            } else {
+                Ok(())
+            };
         }
         let tail = match self.mark {
             Some(mark) if mark.pack == number => Tail::Marked { end: mark.end },
@@ -270,6 +318,9 @@ impl Loader<'_> {
         if self.access == Access::Write && damage.is_empty() {
             let cut = settle(self.storage, subject, found).map_err(at(name))?;
             self.loaded.report.cut.extend(cut);
+            if let Some(last) = found.entries.last().filter(|_| is_last) {
+                self.write_again(subject, last.group..found.end)?;
+            }
         }
         let entries = self.take_entries(subject.number, found);
         let disk_bytes = file.len().map_err(at(name))?;

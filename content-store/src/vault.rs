@@ -277,7 +277,13 @@ impl Vault {
             match &newest {
                 Some((kept, digest)) if kept.prefix == slot.prefix && *digest == header.digest => {
                     self.counters.packed_bytes.take(u64::from(header.len));
-                    superseded.push(*slot);
+                    // Only for a newer one that is whole is the older one given up.
+                    if matches!(self.read_slot(kept, digest), Ok(Found::Blob(_))) {
+                        superseded.push(*slot);
+                    } else {
+                        superseded.push(*kept);
+                        newest = Some((*slot, header.digest));
+                    }
                 }
                 _ => newest = Some((*slot, header.digest)),
             }

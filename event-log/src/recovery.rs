@@ -148,11 +148,13 @@ fn drop_behind_damage(
         let position = position.get();
         let is_whole =
             |file: &StoredFile| segment_first(&file.name).is_none_or(|first| first < position);
+        let n_before = listing.len();
         listing.retain(is_whole);
-        if !listing
+        let is_empty = !listing
             .iter()
-            .any(|file| segment_first(&file.name).is_some())
-        {
+            .any(|file| segment_first(&file.name).is_some());
+        // A segment may claim what stands before its own place; then nobody can tell what is whole.
+        if is_empty || listing.len() == n_before {
             return Err(error);
         }
         // Each round looks at fewer segments, so what it finds stands before what was found.
@@ -334,6 +336,10 @@ fn settle_unmarked(
         _ => good_frame_behind(walk.file, tag, resume).map_err(read)?,
     };
     match mode {
+        // What was acknowledged is never cut, however it reads.
+        Mode::Write {
+            keep_end: Some(keep_end),
+        } if loaded.chain.end < keep_end => Err(damaged(name, scan.offset, loaded.chain.end, kind)),
         Mode::Write { .. } if good.is_none() => {
             let position = loaded.chain.end;
             loaded.cut = Some(cut_tail(

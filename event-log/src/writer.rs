@@ -362,8 +362,9 @@ impl Writer {
     /// From the first write on nothing vouches for the last byte.
     fn drop_mark(&mut self) -> Result<(), Failure> {
         if self.marked {
+            // A mark that comes back after a crash would belie all that is written from here on.
             Mark::remove(&*self.storage).map_err(|source| {
-                Failure::NotWritten(AppendError::Write {
+                Failure::Unknown(AppendError::Write {
                     source: Arc::new(source),
                 })
             })?;

@@ -438,6 +438,37 @@ fn a_failed_sync_poisons_until_the_log_is_reopened_in_place() {
     assert_eq!(all(&open(&crashed).reader).len(), 2);
 }
 
+/// Reopening cut a group that was acknowledged and read badly, before it noticed that it was gone.
+#[test]
+fn reopening_in_place_never_cuts_what_was_acknowledged() {
+    let failing = Arc::new(AtomicBool::new(false));
+    let fails = Arc::clone(&failing);
+    let storage = MemoryStorage::with_faults(move |operation: Operation<'_>| {
+        if operation.kind == OperationKind::Sync && fails.load(Ordering::SeqCst) {
+            return Fate::Fail(io::ErrorKind::Other);
+        }
+        Fate::Proceed
+    });
+    let log = open(&storage);
+    append(&log.appender, batch("t-1", &["acknowledged"])).unwrap();
+    failing.store(true, Ordering::SeqCst);
+    assert!(append(&log.appender, batch("t-1", &["not"])).is_err());
+    failing.store(false, Ordering::SeqCst);
+    let (name, mut bytes) = last_segment(&storage);
+    let at = bytes
+        .windows(12)
+        .position(|w| w == b"acknowledged")
+        .unwrap();
+    bytes[at] ^= 1;
+    storage.put_file(&name, bytes.clone());
+    let reopened = block_on(log.appender.reopen());
+    assert!(
+        matches!(reopened, Err(stemma_event_log::OpenError::Damaged { .. })),
+        "{reopened:?}"
+    );
+    assert_eq!(last_segment(&storage).1, bytes, "nothing was cut");
+}
+
 #[test]
 fn what_stood_in_the_queue_is_dealt_with_once_it_is_settled() {
     let log = open(&MemoryStorage::new());

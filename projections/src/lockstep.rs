@@ -4,7 +4,8 @@
 //! be compared then, and a later batch changes both alike. Spans compared one after the other make
 //! up the whole; nobody waits for the comparison.
 
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
@@ -37,6 +38,8 @@ pub(crate) struct Lockstep {
     answer: mpsc::Sender<Result<RebuildOutcome, RebuildError>>,
     failed: Option<RebuildError>,
     live_hasher: StateHasher,
+    /// Whether the live rows cannot be read: then the new ones are wanted all the more.
+    live_failed: bool,
     rebuilt_hasher: StateHasher,
     /// The key up to which rows were compared; none before the first slice.
     compared_to: Option<Vec<u8>>,
@@ -56,6 +59,7 @@ impl Lockstep {
             answer,
             failed: None,
             live_hasher: StateHasher::default(),
+            live_failed: false,
             rebuilt_hasher: StateHasher::default(),
             compared_to: None,
         }
@@ -90,7 +94,9 @@ impl Lockstep {
             None
         };
         self.rebuilt_hasher.rows(&rows);
-        live.digest_span(after, to.as_deref(), &mut self.live_hasher)?;
+        if !self.live_failed {
+            self.live_failed = !digest_live(live, after, to.as_deref(), &mut self.live_hasher);
+        }
         (self.control.progress)(RebuildProgress {
             applied: self.rebuilt.end(),
             end: live.end(),
@@ -105,20 +111,15 @@ impl Lockstep {
     pub(crate) fn finish(self, live: &Views, settings: &Settings, swap: impl FnOnce(Views)) {
         let (digest_live, digest_rebuilt) =
             (self.live_hasher.finish(), self.rebuilt_hasher.finish());
-        let equal = digest_live == digest_rebuilt && self.rebuilt.end() == live.end();
+        let equal =
+            !self.live_failed && digest_live == digest_rebuilt && self.rebuilt.end() == live.end();
         if !equal {
             tracing::warn!(%digest_live, %digest_rebuilt, "the rebuilt views differ");
         }
         let position = self.rebuilt.end().checked_sub(1);
-        let switched = self
-            .rebuilt
-            .flush()
-            .map_err(RebuildError::from)
-            .and_then(|()| Ok(Generations::at(&settings.dir).switch_to(&self.dir)?));
-        if let Err(error) = switched {
+        if let Err(error) = take_over(&self.rebuilt, &settings.dir, &self.dir) {
             return self.give_up(error);
         }
-        self.rebuilt.keep();
         live.discard_when_unused();
         swap(self.rebuilt);
         let outcome = RebuildOutcome {
@@ -136,5 +137,39 @@ impl Lockstep {
     pub(crate) fn give_up(self, error: RebuildError) {
         drop(self.rebuilt);
         let _ = self.answer.send(Err(error));
+    }
+}
+
+/// Has a generation take over. Where that fails, whatever `CURRENT` names by then stays.
+pub(crate) fn take_over(rebuilt: &Views, views: &Path, dir: &Path) -> Result<(), RebuildError> {
+    let generations = Generations::at(views);
+    rebuilt.flush()?;
+    rebuilt.keep();
+    let switched = generations.switch_to(dir);
+    // The name may have been replaced although the sync behind it failed.
+    if switched.is_err() && !matches!(generations.current(), Ok(Some(current)) if current == dir) {
+        rebuilt.discard_when_unused();
+    }
+    Ok(switched?)
+}
+
+/// Digests a span of the live rows; false when the engine fails or panics over them.
+fn digest_live(
+    live: &Views,
+    after: Option<&[u8]>,
+    to: Option<&[u8]>,
+    hasher: &mut StateHasher,
+) -> bool {
+    let digest = AssertUnwindSafe(|| live.digest_span(after, to, hasher));
+    match catch_unwind(digest) {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the live views cannot be read; they are replaced");
+            false
+        }
+        Err(_) => {
+            tracing::warn!("reading the live views panicked; they are replaced");
+            false
+        }
     }
 }

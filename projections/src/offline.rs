@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use stemma_views::{StateDigest, Views};
 
 use crate::generation::Generations;
+use crate::lockstep::take_over;
 use crate::projection::{Settings, is_of_log};
 use crate::rebuild::{RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress, fill_some};
 
@@ -40,9 +41,7 @@ pub fn rebuild_offline(
     }
     let digest_rebuilt = views.state_digest()?;
     let digest_live = before.unwrap_or(digest_rebuilt);
-    views.flush()?;
-    generations.switch_to(&dir)?;
-    views.keep();
+    take_over(&views, &settings.dir, &dir)?;
     let position = views.end().checked_sub(1);
     drop(views);
     generations.remove_others()?;

@@ -14,7 +14,7 @@ use stemma_views::{StateDigest, StoreError, Views};
 use crate::generation::{GenerationError, Generations};
 use crate::lockstep::Lockstep;
 use crate::projection::Projection;
-use crate::runner::{apply, causes, read};
+use crate::runner::{apply, causes, read, unread};
 
 /// Records behind the head at which the store is handed over.
 const HAND_OVER: u64 = 2000;
@@ -192,7 +192,8 @@ pub(crate) fn fill_some(views: &Views, reader: &Reader, end: u64) -> Result<bool
         return Ok(false);
     }
     let count_max = usize::try_from(left).expect("a batch's count fits");
-    let records = read(reader, views.end(), count_max).map_err(failed)?;
+    let records = read(reader, views.end(), count_max);
+    let records = records.map_err(|source| failed(unread(views.end(), source)))?;
     apply(views, &records).map_err(failed)?;
     Ok(!records.is_empty())
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use stemma_event_log::{Position, ReadLimit, Reader, Record};
+use stemma_event_log::{Position, ReadError, ReadLimit, Reader, Record};
 use stemma_views::{ApplyError, Views};
 use tokio::sync::watch;
 
@@ -37,6 +37,14 @@ impl Drop for Ending {
     fn drop(&mut self) {
         self.0.phase.send_replace(Phase::Stopped);
     }
+}
+
+/// Why the next records were not applied.
+enum Stop {
+    /// They could not be read for now.
+    Read(ReadError),
+    /// One of them cannot be applied, or is damaged.
+    Apply(ApplyError),
 }
 
 impl Runner {
@@ -75,7 +83,12 @@ impl Runner {
                     }
                     self.advance_rebuild();
                 }
-                Err(error) => self.quarantine(&error),
+                Err(Stop::Apply(error)) => self.quarantine(&error),
+                // The system may do better in a while: nothing was applied, and nothing is lost.
+                Err(Stop::Read(error)) => {
+                    tracing::warn!(%error, "the log cannot be read; trying again");
+                    std::thread::park_timeout(LOOK_AROUND);
+                }
             }
         }
         if let Some(lockstep) = self.lockstep.take() {
@@ -89,10 +102,14 @@ impl Runner {
 
     /// Applies the next records to the live views, and to those that are being made; gives how
     /// many there were.
-    fn apply_next(&mut self) -> Result<usize, ApplyError> {
+    fn apply_next(&mut self) -> Result<usize, Stop> {
         let views = self.shared.live.load_full();
         let reader = &self.shared.settings.reader;
-        let records = read(reader, views.end(), BATCH_RECORDS)?;
+        let records = match read(reader, views.end(), BATCH_RECORDS) {
+            Err(error @ ReadError::Io { .. }) => return Err(Stop::Read(error)),
+            Err(damage) => return Err(Stop::Apply(unread(views.end(), damage))),
+            Ok(records) => records,
+        };
         if records.is_empty() {
             return Ok(0);
         }
@@ -105,7 +122,8 @@ impl Runner {
             lockstep.follow(views.end(), reader);
         }
         self.shared.end.send_replace(views.end());
-        applied.map(|()| records.len())
+        applied.map_err(Stop::Apply)?;
+        Ok(records.len())
     }
 
     /// Compares some rows of both stores, or ends the rebuild; says whether there was such work.
@@ -167,17 +185,21 @@ impl Runner {
 }
 
 /// The next records to apply, at most so many.
-pub(crate) fn read(reader: &Reader, end: u64, count_max: usize) -> Result<Vec<Record>, ApplyError> {
+pub(crate) fn read(reader: &Reader, end: u64, count_max: usize) -> Result<Vec<Record>, ReadError> {
     let limit = ReadLimit {
         records: count_max,
         bytes: BATCH_BYTES,
     };
-    let records = reader.read(Position::new(end), limit);
-    records.map_err(|source| ApplyError {
-        position: end,
+    reader.read(Position::new(end), limit)
+}
+
+/// A record that cannot be read, as one that cannot be applied.
+pub(crate) fn unread(position: u64, source: ReadError) -> ApplyError {
+    ApplyError {
+        position,
         event_type: "a record".to_owned(),
         reason: Box::new(source),
-    })
+    }
 }
 
 /// Applies records; a panic, of the engine or of ours, is an error like any other.

@@ -20,6 +20,9 @@ use crate::store::{Direction, StoreError};
 use crate::views::{QueryError, Views};
 use crate::walk::Walk;
 
+/// Rows that are looked at while nothing can be applied.
+const SLICE_ROWS: usize = 256;
+
 impl Views {
     /// A page of the resources that a query asks for.
     ///
@@ -29,6 +32,30 @@ impl Views {
     /// # Errors
     /// [`QueryError`].
     pub fn resources(&self, query: &ResourceQuery) -> Result<Page<Arc<Descriptor>>, QueryError> {
+        let mut items = Vec::new();
+        let mut rest = query.clone();
+        let mut left = self.page_rows_max();
+        loop {
+            rest.limit = query.limit - items.len();
+            let rows = left.min(SLICE_ROWS);
+            let page = self.slice_of_resources(&rest, rows)?;
+            items.extend(page.items);
+            left -= rows;
+            if page.next.is_none() || items.len() == query.limit || left == 0 {
+                let next = page.next;
+                return Ok(Page { items, next });
+            }
+            rest.after = page.next;
+        }
+    }
+
+    /// A part of a page that looks at so many rows at the most, all as of one moment. Between two
+    /// of them those who apply have their turn.
+    fn slice_of_resources(
+        &self,
+        query: &ResourceQuery,
+        rows_max: usize,
+    ) -> Result<Page<Arc<Descriptor>>, QueryError> {
         let _moment = self.moment();
         let mark = query.mark();
         let after = query
@@ -46,7 +73,7 @@ impl Views {
         let mut last: Option<Vec<u8>> = None;
         while let Some((order, id)) = walk.next()? {
             let is_full = page.items.len() == query.limit;
-            if is_full || looked_at == self.page_rows_max() {
+            if is_full || looked_at == rows_max {
                 page.next = last.map(|key| Cursor::new(&mark, &key));
                 return Ok(page);
             }

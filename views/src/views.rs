@@ -1,6 +1,6 @@
 //! The views: one handle for applying records and for asking.
 //!
-//! Invariant: a question sees the rows of one moment. Applying a batch holds the lock that every
+//! Invariant: a question sees the rows of one moment; a long list is several. Applying a batch holds the lock that every
 //! question shares, so nobody meets half a batch, nor an index without its row.
 
 use std::path::{Path, PathBuf};
@@ -296,6 +296,7 @@ impl Views {
     /// # Errors
     /// [`StoreError`].
     pub fn stats(&self) -> Result<ViewsStats, StoreError> {
+        let disk_bytes = self.disk_bytes();
         let _moment = self.moment();
         let sizes = read_sizes(self.store())?;
         Ok(ViewsStats {
@@ -304,7 +305,7 @@ impl Views {
             archived: sizes.archived,
             annotations: sizes.annotations,
             entity_types: sizes.entity_types,
-            disk_bytes: self.disk_bytes(),
+            disk_bytes,
             engine: self.shared.options.engine,
         })
     }

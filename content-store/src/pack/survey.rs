@@ -88,8 +88,11 @@ pub(crate) fn survey(subject: &Subject<'_>, tail: Tail) -> io::Result<Survey> {
     loop {
         match walker.step()? {
             Step::Entry { offset, header } if header.kind == Kind::Seal => {
-                take_seal(subject, &mut survey, offset)?;
-                survey.end = walker.at();
+                survey.end = if take_seal(subject, &mut survey, offset, tail)? {
+                    walker.at()
+                } else {
+                    offset
+                };
                 break;
             }
             Step::Entry { offset, header } => survey.entries.push(entry(offset, &header)),
@@ -253,9 +256,18 @@ fn read_header(subject: &Subject<'_>, survey: &mut Survey) -> io::Result<()> {
     Ok(())
 }
 
-fn take_seal(subject: &Subject<'_>, survey: &mut Survey, offset: u64) -> io::Result<()> {
+/// Takes a seal; false for one that is torn, of which only the header came to the disk.
+fn take_seal(
+    subject: &Subject<'_>,
+    survey: &mut Survey,
+    offset: u64,
+    tail: Tail,
+) -> io::Result<bool> {
     let bytes = read(subject.file, offset, SEAL_BYTES)?;
     let Some(seal) = Seal::decode(&bytes, subject.number, offset) else {
+        if tail == Tail::Open {
+            return Ok(false);
+        }
         survey.damage.push(damage(
             subject,
             DamageKind::Seal,
@@ -263,7 +275,7 @@ fn take_seal(subject: &Subject<'_>, survey: &mut Survey, offset: u64) -> io::Res
             None,
             "seal does not match its digest",
         ));
-        return Ok(());
+        return Ok(true);
     };
     let count = u64::try_from(survey.entries.len()).expect("entries fit memory");
     let fits = seal.count == count && seal.chain == *survey.chain().finalize().as_bytes();
@@ -274,7 +286,7 @@ fn take_seal(subject: &Subject<'_>, survey: &mut Survey, offset: u64) -> io::Res
             .push(damage(subject, DamageKind::Seal, offset, None, detail));
     }
     survey.seal = Some(seal);
-    Ok(())
+    Ok(true)
 }
 
 fn entry(offset: u64, header: &EntryHeader) -> Entry {

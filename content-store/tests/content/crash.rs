@@ -303,3 +303,59 @@ fn a_store_of_a_later_format_is_refused_untouched() {
     assert_eq!(disk.bytes(PACK).unwrap(), bytes);
     assert!(Digest::of(&bytes) == Digest::of(&disk.bytes(PACK).unwrap()));
 }
+
+/// The process ended between a write and its sync; the next one saw the blob in memory that never
+/// reached the disk, and told whoever put it again that it was there.
+#[test]
+fn what_is_found_after_a_kill_is_durable_before_anyone_is_told_that_it_is_there() {
+    let late = blob(2, 200);
+    let storage = MemoryStorage::default();
+    let (store, _) = open(&storage);
+    put(&store, &blob(1, 100)).unwrap();
+    storage.set_fault(Box::new(|operation, _| {
+        (operation == Operation::Sync).then_some(ErrorKind::Other)
+    }));
+    assert!(put(&store, &late).is_err());
+    storage.clear_fault();
+    // A kill: all that was written can be read, synced or not.
+    drop(store);
+    let (store, _) = open(&storage);
+    let stored = put(&store, &late).unwrap();
+    assert!(!stored.new, "it was found where it had been written");
+    // Then the power goes.
+    let (store, report) = open(&storage.crash(&mut |_, _| false));
+    assert_eq!(report.damage, []);
+    assert_eq!(read(&store, &late).as_ref(), Some(&late));
+}
+
+#[test]
+fn a_seal_of_which_only_the_header_came_to_the_disk_is_cut() {
+    let blobs: Vec<_> = (0..40).map(|seed| blob(seed, 600)).collect();
+    let disk = after_crash(&blobs);
+    let names: Vec<_> = disk
+        .names()
+        .into_iter()
+        .filter(|name| name.ends_with(".pack"))
+        .collect();
+    assert!(names.len() > 1, "the first pack is sealed: {names:?}");
+    let first = names.iter().min().unwrap();
+    for name in names.iter().filter(|name| *name != first) {
+        disk.put(name, Vec::new());
+    }
+    let sealed = disk.bytes(first).unwrap();
+    for torn in 1..=40 {
+        let copy = after_crash(&[]);
+        let mut bytes = sealed.clone();
+        let end = bytes.len();
+        bytes[end - torn..].fill(0);
+        if bytes == sealed {
+            continue;
+        }
+        // A pack has its planned length until it is sealed.
+        bytes.resize(end.next_multiple_of(8 * 1024), 0);
+        copy.put(first, bytes);
+        let (_, report) = open(&copy);
+        assert_eq!(report.damage, [], "torn {torn}");
+        assert_eq!(report.cut.len(), 1, "torn {torn}");
+    }
+}
