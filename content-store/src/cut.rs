@@ -89,7 +89,7 @@ pub(crate) fn settle(
 /// is left of it now.
 fn free_name(storage: &dyn Storage, number: u32, offset: u64) -> io::Result<String> {
     let taken = storage.list("packs")?;
-    let name = (1_u32..)
+    let name = (1..=u32::MAX)
         .map(|n| match n {
             1 => format!("cut-{number:010}-{offset}.bytes"),
             n => format!("cut-{number:010}-{offset}-{n}.bytes"),

@@ -91,7 +91,7 @@ impl Mark {
     /// Removes it durably; none need be there.
     pub(crate) fn remove(storage: &dyn Storage) -> io::Result<()> {
         match storage.remove(MARK) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             // It may have been removed before without that being durable.
             _ => storage.sync_dir(""),
         }
