@@ -340,10 +340,12 @@ struct Moving {
 impl Moving {
     /// Waits until all are durable.
     fn settle(&mut self) -> Result<(), CollectError> {
-        for answer in self.answers.drain(..) {
-            answer.recv().map_err(|_| PutError::Closed)??;
-        }
+        // All of them, whatever became of the first: none is to be under way when this is over.
+        let answers: Vec<_> = self.answers.drain(..).map(|answer| answer.recv()).collect();
         self.bytes = 0;
+        for answer in answers {
+            answer.map_err(|_| PutError::Closed)??;
+        }
         Ok(())
     }
 }

@@ -111,6 +111,16 @@ impl Queue {
         self.wake(state);
     }
 
+    /// Lets nothing more in, and gives up what stands in line: those who wait are told by the drop
+    /// of their replies.
+    pub(crate) fn abandon(&self) {
+        self.close();
+        let mut state = self.guard();
+        state.waiting.clear();
+        state.orders.reopen.clear();
+        state.orders.settle.clear();
+    }
+
     fn wake(&self, mut state: MutexGuard<'_, State>) {
         let sleeps = std::mem::take(&mut state.writer_sleeps);
         drop(state);

@@ -92,15 +92,20 @@ pub(crate) fn load(
         created = true;
         listing = storage.list().map_err(failed("list", ""))?;
     }
+    let mut garbled = None;
     let mark = match Mark::read(storage).map_err(failed("read", MARK_NAME))? {
         Found::Nothing => None,
         Found::Mark(mark) => Some(*mark),
-        Found::Garbled if mode == Mode::WholePart => None,
+        Found::Garbled if mode == Mode::WholePart => {
+            // A mark is there, so the log was closed: whatever is missing at its end is damage.
+            garbled = Some(damaged(MARK_NAME, 0, 0, DamageKind::HeadMark));
+            None
+        }
         Found::Garbled => return Err(damaged(MARK_NAME, 0, 0, DamageKind::HeadMark)),
     };
-    let mut damage = None;
+    let mut damage = garbled;
     if mode == Mode::WholePart {
-        damage = drop_behind_damage(storage, &mut listing)?;
+        damage = drop_behind_damage(storage, &mut listing)?.or(damage);
     }
     let (mut headers, sealed) = check_segments(storage, &listing)?;
     let (info, header) = headers.pop().expect("there is at least one segment");

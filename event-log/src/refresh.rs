@@ -53,6 +53,10 @@ fn read_tip(shared: &Shared, follower: &mut Follower) -> Result<bool, OpenError>
         shared.publish(chain, &entries, None);
     }
     if scan.end != TipEnd::Sealed {
+        if chain.end == at.info.first {
+            // An empty segment may be replaced by a larger one of the same name.
+            *tip = None;
+        }
         return Ok(false);
     }
     let (name, first) = (at.info.name.clone(), at.info.first);

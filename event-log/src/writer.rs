@@ -36,6 +36,26 @@ struct Spare {
     thread: JoinHandle<io::Result<Arc<dyn StorageFile>>>,
 }
 
+/// Lets nobody wait for a writer that is gone, by a defect of ours.
+struct Abandon {
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+}
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the writer's thread panicked".to_owned();
+            *self
+                .shared
+                .status
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = AppenderStatus::Poisoned { reason };
+        }
+        self.queue.abandon();
+    }
+}
+
 /// Why a group is not durable.
 enum Failure {
     /// Nothing of it is in the log, and the log goes on.
@@ -112,6 +132,10 @@ impl Writer {
 
     /// Works until the queue is closed and empty.
     pub(crate) fn run(mut self) -> Result<(), CloseError> {
+        let _abandon = Abandon {
+            shared: Arc::clone(&self.shared),
+            queue: Arc::clone(&self.queue),
+        };
         let mut waiting = VecDeque::new();
         let mut answers = Vec::new();
         // Each with how many requests stand in line before it.
@@ -352,8 +376,11 @@ impl Writer {
                 .thread
                 .join()
                 .unwrap_or_else(|_| Err(io::Error::other("thread panicked")));
-            if spare.bytes >= bytes {
-                return prepared.map(|file| (file, spare.bytes));
+            // What failed then may succeed now: the disk may have room again.
+            if spare.bytes >= bytes
+                && let Ok(file) = prepared
+            {
+                return Ok((file, spare.bytes));
             }
         }
         prewrite(&*self.storage, bytes).map(|file| (file, bytes))

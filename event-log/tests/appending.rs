@@ -463,7 +463,7 @@ fn reopening_in_place_never_cuts_what_was_acknowledged() {
     storage.put_file(&name, bytes.clone());
     let reopened = block_on(log.appender.reopen());
     assert!(
-        matches!(reopened, Err(stemma_event_log::OpenError::Damaged { .. })),
+        matches!(reopened, Err(OpenError::Damaged { .. })),
         "{reopened:?}"
     );
     assert_eq!(last_segment(&storage).1, bytes, "nothing was cut");

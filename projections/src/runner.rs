@@ -138,7 +138,15 @@ impl Runner {
         } else {
             Live::Follows
         };
-        match lockstep.compare(&views, pace) {
+        // An engine that panics over the new views is no reason to lose the old ones.
+        let compare = AssertUnwindSafe(|| lockstep.compare(&views, pace));
+        let compared = catch_unwind(compare).unwrap_or_else(|_| {
+            Err(RebuildError::Apply {
+                position: views.end(),
+                reason: "comparing the views panicked".to_owned(),
+            })
+        });
+        match compared {
             Ok(false) => self.lockstep = Some(lockstep),
             Ok(true) => {
                 let shared = &self.shared;

@@ -60,8 +60,7 @@ impl Places {
 
     /// Takes the right to change anything of this tenant, until the file is dropped.
     pub(crate) fn lock(&self) -> anyhow::Result<File> {
-        std::fs::create_dir_all(&self.tenant)
-            .with_context(|| format!("make {}", self.tenant.display()))?;
+        make_durably(&self.tenant).with_context(|| format!("make {}", self.tenant.display()))?;
         match self.try_lock()? {
             Ok(file) => Ok(file),
             Err(holder) => bail!(
@@ -270,6 +269,34 @@ impl Tenant {
         self.commands.appender().close().context("close the log")?;
         self.commands.content().close();
         Ok(())
+    }
+}
+
+/// Makes a directory, and sees to it that its name and those of the directories that had to be made
+/// for it are on disk: a log whose directory is lost is lost.
+fn make_durably(dir: &Path) -> std::io::Result<()> {
+    if dir.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let parent = dir.parent().unwrap_or(dir);
+    if !dir.is_dir() {
+        make_durably(parent)?;
+        match std::fs::create_dir(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    // Also of one that was there: whoever made it may have been killed before this.
+    let here = Path::new(".");
+    let parent = if parent.as_os_str().is_empty() {
+        here
+    } else {
+        parent
+    };
+    match File::open(parent).and_then(|parent| parent.sync_all()) {
+        // A directory that others own, and that was there before, may not be ours to sync.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
     }
 }
 

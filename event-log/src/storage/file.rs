@@ -53,9 +53,6 @@ impl FileStorage {
 
 impl Storage for FileStorage {
     fn create_dirs(&self) -> io::Result<()> {
-        if self.dir.join(INDEX_DIR).is_dir() {
-            return Ok(());
-        }
         fs::create_dir_all(self.dir.join(INDEX_DIR))?;
         self.sync_dir()?;
         match self

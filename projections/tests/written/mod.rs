@@ -220,7 +220,15 @@ pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
 
 /// Changes rows of a generation behind Stemma's back.
 pub(crate) fn damage(generation: &Path, change: impl FnOnce(&sled::Db)) {
-    let store = sled::open(generation.join("sled")).unwrap();
+    // sled gives its lock back on a thread of its own, some time after the last handle is gone.
+    let end = Instant::now() + PATIENCE;
+    let store = loop {
+        match sled::open(generation.join("sled")) {
+            Ok(store) => break store,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+        std::thread::yield_now();
+    };
     change(&store);
     store.flush().unwrap();
 }
