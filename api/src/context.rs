@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
-    ALLOW, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
@@ -122,7 +123,12 @@ pub(crate) async fn surround(
     let started = Instant::now();
     let context = Context::of(request.headers(), &state);
     request.extensions_mut().insert(context.clone());
-    let mut answer = next.call(request).await?.map_into_boxed_body();
+    let mut answer = if is_coded(request.headers()) {
+        let detail = "bodies are taken as they are; leave Content-Encoding out";
+        request.error_response(ApiError::new(Code::UnsupportedMediaType, detail))
+    } else {
+        next.call(request).await?.map_into_boxed_body()
+    };
     if let Some(error) = failure(&answer) {
         if let Some(internal) = error.internal() {
             tracing::error!(
@@ -141,6 +147,12 @@ pub(crate) async fn surround(
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     report(&answer, &context, &state, started.elapsed());
     Ok(answer)
+}
+
+/// Whether a body comes in another coding than as it is.
+fn is_coded(headers: &HeaderMap) -> bool {
+    let coding = headers.get(CONTENT_ENCODING);
+    coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// The failure that an answer stands for, where it is one and is not rendered yet.

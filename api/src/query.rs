@@ -177,6 +177,10 @@ fn parse_number(text: &str) -> Option<u64> {
 }
 
 fn decode(text: &str) -> Result<String, ApiError> {
+    let mut escapes = text.split('%').skip(1);
+    if !escapes.all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit())) {
+        return Err(ApiError::of(Code::MalformedQuery));
+    }
     let spaced = text.replace('+', " ");
     let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8();
     decoded

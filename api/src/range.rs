@@ -14,7 +14,11 @@ pub(crate) enum Wanted {
 /// Reads a `Range` header for a representation of `length` bytes. What is not a range of bytes, or
 /// more ranges than are answered, asks for the whole, as the standard allows.
 pub(crate) fn wanted(header: &str, length: u64, ranges_max: usize) -> Wanted {
-    let Some(list) = header.trim().strip_prefix("bytes=") else {
+    let Some(list) = header
+        .split_once('=')
+        .filter(|(unit, _)| unit.trim().eq_ignore_ascii_case("bytes"))
+        .map(|(_, list)| list)
+    else {
         return Wanted::Whole;
     };
     let specs: Vec<&str> = list
@@ -78,6 +82,7 @@ mod tests {
     fn ranges_are_read_as_the_standard_writes_them() {
         let ranges = |header: &str| wanted(header, 10, 3);
         assert_eq!(ranges("bytes=0-0"), Wanted::Ranges(vec![(0, 1)]));
+        assert_eq!(ranges("BYTES=0-0"), Wanted::Ranges(vec![(0, 1)]));
         assert_eq!(ranges("bytes=2-"), Wanted::Ranges(vec![(2, 8)]));
         assert_eq!(ranges("bytes=-3"), Wanted::Ranges(vec![(7, 3)]));
         assert_eq!(ranges("bytes=-99"), Wanted::Ranges(vec![(0, 10)]));

@@ -434,3 +434,46 @@ async fn extension_properties_come_back_as_they_were_sent_whatever_their_names_a
         }
     }
 }
+
+/// A copy of an annotation kept the identifiers of what it was copied from.
+#[tokio::test]
+async fn an_annotation_that_was_read_is_sent_back_to_another_resource() {
+    let server = Server::start();
+    let client = server.client();
+    let (from, to) = (
+        client.create("a", TEXT).await,
+        client.create("b", TEXT).await,
+    );
+    client
+        .post(&annotations(&from), &json!({ "target": {}, "x:own": 1 }))
+        .await
+        .expect(201);
+    let mut read = client.get(&annotations(&from)).await.expect(200)["items"][0].clone();
+    read["target"]["source"] =
+        format!("/api/resources/{}", to["id"].as_str().expect("an id")).into();
+    let copy = client.post(&annotations(&to), &read).await.expect(201);
+    assert_eq!(
+        (&copy["resource_id"], &copy["x:own"]),
+        (&to["id"], &json!(1))
+    );
+    assert_ne!(copy["annotation_id"], read["annotation_id"]);
+    assert_eq!(copy["via"], read["id"]);
+    let reserved = client
+        .post(
+            &annotations(&to),
+            &json!({ "target": {}, "anchoring": "mine" }),
+        )
+        .await;
+    reserved.expect_problem(422, "INVALID_ANNOTATION");
+    let linked = client
+        .get_with(&annotations(&to), &[("accept", "application/ld+json")])
+        .await;
+    assert_eq!(
+        (linked.status, linked.header("content-type")),
+        (200, "application/ld+json")
+    );
+    let refused = client
+        .get_with("/api/resources", &[("accept", "text/xml")])
+        .await;
+    refused.expect_problem(406, "NOT_ACCEPTABLE");
+}

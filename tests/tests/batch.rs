@@ -165,3 +165,43 @@ async fn a_batch_sent_again_with_its_key_is_not_repeated() {
         (first.expect(200), "true")
     );
 }
+
+#[tokio::test]
+async fn what_a_request_asks_for_in_vain_is_refused_and_not_passed_over() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("a", "x").await;
+    let id = made["id"].as_str().expect("an id");
+    let rename = json!({ "operations": [{ "op": "patch_resource", "resource_id": id, "patch": { "name": "b" } }] });
+    let kind = ("content-type", "application/json");
+    let stale = client
+        .raw(
+            "POST",
+            "/api/batch",
+            &[kind, ("if-match", "\"r99\"")],
+            rename.to_string(),
+        )
+        .await;
+    stale.expect_problem(400, "MALFORMED_HEADER");
+    let path = format!("/api/resources/{id}");
+    let coded = [("content-encoding", "gzip"), ("content-type", "text/plain")];
+    let coded = client
+        .raw("PUT", &format!("{path}/content"), &coded, "x")
+        .await;
+    coded.expect_problem(415, "UNSUPPORTED_MEDIA_TYPE");
+    client
+        .raw("PUT", &format!("{path}/entity_types/%ff"), &[], "")
+        .await
+        .expect_problem(422, "INVALID_PARAMETERS");
+    for query in ["q=%zz", "q=%", "q=a%2"] {
+        client
+            .get(&format!("/api/resources?{query}"))
+            .await
+            .expect_problem(400, "MALFORMED_QUERY");
+    }
+    let unchanged = client.get(&path).await.expect(200);
+    assert_eq!(
+        (&unchanged["name"], &unchanged["revision"]),
+        (&json!("a"), &json!(0))
+    );
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::Value;
@@ -16,6 +16,7 @@ use stemma_event_log::Idempotency;
 use stemma_views::Cursor;
 
 use super::resources::{find, reflecting, resource_id};
+use crate::accept;
 use crate::body::{self, blocking};
 use crate::conditional::precondition;
 use crate::context::Context;
@@ -52,11 +53,40 @@ fn unit(query: &mut Query) -> OffsetUnit {
 }
 
 /// Validates an annotation that stands at `base` in the body.
-pub(crate) fn validated(id: ResourceId, value: Value, base: &str) -> Result<Value, ApiError> {
+pub(crate) fn validated(id: ResourceId, mut value: Value, base: &str) -> Result<Value, ApiError> {
+    take_off_ours(&mut value);
+    if value.get("anchoring").is_some() {
+        let detail = "anchoring is told by the server; another name can be any extension's";
+        let field = FieldProblem::at(format!("{base}/anchoring"), "RESERVED_NAME", detail);
+        return Err(ApiError::fields(Code::InvalidAnnotation, vec![field]));
+    }
     let cx = annotation::Context {
         resource: id.uuid(),
     };
     annotation::validate(value, &cx).map_err(|errors| ApiError::of_annotation(&errors, base))
+}
+
+/// An annotation that was read from us and is sent back, perhaps to another resource, is rid of what
+/// we had added; properties of a client's own that only have those names stay.
+fn take_off_ours(value: &mut Value) {
+    let is_uuid = |name| {
+        let text = value.get(name).and_then(Value::as_str);
+        text.is_some_and(|text| text.parse::<AnnotationId>().is_ok())
+    };
+    let is_ours = value.get("anchoring").is_some_and(Value::is_array)
+        && value.get("revision").is_some_and(Value::is_u64)
+        && is_uuid("annotation_id")
+        && is_uuid("resource_id");
+    if let Some(fields) = value.as_object_mut().filter(|_| is_ours) {
+        for name in ["anchoring", "revision", "annotation_id", "resource_id"] {
+            fields.remove(name);
+        }
+    }
+}
+
+/// `application/ld+json` for who asks for it, which is the model's own media type.
+fn media_type(request: &HttpRequest) -> Result<&'static str, ApiError> {
+    accept::choose(request, &["application/json", "application/ld+json"])
 }
 
 /// Positions that came in UTF-16 units, in code points.
@@ -207,15 +237,18 @@ pub(crate) async fn list(
     let page = query.page(state.options());
     let unit = unit(&mut query);
     query.finish()?;
+    let kind = media_type(&request)?;
     let at = state.views_at(wait).await?;
     let descriptor = find(&at, id)?;
     let found = at.views.annotations(id, page.limit, page.after.as_ref())?;
     let items = rendered_all(&state, found.items, &descriptor, unit).await?;
+    let mut response = reflecting(StatusCode::OK, at.position());
+    response.insert_header((CONTENT_TYPE, kind));
     let body = Page {
         items,
         next_cursor: found.next.as_ref().map(Cursor::to_string),
     };
-    Ok(reflecting(StatusCode::OK, at.position()).json(body))
+    Ok(response.json(body))
 }
 
 /// `GET /api/resources/{id}/annotations/{aid}`
@@ -229,6 +262,7 @@ pub(crate) async fn get(
     let wait = query.min_position(state.options());
     let unit = unit(&mut query);
     query.finish()?;
+    let kind = media_type(&request)?;
     let at = state.views_at(wait).await?;
     let descriptor = find(&at, id)?;
     let found = at.views.annotation(id, annotation_id)?;
@@ -236,6 +270,7 @@ pub(crate) async fn get(
     let body = rendered(&state, &found, &descriptor, unit).await?;
     let mut response = reflecting(StatusCode::OK, at.position());
     response.insert_header((CACHE_CONTROL, "no-cache"));
+    response.insert_header((CONTENT_TYPE, kind));
     Ok(response.json(body))
 }
 

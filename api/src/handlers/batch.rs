@@ -1,6 +1,7 @@
 //! Several writes at once, all or none.
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::IF_MATCH;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::Value;
@@ -57,6 +58,10 @@ pub(crate) async fn execute_batch(
     fields.finish()?;
     let key = idempotency::of(&request, &context, &[&bytes])?;
     let parsed = parse_all(operations.unwrap_or_default(), &state)?;
+    if request.headers().contains_key(IF_MATCH) {
+        let detail = "a batch has no one revision; give expected_revision with its operations";
+        return Err(ApiError::new(Code::MalformedHeader, detail));
+    }
     let (operations, pins) = store_all(parsed, &state).await?;
     let write = Write {
         operations,

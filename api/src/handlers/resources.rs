@@ -394,10 +394,15 @@ async fn change_entity_type(
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&place.0)?;
     Query::none(request.query_string())?;
-    let entity_type = EntityType::new(&place.1).map_err(|error| {
-        let field = FieldProblem::parameter("type", "INVALID_PARAMETER", error.to_string());
+    let refused = |why: String| {
+        let field = FieldProblem::parameter("type", "INVALID_PARAMETER", why);
         ApiError::fields(Code::InvalidParameters, vec![field])
-    })?;
+    };
+    // What was no UTF-8 comes with replacement characters in its place.
+    if place.1.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(refused("expected percent-encoded UTF-8".to_owned()));
+    }
+    let entity_type = EntityType::new(&place.1).map_err(|error| refused(error.to_string()))?;
     let precondition = precondition(request)?;
     let key = idempotency::of(request, context, &[])?;
     changed(

@@ -88,6 +88,20 @@ fn operation(route: &Route) -> Value {
                 "required": !route.path.ends_with("/clone"),
                 "content": { "application/json": { "schema": schema, "example": example } },
             });
+            let content = &mut operation["requestBody"]["content"];
+            match (route.method, route.path) {
+                ("post", "/api/resources") => {
+                    content["multipart/form-data"] = json!({ "schema": {
+                        "type": "object",
+                        "required": ["file"],
+                        "properties": { "metadata": schema, "file": {} },
+                    }, "encoding": { "metadata": { "contentType": "application/json" } } });
+                }
+                ("patch", "/api/resources/{id}") => {
+                    content["application/merge-patch+json"] = json!({ "schema": schema });
+                }
+                _ => {}
+            }
         }
         Body::Content => {
             operation["requestBody"] =
@@ -118,6 +132,25 @@ fn responses(route: &Route) -> Map<String, Value> {
             Answer::Empty => json!({}),
         };
         let described = if *status < 400 { "Done" } else { "Not well" };
+        let mut content = content;
+        // The other forms that a route gives to who asks for them.
+        let other = match (route.method, route.path, answer) {
+            ("get", "/api/resources/{id}", Answer::Schema(_)) => Some("application/ld+json"),
+            ("get", "/api/events" | "/api/resources/{id}/events", _) => {
+                Some("application/cloudevents-batch+json")
+            }
+            ("get", path, _) if path.starts_with("/api/resources/{id}/annotations") => {
+                Some(if path.ends_with("/history") {
+                    "application/cloudevents-batch+json"
+                } else {
+                    "application/ld+json"
+                })
+            }
+            _ => None,
+        };
+        if let Some(other) = other {
+            content[other] = json!({ "schema": {} });
+        }
         let mut response = json!({ "description": described });
         if content != json!({}) {
             response["content"] = content;
