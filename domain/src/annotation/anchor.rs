@@ -17,8 +17,8 @@ const FUZZY_STEPS_MAX: usize = 4_000_000;
 /// Most occurrences of a quote that are weighed against each other.
 const OCCURRENCES_MAX: usize = 10_000;
 
-/// How a passage was found again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a passage was found again, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AnchorStatus {
     /// At the same place.
     Exact,
@@ -75,7 +75,33 @@ pub const ORPHANED: Anchor = Anchor {
     span: None,
 };
 
-fn anchor(selection: &TextSelection, text: &TextIndex) -> Anchor {
+/// The text of an anchor's span, for what is selected within it.
+pub(super) fn passage(anchor: &Anchor, text: &TextIndex) -> Option<TextIndex> {
+    let (start, end) = anchor.span?;
+    text.slice(start, end).map(TextIndex::new)
+}
+
+/// Anchors a selection, and what it selects within itself: the worse of both is told.
+pub(super) fn anchor(selection: &TextSelection, text: &TextIndex) -> Anchor {
+    let outer = anchor_plain(selection, text);
+    let Some(inner) = &selection.inner else {
+        return outer;
+    };
+    let Some((passage, (start, _))) = passage(&outer, text).zip(outer.span) else {
+        return ORPHANED;
+    };
+    let inner = anchor(inner, &passage);
+    let Some(span) = inner.span else {
+        return ORPHANED;
+    };
+    Anchor {
+        status: outer.status.max(inner.status),
+        score: outer.score * inner.score,
+        span: Some((start + span.0, start + span.1)),
+    }
+}
+
+fn anchor_plain(selection: &TextSelection, text: &TextIndex) -> Anchor {
     match (&selection.position, &selection.quote) {
         (None, None) => ORPHANED,
         (Some(Position { start, end, .. }), None) if *end <= text.len() => Anchor {
@@ -317,6 +343,26 @@ mod tests {
             (AnchorStatus::Orphaned, 0.0, None)
         );
         assert_eq!(status(&before), AnchorStatus::Exact);
+    }
+
+    #[test]
+    fn a_refined_passage_is_anchored_within_the_one_that_it_refines() {
+        let text = "a star; the red star, a star";
+        let selector = json!({ "type": "TextQuoteSelector", "exact": "the red star",
+            "refinedBy": { "type": "TextQuoteSelector", "exact": "star" } });
+        let mut annotation = json!({ "target": { "source": "/this", "selector": selector } });
+        let is_this = |iri: &str| iri == "/this";
+        complete(&mut annotation, &is_this, &TextIndex::new(text)).unwrap();
+        assert_eq!(annotation["target"]["selector"], selector, "kept as it was");
+        let found = |text: &str| anchors(&annotation, &is_this, &TextIndex::new(text))[0].anchor;
+        assert_eq!(found(text).span, Some((16, 20)));
+        assert_eq!(found("the red star").span, Some((8, 12)));
+        assert_eq!(found("a star").status, AnchorStatus::Orphaned);
+        let absent = json!({ "target": { "source": "/this", "selector": {
+            "type": "TextQuoteSelector", "exact": "the red star",
+            "refinedBy": { "type": "TextQuoteSelector", "exact": "blue" } } } });
+        let refused = complete(&mut absent.clone(), &is_this, &TextIndex::new(text)).unwrap_err();
+        assert_eq!(refused[0].pointer, "/target/selector/refinedBy/exact");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::anchor::occurrences;
+use super::anchor::{anchor, occurrences, passage};
 use super::selector::{Position, Quote, TextSelection, of_target, targets};
 use super::text::TextIndex;
 use super::validate::FieldError;
@@ -58,6 +58,12 @@ fn missing_selector(
     selection: &TextSelection,
     text: &TextIndex,
 ) -> Result<Option<Value>, FieldError> {
+    for other in &selection.others {
+        position_of(other, text)?;
+    }
+    if let Some(inner) = &selection.inner {
+        return check_refined(selection, inner, text).map(|()| None);
+    }
     match (&selection.position, &selection.quote) {
         (None, None) => Ok(None),
         (Some(position), None) => {
@@ -77,6 +83,24 @@ fn missing_selector(
         }
         (None, Some(quote)) => position_of(quote, text).map(Some),
     }
+}
+
+/// Holds a refined selection against the text. It is kept as it is: another selector beside it would
+/// select more.
+fn check_refined(
+    outer: &TextSelection,
+    inner: &TextSelection,
+    text: &TextIndex,
+) -> Result<(), FieldError> {
+    let plain = TextSelection {
+        inner: None,
+        ..outer.clone()
+    };
+    missing_selector(&plain, text)?;
+    let Some(passage) = passage(&anchor(&plain, text), text) else {
+        return Ok(());
+    };
+    missing_selector(inner, &passage).map(drop)
 }
 
 fn check_position(position: &Position, text: &TextIndex) -> Result<(), FieldError> {

@@ -7,6 +7,10 @@ use serde_json::Value;
 pub(super) struct TextSelection {
     pub(super) position: Option<Position>,
     pub(super) quote: Option<Quote>,
+    /// Further quotes: other ways to say the same.
+    pub(super) others: Vec<Quote>,
+    /// What is selected within this selection, its places counted from where this one begins.
+    pub(super) inner: Option<Box<TextSelection>>,
 }
 
 /// A span in code points, and where it stands in the target's JSON.
@@ -28,8 +32,7 @@ pub(super) struct Quote {
 
 /// The selection of a target that names a resource for which `is_this` says yes.
 ///
-/// None when the target is another resource's, the whole resource, or selected by other means
-/// (a refined selector is one of those: its position counts within another selection).
+/// None when the target is another resource's, the whole resource, or selected by other means.
 pub(super) fn of_target(
     target: &Value,
     is_this: &dyn Fn(&str) -> bool,
@@ -56,10 +59,22 @@ pub(super) fn of_target(
 }
 
 impl TextSelection {
-    /// Notes a selector; of several of one kind the first counts.
+    /// Notes a selector; of several of one kind the first counts. Where the first is refined, it is
+    /// the one that counts, for what others select is not refined.
     fn take(&mut self, selector: &Value, pointer: String) {
-        if selector.get("refinedBy").is_some() {
+        if self.inner.is_some() {
             return;
+        }
+        let is_text = ["TextPositionSelector", "TextQuoteSelector"]
+            .iter()
+            .any(|kind| has_type(selector, kind));
+        if let Some(refined) = selector.get("refinedBy") {
+            let mut inner = Self::default();
+            inner.take(refined, format!("{pointer}/refinedBy"));
+            if !is_text || *self != Self::default() || inner == Self::default() {
+                return;
+            }
+            self.inner = Some(Box::new(inner));
         }
         let text = |field: &str| selector[field].as_str().unwrap_or_default().to_owned();
         let place = |field: &str| {
@@ -75,14 +90,18 @@ impl TextSelection {
                     pointer,
                 });
             }
-        } else if has_type(selector, "TextQuoteSelector") && self.quote.is_none() {
+        } else if has_type(selector, "TextQuoteSelector") {
             let (exact, prefix, suffix) = (text("exact"), text("prefix"), text("suffix"));
-            self.quote = Some(Quote {
+            let quote = Quote {
                 exact,
                 prefix,
                 suffix,
                 pointer,
-            });
+            };
+            match &self.quote {
+                None => self.quote = Some(quote),
+                Some(_) => self.others.push(quote),
+            }
         }
     }
 }
