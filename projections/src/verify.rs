@@ -13,8 +13,8 @@ use crate::rebuild::{RebuildError, RebuildPhase, RebuildProgress, fill_some};
 
 /// Rows that are compared at a time.
 const SLICE_ROWS: usize = 4096;
-/// Most rows that are named.
-const DAMAGES_MAX: usize = 1000;
+/// Most rows that are named; where there are more, the last says so.
+const DAMAGES_MAX: usize = 100_000;
 
 /// A row that is not what the log says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +119,13 @@ fn compare(live: &Views, folded: &Views) -> Result<Vec<ViewDamage>, RebuildError
             }
             (Some(_), None) => break,
         }
+    }
+    if damages.len() == DAMAGES_MAX {
+        damages.push(ViewDamage {
+            kind: "differs",
+            key: String::new(),
+            detail: "and more rows beyond these; a rebuild makes all of them anew".to_owned(),
+        });
     }
     Ok(damages)
 }
