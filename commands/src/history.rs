@@ -89,14 +89,13 @@ pub(crate) fn fold_record(state: &mut Option<Resource>, record: &Record) -> Resu
     }
 }
 
-/// Folds a resource's stream for as long as `keep` says yes to the next record.
-pub(crate) fn fold_while(
+/// Reads a resource's stream from its start for as long as `take` says yes.
+fn each_record(
     reader: &Reader,
     id: ResourceId,
-    keep: impl Fn(&Record) -> bool,
-) -> Result<Option<Resource>, HistoryError> {
+    mut take: impl FnMut(&Record) -> Result<bool, FoldError>,
+) -> Result<(), HistoryError> {
     let stream = stream_of(id);
-    let mut state = None;
     let mut from = Revision::new(0);
     loop {
         let range = StreamRange {
@@ -106,16 +105,32 @@ pub(crate) fn fold_while(
         };
         let records = reader.read_stream(&stream, range)?;
         for record in &records {
-            if !keep(record) {
-                return Ok(state);
+            if !take(record)? {
+                return Ok(());
             }
-            fold_record(&mut state, record)?;
         }
         let Some(last) = records.last().filter(|_| records.len() == FOLD_RECORDS) else {
-            return Ok(state);
+            return Ok(());
         };
         from = last.revision().next();
     }
+}
+
+/// Folds a resource's stream for as long as `keep` says yes to the next record.
+pub(crate) fn fold_while(
+    reader: &Reader,
+    id: ResourceId,
+    keep: impl Fn(&Record) -> bool,
+) -> Result<Option<Resource>, HistoryError> {
+    let mut state = None;
+    each_record(reader, id, |record| {
+        if !keep(record) {
+            return Ok(false);
+        }
+        fold_record(&mut state, record)?;
+        Ok(true)
+    })?;
+    Ok(state)
 }
 
 /// Folds a resource's stream up to a moment; `now` tells which moments have come.
@@ -157,39 +172,30 @@ pub(crate) fn contents_of(
     reader: &Reader,
     now: &Descriptor,
 ) -> Result<Vec<(u64, Descriptor)>, HistoryError> {
-    let stream = stream_of(now.id);
     let mut contents = Vec::new();
-    let mut from = Revision::new(0);
-    loop {
-        let range = StreamRange {
-            from,
-            direction: Direction::Forward,
-            limit: FOLD_RECORDS,
-        };
-        let records = reader.read_stream(&stream, range)?;
-        for record in records.iter().filter(|record| brings_content(record)) {
-            let mut content = now.clone();
-            match event_of(record)? {
-                Event::ResourceCreated(created) | Event::ResourceCloned(created) => {
-                    content.digest = created.digest;
-                    content.byte_size = created.byte_size;
-                    content.media_type = created.media_type;
-                }
-                Event::ResourceRevised(revised) => {
-                    content.digest = revised.digest;
-                    content.byte_size = revised.byte_size;
-                    content.media_type = revised.media_type;
-                }
-                _ => continue,
-            }
-            content.content_revision = record.revision().get();
-            contents.push((record.position().get(), content));
+    each_record(reader, now.id, |record| {
+        if !brings_content(record) {
+            return Ok(true);
         }
-        let Some(last) = records.last().filter(|_| records.len() == FOLD_RECORDS) else {
-            return Ok(contents);
-        };
-        from = last.revision().next();
-    }
+        let mut content = now.clone();
+        match event_of(record)? {
+            Event::ResourceCreated(created) | Event::ResourceCloned(created) => {
+                content.digest = created.digest;
+                content.byte_size = created.byte_size;
+                content.media_type = created.media_type;
+            }
+            Event::ResourceRevised(revised) => {
+                content.digest = revised.digest;
+                content.byte_size = revised.byte_size;
+                content.media_type = revised.media_type;
+            }
+            _ => return Ok(true),
+        }
+        content.content_revision = record.revision().get();
+        contents.push((record.position().get(), content));
+        Ok(true)
+    })?;
+    Ok(contents)
 }
 
 fn brings_content(record: &Record) -> bool {
