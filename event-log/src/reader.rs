@@ -120,7 +120,16 @@ impl Reader {
         limit: ReadLimit,
         check: Check,
     ) -> Result<Vec<Record>, ReadError> {
-        self.shared.read(from.get(), limit, check)
+        match self.shared.read(from.get(), limit, check) {
+            // What stands before the damage is given; it is told when it comes first.
+            Err(ReadError::Damaged { position, .. }) if position > from => {
+                let before = usize::try_from(position.get() - from.get()).unwrap_or(usize::MAX);
+                let records = limit.records.min(before);
+                self.shared
+                    .read(from.get(), ReadLimit { records, ..limit }, check)
+            }
+            read => read,
+        }
     }
 
     /// The record at a position; none when it is not durable yet.

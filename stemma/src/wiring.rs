@@ -54,6 +54,27 @@ impl Places {
         Ok(())
     }
 
+    /// Fails when content is there and no log: a new, empty log would have all of it collected.
+    fn must_not_lack_the_log(&self) -> anyhow::Result<()> {
+        let ends_in = |path: &Path, end: &str| path.extension().is_some_and(|e| e == end);
+        let has_log = files_below(&self.log).any(|path| ends_in(&path, "segment"));
+        if has_log {
+            return Ok(());
+        }
+        let packs = self.content.join("packs");
+        let blobs = self.content.join("blobs");
+        let has_content = files_below(&packs).any(|path| ends_in(&path, "pack"))
+            || files_below(&blobs).any(|dir| files_below(&dir).next().is_some());
+        if has_content {
+            let (log, content) = (self.log.display(), self.content.display());
+            let why = format!(
+                "{content} holds content and {log} holds no log; nothing was changed. Bring the log back, or move the content away"
+            );
+            return Err(Damaged(why).into());
+        }
+        Ok(())
+    }
+
     pub(crate) fn storage(&self) -> Arc<dyn Storage> {
         Arc::new(FileStorage::new(&self.log))
     }
@@ -187,6 +208,7 @@ impl Tenant {
     /// Opens or makes a tenant. The views may still lack events when this returns.
     pub(crate) fn open(places: &Places, settings: &Settings) -> anyhow::Result<Self> {
         let lock = places.lock()?;
+        places.must_not_lack_the_log()?;
         let opened = ContentStore::open(&places.content, content_options(settings));
         let (content, found) = opened.context("open the content store")?;
         for cut in &found.cut {
@@ -270,6 +292,12 @@ impl Tenant {
         self.commands.content().close();
         Ok(())
     }
+}
+
+/// What stands in a directory; nothing where there is none.
+fn files_below(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let listed = std::fs::read_dir(dir).into_iter().flatten();
+    listed.flatten().map(|entry| entry.path())
 }
 
 /// Makes a directory, and sees to it that its name and those of the directories that had to be made

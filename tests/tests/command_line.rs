@@ -120,6 +120,20 @@ fn files_of_the_same_path_in_two_trees_are_two_resources() {
     assert_eq!(import(&["two"]), [0, 0, 0, 0, 1]);
 }
 
+/// A new, empty log was made beside the content, which was then collected as named by nothing.
+#[tokio::test]
+async fn content_without_its_log_is_damage_and_not_a_new_store() {
+    let mut server = Server::start();
+    server.client().create("a", "x").await;
+    assert_eq!(server.stop(), Some(0));
+    let data = text(server.data()).to_owned();
+    let log = server.data().join("tenants/default/log");
+    std::fs::remove_dir_all(&log).expect("it is ours");
+    let served = run(&["serve", "--data", &data, "--listen", "127.0.0.1:0"]);
+    assert_eq!(served.status.code(), Some(3), "{}", stderr(&served));
+    assert!(!log.exists(), "nothing was made");
+}
+
 #[tokio::test]
 async fn a_command_that_is_interrupted_ends_with_130() {
     let server = Server::start();

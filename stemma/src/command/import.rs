@@ -91,13 +91,21 @@ impl KnownFiles {
 
     /// How many of the resources made of files below these directories have no file any more.
     fn gone(&self, roots: &HashSet<String>, files: &[Found]) -> u64 {
-        let found: Vec<&Known> = files.iter().filter_map(|file| self.find(file)).collect();
-        let present: HashSet<&str> = found.iter().map(|known| known.id.as_str()).collect();
+        let found: Vec<(&Found, &Known)> = files
+            .iter()
+            .filter_map(|file| Some((file, self.find(file)?)))
+            .collect();
+        let present: HashSet<&str> = found.iter().map(|(_, known)| known.id.as_str()).collect();
         // A tree that was moved counts by where it was.
         let roots: HashSet<Option<&String>> = roots
             .iter()
             .map(Some)
-            .chain(found.iter().map(|known| known.source_root.as_ref()))
+            .chain(
+                found
+                    .iter()
+                    .filter(|(file, known)| known.source_root.as_ref() != Some(&file.source_root))
+                    .map(|(_, known)| known.source_root.as_ref()),
+            )
             .collect();
         let of_roots = self.by_path.values().flatten();
         of_roots

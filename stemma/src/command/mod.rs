@@ -26,7 +26,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         _ => None,
     };
     if let Command::Completions { shell } = cli.command {
-        clap_complete::generate(shell, &mut Cli::command(), "stemma", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "stemma", &mut script);
+        answer(String::from_utf8_lossy(&script).trim_end())?;
         return Ok(Exit::Done);
     }
     let data = common.data.as_ref().map(|dir| dir.display().to_string());

@@ -70,8 +70,15 @@ pub(crate) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
     let mut findings = log(&places, settings, &mut tell)?;
     if !verify.quick {
         let named = std::mem::take(&mut findings.1);
+        // Views are held against the log, whatever has become of the content.
+        let log_is_intact = findings.0.is_intact();
         content(&mut findings.0, &places, settings, &named, &mut tell)?;
-        views(&mut findings.0, &places, settings, &mut tell)?;
+        if log_is_intact {
+            views(&mut findings.0, &places, settings, &mut tell)?;
+        } else {
+            let note = "views were left out, since the log that they are held against is damaged";
+            findings.0.notes.push(note.to_owned());
+        }
     }
     progress.finish();
     let findings = findings.0;
@@ -257,12 +264,6 @@ fn views(
             return Ok(());
         }
     };
-    if !findings.is_intact() {
-        findings
-            .notes
-            .push("views were left out, since what they are held against is damaged".to_owned());
-        return Ok(());
-    }
     let reader = open_reader(places, settings)?;
     let scratch = tempfile::tempdir().context("make a directory to fold the log in")?;
     let mut on_progress = |p: stemma_projections::RebuildProgress| tell(p.applied, p.end, "views");
