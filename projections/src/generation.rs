@@ -85,6 +85,14 @@ impl Generations {
         }
     }
 
+    /// Whether there is any generation, in use or not.
+    ///
+    /// # Errors
+    /// [`GenerationError`].
+    pub fn any(&self) -> Result<bool, GenerationError> {
+        Ok(self.dir.is_dir() && self.list()?.iter().any(|name| number_of(name).is_some()))
+    }
+
     /// A directory for the next generation, which is not there yet.
     ///
     /// # Errors

@@ -102,7 +102,12 @@ impl std::fmt::Debug for Projection {
 /// Opens the generation in use, or makes the first.
 pub(crate) fn open_current(settings: &Settings) -> Result<Views, StartError> {
     let generations = Generations::at(&settings.dir);
-    let dir = if let Some(dir) = generations.current()? {
+    let current = match generations.current() {
+        // Whatever it should have named is made anew.
+        Err(error) if error.source.kind() == std::io::ErrorKind::InvalidData => None,
+        current => current?,
+    };
+    let dir = if let Some(dir) = current {
         dir
     } else {
         let dir = generations.next()?;

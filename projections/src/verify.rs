@@ -46,13 +46,27 @@ pub fn verify_views(
         detail,
     };
     let generations = Generations::at(dir);
-    let Some(current) = generations.current()? else {
-        return Ok(Vec::new());
+    let current = match generations.current() {
+        Ok(Some(current)) => current,
+        Ok(None) if !generations.any()? => return Ok(Vec::new()),
+        Ok(None) => {
+            let detail = "CURRENT names no generation, though there are some";
+            return Ok(vec![whole("missing", detail.to_owned())]);
+        }
+        Err(error) if error.source.kind() == std::io::ErrorKind::InvalidData => {
+            return Ok(vec![whole("unreadable", "CURRENT is not text".to_owned())]);
+        }
+        Err(error) => return Err(error.into()),
     };
     let _lock = generations.lock()?.ok_or(RebuildError::InUse)?;
     let live = match Views::open_existing(&current, options) {
         Ok(live) => live,
-        Err(OpenError::Missing { .. }) => return Ok(Vec::new()),
+        // Of another engine: these views are yet to be made.
+        Err(OpenError::Missing { .. }) if current.is_dir() => return Ok(Vec::new()),
+        Err(OpenError::Missing { .. }) => {
+            let detail = "CURRENT names a generation that is not there";
+            return Ok(vec![whole("missing", detail.to_owned())]);
+        }
         Err(OpenError::Unusable { reason, .. }) => return Ok(vec![whole("unreadable", reason)]),
         Err(error) => return Err(error.into()),
     };
