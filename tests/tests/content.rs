@@ -236,10 +236,7 @@ async fn damage_at_the_start_of_long_content_is_told_before_any_of_it_is_sent() 
     let server = Server::start();
     let client = server.client();
     let made = client.create("a", "x").await;
-    let path = format!(
-        "/api/resources/{}/content",
-        made["id"].as_str().expect("an id")
-    );
+    let path = path(&made);
     let bytes = vec![7; 1 << 20];
     let kind = ("content-type", "application/octet-stream");
     client
@@ -277,10 +274,7 @@ async fn ranges_are_for_get_and_never_make_more_than_the_whole() {
     let server = Server::start();
     let client = server.client();
     let made = client.create("a", "0123456789").await;
-    let path = format!(
-        "/api/resources/{}/content",
-        made["id"].as_str().expect("an id")
-    );
+    let path = path(&made);
     let head = client
         .raw("HEAD", &path, &[("range", "bytes=0-1")], "")
         .await;
@@ -311,10 +305,7 @@ async fn large_content_passes_through_bounded_memory_both_ways() {
     let server = Server::start();
     let client = server.client();
     let made = client.create("a", "x").await;
-    let path = format!(
-        "/api/resources/{}/content",
-        made["id"].as_str().expect("an id")
-    );
+    let path = path(&made);
     let before = peak_mib(&server);
     let kind = ("content-type", "application/octet-stream");
     client
@@ -333,10 +324,7 @@ async fn a_stop_ends_streams_and_uploads_that_never_end() {
         .start();
     let client = server.client();
     let made = client.create("a", "x").await;
-    let path = format!(
-        "/api/resources/{}/content",
-        made["id"].as_str().expect("an id")
-    );
+    let path = path(&made);
     let host = server.url().trim_start_matches("http://").to_owned();
     let mut half = std::net::TcpStream::connect(&host).expect("the server listens");
     let head =
