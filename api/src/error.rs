@@ -102,7 +102,7 @@ codes! {
     StorageUnavailable 503 "STORAGE_UNAVAILABLE" "Storage unavailable" "The system failed to read or write. Nothing was written.";
     StorageFull 507 "STORAGE_FULL" "Storage is full" "The disk is full. Nothing was written; writing goes on once there is room.";
     OutcomeUnknown 503 "OUTCOME_UNKNOWN" "Outcome unknown" "A write or sync of the log failed. Whether the write is there shows once the log has been reopened; sent again with the same key it is not repeated.";
-    LogRefusesWrites 503 "LOG_REFUSES_WRITES" "Log refuses writes" "An earlier write or sync failed. Nothing was written; the log has to be reopened.";
+    LogRefusesWrites 503 "LOG_REFUSES_WRITES" "Log refuses writes" "An earlier write or sync failed, or stored events were found damaged. Nothing was written. `GET /api/health` says which; the log has to be reopened.";
     ReadOnly 503 "READ_ONLY" "Read only" "The server was started with `--read-only`. Nothing was written.";
     Contended 503 "CONTENDED" "Contended" "Others changed the same resources each time that this was tried. Nothing was written.";
     TooManyStreams 503 "TOO_MANY_STREAMS" "Too many streams" "As many live streams are open as the server takes.";
@@ -419,7 +419,7 @@ impl From<&AppendError> for ApiError {
             AppendError::TooLarge { .. } | AppendError::Invalid { .. } => Code::TooManyEvents,
             AppendError::Full { .. } => Code::StorageFull,
             AppendError::Write { .. } | AppendError::Sync { .. } => Code::OutcomeUnknown,
-            AppendError::Poisoned => Code::LogRefusesWrites,
+            AppendError::Poisoned | AppendError::Damaged => Code::LogRefusesWrites,
             AppendError::Closed => Code::ShuttingDown,
             AppendError::ReadOnly => Code::ReadOnly,
             AppendError::KeyReused { .. } => Code::KeyReused,

@@ -208,7 +208,7 @@ impl Parts {
         gauge(
             encoder,
             "log_writable",
-            "1 while the log takes writes, 0 when it is poisoned or open for reading only",
+            "1 while the log takes writes, 0 when it is poisoned, damaged or open for reading only",
             f64::from(u8::from(is_ok)),
         )?;
         gauge(

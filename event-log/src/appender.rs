@@ -3,6 +3,7 @@
 //! Invariant: a batch that stands in the queue is dealt with even if nobody waits for its answer.
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -12,13 +13,16 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::batch::{Batch, Committed, METADATA_FIELD_BYTES_MAX};
-use crate::error::{AppendError, CloseError, InvalidBatch, OpenError};
+use crate::check::first_damage;
+use crate::error::{AppendError, CloseError, InvalidBatch, OpenError, VerifyError};
 use crate::frame::{frame_bytes_max, stream_hash};
 use crate::log::OpenReport;
 use crate::options::Options;
 use crate::queue::{Queue, Request};
 use crate::shared::{AppenderStatus, Shared};
 use crate::stats::AppendStats;
+use crate::verify::verify;
+use crate::verify_report::{Progress, VerifyReport};
 
 /// Appends to a log; cheap to clone. When the last clone is dropped the log is closed.
 #[derive(Clone)]
@@ -30,6 +34,7 @@ struct Inner {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     limits: Limits,
+    options: Options,
     writer: Mutex<Option<JoinHandle<Result<(), CloseError>>>>,
 }
 
@@ -72,6 +77,7 @@ impl Appender {
                 shared,
                 queue,
                 limits: Limits::of(options),
+                options: options.clone(),
                 writer: Mutex::new(Some(writer)),
             }),
         }
@@ -86,6 +92,7 @@ impl Appender {
                 shared,
                 queue,
                 limits: Limits::of(options),
+                options: options.clone(),
                 writer: Mutex::new(None),
             }),
         }
@@ -141,16 +148,34 @@ impl Appender {
 
     /// Whether the log takes batches.
     pub fn status(&self) -> AppenderStatus {
-        self.inner
-            .shared
-            .status
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.inner.shared.status()
+    }
+
+    /// Reads all of the log, whoever reads or writes it meanwhile. From the first damage on, other
+    /// than of derived indexes, the log takes no more batches: see [`AppenderStatus::Damaged`].
+    /// `progress` may break it off.
+    ///
+    /// # Errors
+    /// When the log cannot be read at all, or when it was broken off.
+    pub fn check(
+        &self,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<VerifyReport, VerifyError> {
+        let shared = &self.inner.shared;
+        let report = verify(
+            shared.files.storage(),
+            &self.inner.options,
+            progress,
+            &mut |_| {},
+        )?;
+        if let Some(damage) = first_damage(&report) {
+            shared.stop_for_damage(damage.to_string());
+        }
+        Ok(report)
     }
 
     /// Recovers a poisoned log in place: what was never acknowledged is cut (and kept aside), and
-    /// batches are taken again.
+    /// batches are taken again. A log that was found damaged is read from its start.
     ///
     /// # Errors
     /// The log stays as it was, poisoned if it was poisoned.

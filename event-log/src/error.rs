@@ -78,6 +78,10 @@ pub enum AppendError {
     /// An earlier write or sync failed. Nothing was written; `Appender::reopen` recovers.
     #[error("log refuses writes since an earlier write or sync failed; reopen it")]
     Poisoned,
+    /// Durable records were found damaged. Nothing was written; `Appender::reopen` reads all of the
+    /// log again and takes batches when nothing is wrong with it.
+    #[error("log refuses writes since durable records were found damaged")]
+    Damaged,
     /// The log was closed. Nothing was written.
     #[error("log is closed")]
     Closed,

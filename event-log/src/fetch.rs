@@ -55,7 +55,12 @@ impl Shared {
             };
             let before = records.len();
             if !self.read_tail(position, left, check, &mut records)? {
-                self.read_segment(position, left, check, &mut records)?;
+                let read = self.read_segment(position, left, check, &mut records);
+                read.inspect_err(|error| {
+                    if matches!(error, ReadError::Damaged { .. }) {
+                        self.stop_for_damage(error.to_string());
+                    }
+                })?;
             }
             bytes += records[before..]
                 .iter()

@@ -6,6 +6,7 @@ mod admit;
 mod appender;
 mod batch;
 mod chain;
+mod check;
 mod codec;
 mod digest;
 mod error;

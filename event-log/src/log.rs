@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::appender::Appender;
+use crate::check::check_all;
 use crate::error::OpenError;
 use crate::id::{LogId, Position};
 use crate::index::{Active, Place};
@@ -13,6 +14,7 @@ use crate::options::Options;
 use crate::queue::Queue;
 use crate::reader::Reader;
 use crate::recovery::{Loaded, Mode, load};
+use crate::segment::segment_first;
 use crate::segments::failed;
 use crate::shared::{AppenderStatus, Follower, Shared};
 use crate::storage::{LockOutcome, Storage};
@@ -47,6 +49,9 @@ pub struct OpenReport {
     pub segments: usize,
     /// The torn tail that was cut.
     pub cut: Option<Cut>,
+    /// Whether all records were read and held against their digests. Else only those of the last
+    /// segment were, and [`Appender::check`] reads the others.
+    pub checked: bool,
     /// Index files that were missing or wrong and were built anew.
     pub indexes_rebuilt: Vec<String>,
     /// How long opening took.
@@ -62,6 +67,7 @@ impl OpenReport {
             end: Position::new(loaded.chain.end),
             segments: loaded.segments.len(),
             cut: loaded.cut.clone(),
+            checked: false,
             indexes_rebuilt,
             took: Duration::ZERO,
         }
@@ -73,7 +79,9 @@ impl Log {
     ///
     /// # Errors
     /// [`OpenError::Locked`] while another process has it open. [`OpenError::Damaged`] when bytes
-    /// that were durable are gone or wrong: nothing is cut then.
+    /// that were durable are gone or wrong: nothing is cut then. Sealed segments are read to
+    /// their last byte while they are small, see [`Options::check_bytes_max`]; of larger logs
+    /// [`Appender::check`] finds what is wrong with them.
     #[allow(
         clippy::needless_pass_by_value,
         reason = "callers hand both over to the log"
@@ -96,7 +104,12 @@ impl Log {
         };
         let mode = Mode::Write { keep_end: None };
         let mut loaded = load(&*storage, &options, mode)?;
+        let is_small = sealed_bytes(&loaded) <= options.check_bytes_max;
+        if is_small {
+            check_all(&storage, &options)?;
+        }
         let (shared, mut report) = share(&storage, &options, Place::Disk, &mut loaded)?;
+        report.checked = is_small;
         let queue = Arc::new(Queue::new(options.queue_max));
         let appender = start(&shared, &queue, &options, loaded, lock)
             .map_err(failed("start the writer of", ""))?;
@@ -126,12 +139,9 @@ impl Log {
         let mut loaded = load(&*storage, &options, Mode::WholePart)?;
         let damage = loaded.damage.take();
         let (shared, mut report) = share(&storage, &options, Place::Memory, &mut loaded)?;
-        *shared
-            .status
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = AppenderStatus::ReadOnly {
+        shared.set_status(AppenderStatus::ReadOnly {
             damage: damage.as_ref().map(ToString::to_string),
-        };
+        });
         report.took = started.elapsed();
         let log = Self {
             appender: Appender::refusing(Arc::clone(&shared), &options),
@@ -166,6 +176,16 @@ impl Log {
         report.took = started.elapsed();
         Ok((Reader::new(shared), report))
     }
+}
+
+/// Bytes of the segments that opening takes at their seals' word.
+fn sealed_bytes(loaded: &Loaded) -> u64 {
+    let last = loaded.segments.last().map(|last| last.name.as_str());
+    let segments = loaded
+        .listing
+        .iter()
+        .filter(|file| segment_first(&file.name).is_some() && Some(file.name.as_str()) != last);
+    segments.map(|file| file.bytes).sum()
 }
 
 /// A log of which only what stands before the first damage is shown.

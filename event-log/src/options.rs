@@ -28,6 +28,9 @@ pub struct Options {
     pub stream_heads_max: usize,
     /// Segment and table files that readers keep open, 64 by default.
     pub files_open_max: usize,
+    /// Bytes of sealed segments up to which opening for writing reads all of them, 16 MiB by
+    /// default. Of larger logs only the last segment is read, so that opening stays quick.
+    pub check_bytes_max: u64,
     /// Index runs of one level that are merged into one of the next, 8 by default.
     pub merge_runs_min: usize,
 }
@@ -62,6 +65,7 @@ impl Default for Options {
             tail_bytes_max: 8 * 1024 * 1024,
             stream_heads_max: 65_536,
             files_open_max: 64,
+            check_bytes_max: 16 * MIB,
             merge_runs_min: 8,
         }
     }

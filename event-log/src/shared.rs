@@ -2,7 +2,7 @@
 //!
 //! Invariant: `end` is raised last, after everything below it can be found.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
@@ -28,6 +28,11 @@ pub enum AppenderStatus {
         /// What failed.
         reason: String,
     },
+    /// It refuses them since records that were durable were found damaged.
+    Damaged {
+        /// What was found first.
+        damage: String,
+    },
     /// It was opened for reading only.
     ReadOnly {
         /// The damage that it ends before, if there is any.
@@ -49,7 +54,9 @@ pub(crate) struct Shared {
     pub(crate) tail: RwLock<Tail>,
     pub(crate) head: RwLock<Chain>,
     pub(crate) counters: Counters,
-    pub(crate) status: RwLock<AppenderStatus>,
+    status: RwLock<AppenderStatus>,
+    /// Whether the status is [`AppenderStatus::Damaged`]; the writer looks at it for each group.
+    is_damaged: AtomicBool,
     /// Present when the log was opened for reading only.
     pub(crate) follower: Mutex<Option<Follower>>,
     end: AtomicU64,
@@ -79,6 +86,7 @@ impl Shared {
             head: RwLock::new(loaded.chain.clone()),
             counters: Counters::default(),
             status: RwLock::new(AppenderStatus::Ok),
+            is_damaged: AtomicBool::new(false),
             follower: Mutex::new(None),
             end: AtomicU64::new(end),
             changes: watch::Sender::new(end),
@@ -87,6 +95,36 @@ impl Shared {
 
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// Whether the log takes batches.
+    pub(crate) fn status(&self) -> AppenderStatus {
+        self.status
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn set_status(&self, status: AppenderStatus) {
+        let is_damaged = matches!(status, AppenderStatus::Damaged { .. });
+        let mut now = self.status.write().unwrap_or_else(PoisonError::into_inner);
+        self.is_damaged.store(is_damaged, Ordering::Release);
+        *now = status;
+    }
+
+    /// Has the log take no more batches, since a durable record is not what was written. What
+    /// keeps it from taking any already stays as it is.
+    pub(crate) fn stop_for_damage(&self, damage: String) {
+        let mut now = self.status.write().unwrap_or_else(PoisonError::into_inner);
+        if *now == AppenderStatus::Ok {
+            tracing::error!(damage, "log takes no more batches, since it is damaged");
+            self.is_damaged.store(true, Ordering::Release);
+            *now = AppenderStatus::Damaged { damage };
+        }
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Acquire)
     }
 
     pub(crate) fn follow(&self) -> watch::Receiver<u64> {

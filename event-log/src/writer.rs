@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use crate::batch::Outcome;
 use crate::chain::Chain;
+use crate::check::check_all;
 use crate::error::{AppendError, CloseError, DamageKind, OpenError};
 use crate::heads::Heads;
 use crate::id::Position;
@@ -46,11 +47,7 @@ impl Drop for Abandon {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let reason = "the writer's thread panicked".to_owned();
-            *self
-                .shared
-                .status
-                .write()
-                .unwrap_or_else(PoisonError::into_inner) = AppenderStatus::Poisoned { reason };
+            self.shared.set_status(AppenderStatus::Poisoned { reason });
         }
         self.queue.abandon();
     }
@@ -197,12 +194,17 @@ impl Writer {
 
     /// Makes one group of what waits.
     fn group(&mut self, waiting: &mut VecDeque<Request>, answers: &mut Vec<Answer>) {
-        if self.poisoned {
+        let refused = if self.poisoned {
+            Some(AppendError::Poisoned)
+        } else {
+            self.shared.is_damaged().then_some(AppendError::Damaged)
+        };
+        if let Some(error) = refused {
             self.queue.free(waiting.len());
             answers.extend(waiting.drain(..).map(|request| Answer {
                 reply: request.reply,
                 queued_at: request.queued_at,
-                result: Err(AppendError::Poisoned),
+                result: Err(error.clone()),
             }));
             return;
         }
@@ -407,11 +409,7 @@ impl Writer {
         let reason = format!("{error}: {source}");
         tracing::error!(reason, "log refuses writes until it is reopened");
         self.poisoned = true;
-        *self
-            .shared
-            .status
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = AppenderStatus::Poisoned { reason };
+        self.shared.set_status(AppenderStatus::Poisoned { reason });
     }
 
     /// Reads the tail again, drops what was never acknowledged, and goes on.
@@ -426,6 +424,9 @@ impl Writer {
             keep_end: Some(durable),
         };
         let mut loaded = load(&*self.storage, &self.options, mode)?;
+        if self.shared.is_damaged() {
+            check_all(&self.storage, &self.options)?;
+        }
         if loaded.chain.end != durable {
             return Err(OpenError::Damaged {
                 file: loaded
@@ -452,11 +453,7 @@ impl Writer {
             .clone_from(&loaded.segments);
         let report = OpenReport::of(&loaded, rebuilt);
         self.adopt(loaded);
-        *self
-            .shared
-            .status
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = AppenderStatus::Ok;
+        self.shared.set_status(AppenderStatus::Ok);
         Ok(report)
     }
 

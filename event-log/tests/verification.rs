@@ -12,7 +12,8 @@ mod support;
 use std::ops::ControlFlow;
 
 use stemma_event_log::{
-    DamageKind, Loss, MemoryStorage, Storage, VerifyError, VerifyReport, verify,
+    Access, AppendError, AppenderStatus, DamageKind, Log, Loss, MemoryStorage, OpenError, Options,
+    Position, Storage, VerifyError, VerifyReport, verify,
 };
 use support::*;
 
@@ -170,4 +171,79 @@ fn a_missing_segment_is_told() {
             .iter()
             .any(|d| d.kind == DamageKind::SegmentMissing && d.file == names[1])
     );
+}
+
+/// A clean log of several segments with one bit of its first record's data turned; gives the name
+/// and the place of the byte too.
+fn flipped_in_a_sealed_segment() -> (MemoryStorage, String, usize) {
+    let storage = closed(120);
+    let name = storage.list().unwrap().into_iter().map(|file| file.name);
+    let name = name.filter(|name| name.contains(".segment")).min().unwrap();
+    let bytes = storage.bytes_of(&name).unwrap();
+    let at = bytes.windows(7).position(|w| w == b"event 0").unwrap();
+    flip(&storage, &name, at);
+    (storage, name, at)
+}
+
+fn flip(storage: &MemoryStorage, name: &str, at: usize) {
+    let file = storage.open(name, Access::Write).unwrap();
+    let mut byte = [0];
+    file.read_at(&mut byte, at as u64).unwrap();
+    file.write_at(&[byte[0] ^ 1], at as u64).unwrap();
+    file.sync_data().unwrap();
+}
+
+/// Options with which opening reads no sealed segment.
+fn trusting() -> Options {
+    Options {
+        check_bytes_max: 0,
+        ..options()
+    }
+}
+
+#[test]
+fn a_small_log_with_damage_in_a_sealed_segment_is_not_opened_for_writing() {
+    let (storage, name, at) = flipped_in_a_sealed_segment();
+    let before = storage.bytes_of(&name).unwrap();
+    let refused = Log::open(shared(&storage), options());
+    let Err(OpenError::Damaged { file, position, .. }) = refused.map(|log| log.report) else {
+        panic!("it was opened");
+    };
+    assert_eq!((file, position), (name.clone(), Position::new(0)));
+    assert_eq!(storage.bytes_of(&name).unwrap(), before);
+    flip(&storage, &name, at);
+    assert!(open(&storage).report.checked);
+}
+
+#[test]
+fn damage_that_a_check_finds_stops_writes_until_a_reopen_finds_all_whole() {
+    let (storage, name, at) = flipped_in_a_sealed_segment();
+    let log = Log::open(shared(&storage), trusting()).unwrap();
+    assert!(!log.report.checked);
+    append(&log.appender, batch("thing-1", &["before"])).unwrap();
+    let report = log.appender.check(&mut |_| ControlFlow::Continue(()));
+    assert_eq!(report.unwrap().damages.len(), 1);
+    let AppenderStatus::Damaged { damage } = log.appender.status() else {
+        panic!("{:?}", log.appender.status());
+    };
+    assert!(damage.contains(&name), "{damage}");
+    let refused = append(&log.appender, batch("thing-1", &["after"]));
+    assert!(matches!(refused, Err(AppendError::Damaged)), "{refused:?}");
+    assert!(block_on(log.appender.reopen()).is_err());
+    flip(&storage, &name, at);
+    block_on(log.appender.reopen()).unwrap();
+    assert_eq!(log.appender.status(), AppenderStatus::Ok);
+    append(&log.appender, batch("thing-1", &["mended"])).unwrap();
+    assert_eq!(log.reader.end(), Position::new(122));
+}
+
+#[test]
+fn damage_that_a_read_meets_stops_writes_too() {
+    let (storage, _, _) = flipped_in_a_sealed_segment();
+    let log = Log::open(shared(&storage), trusting()).unwrap();
+    assert!(log.reader.read_one(Position::new(0)).is_err());
+    let refused = append(&log.appender, batch("thing-1", &["after"]));
+    assert!(matches!(refused, Err(AppendError::Damaged)), "{refused:?}");
+    let after = log.reader.read_one(Position::new(119)).unwrap();
+    assert!(after.is_some());
 }

@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod exit;
 mod interrupt;
+mod log_check;
 mod logging;
 mod progress;
 mod wiring;

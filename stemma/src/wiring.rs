@@ -145,6 +145,7 @@ pub(crate) fn log_options(settings: &Settings) -> stemma_event_log::Options {
         segment_bytes_max,
         batch_bytes_max: settings.number("log.batch_bytes_max"),
         queue_max: settings.count("log.queue_max"),
+        check_bytes_max: settings.number("log.check_at_open_bytes_max"),
         ..defaults
     }
 }
@@ -199,6 +200,8 @@ fn tell_of(report: &OpenReport) {
 pub(crate) struct Tenant {
     pub(crate) commands: Commands,
     pub(crate) projection: Projection,
+    /// Whether all of the log was read when it was opened.
+    pub(crate) is_checked: bool,
     /// Where the views are while only a part of the log is served; removed at the end.
     _scratch: Option<tempfile::TempDir>,
     _lock: File,
@@ -258,6 +261,7 @@ impl Tenant {
         settings: &Settings,
         lock: File,
     ) -> anyhow::Result<Self> {
+        let is_checked = log.report.checked;
         let on = Dependencies {
             appender: log.appender,
             reader: log.reader.clone(),
@@ -280,6 +284,7 @@ impl Tenant {
         Ok(Self {
             commands,
             projection,
+            is_checked,
             _scratch: scratch,
             _lock: lock,
         })

@@ -68,6 +68,10 @@ fn parts(state: &AppState) -> Parts {
     let mut log = match state.commands().appender().status() {
         AppenderStatus::Ok => Part::new("ok", None),
         AppenderStatus::Poisoned { reason } => Part::new("down", Some(reason)),
+        AppenderStatus::Damaged { damage } => {
+            let reason = format!("{damage}; nothing more is written. Run stemma verify");
+            Part::new("down", Some(reason))
+        }
         AppenderStatus::ReadOnly { damage } => {
             let reason = damage.map_or_else(
                 || "open for reading only".to_owned(),

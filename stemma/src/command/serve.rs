@@ -14,6 +14,7 @@ use crate::cli::{Common, Serve};
 use crate::config::Settings;
 use crate::demo;
 use crate::exit::{Exit, Usage, is_interruption};
+use crate::log_check::LogCheck;
 use crate::wiring::{Places, Tenant};
 
 /// How often the wait for the views looks whether they were stopped.
@@ -91,6 +92,7 @@ async fn until_stopped(
         let every = Duration::from_secs(settings.number("content.collect_every_s"));
         Some(Collector::start(state.clone(), every)?)
     };
+    let check = log_check(tenant, settings, serve)?;
     answer(&format!("listening on http://{address}"))?;
     if serve.demo {
         demo::invite(&format!("http://{address}"));
@@ -104,11 +106,26 @@ async fn until_stopped(
         })
         .await;
     state.jobs().stop();
+    check.into_iter().for_each(LogCheck::stop);
     if let Some(collector) = collector {
         // It may wait for the views, on timers that this thread drives.
         tokio::task::spawn_blocking(|| collector.stop()).await?;
     }
     Ok(stopped?)
+}
+
+/// The check of a log that was too large to be read before the start.
+fn log_check(
+    tenant: &Tenant,
+    settings: &Settings,
+    serve: &Serve,
+) -> anyhow::Result<Option<LogCheck>> {
+    let bytes_per_s = settings.number("log.check_bytes_per_s");
+    if tenant.is_checked || serve.read_only || bytes_per_s == 0 {
+        return Ok(None);
+    }
+    let appender = tenant.commands.appender().clone();
+    LogCheck::start(appender, bytes_per_s).map(Some)
 }
 
 /// Waits until the views hold what the log does, so that nobody meets half of it.

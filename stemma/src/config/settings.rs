@@ -187,6 +187,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Most bytes of the events of one request",
     ),
     number(
+        "log.check_at_open_bytes_max",
+        "16777216",
+        (0, 1 << 40),
+        "Bytes of sealed segments up to which a start reads all of them before it takes requests; of larger logs the check goes on behind the start",
+    ),
+    number(
+        "log.check_bytes_per_s",
+        "134217728",
+        (0, 1 << 40),
+        "Bytes a second at which a log too large to be read before the start is checked behind it; 0 leaves the check out",
+    ),
+    number(
         "log.queue_max",
         "16384",
         (1, 1 << 20),
