@@ -15,7 +15,7 @@ mod verify;
 
 pub use generation::{GenerationError, GenerationLock, Generations};
 pub use offline::rebuild_offline;
-pub use projection::{Projection, Settings, StartError, WaitError};
+pub use projection::{NotOfLog, Projection, Settings, StartError, WaitError};
 pub use rebuild::{RebuildControl, RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress};
 pub use status::{APPLY_BOUNDS_US, Phase, ProjectionMetrics, ProjectionStatus};
 pub use verify::{ViewDamage, verify_views};

@@ -6,14 +6,15 @@ use stemma_views::{StateDigest, Views};
 
 use crate::generation::Generations;
 use crate::lockstep::take_over;
-use crate::projection::{Settings, is_of_log};
+use crate::projection::{NotOfLog, Settings, must_be_of_log};
 use crate::rebuild::{RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress, fill_some};
 
 /// Folds the log into a new generation, compares it with the one before where that can be read and
 /// is as far, and swaps.
 ///
 /// # Errors
-/// [`RebuildError`], [`Cancelled`](RebuildError::Cancelled) when `progress` broke it off; the
+/// [`RebuildError`]; [`NotOfLog`](RebuildError::NotOfLog) when the views before hold events that the
+/// log lost, since they are what shows it; [`Cancelled`](RebuildError::Cancelled) when `progress` broke it off; the
 /// generation before is in use then, as it was.
 pub fn rebuild_offline(
     settings: &Settings,
@@ -23,7 +24,7 @@ pub fn rebuild_offline(
     let _lock = generations.lock()?.ok_or(RebuildError::InUse)?;
     let end = settings.reader.end().get();
     let before = match generations.current()? {
-        Some(dir) => digest_of(&dir, settings, end),
+        Some(dir) => digest_of(&dir, settings, end)?,
         None => None,
     };
     let dir = generations.next()?;
@@ -55,12 +56,19 @@ pub fn rebuild_offline(
 }
 
 /// The digest of views that are there, brought as far as the new ones will be; none of views that
-/// cannot be read, or are of another log.
-fn digest_of(dir: &std::path::Path, settings: &Settings, end: u64) -> Option<StateDigest> {
-    let views = Views::open_existing(dir, &settings.views).ok()?;
-    if !is_of_log(&views, &settings.reader) {
-        return None;
-    }
-    while fill_some(&views, &settings.reader, end).ok()? {}
-    views.state_digest().ok()
+/// cannot be read.
+fn digest_of(
+    dir: &std::path::Path,
+    settings: &Settings,
+    end: u64,
+) -> Result<Option<StateDigest>, NotOfLog> {
+    let Ok(views) = Views::open_existing(dir, &settings.views) else {
+        return Ok(None);
+    };
+    must_be_of_log(&views, &settings.reader)?;
+    let brought = || {
+        while fill_some(&views, &settings.reader, end)? {}
+        Ok::<_, RebuildError>(views.state_digest()?)
+    };
+    Ok(brought().ok())
 }

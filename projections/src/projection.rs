@@ -44,6 +44,9 @@ pub enum StartError {
     /// Another process, or another handle in this one, has the views.
     #[error("the views are in use")]
     InUse,
+    /// The views hold what the log does not: it was cut back, or is another one.
+    #[error(transparent)]
+    NotOfLog(#[from] NotOfLog),
     /// The system refuses a thread.
     #[error("start the views' thread")]
     Thread(#[source] std::io::Error),
@@ -115,24 +118,41 @@ pub(crate) fn open_current(settings: &Settings) -> Result<Views, StartError> {
         dir
     };
     generations.remove_others()?;
-    let mut opened = Views::open(&dir, &settings.views)?;
+    let opened = Views::open(&dir, &settings.views)?;
     if let OpenState::Replaced { reason, kept_as } = &opened.state {
         tracing::warn!(reason, kept_as = %kept_as.display(), "the views are made anew");
     }
-    if !is_of_log(&opened.views, &settings.reader) {
-        tracing::warn!("the views are not of this log and are made anew");
-        drop(opened);
-        let dir = generations.next()?;
-        generations.switch_to(&dir)?;
-        opened = Views::open(&dir, &settings.views)?;
-        generations.remove_others()?;
-    }
+    must_be_of_log(&opened.views, &settings.reader)?;
     Ok(opened.views)
+}
+
+/// The views were folded from records that the log does not have. Only durable records are ever
+/// applied, so the log lost some, or is not the one that the views are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the views were folded from {applied} events, and the log, which has {end}, does not hold the last of them: it lost events at its end, or is another log"
+)]
+pub struct NotOfLog {
+    /// Records that the views have applied.
+    pub applied: u64,
+    /// Records of the log.
+    pub end: u64,
+}
+
+/// Fails with [`NotOfLog`]; views that hold nothing are of any log.
+pub(crate) fn must_be_of_log(views: &Views, reader: &Reader) -> Result<(), NotOfLog> {
+    if is_of_log(views, reader) {
+        return Ok(());
+    }
+    Err(NotOfLog {
+        applied: views.end(),
+        end: reader.end().get(),
+    })
 }
 
 /// Whether views were folded from the records that this log has: the digest of the last one that
 /// was applied names all before it.
-pub(crate) fn is_of_log(views: &Views, reader: &Reader) -> bool {
+fn is_of_log(views: &Views, reader: &Reader) -> bool {
     let Some(last) = views.end().checked_sub(1) else {
         return true;
     };

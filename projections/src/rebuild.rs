@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use stemma_event_log::Reader;
+use stemma_event_log::{ReadError, Reader};
 use stemma_views::{StateDigest, StoreError, Views};
 
 use crate::generation::{GenerationError, Generations};
 use crate::lockstep::Lockstep;
-use crate::projection::Projection;
-use crate::runner::{apply, causes, read, unread};
+use crate::projection::{NotOfLog, Projection};
+use crate::runner::{apply, causes, read};
 
 /// Records behind the head at which the store is handed over.
 const HAND_OVER: u64 = 2000;
@@ -83,6 +83,12 @@ pub enum RebuildError {
     /// Another process, or a projection in this one, has the views.
     #[error("the views are in use")]
     InUse,
+    /// The views there are hold what the log does not: it was cut back, or is another one.
+    #[error(transparent)]
+    NotOfLog(#[from] NotOfLog),
+    /// A record cannot be read.
+    #[error("read the log")]
+    Read(#[from] ReadError),
     /// It was told to stop.
     #[error("the rebuild was cancelled")]
     Cancelled,
@@ -192,8 +198,7 @@ pub(crate) fn fill_some(views: &Views, reader: &Reader, end: u64) -> Result<bool
         return Ok(false);
     }
     let count_max = usize::try_from(left).expect("a batch's count fits");
-    let records = read(reader, views.end(), count_max);
-    let records = records.map_err(|source| failed(unread(views.end(), source)))?;
+    let records = read(reader, views.end(), count_max)?;
     apply(views, &records).map_err(failed)?;
     Ok(!records.is_empty())
 }

@@ -8,7 +8,7 @@ use stemma_event_log::Reader;
 use stemma_views::{OpenError, Options, Views, hex};
 
 use crate::generation::{GenerationError, Generations};
-use crate::projection::is_of_log;
+use crate::projection::must_be_of_log;
 use crate::rebuild::{RebuildError, RebuildPhase, RebuildProgress, fill_some};
 
 /// Rows that are compared at a time.
@@ -70,9 +70,8 @@ pub fn verify_views(
         Err(OpenError::Unusable { reason, .. }) => return Ok(vec![whole("unreadable", reason)]),
         Err(error) => return Err(error.into()),
     };
-    if !is_of_log(&live, reader) {
-        let detail = "the views were folded from other records than the log has";
-        return Ok(vec![whole("foreign", detail.to_owned())]);
+    if let Err(error) = must_be_of_log(&live, reader) {
+        return Ok(vec![whole("foreign", error.to_string())]);
     }
     remove_left(scratch)?;
     let folded = Views::open(scratch, options)?.views;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use stemma_content_store::VerifyError as ContentVerifyError;
-use stemma_event_log::VerifyError as LogVerifyError;
-use stemma_projections::RebuildError;
+use stemma_event_log::{OpenError, ReadError, VerifyError as LogVerifyError};
+use stemma_projections::{NotOfLog, RebuildError, StartError};
 
 use crate::interrupt::Interrupted;
 
@@ -47,13 +47,26 @@ pub(crate) fn is_interruption(error: &anyhow::Error) -> bool {
         || matches!(error.downcast_ref(), Some(RebuildError::Cancelled))
 }
 
+/// Whether a command ended because what is stored is damaged, whatever it was doing.
+fn is_damage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<Damaged>()
+            || cause.is::<NotOfLog>()
+            || matches!(cause.downcast_ref(), Some(ReadError::Damaged { .. }))
+            || matches!(cause.downcast_ref(), Some(OpenError::Damaged { .. }))
+            // Transparent errors are not links of the chain themselves.
+            || matches!(cause.downcast_ref(), Some(StartError::NotOfLog(_)))
+            || matches!(cause.downcast_ref(), Some(RebuildError::NotOfLog(_)))
+    })
+}
+
 /// Tells what went wrong and gives the status for it.
 #[allow(clippy::print_stderr)] // what a person at a terminal reads
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("stemma: {error:#}");
     let has = |found: bool, status: u8| found.then_some(ExitCode::from(status));
     has(error.downcast_ref::<Usage>().is_some(), 2)
-        .or_else(|| has(error.downcast_ref::<Damaged>().is_some(), 3))
+        .or_else(|| has(is_damage(error), 3))
         .or_else(|| has(is_interruption(error), 130))
         .unwrap_or(ExitCode::from(1))
 }

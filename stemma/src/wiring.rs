@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use stemma_commands::{Commands, Dependencies};
 use stemma_content_store::ContentStore;
 use stemma_event_log::{FileStorage, Log, OpenError, OpenReport, Reader, Storage};
-use stemma_projections::{Projection, Settings as ProjectionSettings};
+use stemma_projections::{Projection, Settings as ProjectionSettings, StartError};
 
 use crate::cli::Common;
 use crate::clock::{SystemClock, SystemIds};
@@ -189,6 +189,36 @@ pub(crate) fn open_reader(places: &Places, settings: &Settings) -> anyhow::Resul
     Ok(opened.map_err(told)?.0)
 }
 
+/// What of the log is whole, for reading; with what it ends before, if anything.
+pub(crate) fn open_whole_reader(
+    places: &Places,
+    settings: &Settings,
+) -> anyhow::Result<(Reader, Option<OpenError>)> {
+    places.must_exist()?;
+    match Log::open_read_only(places.storage(), log_options(settings)) {
+        Ok((reader, _)) => Ok((reader, None)),
+        Err(OpenError::Damaged { .. }) => {
+            let opened = Log::open_whole_part(places.storage(), log_options(settings));
+            let whole = opened.map_err(told)?;
+            Ok((whole.log.reader, whole.damage))
+        }
+        Err(error) => Err(told(error)),
+    }
+}
+
+/// Views that did not start, with what to do about it.
+fn started(error: StartError) -> anyhow::Error {
+    match error {
+        StartError::NotOfLog(error) => {
+            let why = format!(
+                "{error}. Nothing was changed. Bring the log back; or, to go on with the log as it is, delete the directory of the views"
+            );
+            Damaged(why).into()
+        }
+        other => other.into(),
+    }
+}
+
 fn tell_of(report: &OpenReport) {
     tracing::info!(end = %report.end, clean = report.clean, took_ms = report.took.as_millis(), "opened the log");
     if let Some(cut) = &report.cut {
@@ -280,7 +310,8 @@ impl Tenant {
             reader: log.reader,
             dir: views,
             views: views_options(settings),
-        })?;
+        });
+        let projection = projection.map_err(started)?;
         Ok(Self {
             commands,
             projection,

@@ -6,6 +6,7 @@ mod batch;
 mod browser;
 mod command_line;
 mod content;
+mod damage;
 mod durability;
 mod events;
 mod operation;

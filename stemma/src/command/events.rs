@@ -13,7 +13,7 @@ use crate::cli::{Common, Events};
 use crate::config::Settings;
 use crate::exit::{Exit, Usage};
 use crate::interrupt;
-use crate::wiring::{Places, open_reader};
+use crate::wiring::{Places, open_whole_reader, told};
 
 /// How often a directory that another process writes is looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -31,7 +31,7 @@ pub(crate) fn run(common: &Common, settings: &Settings, events: &Events) -> anyh
 }
 
 fn local(common: &Common, settings: &Settings, events: &Events) -> anyhow::Result<()> {
-    let reader = open_reader(&Places::of(common, settings)?, settings)?;
+    let (reader, damage) = open_whole_reader(&Places::of(common, settings)?, settings)?;
     let mut next = match events.after.as_deref() {
         None => 0,
         Some("head") => reader.end().get(),
@@ -39,6 +39,9 @@ fn local(common: &Common, settings: &Settings, events: &Events) -> anyhow::Resul
     };
     loop {
         next = print_from(&reader, next, events, common.json)?;
+        if let Some(damage) = damage {
+            return Err(told(damage));
+        }
         if !events.follow {
             return Ok(());
         }

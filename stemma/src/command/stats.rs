@@ -1,14 +1,14 @@
 //! `stemma stats`: how much there is, and how much room it takes.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stemma_content_store::ContentStore;
-use stemma_event_log::{Position, ReadLimit};
+use stemma_event_log::{Position, ReadError, ReadLimit, Reader};
 
 use super::answer;
 use crate::cli::Common;
 use crate::config::Settings;
 use crate::exit::Exit;
-use crate::wiring::{Places, content_options, directory_bytes, open_reader};
+use crate::wiring::{Places, content_options, directory_bytes, open_whole_reader, told};
 
 const STEP: ReadLimit = ReadLimit {
     records: 4096,
@@ -17,18 +17,8 @@ const STEP: ReadLimit = ReadLimit {
 
 pub(crate) fn run(common: &Common, settings: &Settings) -> anyhow::Result<Exit> {
     let places = Places::of(common, settings)?;
-    let reader = open_reader(&places, settings)?;
-    let (mut next, mut resources) = (0, 0_u64);
-    loop {
-        let records = reader.read(Position::new(next), STEP)?;
-        let Some(last) = records.last() else { break };
-        next = last.position().get() + 1;
-        let creates = ["resource.created", "resource.cloned"];
-        resources += records
-            .iter()
-            .filter(|record| creates.contains(&record.event_type()))
-            .count() as u64;
-    }
+    let (reader, damage) = open_whole_reader(&places, settings)?;
+    let (resources, unread) = count_resources(&reader);
     let (size, root) = reader.root();
     let disk = reader.disk()?;
     let content = ContentStore::open_read_only(&places.content, content_options(settings)).ok();
@@ -53,29 +43,71 @@ pub(crate) fn run(common: &Common, settings: &Settings) -> anyhow::Result<Exit> 
     });
     if common.json {
         answer(&stats.to_string())?;
-        return Ok(Exit::Done);
+    } else {
+        print(&stats)?;
     }
-    answer(&format!("events     {size}"))?;
-    if let Some(head) = head {
-        answer(&format!("head       {} {}", head.position, head.digest))?;
+    match (damage, unread) {
+        (Some(damage), _) => Err(told(damage)),
+        (None, Some(error)) => Err(error.into()),
+        (None, None) => Ok(Exit::Done),
     }
-    answer(&format!("root       {root}"))?;
-    answer(&format!("resources  {resources}"))?;
-    answer(&format!(
-        "blobs      {} ({} bytes)",
-        content.blobs, content.bytes
-    ))?;
-    answer(&format!(
-        "log        {log_bytes} bytes in {} segments",
-        disk.segments
-    ))?;
-    answer(&format!(
-        "content    {content_bytes} bytes in {} packs and {} files",
-        content.pack_files, content.large_files
-    ))?;
-    answer(&format!(
-        "views      {views_bytes} bytes, {}",
-        settings.text("views.engine").unwrap_or_default()
-    ))?;
-    Ok(Exit::Done)
+}
+
+/// How many resources the log holds, up to a record that cannot be read.
+fn count_resources(reader: &Reader) -> (u64, Option<ReadError>) {
+    let (mut next, mut resources) = (0, 0_u64);
+    loop {
+        let records = match reader.read(Position::new(next), STEP) {
+            Ok(records) => records,
+            Err(error) => return (resources, Some(error)),
+        };
+        let Some(last) = records.last() else {
+            return (resources, None);
+        };
+        next = last.position().get() + 1;
+        let creates = ["resource.created", "resource.cloned"];
+        resources += records
+            .iter()
+            .filter(|record| creates.contains(&record.event_type()))
+            .count() as u64;
+    }
+}
+
+fn print(stats: &Value) -> anyhow::Result<()> {
+    let text = |pointer: &str| match stats.pointer(pointer) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    let mut lines = vec![format!("events     {}", text("/events"))];
+    if !stats["head"].is_null() {
+        let (position, digest) = (text("/head/position"), text("/head/digest"));
+        lines.push(format!("head       {position} {digest}"));
+    }
+    lines.extend([
+        format!("root       {}", text("/root")),
+        format!("resources  {}", text("/resources")),
+        format!(
+            "blobs      {} ({} bytes)",
+            text("/blobs"),
+            text("/blob_bytes")
+        ),
+        format!(
+            "log        {} bytes in {} segments",
+            text("/bytes/log"),
+            text("/files/segments")
+        ),
+        format!(
+            "content    {} bytes in {} packs and {} files",
+            text("/bytes/content"),
+            text("/files/packs"),
+            text("/files/large")
+        ),
+        format!(
+            "views      {} bytes, {}",
+            text("/bytes/views"),
+            text("/engine")
+        ),
+    ]);
+    answer(&lines.join("\n"))
 }

@@ -1,0 +1,171 @@
+//! A log that is not as it was written: refused, found behind the start, and never written over
+//! (`cli.md`, E2).
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use stemma_tests::{Client, Server, ServerBuilder, run};
+
+const RESOURCES: usize = 40;
+
+/// A server whose log fills a segment with every few events.
+fn with_small_segments() -> ServerBuilder {
+    Server::builder().env("STEMMA_LOG__SEGMENT_BYTES_MAX", "8192")
+}
+
+/// A stopped server's directory whose log has several segments.
+async fn written() -> Server {
+    let mut server = with_small_segments().start();
+    let client = server.client();
+    for number in 0..RESOURCES {
+        client
+            .create(&format!("name of number {number}."), "x")
+            .await;
+    }
+    assert_eq!(server.stop(), Some(0));
+    assert!(segments(server.data()).len() > 2);
+    server
+}
+
+fn segments(data: &Path) -> Vec<PathBuf> {
+    let listed = std::fs::read_dir(data.join("tenants/default/log")).expect("a log");
+    let paths = listed.map(|entry| entry.expect("an entry").path());
+    let mut paths: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|e| e == "segment"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Turns one bit of where this name stands in the first segment.
+fn flip(data: &Path, name: &str) {
+    let path = &segments(data)[0];
+    let mut bytes = std::fs::read(path).expect("the segment");
+    // Its first letter may have been turned before.
+    let like = |window: &[u8]| window[1..] == name.as_bytes()[1..];
+    let at = bytes.windows(name.len()).position(like);
+    let at = at.expect("the name stands there");
+    let file = std::fs::File::options().write(true).open(path);
+    bytes[at] ^= 4;
+    std::os::unix::fs::FileExt::write_all_at(
+        &file.expect("the file is ours"),
+        &bytes[at..=at],
+        at as u64,
+    )
+    .expect("the file can be written");
+}
+
+#[tokio::test]
+async fn every_command_ends_with_3_on_damage_in_a_sealed_segment_and_says_what_is_whole() {
+    let server = written().await;
+    let data = server.data().to_str().expect("UTF-8").to_owned();
+    flip(server.data(), "name of number 7.");
+    let first = segments(server.data())[0]
+        .file_name()
+        .expect("a name")
+        .to_owned();
+    for args in [
+        &["serve", "--listen", "127.0.0.1:0"][..],
+        &["import", "/proc/self/status"],
+        &["rebuild", "views"],
+        &["events"],
+        &["stats", "--json"],
+        &["verify", "--json"],
+    ] {
+        let output = run(&[args, &["--data", &data][..]].concat());
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{args:?}: {stderr}");
+        let told = format!("{stdout}{stderr}");
+        assert!(told.contains(&*first.to_string_lossy()), "{args:?}: {told}");
+        match args[0] {
+            "events" => assert_eq!(stdout.lines().count(), 7, "{stdout}"),
+            "stats" => {
+                let stats: Value = serde_json::from_str(&stdout).expect("JSON");
+                assert_eq!(
+                    (&stats["events"], &stats["resources"]),
+                    (&RESOURCES.into(), &7.into())
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Asks for the health of the log until it is down; gives the reason.
+async fn log_is_down(client: &Client) -> String {
+    let begun = Instant::now();
+    loop {
+        let health = client.get("/api/health").await.json();
+        let log = &health["parts"]["log"];
+        if log["status"] == "down" {
+            return log["reason"].as_str().expect("a reason").to_owned();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{health}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_too_large_to_be_read_at_start_takes_no_writes_once_damage_is_found() {
+    let written = written().await;
+    flip(written.data(), "name of number 7.");
+    let server = with_small_segments()
+        .env("STEMMA_LOG__CHECK_AT_OPEN_BYTES_MAX", "0")
+        .data(written.data())
+        .start();
+    let client = server.client();
+    let reason = log_is_down(&client).await;
+    assert!(
+        reason.contains("position 7") || reason.contains("record 7"),
+        "{reason}"
+    );
+    let entity_type = serde_json::json!({ "name": "T" });
+    client
+        .post("/api/entity_types", &entity_type)
+        .await
+        .expect_problem(503, "LOG_REFUSES_WRITES");
+    // Reads go on, all but of what is damaged.
+    client.get("/api/resources").await.expect(200);
+    client.get("/api/events?after=30").await.expect(200);
+    let metrics = client.get("/metrics").await.text();
+    assert!(metrics.contains("stemma_log_writable 0"), "{metrics}");
+    let reopen = || client.raw("POST", "/api/admin/reopen/log", &[], "");
+    reopen().await.expect_problem(503, "LOG_REFUSES_WRITES");
+    // Put right from a copy, say.
+    flip(written.data(), "name of number 7.");
+    reopen().await.expect(200);
+    client
+        .post("/api/entity_types", &entity_type)
+        .await
+        .expect(201);
+    client.get("/api/health").await.expect(200);
+}
+
+#[tokio::test]
+async fn the_loss_of_the_logs_last_segment_is_noticed_and_nothing_is_made_anew() {
+    let server = written().await;
+    let data = server.data().to_str().expect("UTF-8").to_owned();
+    let last = segments(server.data()).pop().expect("a segment");
+    std::fs::remove_file(last).expect("it can be lost");
+    // As after kill -9, nothing else vouches for the log's end.
+    let log = server.data().join("tenants/default/log");
+    std::fs::remove_file(log.join("head")).expect("a clean stop left it");
+    for args in [
+        &["serve", "--listen", "127.0.0.1:0"][..],
+        &["import", "/proc/self/status"],
+        &["rebuild", "views"],
+        &["verify"],
+    ] {
+        let output = run(&[args, &["--data", &data][..]].concat());
+        let told = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8_lossy(&told);
+        assert_eq!(output.status.code(), Some(3), "{args:?}: {told}");
+        assert!(told.contains("lost events"), "{args:?}: {told}");
+    }
+    // Whoever accepts the loss says so by taking away what shows it.
+    std::fs::remove_dir_all(server.data().join("tenants/default/views")).expect("derived");
+    let server = with_small_segments().data(server.data()).start();
+    let listed = server.client().get("/api/resources").await.expect(200);
+    assert!(!listed["items"].as_array().expect("items").is_empty());
+}
