@@ -15,6 +15,7 @@ use actix_web::http::header::{
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
+use crate::connection::Link;
 use crate::error::{ApiError, Code};
 use crate::state::AppState;
 
@@ -121,6 +122,7 @@ pub(crate) async fn surround(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
+    let under_way = request.conn_data::<Link>().map(Link::begin);
     let context = Context::of(request.headers(), &state);
     request.extensions_mut().insert(context.clone());
     let mut answer = if is_coded(request.headers()) {
@@ -146,7 +148,10 @@ pub(crate) async fn surround(
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     report(&answer, &context, &state, started.elapsed());
-    Ok(answer)
+    Ok(match under_way {
+        Some(under_way) => answer.map_body(|_, body| under_way.until_sent(body)),
+        None => answer,
+    })
 }
 
 /// Whether a body comes in another coding than as it is.

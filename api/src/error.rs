@@ -71,6 +71,7 @@ codes! {
     JobNotFound 404 "JOB_NOT_FOUND" "No such job" "No job has this id, or it was finished long ago.";
     MethodNotAllowed 405 "METHOD_NOT_ALLOWED" "Method not allowed" "The route exists; the `Allow` header lists its methods.";
     NotAcceptable 406 "NOT_ACCEPTABLE" "Not acceptable" "None of the media types in `Accept` can be given.";
+    RequestTimeout 408 "REQUEST_TIMEOUT" "Request timeout" "The head of the request did not come in time (`http.head_ms`).";
     RevisionConflict 409 "REVISION_CONFLICT" "Revision conflict" "The resource is not at the expected revision. Nothing was written: read it and decide again.";
     AlreadyExists 409 "ALREADY_EXISTS" "Already exists" "A resource with this id exists. Nothing was written.";
     AlreadyRunning 409 "ALREADY_RUNNING" "Already running" "Work of this kind is under way; wait for its job.";
@@ -93,6 +94,7 @@ codes! {
     IntegerOutOfRange 422 "INTEGER_OUT_OF_RANGE" "Integer out of range" "An integer does not fit 64 bits, or a number is not finite.";
     RepeatedKey 422 "REPEATED_KEY" "Repeated key" "A JSON object has a key twice.";
     TooDeep 422 "TOO_DEEP" "Nested too deeply" "The JSON body is nested more deeply than is taken.";
+    HeadTooLarge 431 "HEAD_TOO_LARGE" "Head too large" "The head of the request has more than 128 KiB.";
     Internal 500 "INTERNAL" "Internal error" "A mistake of ours; the log of the server tells more under this trace id.";
     ContentDamaged 500 "CONTENT_DAMAGED" "Content is damaged" "The stored bytes are not what was written, and are not served. Run `stemma verify`.";
     LogDamaged 500 "LOG_DAMAGED" "Log is damaged" "Stored events are not what was written. Run `stemma verify`.";
@@ -285,8 +287,12 @@ impl ApiError {
             response.insert_header((name.clone(), value.clone()));
         }
         response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
-        let body = serde_json::to_vec(&self.problem(trace_id)).expect("a problem is plain data");
-        response.body(body)
+        response.body(self.body(trace_id))
+    }
+
+    /// The body of the answer.
+    pub(crate) fn body(&self, trace_id: &str) -> Vec<u8> {
+        serde_json::to_vec(&self.problem(trace_id)).expect("a problem is plain data")
     }
 
     /// What failed in carrying a request out; `place` is the pointer to operation `n` in the body,

@@ -7,6 +7,7 @@
 mod accept;
 mod body;
 mod conditional;
+mod connection;
 mod context;
 mod error;
 mod handlers;

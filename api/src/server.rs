@@ -3,11 +3,17 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
-use actix_web::middleware::from_fn;
-use actix_web::web::Data;
-use actix_web::{App, HttpServer};
+use std::future::ready;
 
+use actix_http::{Extensions, HttpService};
+use actix_service::{ServiceFactoryExt, map_config};
+use actix_web::App;
+use actix_web::dev::{AppConfig, Server, ServerHandle, fn_service};
+use actix_web::middleware::from_fn;
+use actix_web::rt::net::TcpStream;
+use actix_web::web::Data;
+
+use crate::connection::Stream;
 use crate::context::surround;
 use crate::router;
 use crate::state::{AppState, Shutdown};
@@ -17,7 +23,7 @@ const BACKLOG: u32 = 4096;
 
 /// A server that takes requests.
 pub struct Running {
-    server: actix_web::dev::Server,
+    server: Server,
     handle: ServerHandle,
     shutdown: Shutdown,
 }
@@ -30,24 +36,42 @@ pub fn run(listener: TcpListener, state: AppState) -> std::io::Result<Running> {
     let options = state.options().clone();
     let shutdown = state.shutdown().clone();
     let data = Data::new(state);
-    let mut server = HttpServer::new(move || {
-        App::new()
-            .app_data(data.clone())
-            .wrap(from_fn(surround))
-            .configure(router::configure)
-    })
-    .backlog(BACKLOG)
-    .max_connections(options.connections_max)
-    .client_request_timeout(Duration::from_millis(options.request_head_ms))
-    .keep_alive(Duration::from_millis(options.keep_alive_ms))
-    .shutdown_timeout(options.shutdown_s)
-    // A client that is gone is noticed at once, also on a silent stream.
-    .h1_allow_half_closed(false)
-    .disable_signals();
+    let mut server = Server::build()
+        .backlog(BACKLOG)
+        .max_concurrent_connections(options.connections_max)
+        .shutdown_timeout(options.shutdown_s)
+        .disable_signals();
     if options.workers > 0 {
         server = server.workers(options.workers);
     }
-    let server = server.listen(listener)?.run();
+    let ending = shutdown.clone();
+    let server = server.listen("http", listener, move || {
+        let data = data.clone();
+        let app = map_config(
+            App::new()
+                .app_data(data)
+                .wrap(from_fn(surround))
+                .configure(router::configure),
+            |()| AppConfig::default(),
+        );
+        let (ending, service) = (ending.clone(), HttpService::build());
+        let service = service
+            .client_request_timeout(Duration::from_millis(options.request_head_ms))
+            .keep_alive(Duration::from_millis(options.keep_alive_ms))
+            // A client that is gone is noticed at once, also on a silent stream.
+            .h1_allow_half_closed(false)
+            .graceful_shutdown_signal(move || ending.clone().begun())
+            .on_connect_ext(|stream: &Stream<TcpStream>, data: &mut Extensions| {
+                data.insert(stream.link());
+            })
+            .h1(app);
+        fn_service(|stream: TcpStream| {
+            let peer = stream.peer_addr().ok();
+            ready(Ok((Stream::new(stream), peer)))
+        })
+        .and_then(service)
+    })?;
+    let server = server.run();
     let handle = server.handle();
     Ok(Running {
         server,

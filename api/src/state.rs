@@ -207,6 +207,13 @@ impl Shutdown {
         *self.begun.borrow()
     }
 
+    /// Done when it is time to end.
+    pub(crate) async fn begun(self) {
+        let mut begun = self.follow();
+        // The sender lives as long as `self`.
+        let _ = begun.wait_for(|begun| *begun).await;
+    }
+
     /// Becomes true when it is time to end; for waiting on beside something else.
     pub fn follow(&self) -> watch::Receiver<bool> {
         self.begun.subscribe()

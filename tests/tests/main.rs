@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::expect_used)]
 
 mod annotations;
+mod bad_input;
 mod batch;
 mod browser;
 mod command_line;
