@@ -51,13 +51,13 @@ impl Merkle {
     }
 }
 
-fn leaf(data: &[u8; 32]) -> [u8; 32] {
+pub(crate) fn leaf(data: &[u8; 32]) -> [u8; 32] {
     let mut input = [0; 33];
     input[1..].copy_from_slice(data);
     Sha256::digest(input).into()
 }
 
-fn node(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
+pub(crate) fn node(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
     let mut input = [1; 65];
     input[1..33].copy_from_slice(left);
     input[33..].copy_from_slice(right);

@@ -1,0 +1,124 @@
+//! Proofs from a real log, at every size, and from files that were changed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "tests stop at what should not be"
+)]
+
+mod support;
+
+use stemma_event_log::{
+    Access, Loss, MemoryStorage, ProofError, ProofTree, Reader, RootHash, Storage, is_consistent,
+    is_included,
+};
+use support::*;
+
+const EVENTS: u64 = 700;
+
+/// A log of more events than a tile has hashes, with its root after each.
+fn written(storage: &MemoryStorage) -> (Reader, Vec<RootHash>) {
+    let log = open(storage);
+    let mut roots = vec![log.reader.root().1];
+    for n in 0..EVENTS {
+        append(&log.appender, batch(&format!("thing-{}", n % 7), &["x"])).unwrap();
+        roots.push(log.reader.root().1);
+    }
+    (log.reader, roots)
+}
+
+/// Holds sizes here and there, their neighbours at the borders of tiles included.
+fn hold(tree: &ProofTree, reader: &Reader, roots: &[RootHash]) {
+    let records = all(reader);
+    let sizes = [1, 2, 3, 100, 255, 256, 257, 511, 512, 513, EVENTS];
+    for to in sizes {
+        let root = &roots[usize::try_from(to).unwrap()];
+        assert_eq!(tree.root_at(to).unwrap(), *root);
+        for position in [0, to / 2, to - 1] {
+            let shown = tree.inclusion(position, to).unwrap();
+            let digest = records[usize::try_from(position).unwrap()].digest();
+            assert_eq!((shown.digest, shown.root), (digest, *root));
+            assert!(is_included(&digest, position, to, &shown.path, root));
+        }
+        for from in sizes.into_iter().filter(|from| *from <= to) {
+            let path = tree.consistency(from, to).unwrap();
+            let before = &roots[usize::try_from(from).unwrap()];
+            assert!(is_consistent((from, before), (to, root), &path));
+        }
+    }
+}
+
+#[test]
+fn proofs_lead_to_the_roots_that_the_log_had() {
+    let storage = MemoryStorage::new();
+    let (reader, roots) = written(&storage);
+    let tree = ProofTree::new(reader.clone(), shared(&storage));
+    while !tree.advance().unwrap() {}
+    hold(&tree, &reader, &roots);
+    // And from the files of another time.
+    hold(
+        &ProofTree::new(reader.clone(), shared(&storage)),
+        &reader,
+        &roots,
+    );
+    let tile = tree.tile(0, 1, 256).unwrap();
+    assert_eq!(tile.len(), 256 * 32);
+    assert_eq!(tree.tile(1, 0, 2).unwrap().len(), 2 * 32);
+    let first = tree.inclusion(256, EVENTS).unwrap();
+    assert_eq!(tile[..32], first.leaf_hash);
+}
+
+#[test]
+fn what_cannot_be_proved_is_refused() {
+    let storage = MemoryStorage::new();
+    let (reader, _) = written(&storage);
+    let tree = ProofTree::new(reader, shared(&storage));
+    let refused = [
+        tree.inclusion(EVENTS, EVENTS).err(),
+        tree.inclusion(0, EVENTS + 1).err(),
+        tree.inclusion(0, 0).err(),
+        tree.consistency(0, 1).err(),
+        tree.consistency(2, 1).err(),
+        tree.consistency(1, EVENTS + 1).err(),
+        tree.root_at(EVENTS + 1).err(),
+        tree.tile(0, 2, 256).err(),
+        tree.tile(0, 0, 0).err(),
+        tree.tile(0, 0, 257).err(),
+        tree.tile(1, 0, 3).err(),
+        tree.tile(9, 0, 1).err(),
+        tree.tile(u32::MAX, u64::MAX, 1).err(),
+    ];
+    for error in refused {
+        assert!(
+            matches!(error, Some(ProofError::OutOfRange { .. })),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn hashes_that_were_changed_or_lost_are_made_anew_and_never_proved_with() {
+    let storage = MemoryStorage::new();
+    let (reader, roots) = written(&storage);
+    let tree = ProofTree::new(reader.clone(), shared(&storage));
+    for level in 0..2 {
+        let name = format!("index/tree-{level}.hashes");
+        while !tree.advance().unwrap() {}
+        let file = storage.open(&name, Access::Write).unwrap();
+        file.write_at(&[7; 64], 0).unwrap();
+        hold(&tree, &reader, &roots);
+        storage
+            .open(&name, Access::Write)
+            .unwrap()
+            .truncate(40)
+            .unwrap();
+        hold(&tree, &reader, &roots);
+    }
+    let crashed = storage.after_crash(Loss::All, calm);
+    let log = open(&crashed);
+    hold(
+        &ProofTree::new(log.reader.clone(), shared(&crashed)),
+        &log.reader,
+        &roots,
+    );
+}
