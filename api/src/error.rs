@@ -14,7 +14,7 @@ use stemma_commands::{CommandError, HistoryError, TextError};
 use stemma_content_store::{PutError, ReadError as ContentReadError};
 use stemma_domain::annotation::FieldError;
 use stemma_domain::resource::Refusal;
-use stemma_event_log::{AppendError, ReadError as LogReadError};
+use stemma_event_log::{AppendError, ProofError, ReadError as LogReadError};
 use stemma_views::{QueryError, StoreError};
 use utoipa::ToSchema;
 
@@ -69,6 +69,7 @@ codes! {
     AnnotationNotFound 404 "ANNOTATION_NOT_FOUND" "No such annotation" "The resource has no annotation of this id.";
     EventNotFound 404 "EVENT_NOT_FOUND" "No such event" "No event has this digest.";
     JobNotFound 404 "JOB_NOT_FOUND" "No such job" "No job has this id, or it was finished long ago.";
+    TileNotFound 404 "TILE_NOT_FOUND" "No such tile" "The log has not so many events yet.";
     MethodNotAllowed 405 "METHOD_NOT_ALLOWED" "Method not allowed" "The route exists; the `Allow` header lists its methods.";
     NotAcceptable 406 "NOT_ACCEPTABLE" "Not acceptable" "None of the media types in `Accept` can be given.";
     RequestTimeout 408 "REQUEST_TIMEOUT" "Request timeout" "The head of the request did not come in time (`http.head_ms`).";
@@ -91,6 +92,7 @@ codes! {
     LimitExceeded 422 "LIMIT_EXCEEDED" "Limit exceeded" "There would be more of something than one resource may have.";
     KeyReused 422 "IDEMPOTENCY_KEY_REUSED" "Idempotency key reused" "The key came before with another request. Nothing was written.";
     NotHappenedYet 422 "NOT_HAPPENED_YET" "Not happened yet" "The moment of the past that was asked for lies ahead.";
+    NoSuchProof 422 "NO_SUCH_PROOF" "No such proof" "A size lies beyond the log's end, or the order of the two is wrong.";
     IntegerOutOfRange 422 "INTEGER_OUT_OF_RANGE" "Integer out of range" "An integer does not fit 64 bits, or a number is not finite.";
     RepeatedKey 422 "REPEATED_KEY" "Repeated key" "A JSON object has a key twice.";
     TooDeep 422 "TOO_DEEP" "Nested too deeply" "The JSON body is nested more deeply than is taken.";
@@ -105,6 +107,7 @@ codes! {
     StorageFull 507 "STORAGE_FULL" "Storage is full" "The disk is full. Nothing was written; writing goes on once there is room.";
     OutcomeUnknown 503 "OUTCOME_UNKNOWN" "Outcome unknown" "A write or sync of the log failed. Whether the write is there shows once the log has been reopened; sent again with the same key it is not repeated.";
     LogRefusesWrites 503 "LOG_REFUSES_WRITES" "Log refuses writes" "An earlier write or sync failed, or stored events were found damaged. Nothing was written. `GET /api/health` says which; the log has to be reopened.";
+    SigningKeyUnusable 503 "SIGNING_KEY_UNUSABLE" "Signing key unusable" "The key that signs checkpoints is not there or cannot be read. Bring it back from a copy; or take it away, and the next start makes a new one.";
     ReadOnly 503 "READ_ONLY" "Read only" "The server was started with `--read-only`. Nothing was written.";
     Contended 503 "CONTENDED" "Contended" "Others changed the same resources each time that this was tried. Nothing was written.";
     TooManyStreams 503 "TOO_MANY_STREAMS" "Too many streams" "As many live streams are open as the server takes.";
@@ -443,6 +446,17 @@ impl From<&LogReadError> for ApiError {
             _ => Code::StorageUnavailable,
         };
         Self::of(code).because(error)
+    }
+}
+
+impl From<ProofError> for ApiError {
+    fn from(error: ProofError) -> Self {
+        match &error {
+            ProofError::OutOfRange { .. } => Self::new(Code::NoSuchProof, error.to_string()),
+            ProofError::Read(read) => Self::from(read),
+            ProofError::Io(_) => Self::of(Code::StorageUnavailable).because(&error),
+            _ => Self::of(Code::LogDamaged).because(&error),
+        }
     }
 }
 

@@ -29,6 +29,7 @@ mod write;
 
 pub use error::{ApiError, Code, FieldProblem};
 pub use handlers::admin::collect_content;
+pub use handlers::proofs::Proofs;
 pub use jobs::{JobBody, JobError, Jobs};
 pub use metrics::Metrics;
 pub use openapi::document;

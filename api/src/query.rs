@@ -64,6 +64,11 @@ impl Query {
         taken.into_iter().map(|(_, value)| value).collect()
     }
 
+    /// Whether a parameter is there and was not taken.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(n, _)| n == name)
+    }
+
     /// The value of a parameter that comes at most once.
     pub(crate) fn one(&mut self, name: &str) -> Option<String> {
         let mut values = self.many(name);

@@ -15,7 +15,8 @@ use actix_web::{HttpResponse, Resource, Route};
 use crate::accept;
 use crate::error::{ApiError, Code};
 use crate::handlers::{
-    admin, annotations, batch, content, docs, entity_types, events, health, jobs, resources, stream,
+    admin, annotations, batch, content, docs, entity_types, events, health, jobs, proofs,
+    resources, stream,
 };
 
 /// Puts every route into an application.
@@ -76,7 +77,7 @@ fn data(config: &mut ServiceConfig) {
         .service(at("/api/batch", "POST").route(web::post().to(batch::execute_batch)));
 }
 
-/// Events and streams.
+/// Events, streams, proofs.
 fn history(config: &mut ServiceConfig) {
     let get = |path: &str| at(path, "GET, HEAD");
     config
@@ -88,7 +89,12 @@ fn history(config: &mut ServiceConfig) {
         .service(
             get("/api/resources/{id}/annotations/{aid}/history")
                 .route(read().to(events::of_annotation)),
-        );
+        )
+        .service(get("/api/log/checkpoint").route(read().to(proofs::checkpoint)))
+        .service(get("/api/log/key").route(read().to(proofs::key)))
+        .service(get("/api/log/proof/inclusion").route(json(read().to(proofs::inclusion))))
+        .service(get("/api/log/proof/consistency").route(json(read().to(proofs::consistency))))
+        .service(get("/api/log/tile/{level}/{tile:.*}").route(read().to(proofs::tile)));
 }
 
 /// Jobs, administration, health, documents.

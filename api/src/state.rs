@@ -16,6 +16,7 @@ use stemma_views::Views;
 use tokio::sync::watch;
 
 use crate::error::{ApiError, Code};
+use crate::handlers::proofs::Proofs;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::options::{Options, OptionsError};
@@ -40,6 +41,7 @@ struct Shared {
     frames: Frames,
     shutdown: Shutdown,
     verifier: Option<Verifier>,
+    proofs: Proofs,
 }
 
 /// Verifies all that is stored and gives what it found as JSON, or none when it was told to stop.
@@ -81,6 +83,7 @@ impl AppState {
         projection: Projection,
         options: Options,
         verifier: Option<Verifier>,
+        proofs: Proofs,
     ) -> Result<Self, OptionsError> {
         options.check()?;
         let shared = Shared {
@@ -92,6 +95,7 @@ impl AppState {
             projection,
             options,
             verifier,
+            proofs,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -141,6 +145,11 @@ impl AppState {
     /// Verifies all that is stored, where that was made possible.
     pub(crate) fn verifier(&self) -> Option<&Verifier> {
         self.shared.verifier.as_ref()
+    }
+
+    /// What the log shows to others.
+    pub(crate) fn proofs(&self) -> &Proofs {
+        &self.shared.proofs
     }
 
     /// Told when the server is to stop.

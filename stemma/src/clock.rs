@@ -29,3 +29,13 @@ impl Ids for SystemIds {
         Uuid::now_v7()
     }
 }
+
+/// Random bytes for a key.
+///
+/// # Errors
+/// When the system has none to give.
+pub(crate) fn random_seed() -> Result<[u8; 32], getrandom::Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    Ok(seed)
+}

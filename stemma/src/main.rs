@@ -8,9 +8,11 @@ mod config;
 mod demo;
 mod exit;
 mod interrupt;
+mod keys;
 mod log_check;
 mod logging;
 mod progress;
+mod tree_thread;
 mod wiring;
 
 use std::process::ExitCode;

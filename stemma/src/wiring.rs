@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use stemma_api::Proofs;
 use stemma_commands::{Commands, Dependencies};
 use stemma_content_store::ContentStore;
-use stemma_event_log::{FileStorage, Log, OpenError, OpenReport, Reader, Storage};
+use stemma_event_log::{FileStorage, Log, OpenError, OpenReport, ProofTree, Reader, Storage};
 use stemma_projections::{Projection, Settings as ProjectionSettings, StartError};
 
 use crate::cli::Common;
 use crate::clock::{SystemClock, SystemIds};
 use crate::config::{Settings, data_dir};
 use crate::exit::{Damaged, Usage};
+use crate::keys;
 
 /// The directories of one tenant.
 #[derive(Debug, Clone)]
@@ -230,11 +232,20 @@ fn tell_of(report: &OpenReport) {
 pub(crate) struct Tenant {
     pub(crate) commands: Commands,
     pub(crate) projection: Projection,
+    /// What the log shows to others.
+    pub(crate) proofs: Proofs,
     /// Whether all of the log was read when it was opened.
     pub(crate) is_checked: bool,
-    /// Where the views are while only a part of the log is served; removed at the end.
+    /// Where derived files are while only a part of the log is served; removed at the end.
     _scratch: Option<tempfile::TempDir>,
     _lock: File,
+}
+
+/// What is made from the log, and where it is kept.
+struct Derived {
+    views: PathBuf,
+    proofs: Proofs,
+    scratch: Option<tempfile::TempDir>,
 }
 
 impl Tenant {
@@ -262,8 +273,16 @@ impl Tenant {
         }
         let log = Log::open(places.storage(), log_options(settings)).map_err(told)?;
         tell_of(&log.report);
-        let views = places.views.clone();
-        Self::put_together(log, content, (views, None), settings, lock)
+        let proofs = Proofs {
+            tree: ProofTree::new(log.reader.clone(), places.storage()),
+            signer: keys::load_or_make(&places.tenant, log.report.log_id),
+        };
+        let derived = Derived {
+            views: places.views.clone(),
+            proofs,
+            scratch: None,
+        };
+        Self::put_together(log, content, derived, settings, lock)
     }
 
     /// Opens for reading what of a tenant is whole. Nothing of it is changed: the views are folded
@@ -279,19 +298,33 @@ impl Tenant {
             tracing::error!(end = %whole.log.report.end, "{damage}; what stands before it is served");
         }
         tell_of(&whole.log.report);
-        let scratch = tempfile::tempdir().context("make a directory for views")?;
-        let views = (scratch.path().join("views"), Some(scratch));
-        Self::put_together(whole.log, content, views, settings, lock)
+        let scratch = tempfile::tempdir().context("make a directory for what is derived")?;
+        let tree = FileStorage::new(scratch.path().join("log"));
+        tree.create_dirs()
+            .context("make a directory for the tree")?;
+        let proofs = Proofs {
+            tree: ProofTree::new(whole.log.reader.clone(), Arc::new(tree)),
+            signer: keys::load(&places.tenant, whole.log.report.log_id),
+        };
+        let derived = Derived {
+            views: scratch.path().join("views"),
+            proofs,
+            scratch: Some(scratch),
+        };
+        Self::put_together(whole.log, content, derived, settings, lock)
     }
 
     fn put_together(
         log: Log,
         content: ContentStore,
-        (views, scratch): (PathBuf, Option<tempfile::TempDir>),
+        derived: Derived,
         settings: &Settings,
         lock: File,
     ) -> anyhow::Result<Self> {
         let is_checked = log.report.checked;
+        if let Err(problem) = &derived.proofs.signer {
+            tracing::error!(problem, "checkpoints cannot be signed");
+        }
         let on = Dependencies {
             appender: log.appender,
             reader: log.reader.clone(),
@@ -308,15 +341,16 @@ impl Tenant {
         let commands = Commands::new(on, options);
         let projection = Projection::start(ProjectionSettings {
             reader: log.reader,
-            dir: views,
+            dir: derived.views,
             views: views_options(settings),
         });
         let projection = projection.map_err(started)?;
         Ok(Self {
             commands,
             projection,
+            proofs: derived.proofs,
             is_checked,
-            _scratch: scratch,
+            _scratch: derived.scratch,
             _lock: lock,
         })
     }

@@ -11,5 +11,6 @@ mod damage;
 mod durability;
 mod events;
 mod operation;
+mod proofs;
 mod resources;
 mod stream;

@@ -12,6 +12,7 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("node", "--version", "nodejs"),
     ("npm", "--version", "npm"),
     ("curl", "--version", "curl"),
+    ("go", "version", "golang-go"),
 ];
 
 /// Installs what is missing.

@@ -9,5 +9,6 @@ pub(crate) mod entity_types;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod jobs;
+pub(crate) mod proofs;
 pub(crate) mod resources;
 pub(crate) mod stream;

@@ -34,6 +34,7 @@ pub(super) enum Answer {
     Empty,
 }
 
+const PROOFS: &str = "Proofs";
 const WRITE: &[&str] = &["Idempotency-Key", "If-Match"];
 const PAGED: &[&str] = &["limit", "cursor", "min_position", "timeout_ms"];
 
@@ -428,6 +429,66 @@ pub(super) const ROUTES: &[Route] = &[
         Body::None,
         &[(200, Answer::Stream)],
         &[400, 422, 503],
+    ),
+    with(
+        route(
+            "get",
+            "/api/log/checkpoint",
+            PROOFS,
+            "The log's size and root, signed (C2SP)",
+        ),
+        &["size"],
+        Body::None,
+        &[(200, Answer::Text("text/plain"))],
+        &[422, 500, 503],
+    ),
+    with(
+        route(
+            "get",
+            "/api/log/key",
+            PROOFS,
+            "The key that checks checkpoints",
+        ),
+        &[],
+        Body::None,
+        &[(200, Answer::Text("text/plain"))],
+        &[422, 503],
+    ),
+    with(
+        route(
+            "get",
+            "/api/log/proof/inclusion",
+            PROOFS,
+            "That an event is in the log",
+        ),
+        &["position", "size"],
+        Body::None,
+        &[(200, Answer::Schema("InclusionBody"))],
+        &[422, 500, 503],
+    ),
+    with(
+        route(
+            "get",
+            "/api/log/proof/consistency",
+            PROOFS,
+            "That the log only grew",
+        ),
+        &["from", "to"],
+        Body::None,
+        &[(200, Answer::Schema("ConsistencyBody"))],
+        &[422, 500, 503],
+    ),
+    with(
+        route(
+            "get",
+            "/api/log/tile/{level}/{tile:.*}",
+            PROOFS,
+            "Hashes of the tree (C2SP tiles)",
+        ),
+        &[],
+        Body::None,
+        &[(200, Answer::Bytes)],
+        &[404, 422, 500, 503],
     ),
     with(
         route("get", "/api/jobs", "Jobs", "List jobs, newest first"),

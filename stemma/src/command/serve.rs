@@ -15,6 +15,7 @@ use crate::config::Settings;
 use crate::demo;
 use crate::exit::{Exit, Usage, is_interruption};
 use crate::log_check::LogCheck;
+use crate::tree_thread::TreeThread;
 use crate::wiring::{Places, Tenant};
 
 /// How often the wait for the views looks whether they were stopped.
@@ -83,6 +84,7 @@ async fn until_stopped(
         tenant.projection.clone(),
         options(settings),
         Some(verifier),
+        tenant.proofs.clone(),
     )?;
     let address = listener.local_addr()?;
     let running = stemma_api::run(listener, state.clone())?;
@@ -93,6 +95,7 @@ async fn until_stopped(
         Some(Collector::start(state.clone(), every)?)
     };
     let check = log_check(tenant, settings, serve)?;
+    let tree = TreeThread::start(tenant.proofs.tree.clone())?;
     answer(&format!("listening on http://{address}"))?;
     if serve.demo {
         demo::invite(&format!("http://{address}"));
@@ -107,6 +110,7 @@ async fn until_stopped(
         .await;
     state.jobs().stop();
     check.into_iter().for_each(LogCheck::stop);
+    tree.stop();
     if let Some(collector) = collector {
         // It may wait for the views, on timers that this thread drives.
         tokio::task::spawn_blocking(|| collector.stop()).await?;
