@@ -116,11 +116,11 @@ impl Loader<'_> {
         match Mark::load(self.storage).map_err(at(MARK))? {
             Marking::Absent => {}
             Marking::Present(mark) => self.mark = Some(mark),
+            // Packs and large blobs name versions of their own: what this one hides is only whether
+            // the stop was clean.
             Marking::Unknown { version } => {
-                return Err(OpenError::Unsupported {
-                    file: MARK.to_owned(),
-                    version,
-                });
+                let detail = format!("mark of version {version}, which is not known");
+                self.damage(DamageKind::Version, MARK, 0, &detail);
             }
             Marking::Damaged => self.damage(
                 DamageKind::Mark,

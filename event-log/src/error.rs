@@ -318,3 +318,34 @@ pub enum DamageKind {
     #[error("derived index is wrong")]
     Index,
 }
+
+impl DamageKind {
+    /// A stable name, in snake case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Truncated => "truncated",
+            Self::SegmentMissing => "segment_missing",
+            Self::SegmentHeader => "segment_header",
+            Self::ForeignSegment => "foreign_segment",
+            Self::FormatVersion(_) => "format_version",
+            Self::GroupHeader => "group_header",
+            Self::GroupShape => "group_shape",
+            Self::Seal => "seal",
+            Self::Root => "root",
+            Self::RecordLength => "record_length",
+            Self::RecordChecksum => "record_checksum",
+            Self::RecordDigest => "record_digest",
+            Self::RecordFields => "record_fields",
+            Self::RecordVersion(_) => "record_version",
+            Self::RecordEncrypted => "record_encrypted",
+            Self::Chain => "chain",
+            Self::StreamChain => "stream_chain",
+            Self::Time => "time",
+            Self::HeadMark => "head_mark",
+            Self::HeadMismatch => "head_mismatch",
+            Self::AfterEnd => "after_end",
+            Self::Index => "index",
+        }
+    }
+}

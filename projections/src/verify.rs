@@ -21,6 +21,8 @@ const DAMAGES_MAX: usize = 100_000;
 pub struct ViewDamage {
     /// `missing`, `surplus`, `differs`, `unreadable`, or `foreign` of views of another log.
     pub kind: &'static str,
+    /// The file or directory below that of the views: `CURRENT`, or the generation.
+    pub file: String,
     /// The row's key in hex; empty when it is about the views as a whole.
     pub key: String,
     /// What was found, for people.
@@ -40,8 +42,9 @@ pub fn verify_views(
     options: &Options,
     progress: &mut dyn FnMut(RebuildProgress) -> ControlFlow<()>,
 ) -> Result<Vec<ViewDamage>, RebuildError> {
-    let whole = |kind, detail: String| ViewDamage {
+    let whole = |file: &str, kind, detail: String| ViewDamage {
         kind,
+        file: file.to_owned(),
         key: String::new(),
         detail,
     };
@@ -51,27 +54,35 @@ pub fn verify_views(
         Ok(None) if !generations.any()? => return Ok(Vec::new()),
         Ok(None) => {
             let detail = "CURRENT names no generation, though there are some";
-            return Ok(vec![whole("missing", detail.to_owned())]);
+            return Ok(vec![whole("CURRENT", "missing", detail.to_owned())]);
         }
         Err(error) if error.source.kind() == std::io::ErrorKind::InvalidData => {
-            return Ok(vec![whole("unreadable", "CURRENT is not text".to_owned())]);
+            return Ok(vec![whole(
+                "CURRENT",
+                "unreadable",
+                "CURRENT is not text".to_owned(),
+            )]);
         }
         Err(error) => return Err(error.into()),
     };
     let _lock = generations.lock()?.ok_or(RebuildError::InUse)?;
+    let generation = current.file_name().unwrap_or_default();
+    let generation = format!("{}/{}", generation.to_string_lossy(), options.engine);
     let live = match Views::open_existing(&current, options) {
         Ok(live) => live,
         // Of another engine: these views are yet to be made.
         Err(OpenError::Missing { .. }) if current.is_dir() => return Ok(Vec::new()),
         Err(OpenError::Missing { .. }) => {
             let detail = "CURRENT names a generation that is not there";
-            return Ok(vec![whole("missing", detail.to_owned())]);
+            return Ok(vec![whole("CURRENT", "missing", detail.to_owned())]);
         }
-        Err(OpenError::Unusable { reason, .. }) => return Ok(vec![whole("unreadable", reason)]),
+        Err(OpenError::Unusable { reason, .. }) => {
+            return Ok(vec![whole(&generation, "unreadable", reason)]);
+        }
         Err(error) => return Err(error.into()),
     };
     if let Err(error) = must_be_of_log(&live, reader) {
-        return Ok(vec![whole("foreign", error.to_string())]);
+        return Ok(vec![whole(&generation, "foreign", error.to_string())]);
     }
     remove_left(scratch)?;
     let folded = Views::open(scratch, options)?.views;
@@ -89,7 +100,7 @@ pub fn verify_views(
             return Err(RebuildError::Cancelled);
         }
     }
-    compare(&live, &folded)
+    compare(&live, &folded, &generation)
 }
 
 /// Removes what a verification that was killed left behind.
@@ -104,13 +115,14 @@ fn remove_left(scratch: &Path) -> Result<(), GenerationError> {
     }
 }
 
-fn compare(live: &Views, folded: &Views) -> Result<Vec<ViewDamage>, RebuildError> {
+fn compare(live: &Views, folded: &Views, file: &str) -> Result<Vec<ViewDamage>, RebuildError> {
     let mut damages = Vec::new();
     let mut rows = (Rows::of(live), Rows::of(folded));
     let (mut found, mut expected) = (rows.0.next()?, rows.1.next()?);
     while damages.len() < DAMAGES_MAX {
         let damage = |kind, key: &[u8], detail: &str| ViewDamage {
             kind,
+            file: file.to_owned(),
             key: hex(key),
             detail: detail.to_owned(),
         };
@@ -136,6 +148,7 @@ fn compare(live: &Views, folded: &Views) -> Result<Vec<ViewDamage>, RebuildError
     if damages.len() == DAMAGES_MAX {
         damages.push(ViewDamage {
             kind: "differs",
+            file: file.to_owned(),
             key: String::new(),
             detail: "and more rows beyond these; a rebuild makes all of them anew".to_owned(),
         });

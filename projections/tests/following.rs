@@ -3,10 +3,11 @@
 
 mod written;
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use stemma_projections::Projection;
-use stemma_projections::{Phase, StartError, WaitError};
+use stemma_projections::{Phase, RebuildError, StartError, WaitError, rebuild_offline};
 use stemma_views::{Engine, ResourceQuery};
 use written::{Written, id, until};
 
@@ -116,7 +117,7 @@ fn a_second_projection_over_the_same_views_is_refused() {
 }
 
 #[test]
-fn views_of_another_log_are_made_anew() {
+fn views_that_hold_what_the_log_does_not_are_kept_and_nothing_starts() {
     let written = Written::new();
     (1..=3).for_each(|number| written.writer().create(number));
     let projection = written.start(Engine::Sled);
@@ -126,11 +127,23 @@ fn views_of_another_log_are_made_anew() {
     // As many records, but others.
     let written = written.with_new_log();
     (4..=6).for_each(|number| written.writer().create(number));
+    let settings = written.settings(Engine::Sled);
+    let started = Projection::start(settings.clone()).err();
+    let Some(StartError::NotOfLog(told)) = started else {
+        panic!("{started:?}");
+    };
+    assert_eq!((told.applied, told.end), (6, 6));
+    let rebuilt = rebuild_offline(&settings, &mut |_| ControlFlow::Continue(()));
+    assert!(
+        matches!(rebuilt, Err(RebuildError::NotOfLog(_))),
+        "{rebuilt:?}"
+    );
+    assert_eq!(written.generations(), ["gen-000001"]);
+    // Whoever wants this log takes away what belies it.
+    std::fs::remove_dir_all(written.dir()).unwrap();
     let projection = written.start(Engine::Sled);
     written.wait(&projection, 6).unwrap();
-    assert!(projection.views().resource(id(1)).unwrap().is_none());
     assert!(projection.views().resource(id(4)).unwrap().is_some());
-    assert_eq!(written.generations(), ["gen-000002"]);
     projection.stop();
 }
 

@@ -77,6 +77,20 @@ impl Places {
         Ok(())
     }
 
+    /// Fails when a log is there and the directory of its content is not: an empty store would be
+    /// taken for all there is.
+    fn must_not_lack_the_content(&self) -> anyhow::Result<()> {
+        let is_log = |path: PathBuf| path.extension().is_some_and(|end| end == "segment");
+        if self.content.is_dir() || !files_below(&self.log).any(is_log) {
+            return Ok(());
+        }
+        let (log, content) = (self.log.display(), self.content.display());
+        let why = format!(
+            "{log} holds a log and {content} is not there; nothing was changed. Bring the content back; `stemma verify` names what is missing. To go on without it, make the directory"
+        );
+        Err(Damaged(why).into())
+    }
+
     pub(crate) fn storage(&self) -> Arc<dyn Storage> {
         Arc::new(FileStorage::new(&self.log))
     }
@@ -253,6 +267,7 @@ impl Tenant {
     pub(crate) fn open(places: &Places, settings: &Settings) -> anyhow::Result<Self> {
         let lock = places.lock()?;
         places.must_not_lack_the_log()?;
+        places.must_not_lack_the_content()?;
         let opened = ContentStore::open(&places.content, content_options(settings));
         let (content, found) = opened.context("open the content store")?;
         for cut in &found.cut {

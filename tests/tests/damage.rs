@@ -169,3 +169,104 @@ async fn the_loss_of_the_logs_last_segment_is_noticed_and_nothing_is_made_anew()
     let listed = server.client().get("/api/resources").await.expect(200);
     assert!(!listed["items"].as_array().expect("items").is_empty());
 }
+
+/// What `verify` with these arguments finds.
+fn verified(data: &Path, args: &[&str], status: i32) -> Value {
+    let data = data.to_str().expect("UTF-8");
+    let output = run(&[&["verify", "--json", "--data", data], args].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{stderr}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[tokio::test]
+async fn one_record_is_verified_whatever_has_become_of_others() {
+    let mut server = Server::start();
+    for number in 0..10 {
+        server
+            .client()
+            .create(&format!("name of number {number}."), "x")
+            .await;
+    }
+    assert_eq!(server.stop(), Some(0));
+    // In the last segment, so that the log cannot be opened as a whole.
+    flip(server.data(), "name of number 7.");
+    let whole = verified(server.data(), &["--position", "3"], 0);
+    assert_eq!(whole["verdict"], "intact");
+    for position in ["7", "8"] {
+        let damaged = verified(server.data(), &["--position", position], 3);
+        assert_eq!(damaged["damage"][0]["kind"], "record_checksum", "{damaged}");
+    }
+}
+
+#[tokio::test]
+async fn a_mark_of_another_version_is_damage_and_keeps_nothing_from_starting() {
+    let mut server = Server::start();
+    server.client().create("a", "x").await;
+    assert_eq!(server.stop(), Some(0));
+    let mark = server.data().join("tenants/default/content/mark");
+    let mut bytes = std::fs::read(&mark).expect("a clean stop left it");
+    bytes[8] ^= 0x40;
+    std::fs::write(&mark, bytes).expect("the file is ours");
+    let found = verified(server.data(), &[], 3);
+    let damage = &found["damage"][0];
+    assert_eq!(
+        (&damage["file"], &damage["kind"]),
+        (&"content/mark".into(), &"version".into())
+    );
+    server.start_again();
+    server.client().create("b", "y").await;
+    assert_eq!(server.stop(), Some(0));
+    verified(server.data(), &[], 0);
+}
+
+#[tokio::test]
+async fn content_that_is_gone_as_a_whole_is_named_blob_by_blob_and_no_new_store_is_made() {
+    let mut server = Server::start();
+    for content in ["one", "two"] {
+        server.client().create("a", content).await;
+    }
+    assert_eq!(server.stop(), Some(0));
+    let content = server.data().join("tenants/default/content");
+    std::fs::remove_dir_all(&content).expect("it can be lost");
+    let found = verified(server.data(), &[], 3);
+    let missing = found["damage"].as_array().expect("a list");
+    let places: Vec<_> = missing
+        .iter()
+        .map(|d| (&d["part"], &d["kind"], &d["position"]))
+        .collect();
+    let place = |position: u64| {
+        (
+            Value::from("content"),
+            Value::from("missing"),
+            Value::from(position),
+        )
+    };
+    let expected = [place(0), place(1)];
+    assert!(
+        places
+            .into_iter()
+            .eq(expected.iter().map(|(a, b, c)| (a, b, c))),
+        "{found}"
+    );
+    let data = server.data().to_str().expect("UTF-8");
+    let served = run(&["serve", "--listen", "127.0.0.1:0", "--data", data]);
+    assert_eq!(served.status.code(), Some(3));
+    assert!(!content.exists());
+}
+
+#[tokio::test]
+async fn views_that_cannot_be_read_are_named_by_their_generation() {
+    let mut server = Server::start();
+    server.client().create("a", "x").await;
+    assert_eq!(server.stop(), Some(0));
+    let configuration = server
+        .data()
+        .join("tenants/default/views/gen-000001/sled/conf");
+    std::fs::write(&configuration, [7; 40]).expect("the file is ours");
+    let found = verified(server.data(), &[], 3);
+    assert_eq!(
+        found["damage"][0]["file"], "views/gen-000001/sled",
+        "{found}"
+    );
+}

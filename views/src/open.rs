@@ -104,6 +104,7 @@ pub enum OpenError {
 /// Why a directory's views are not to be had.
 enum Refused {
     Locked,
+    Full,
     Unusable(String),
 }
 
@@ -112,6 +113,10 @@ impl Refused {
         let dir = dir.to_path_buf();
         match self {
             Self::Locked => OpenError::Locked { dir },
+            Self::Full => {
+                let source = std::io::ErrorKind::StorageFull.into();
+                OpenError::Directory { dir, source }
+            }
             Self::Unusable(reason) => OpenError::Unusable { dir, reason },
         }
     }
@@ -143,7 +148,8 @@ impl Views {
                 };
                 return Ok(Opened { views, state });
             }
-            Err(Refused::Locked) => return Err(Refused::Locked.told(dir)),
+            // Neither tells anything of what is there.
+            Err(refused @ (Refused::Locked | Refused::Full)) => return Err(refused.told(dir)),
             Err(Refused::Unusable(reason)) => reason,
         };
         let kept_as = move_aside(dir).map_err(failed)?;
@@ -181,6 +187,7 @@ fn try_open(dir: &Path, options: &Options) -> Result<Views, Refused> {
                 std::thread::sleep(LOCK_LOOK);
             }
             Ok(Err(StoreError::Locked { .. })) => return Err(Refused::Locked),
+            Ok(Err(StoreError::Full { .. })) => return Err(Refused::Full),
             Ok(Err(error)) => return Err(Refused::Unusable(told(&error))),
             Err(_) => {
                 let reason = format!("{} panicked while opening", options.engine);

@@ -7,16 +7,18 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use stemma_content_store::{ContentStore, Digest};
 use stemma_domain::event;
-use stemma_event_log::{Check, Position, ReadError, ReadLimit, Record};
-use stemma_projections::verify_views;
+use stemma_event_log::{Check, OpenError, Position, ReadError, ReadLimit, Record};
+use stemma_projections::{RebuildError, verify_views};
 
 use super::answer;
 use crate::cli::{Common, Verify};
 use crate::config::Settings;
 use crate::exit::Exit;
-use crate::interrupt;
+use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
-use crate::wiring::{Places, content_options, log_options, open_reader, views_options};
+use crate::wiring::{
+    Places, content_options, log_options, open_reader, open_whole_reader, views_options,
+};
 
 /// What a verification found.
 #[derive(Debug, Default)]
@@ -167,10 +169,9 @@ fn log(places: &Places, settings: &Settings, tell: Tell<'_>) -> anyhow::Result<(
     findings.root = report.root.map(|root| root.to_string());
     for damage in &report.damages {
         let position = damage.position.map(Position::get);
-        let kind = damage.kind.to_string();
         findings.damaged(
             "log",
-            &kind,
+            damage.kind.as_str(),
             (&damage.file, damage.offset, position),
             &damage.detail,
         );
@@ -200,6 +201,16 @@ fn content(
     named: &Named,
     tell: Tell<'_>,
 ) -> anyhow::Result<()> {
+    if !places.content.is_dir() {
+        let mut named: Vec<_> = named.iter().map(|(digest, at)| (*at, digest)).collect();
+        named.sort_unstable();
+        for (position, digest) in named {
+            let digest = Digest::from_bytes(*digest);
+            let detail = format!("{digest} is named by an event, and the directory is not there");
+            findings.damaged("content", "missing", ("", 0, Some(position)), &detail);
+        }
+        return Ok(());
+    }
     let (store, _) = ContentStore::open_read_only(&places.content, content_options(settings))?;
     check_content(findings, &store, named, tell)
 }
@@ -274,12 +285,16 @@ fn views(
         &scratch.path().join("views"),
         &options,
         &mut on_progress,
-    )?;
+    )
+    .map_err(|error| match error {
+        RebuildError::Cancelled => anyhow::Error::new(Interrupted),
+        error => error.into(),
+    })?;
     for damage in found {
         findings.damaged(
             "views",
             damage.kind,
-            ("CURRENT", 0, None),
+            (&damage.file, 0, None),
             &format!("{} {}", damage.key, damage.detail),
         );
     }
@@ -293,12 +308,21 @@ fn one(
     places: &Places,
     position: u64,
 ) -> anyhow::Result<Exit> {
-    let reader = open_reader(places, settings)?;
+    let (reader, damage) = open_whole_reader(places, settings)?;
     let end = reader.end().get();
-    if position >= end {
-        bail!("there is no position {position}: the log has {end} events");
-    }
     let mut findings = Findings::default();
+    if position >= end {
+        let Some(OpenError::Damaged {
+            file, offset, kind, ..
+        }) = &damage
+        else {
+            bail!("there is no position {position}: the log has {end} events");
+        };
+        let detail = format!("{kind}; whether there is a position {position} cannot be told");
+        let place = (file.as_str(), *offset, Some(position));
+        findings.damaged("log", kind.as_str(), place, &detail);
+        return told_of_one(common, &findings, position);
+    }
     let store = ContentStore::open_read_only(&places.content, content_options(settings))?.0;
     let read = |position| {
         let limit = ReadLimit {
@@ -328,12 +352,16 @@ fn one(
         Err(error) => findings.unreadable(&error)?,
     }
     findings.events = 1;
+    told_of_one(common, &findings, position)
+}
+
+fn told_of_one(common: &Common, findings: &Findings, position: u64) -> anyhow::Result<Exit> {
     if common.json {
         answer(&findings.to_json().to_string())?;
     } else if let Some(digest) = findings.head.as_ref().filter(|_| findings.is_intact()) {
         answer(&format!("intact: position {position}, {digest}"))?;
     } else {
-        print(&findings)?;
+        print(findings)?;
     }
     Ok(findings.exit())
 }
@@ -359,7 +387,7 @@ impl Findings {
             bail!(error.clone());
         };
         let place = (file.as_str(), *offset, Some(position.get()));
-        self.damaged("log", &kind.to_string(), place, &error.to_string());
+        self.damaged("log", kind.as_str(), place, &error.to_string());
         Ok(())
     }
 

@@ -38,6 +38,12 @@ fn failed(source: fjall::Error) -> StoreError {
             engine: Engine::Fjall,
         };
     }
+    if matches!(&source, fjall::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull)
+    {
+        return StoreError::Full {
+            engine: Engine::Fjall,
+        };
+    }
     StoreError::Engine {
         engine: Engine::Fjall,
         source: Box::new(source),

@@ -72,6 +72,12 @@ pub enum StoreError {
         /// Which engine.
         engine: Engine,
     },
+    /// The disk has no room. What is there is as it was.
+    #[error("no room on the disk for {engine}")]
+    Full {
+        /// Which engine.
+        engine: Engine,
+    },
     /// A row is not of the form that this Stemma writes; a rebuild makes it anew.
     #[error("row {key:?} cannot be read: {problem}")]
     Row {

@@ -34,6 +34,12 @@ fn failed(source: sled::Error) -> StoreError {
             engine: Engine::Sled,
         };
     }
+    if matches!(&source, sled::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull)
+    {
+        return StoreError::Full {
+            engine: Engine::Sled,
+        };
+    }
     StoreError::Engine {
         engine: Engine::Sled,
         source: Box::new(source),
