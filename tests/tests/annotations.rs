@@ -477,3 +477,96 @@ async fn an_annotation_that_was_read_is_sent_back_to_another_resource() {
         .await;
     refused.expect_problem(406, "NOT_ACCEPTABLE");
 }
+
+/// A resource with this text; gives the path of its annotations.
+async fn annotated(client: &Client, text: &str) -> (String, String) {
+    let made = client.create("a text", text).await;
+    let id = made["id"].as_str().expect("an id").to_owned();
+    let path = format!("/api/resources/{id}/annotations");
+    (id, path)
+}
+
+#[tokio::test]
+async fn targets_within_a_choice_and_ranges_are_anchored_and_follow_new_content() {
+    let server = Server::start();
+    let client = server.client();
+    let (id, path) = annotated(&client, "from here to there").await;
+    let quote = |exact: &str| json!({ "type": "TextQuoteSelector", "exact": exact });
+    let range = json!({ "type": "RangeSelector", "startSelector": quote("here"), "endSelector": quote("there") });
+    let annotation = json!({ "target": { "type": "Choice", "items": [
+        // Without a source it is part of this resource, as a target that stands alone is.
+        { "selector": quote("to") },
+        { "source": format!("/api/resources/{id}"), "selector": range },
+        "https://example.org/elsewhere",
+    ] } });
+    let made = client.post(&path, &annotation).await.expect(201);
+    let anchoring = |annotation: &Value| -> Vec<Value> {
+        let all = annotation["anchoring"].as_array().expect("a list").clone();
+        all.iter()
+            .map(|a| json!([a["target"], a["pointer"], a["status"], a["start"], a["end"]]))
+            .collect()
+    };
+    let first = ["/target/items/0", "/target/items/1"];
+    let expected = [
+        json!([0, first[0], "exact", 10, 12]),
+        json!([0, first[1], "exact", 5, 13]),
+    ];
+    assert_eq!(anchoring(&made), expected);
+    let content = format!("/api/resources/{id}/content");
+    let put =
+        |text: &'static str| client.raw("PUT", &content, &[("content-type", "text/plain")], text);
+    put("now from here on to there").await.expect(200);
+    let annotation_id = made["annotation_id"].as_str().expect("an id");
+    let one = format!("{path}/{annotation_id}");
+    let read = client.get(&one).await.expect(200);
+    let expected = [
+        json!([0, first[0], "moved", 17, 19]),
+        json!([0, first[1], "moved", 9, 20]),
+    ];
+    assert_eq!(anchoring(&read), expected);
+    put("there, then here, to").await.expect(200);
+    let read = client.get(&one).await.expect(200);
+    assert_eq!(read["anchoring"][1]["status"], "orphaned");
+    let wrong = json!({ "target": { "selector": { "type": "RangeSelector",
+        "startSelector": quote("here"), "endSelector": quote("there") } } });
+    let problem = client
+        .post(&path, &wrong)
+        .await
+        .expect_problem(422, "INVALID_ANNOTATION");
+    assert_eq!(
+        problem["errors"][0]["pointer"], "/target/selector/endSelector",
+        "{problem}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_item_is_named_where_the_client_sent_it() {
+    let server = Server::start();
+    let client = server.client();
+    let (_, path) = annotated(&client, "text").await;
+    let annotation = json!({ "body": ["urn:a", "urn:b"], "target": "urn:c" });
+    let made = client.post(&path, &annotation).await.expect(201);
+    let body = format!(
+        "{path}/{}/body",
+        made["annotation_id"].as_str().expect("an id")
+    );
+    let operations = json!({ "operations": [
+        { "op": "remove", "item": "urn:a" },
+        { "op": "add", "item": { "type": "TextualBody" } },
+        { "op": "replace", "old_item": "urn:b", "new_item": { "type": "TextualBody", "value": 7 } },
+    ] });
+    let problem = client
+        .json("PATCH", &body, &operations)
+        .await
+        .expect_problem(422, "INVALID_ANNOTATION");
+    let pointers: Vec<_> = problem["errors"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|e| &e["pointer"])
+        .collect();
+    assert_eq!(
+        pointers,
+        ["/operations/1/item/value", "/operations/2/new_item/value"]
+    );
+}

@@ -78,6 +78,7 @@ fn anchor(
     };
     let mut rendered = json!({
         "target": found.target,
+        "pointer": found.pointer,
         "status": status,
         "score": found.anchor.score,
         "revision": revision,

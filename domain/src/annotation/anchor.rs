@@ -3,7 +3,7 @@
 //! A pure function of the author's selectors and the text: an orphan whose passage comes back is
 //! anchored again. Invariant: nothing moves silently; anything but the same place says so.
 
-use super::selector::{Position, Quote, TextSelection, of_target, targets};
+use super::selector::{Position, Quote, Range, TextSelection, of_target, targets};
 use super::text::TextIndex;
 use serde_json::Value;
 
@@ -42,10 +42,12 @@ pub struct Anchor {
 }
 
 /// The anchor of one of an annotation's targets.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TargetAnchor {
     /// Which target, from 0.
     pub target: usize,
+    /// Where in the annotation it stands, as a JSON pointer: within a set there are several.
+    pub pointer: String,
     /// Where its passage stands.
     pub anchor: Anchor,
 }
@@ -56,13 +58,14 @@ pub fn anchors(
     is_this: &dyn Fn(&str) -> bool,
     text: &TextIndex,
 ) -> Vec<TargetAnchor> {
-    let targets = targets(annotation).into_iter().enumerate();
-    let selections = targets.filter_map(|(index, (pointer, target))| {
-        Some((index, of_target(target, is_this, &pointer)?))
+    let selections = targets(annotation).into_iter().filter_map(|placed| {
+        let selection = of_target(placed.target, is_this, &placed.pointer)?;
+        Some((placed, selection))
     });
     selections
-        .map(|(target, selection)| TargetAnchor {
-            target,
+        .map(|(placed, selection)| TargetAnchor {
+            target: placed.index,
+            pointer: placed.pointer,
             anchor: anchor(&selection, text),
         })
         .collect()
@@ -102,6 +105,9 @@ pub(super) fn anchor(selection: &TextSelection, text: &TextIndex) -> Anchor {
 }
 
 fn anchor_plain(selection: &TextSelection, text: &TextIndex) -> Anchor {
+    if let (Some(range), None) = (&selection.range, &selection.quote) {
+        return anchor_range(range, selection.position.as_ref(), text);
+    }
     match (&selection.position, &selection.quote) {
         (None, None) => ORPHANED,
         (Some(Position { start, end, .. }), None) if *end <= text.len() => Anchor {
@@ -111,6 +117,27 @@ fn anchor_plain(selection: &TextSelection, text: &TextIndex) -> Anchor {
         },
         (Some(_), None) => ORPHANED,
         (position, Some(quote)) => anchor_quote(quote, position.as_ref(), text),
+    }
+}
+
+/// From the beginning of the one to the beginning of the other (W3C Web Annotation Data Model,
+/// 4.2.9): the end is not part of the range.
+pub(super) fn anchor_range(range: &Range, position: Option<&Position>, text: &TextIndex) -> Anchor {
+    let (start, end) = (anchor(&range.start, text), anchor(&range.end, text));
+    let span = match (start.span, end.span) {
+        (Some((from, _)), Some((to, _))) if from <= to => (from, to),
+        _ => return ORPHANED,
+    };
+    let status = start.status.max(end.status);
+    // Its ends may not know where they were, and the range does.
+    let stayed = position.is_some_and(|position| (position.start, position.end) == span);
+    Anchor {
+        status: match status {
+            AnchorStatus::Moved if stayed => AnchorStatus::Exact,
+            status => status,
+        },
+        score: start.score * end.score,
+        span: Some(span),
     }
 }
 
@@ -317,6 +344,24 @@ mod tests {
         let index = TextIndex::new(text);
         let bytes = index.byte_of(start).unwrap()..index.byte_of(end).unwrap();
         &text[bytes]
+    }
+
+    #[test]
+    fn a_range_goes_from_the_start_of_the_one_to_the_start_of_the_other() {
+        let quote = |exact: &str| json!({ "type": "TextQuoteSelector", "exact": exact });
+        let range = json!({ "type": "RangeSelector", "startSelector": quote("here"), "endSelector": quote("there") });
+        let annotation = json!({ "target": { "type": "Choice", "items":
+            [{ "source": "/this", "selector": range }] } });
+        let of = |text: &str| {
+            anchors(&annotation, &|iri| iri == "/this", &TextIndex::new(text)).remove(0)
+        };
+        let found = of("from here to there");
+        assert_eq!((found.target, &*found.pointer), (0, "/target/items/0"));
+        assert_eq!(found.anchor.span, Some((5, 13)));
+        assert_eq!(of("now from here over to there").anchor.span, Some((9, 22)));
+        for gone in ["from her", "there, then here"] {
+            assert_eq!(of(gone).anchor, ORPHANED, "{gone}");
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::anchor::{anchor, occurrences, passage};
-use super::selector::{Position, Quote, TextSelection, of_target, targets};
+use super::anchor::{anchor, anchor_range, occurrences, passage};
+use super::selector::{Placed, Position, Quote, Range, TextSelection, of_target, targets};
 use super::text::TextIndex;
 use super::validate::FieldError;
 
@@ -23,7 +23,10 @@ pub fn complete(
 ) -> Result<(), Vec<FieldError>> {
     let mut errors = Vec::new();
     let mut missing = Vec::new();
-    for (pointer, target) in targets(annotation) {
+    for Placed {
+        pointer, target, ..
+    } in targets(annotation)
+    {
         let Some(selection) = of_target(target, is_this, &pointer) else {
             continue;
         };
@@ -61,6 +64,20 @@ fn missing_selector(
     for other in &selection.others {
         position_of(other, text)?;
     }
+    for other in &selection.other_positions {
+        check_position(other, text)?;
+        let differs = |own: &Position| (own.start, own.end) != (other.start, other.end);
+        if selection.position.as_ref().is_some_and(differs) {
+            let detail = "another position of this target names other text";
+            return Err(disagree(&other.pointer, detail));
+        }
+    }
+    if let Some(range) = &selection.range {
+        let place = check_range(range, selection.position.as_ref(), text)?;
+        if selection.quote.is_none() && selection.inner.is_none() {
+            return Ok(place.filter(|_| selection.position.is_none()));
+        }
+    }
     if let Some(inner) = &selection.inner {
         return check_refined(selection, inner, text).map(|()| None);
     }
@@ -73,16 +90,61 @@ fn missing_selector(
         (Some(position), Some(quote)) => {
             check_position(position, text)?;
             if text.slice(position.start, position.end) != Some(&quote.exact) {
-                return Err(FieldError {
-                    pointer: quote.pointer.clone(),
-                    code: "SELECTORS_DISAGREE",
-                    detail: "the text at the position is not the quote".to_owned(),
-                });
+                let detail = "the text at the position is not the quote";
+                return Err(disagree(&quote.pointer, detail));
+            }
+            if !stands_at(quote, position, text) {
+                let detail = "what stands around the position is not the quote's prefix and suffix";
+                return Err(disagree(&quote.pointer, detail));
             }
             Ok(None)
         }
         (None, Some(quote)) => position_of(quote, text).map(Some),
     }
+}
+
+fn disagree(pointer: &str, detail: &str) -> FieldError {
+    FieldError {
+        pointer: pointer.to_owned(),
+        code: "SELECTORS_DISAGREE",
+        detail: detail.to_owned(),
+    }
+}
+
+/// Whether a quote has its prefix and suffix around this place.
+fn stands_at(quote: &Quote, position: &Position, text: &TextIndex) -> bool {
+    let before = text.slice(0, position.start);
+    let after = text.slice(position.end, text.len());
+    before.is_some_and(|before| before.ends_with(&quote.prefix))
+        && after.is_some_and(|after| after.starts_with(&quote.suffix))
+}
+
+/// Holds a range against the text, and against a position beside it; gives its position.
+fn check_range(
+    range: &Range,
+    position: Option<&Position>,
+    text: &TextIndex,
+) -> Result<Option<Value>, FieldError> {
+    for end in [&range.start, &range.end] {
+        missing_selector(end, text)?;
+    }
+    let begins = |selection| anchor(selection, text).span.map(|span| span.0);
+    if begins(&range.start) > begins(&range.end) {
+        return Err(FieldError {
+            pointer: format!("{}/endSelector", range.pointer),
+            code: "END_BEFORE_START",
+            detail: "the end comes before the start".to_owned(),
+        });
+    }
+    let Some((start, end)) = anchor_range(range, position, text).span else {
+        return Ok(None);
+    };
+    if position.is_some_and(|position| (position.start, position.end) != (start, end)) {
+        let detail = "another selector of this target names other text";
+        return Err(disagree(&range.pointer, detail));
+    }
+    let position = json!({ "type": "TextPositionSelector", "start": start, "end": end });
+    Ok(Some(position))
 }
 
 /// Holds a refined selection against the text. It is kept as it is: another selector beside it would
@@ -232,6 +294,66 @@ mod tests {
             (both.code, &*both.pointer),
             ("SELECTORS_DISAGREE", "/target/selector/1")
         );
+    }
+
+    #[test]
+    fn a_second_position_and_the_context_of_a_quote_must_agree() {
+        let disagrees = |selector: Value| {
+            let error = completed(&selector, "one star, two stars")
+                .unwrap_err()
+                .remove(0);
+            assert_eq!(error.code, "SELECTORS_DISAGREE");
+            error.pointer
+        };
+        let at = |start: u64| json!({ "type": "TextPositionSelector", "start": start, "end": start + 4 });
+        assert_eq!(disagrees(json!([at(4), at(14)])), "/target/selector/1");
+        let quote = json!({ "type": "TextQuoteSelector", "exact": "star", "prefix": "two " });
+        assert_eq!(disagrees(json!([at(4), quote])), "/target/selector/1");
+        assert!(completed(&json!([at(14), quote, at(14)]), "one star, two stars").is_ok());
+    }
+
+    #[test]
+    fn the_ends_of_a_range_are_held_against_the_text_and_it_gets_its_position() {
+        let quote = |exact: &str| json!({ "type": "TextQuoteSelector", "exact": exact });
+        let range = |start: &str, end: &str| json!({ "type": "RangeSelector", "startSelector": quote(start), "endSelector": quote(end) });
+        let text = "from here to there";
+        let own = range("here", "there");
+        let place = json!({ "type": "TextPositionSelector", "start": 5, "end": 13 });
+        let both = json!([own, place]);
+        assert_eq!(completed(&own, text).unwrap(), both);
+        assert_eq!(completed(&both, text).unwrap(), both);
+        let elsewhere = json!([{ "type": "TextPositionSelector", "start": 5, "end": 12 }, own]);
+        let error = completed(&elsewhere, text).unwrap_err().remove(0);
+        assert_eq!(
+            (error.code, &*error.pointer),
+            ("SELECTORS_DISAGREE", "/target/selector/1")
+        );
+        let refused = |start, end| {
+            let error = completed(&range(start, end), text).unwrap_err().remove(0);
+            (error.code, error.pointer)
+        };
+        let absent = "/target/selector/startSelector/exact".to_owned();
+        assert_eq!(refused("nowhere", "there"), ("QUOTE_NOT_FOUND", absent));
+        let end = "/target/selector/endSelector".to_owned();
+        assert_eq!(refused("there", "from"), ("END_BEFORE_START", end));
+    }
+
+    #[test]
+    fn a_target_within_a_set_is_completed_in_its_place() {
+        let quote = |exact: &str| json!({ "type": "TextQuoteSelector", "exact": exact });
+        let item = |exact: &str| json!({ "source": "/this", "selector": quote(exact) });
+        let list = json!({ "type": "List", "items": [item("one"), "/other"] });
+        let set = json!({ "type": "Choice", "items": [list, item("two")] });
+        let mut annotation = json!({ "target": ["/other", set] });
+        let is_this = |iri: &str| iri == "/this";
+        complete(&mut annotation, &is_this, &TextIndex::new("one two")).unwrap();
+        let start =
+            |pointer: &str| annotation.pointer(pointer).unwrap()["selector"][1]["start"].clone();
+        assert_eq!(start("/target/1/items/0/items/0"), 0);
+        assert_eq!(start("/target/1/items/1"), 4);
+        let wrong = json!({ "target": { "type": "List", "items": [item("one"), item("three")] } });
+        let error = complete(&mut wrong.clone(), &is_this, &TextIndex::new("one two")).unwrap_err();
+        assert_eq!(error[0].pointer, "/target/items/1/selector/exact");
     }
 
     #[test]

@@ -23,4 +23,4 @@ pub use iri::is_iri;
 pub use offsets::{OffsetUnit, translate};
 pub use reference::{IriReference, Relation, references, resource_at_end, resource_in_iri};
 pub use text::TextIndex;
-pub use validate::{Context, FieldError, validate};
+pub use validate::{Context, FieldError, validate, validate_body_operations};

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::selector::{of_target, targets};
+use super::selector::{TextSelection, of_target, targets};
 use super::text::TextIndex;
 use super::validate::FieldError;
 
@@ -39,7 +39,8 @@ pub fn translate(
     };
     let positions: Vec<_> = targets(annotation)
         .into_iter()
-        .filter_map(|(pointer, target)| of_target(target, is_this, &pointer)?.position)
+        .filter_map(|placed| of_target(placed.target, is_this, &placed.pointer))
+        .flat_map(TextSelection::positions)
         .collect();
     let mut errors = Vec::new();
     for position in positions {

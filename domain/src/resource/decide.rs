@@ -413,6 +413,8 @@ fn decide_change_body(
     if body == now {
         return Ok(vec![]);
     }
+    // First by themselves, for a client knows its own operations and not the body they make.
+    annotation::validate_body_operations(operations).map_err(Refusal::InvalidAnnotation)?;
     let mut changed = annotation.annotation.clone();
     if let Some(fields) = changed.as_object_mut() {
         fields.remove("bodyValue");

@@ -11,6 +11,7 @@ mod selector;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::body::BodyOperation;
 use fields::Findings;
 
 /// Most bodies, and most targets, of one annotation.
@@ -52,6 +53,28 @@ pub fn validate(annotation: Value, cx: &Context) -> Result<Value, Vec<FieldError
     let errors = findings.into_errors();
     if errors.is_empty() {
         Ok(Value::Object(fields))
+    } else {
+        Err(errors)
+    }
+}
+
+/// Validates what operations put into a body.
+///
+/// # Errors
+/// Every place that is wrong, by its pointer into the request: `/operations/0/item/value`.
+pub fn validate_body_operations(operations: &[BodyOperation]) -> Result<(), Vec<FieldError>> {
+    let mut findings = Findings::default();
+    for (index, operation) in operations.iter().enumerate() {
+        let (item, field) = match operation {
+            BodyOperation::Add { item } => (item, "item"),
+            BodyOperation::Replace { new_item, .. } => (new_item, "new_item"),
+            BodyOperation::Remove { .. } => continue,
+        };
+        resource::check_body(item, &format!("/operations/{index}/{field}"), &mut findings);
+    }
+    let errors = findings.into_errors();
+    if errors.is_empty() {
+        Ok(())
     } else {
         Err(errors)
     }
@@ -99,6 +122,12 @@ fn fill_in_source(target: &mut Value, source: &Value) {
     let Value::Object(fields) = target else {
         return;
     };
+    // Items of a set are targets like others.
+    if let Some(Value::Array(items)) = fields.get_mut("items") {
+        items
+            .iter_mut()
+            .for_each(|item| fill_in_source(item, source));
+    }
     let names_something = ["id", "source", "items", "value"]
         .iter()
         .any(|f| fields.contains_key(*f));
