@@ -10,6 +10,7 @@ use ureq::http::Response;
 use ureq::{Body, SendBody};
 
 use crate::cli::Common;
+use crate::exit::Usage;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,23 +32,34 @@ pub(crate) struct Refused {
 
 impl Server {
     /// The server that the command is to work through, if one is named.
-    pub(crate) fn named(common: &Common) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`Usage`] when it is not a URL that is spoken to by HTTP.
+    pub(crate) fn named(common: &Common) -> anyhow::Result<Option<Self>> {
         let named = common
             .server
             .clone()
             .or_else(|| std::env::var("STEMMA_SERVER").ok());
-        let base = named
-            .filter(|url| !url.is_empty())?
-            .trim_end_matches('/')
-            .to_owned();
+        let Some(named) = named.filter(|url| !url.is_empty()) else {
+            return Ok(None);
+        };
+        let base = named.trim_end_matches('/').to_owned();
+        let is_http = |scheme: &str| {
+            base.strip_prefix(scheme)
+                .is_some_and(|host| !host.is_empty())
+        };
+        if !is_http("http://") && !is_http("https://") {
+            let why = format!("--server is {named}, expected a URL such as http://127.0.0.1:8470");
+            return Err(Usage(why).into());
+        }
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .build();
-        Some(Self {
+        Ok(Some(Self {
             agent: config.into(),
             base,
-        })
+        }))
     }
 
     /// Reads JSON.

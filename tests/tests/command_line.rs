@@ -519,3 +519,51 @@ async fn the_sample_corpus_is_served_and_its_five_lines_work() {
     let annotations = client.get("/api/resources?q=Uranus").await.expect(200);
     assert!(!annotations["items"].as_array().expect("items").is_empty());
 }
+
+#[tokio::test]
+async fn following_a_server_goes_on_when_it_comes_back_and_fails_when_it_does_not() {
+    let mut server = Server::start();
+    server.client().create("before", "x").await;
+    let mut following = std::process::Command::new(binary())
+        .args(["events", "--follow", "--json", "--server", server.url()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let mut lines = BufReader::new(following.stdout.take().expect("it is piped")).lines();
+    let mut next = || -> Value {
+        let line = lines.next().expect("another event").expect("UTF-8");
+        serde_json::from_str(&line).expect("JSON")
+    };
+    assert_eq!(next()["data"]["name"], "before");
+    server.kill();
+    server.start_again();
+    server.client().create("after", "y").await;
+    let event = next();
+    assert_eq!(
+        (&event["position"], &event["data"]["name"]),
+        (&json!(1), &json!("after"))
+    );
+    server.kill();
+    assert_eq!(following.wait().expect("it ends").code(), Some(1));
+}
+
+#[test]
+fn a_server_and_an_address_that_are_none_are_wrong_usage() {
+    let data = tempfile::tempdir().expect("a directory");
+    let data = text(data.path());
+    for args in [
+        &["events", "--server", "foo"][..],
+        &["import", "/proc/self/status", "--server", "ftp://a"],
+        &["serve", "--listen", "8470", "--data", data],
+        &["serve", "--listen", "localhost:x", "--data", data],
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("127.0.0.1:8470"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
+use anyhow::bail;
 use serde_json::{Value, json};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{Position, ReadLimit, Reader, Record};
@@ -17,13 +18,16 @@ use crate::wiring::{Places, open_whole_reader, told};
 
 /// How often a directory that another process writes is looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a server that went away is asked again, and how much longer is waited each time.
+const RECONNECTS_MAX: u32 = 12;
+const RECONNECT_WAIT: Duration = Duration::from_millis(100);
 const STEP: ReadLimit = ReadLimit {
     records: 1000,
     bytes: 4 << 20,
 };
 
 pub(crate) fn run(common: &Common, settings: &Settings, events: &Events) -> anyhow::Result<Exit> {
-    match Server::named(common) {
+    match Server::named(common)? {
         Some(server) => through(&server, events, common.json)?,
         None => local(common, settings, events)?,
     }
@@ -155,17 +159,7 @@ fn through(server: &Server, events: &Events, as_json: bool) -> anyhow::Result<()
     };
     if events.follow {
         interrupt::end_at_once();
-        let body = server.open(&format!("/api/events/stream?after={after}"))?;
-        for line in BufReader::new(body).lines() {
-            let line = line?;
-            if let Some(data) = line.strip_prefix("data: ") {
-                let event: Value = serde_json::from_str(data)?;
-                if event.get("type").is_some() {
-                    show(&event)?;
-                }
-            }
-        }
-        return Ok(());
+        return follow(server, after, &show);
     }
     let mut path = format!("/api/events?limit=500&after={after}");
     loop {
@@ -178,4 +172,58 @@ fn through(server: &Server, events: &Events, as_json: bool) -> anyhow::Result<()
         };
         path = format!("/api/events?limit=500&cursor={cursor}");
     }
+}
+
+/// Shows what comes, and comes back to where it was when the server goes away for a while.
+fn follow(
+    server: &Server,
+    mut after: String,
+    show: &dyn Fn(&Value) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut attempts = 0;
+    loop {
+        // The first one tells at once what is wrong.
+        let opened = server.open(&format!("/api/events/stream?after={after}"));
+        let ended = match opened {
+            Ok(body) => {
+                attempts = 0;
+                read_stream(body, &mut after, show)?
+            }
+            Err(error) if attempts == 0 => return Err(error),
+            Err(error) => format!("{error:#}"),
+        };
+        attempts += 1;
+        if attempts > RECONNECTS_MAX {
+            bail!(
+                "the stream ended and the server does not come back: {ended}; go on later with --after {after}"
+            );
+        }
+        tracing::warn!("the stream ended ({ended}); asking again");
+        std::thread::sleep(RECONNECT_WAIT * attempts);
+    }
+}
+
+/// Shows the events of a stream until it ends; tells why.
+fn read_stream(
+    body: impl std::io::Read,
+    after: &mut String,
+    show: &dyn Fn(&Value) -> anyhow::Result<()>,
+) -> anyhow::Result<String> {
+    for line in BufReader::new(body).lines() {
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => return Ok(error.to_string()),
+        };
+        if let Some(data) = line.strip_prefix("data: ") {
+            // What broke off in the middle comes again.
+            let Ok(event) = serde_json::from_str::<Value>(data) else {
+                return Ok("it broke off".to_owned());
+            };
+            if event.get("type").is_some() {
+                show(&event)?;
+                *after = event["position"].to_string();
+            }
+        }
+    }
+    Ok("the server closed it".to_owned())
 }

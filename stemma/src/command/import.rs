@@ -194,7 +194,7 @@ pub(crate) fn run(common: &Common, settings: &Settings, import: &Import) -> anyh
         }
     }
     let places = Places::of(common, settings)?;
-    let mut destination: Box<dyn Destination> = match Server::named(common) {
+    let mut destination: Box<dyn Destination> = match Server::named(common)? {
         Some(server) => Box::new(remote::Remote::new(server)),
         None => Box::new(local::Local::open(&places, settings)?),
     };

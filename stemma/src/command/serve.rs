@@ -24,10 +24,14 @@ const CATCH_UP_LOOK: Duration = Duration::from_secs(1);
 pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow::Result<Exit> {
     let places = Places::of(common, settings)?;
     let listen = settings.text("listen").unwrap_or_default().to_owned();
-    let is_loopback = listen
-        .parse::<std::net::SocketAddr>()
-        .is_ok_and(|address| address.ip().is_loopback());
-    if !is_loopback && !listen.starts_with("localhost:") {
+    let address = listen.parse::<std::net::SocketAddr>().ok();
+    let port = listen.strip_prefix("localhost:").map(str::parse::<u16>);
+    let is_local = matches!(port, Some(Ok(_)));
+    if address.is_none() && !is_local {
+        let why = format!("listen is {listen}, expected ADDR:PORT such as 127.0.0.1:8470");
+        return Err(Usage(why).into());
+    }
+    if address.is_some_and(|address| !address.ip().is_loopback()) {
         let why = "without access tokens only loopback addresses are served";
         return Err(Usage(format!("listen is {listen}: {why}, such as 127.0.0.1:8470")).into());
     }
