@@ -15,6 +15,9 @@ use crate::exit::Usage;
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Most bytes of text that are read.
+const TEXT_BYTES_MAX: u64 = 1 << 20;
+
 /// A server.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -66,6 +69,15 @@ impl Server {
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
         let response = self.agent.get(format!("{}{path}", self.base)).call();
         json_of(response.with_context(|| format!("ask {}", self.base))?)
+    }
+
+    /// Reads text.
+    pub(crate) fn text(&self, path: &str) -> anyhow::Result<String> {
+        let mut text = String::new();
+        self.open(path)?
+            .take(TEXT_BYTES_MAX)
+            .read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// Opens an answer that goes on.

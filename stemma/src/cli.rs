@@ -46,6 +46,10 @@ pub(crate) enum Command {
     Stats,
     /// Hold log, content and views against themselves and each other
     Verify(Verify),
+    /// Show that an event is in the log, as a file that is checked with a key and nothing else
+    Prove(Prove),
+    /// Check what `prove` gave; needs no server and no data
+    Check(Check),
     /// Make derived state anew from the log
     Rebuild(Rebuild),
     /// Print the settings in force, each with where it came from
@@ -115,6 +119,32 @@ pub(crate) struct Verify {
     /// Log only: leave content and views out
     #[arg(long)]
     pub(crate) quick: bool,
+    /// File with a checkpoint that the log has to go on from
+    #[arg(long, value_name = "CHECKPOINT", conflicts_with = "position")]
+    pub(crate) against: Option<PathBuf>,
+    /// File with the key that signed it [default: the one beside the log]
+    #[arg(long, value_name = "FILE", requires = "against")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prove {
+    /// The event's position
+    #[arg(long, value_name = "N")]
+    pub(crate) position: u64,
+    /// How many events the proof is to lead to [default: all there are]
+    #[arg(long, value_name = "S")]
+    pub(crate) size: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The proof
+    #[arg(value_name = "PROOF_FILE")]
+    pub(crate) proof: PathBuf,
+    /// File with the log's key, as `GET /api/log/key` gives it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
 }
 
 #[derive(Debug, Args)]

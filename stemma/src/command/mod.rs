@@ -1,8 +1,10 @@
 //! The commands, one module each.
 
+mod against;
 mod config;
 mod events;
 mod import;
+mod prove;
 mod rebuild;
 mod serve;
 mod stats;
@@ -41,7 +43,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Completions { .. } => Ok(Exit::Done),
         other => {
             logging::start(LogFormat::Text);
-            let is_local = !matches!(other, Command::Import(_) | Command::Events(_));
+            let is_local = !matches!(
+                other,
+                Command::Import(_) | Command::Events(_) | Command::Prove(_)
+            );
             if is_local && common.server.is_some() {
                 let why =
                     "this command reads a directory and not through a server; leave --server out";
@@ -53,6 +58,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
                 Command::Events(events) => events::run(common, &settings, &events),
                 Command::Stats => stats::run(common, &settings),
                 Command::Verify(verify) => verify::run(common, &settings, &verify),
+                Command::Prove(prove) => prove::prove(common, &settings, &prove),
+                Command::Check(check) => prove::check(common, &check),
                 Command::Rebuild(rebuild) => rebuild::run(common, &settings, &rebuild),
                 Command::Config(config) => config::run(common, &settings, &config),
                 Command::Serve(_) | Command::Completions { .. } => Ok(Exit::Done),

@@ -10,7 +10,7 @@ use stemma_domain::event;
 use stemma_event_log::{Check, OpenError, Position, ReadError, ReadLimit, Record};
 use stemma_projections::{RebuildError, verify_views};
 
-use super::answer;
+use super::{against, answer};
 use crate::cli::{Common, Verify};
 use crate::config::Settings;
 use crate::exit::Exit;
@@ -27,7 +27,7 @@ pub(crate) struct Findings {
     head: Option<String>,
     root: Option<String>,
     damage: Vec<Value>,
-    notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Findings {
@@ -46,7 +46,13 @@ impl Findings {
         })
     }
 
-    fn damaged(&mut self, part: &str, kind: &str, place: (&str, u64, Option<u64>), detail: &str) {
+    pub(crate) fn damaged(
+        &mut self,
+        part: &str,
+        kind: &str,
+        place: (&str, u64, Option<u64>),
+        detail: &str,
+    ) {
         let (file, offset, position) = place;
         self.damage.push(json!({
             "part": part, "kind": kind, "file": format!("{part}/{file}"), "offset": offset,
@@ -70,6 +76,15 @@ pub(crate) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
         interrupt::flow()
     };
     let mut findings = log(&places, settings, &mut tell)?;
+    if let Some(path) = &verify.against {
+        against::check(
+            &mut findings.0,
+            &places,
+            settings,
+            path,
+            verify.key.as_deref(),
+        )?;
+    }
     if !verify.quick {
         let named = std::mem::take(&mut findings.1);
         // Views are held against the log, whatever has become of the content.
