@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::appender::Appender;
 use crate::check::check_all;
-use crate::error::OpenError;
+use crate::error::{OpenError, ReadError};
 use crate::id::{LogId, Position};
 use crate::index::{Active, Place};
 use crate::options::Options;
@@ -136,9 +136,31 @@ impl Log {
     ) -> Result<WholePart, OpenError> {
         let started = Instant::now();
         options.check()?;
-        let mut loaded = load(&*storage, &options, Mode::WholePart)?;
-        let damage = loaded.damage.take();
-        let (shared, mut report) = share(&storage, &options, Place::Memory, &mut loaded)?;
+        let (mut last, mut met) = (None, None);
+        let (loaded, shared, mut report) = loop {
+            let mut loaded = load(&*storage, &options, Mode::WholePart { last })?;
+            match share(&storage, &options, Place::Memory, &mut loaded) {
+                Ok((shared, report)) => break (loaded, shared, report),
+                // An index that has to be made anew meets damage that headers and seals do not
+                // show: what stands before it is still whole.
+                Err(OpenError::Index(ReadError::Damaged {
+                    file,
+                    offset,
+                    position,
+                    kind,
+                })) if segment_first(&file) != last => {
+                    last = segment_first(&file);
+                    met = Some(OpenError::Damaged {
+                        file,
+                        offset,
+                        position,
+                        kind,
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let damage = met.or(loaded.damage);
         shared.set_status(AppenderStatus::ReadOnly {
             damage: damage.as_ref().map(ToString::to_string),
         });

@@ -36,13 +36,18 @@ pub(crate) enum Mode {
     Write { keep_end: Option<u64> },
     /// Reading, perhaps while another process writes.
     Read,
-    /// Reading what stands before the first damage, while nobody writes.
-    WholePart,
+    /// Reading what stands before the first damage, while nobody writes. With `last`, segments
+    /// that start behind this position are left out: damage was found before them.
+    WholePart { last: Option<u64> },
 }
 
 impl Mode {
     fn writes(self) -> bool {
         matches!(self, Self::Write { .. })
+    }
+
+    fn is_whole_part(self) -> bool {
+        matches!(self, Self::WholePart { .. })
     }
 }
 
@@ -96,7 +101,7 @@ pub(crate) fn load(
     let mark = match Mark::read(storage).map_err(failed("read", MARK_NAME))? {
         Found::Nothing => None,
         Found::Mark(mark) => Some(*mark),
-        Found::Garbled if mode == Mode::WholePart => {
+        Found::Garbled if mode.is_whole_part() => {
             // A mark is there, so the log was closed: whatever is missing at its end is damage.
             garbled = Some(damaged(MARK_NAME, 0, 0, DamageKind::HeadMark));
             None
@@ -104,7 +109,12 @@ pub(crate) fn load(
         Found::Garbled => return Err(damaged(MARK_NAME, 0, 0, DamageKind::HeadMark)),
     };
     let mut damage = garbled;
-    if mode == Mode::WholePart {
+    if let Mode::WholePart { last } = mode {
+        let is_before = |file: &StoredFile| {
+            let first = segment_first(&file.name);
+            last.zip(first).is_none_or(|(last, first)| first <= last)
+        };
+        listing.retain(is_before);
         damage = drop_behind_damage(storage, &mut listing)?.or(damage);
     }
     let (mut headers, sealed) = check_segments(storage, &listing)?;
@@ -128,7 +138,7 @@ pub(crate) fn load(
     };
     match load_last(storage, mode, &mut loaded, &info, &header, mark) {
         // The walk has taken up what stands before the damage.
-        Err(error @ OpenError::Damaged { .. }) if mode == Mode::WholePart => {
+        Err(error @ OpenError::Damaged { .. }) if mode.is_whole_part() => {
             loaded.damage.get_or_insert(error);
         }
         loaded => loaded?,
@@ -357,7 +367,7 @@ fn settle_unmarked(
             Ok(())
         }
         // A torn tail that nobody was told of is no damage.
-        Mode::WholePart if good.is_none() => Ok(()),
+        Mode::WholePart { .. } if good.is_none() => Ok(()),
         // The writer may have finished the group while it was being read.
         Mode::Read if good.is_none() || is_good_now(walk, scan.offset).map_err(read)? => Ok(()),
         _ => Err(damaged(name, scan.offset, loaded.chain.end, kind)),
