@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `tidy`, `bench`.
+//! The project's own commands: `cargo xtask test`, `tidy`, `kill`, `bench`.
 //!
 //! `test` is the one command that passes every test on a fresh machine; CI runs the same.
 
@@ -8,6 +8,7 @@
 
 mod bench;
 mod install;
+mod kill;
 mod run;
 mod test;
 mod tidy;
@@ -28,6 +29,8 @@ enum Command {
     Test(test::Args),
     /// Check the house rules: crate table, file headers, glossary, generated documents.
     Tidy,
+    /// Kill a loaded server again and again, and look for what it had acknowledged.
+    Kill(kill::Args),
     /// Measure, each figure beside the machine's own limit.
     Bench(bench::Args),
 }
@@ -36,6 +39,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Test(args) => test::run_all(&args),
         Command::Tidy => tidy::run(),
+        Command::Kill(args) => kill::run_all(&args),
         Command::Bench(args) => bench::run(&args),
     }
 }
