@@ -65,10 +65,28 @@ impl Server {
         }))
     }
 
+    /// What to do about a server that cannot be reached.
+    fn unreached(&self) -> String {
+        format!(
+            "reach the server {}; start it with `stemma serve`, or name another with --server",
+            self.base
+        )
+    }
+
+    /// Reads JSON, and says so of an answer that no Stemma gives.
+    fn json_of(&self, response: Response<Body>) -> anyhow::Result<Value> {
+        json_of(response)?.with_context(|| {
+            format!(
+                "what answers at {} is no Stemma server; check --server",
+                self.base
+            )
+        })
+    }
+
     /// Reads JSON.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
         let response = self.agent.get(format!("{}{path}", self.base)).call();
-        json_of(response.with_context(|| format!("ask {}", self.base))?)
+        self.json_of(response.with_context(|| self.unreached())?)
     }
 
     /// Reads text.
@@ -83,9 +101,9 @@ impl Server {
     /// Opens an answer that goes on.
     pub(crate) fn open(&self, path: &str) -> anyhow::Result<impl Read + use<>> {
         let response = self.agent.get(format!("{}{path}", self.base)).call();
-        let response = response.with_context(|| format!("ask {}", self.base))?;
+        let response = response.with_context(|| self.unreached())?;
         if !response.status().is_success() {
-            json_of(response)?;
+            self.json_of(response)?;
             bail!("{}{path} cannot be read", self.base);
         }
         Ok(response.into_body().into_reader())
@@ -108,7 +126,7 @@ impl Server {
         let response = request
             .header("Content-Type", media_type)
             .send(SendBody::from_reader(&mut body));
-        json_of(response.with_context(|| format!("send to {}", self.base))?)
+        self.json_of(response.with_context(|| self.unreached())?)
     }
 
     /// The position of the last event.
@@ -120,14 +138,20 @@ impl Server {
     }
 }
 
-fn json_of(mut response: Response<Body>) -> anyhow::Result<Value> {
+/// The JSON of an answer; none when it is not of the kind that a Stemma gives.
+fn json_of(mut response: Response<Body>) -> anyhow::Result<Option<Value>> {
     let status = response.status();
     let text = response
         .body_mut()
         .with_config()
         .limit(1 << 30)
         .read_to_string()?;
-    let value: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    let value = match serde_json::from_str::<Value>(&text) {
+        Ok(value) if status.is_success() || status.as_u16() == 503 => value,
+        // Every refusal is a problem with a code of its own.
+        Ok(value) if value["code"].is_string() => value,
+        _ => return Ok(None),
+    };
     if status.is_client_error() {
         let detail = value["detail"].as_str().unwrap_or_default().to_owned();
         let status = status.as_u16();
@@ -145,5 +169,5 @@ fn json_of(mut response: Response<Body>) -> anyhow::Result<Value> {
             value["detail"].as_str().unwrap_or_default()
         );
     }
-    Ok(value)
+    Ok(Some(value))
 }

@@ -87,7 +87,8 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// Files and directories; directories with all below them
+    /// Files and directories; directories with all below them. A link that is named here is followed,
+    /// links below are not
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// Collection to put the resources into

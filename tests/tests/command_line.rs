@@ -1,6 +1,6 @@
 //! The command line: answers on stdout, exit statuses, what is refused (`cli.md`).
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Output;
 
@@ -86,6 +86,67 @@ fn a_tree_is_imported_once_and_again_only_what_changed() {
     assert_eq!(
         (&verified["verdict"], &verified["damage"]),
         (&json!("intact"), &json!([]))
+    );
+}
+
+#[test]
+fn an_import_that_cannot_be_is_refused_before_any_data_is_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (files, data) = (dir.path().join("files"), dir.path().join("data"));
+    tree(&files);
+    let import = |path: &Path, collection: &[&str]| {
+        let args = ["import", text(path), "--data", text(&data)];
+        run(&[&args, collection].concat())
+    };
+    for name in ["", "a\nb"] {
+        let refused = import(&files, &["--collection", name]);
+        assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    }
+    assert!(!data.exists(), "nothing was made");
+    let one = import(&files.join("a.txt"), &[]);
+    assert_eq!(one.status.code(), Some(0));
+    assert!(
+        stdout(&one).starts_with("1 file, 5 bytes"),
+        "{}",
+        stdout(&one)
+    );
+    for path in [&data, &data.join("tenants/default/log"), dir.path()] {
+        let refused = import(path, &[]);
+        assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains("would take in itself"));
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_or_no_stemma_is_told_with_what_to_do() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut request = BufReader::new(stream.try_clone().expect("a handle")).lines();
+        while request
+            .next()
+            .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+        {}
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\n<p/>";
+        stream
+            .write_all(answer.as_bytes())
+            .expect("the client reads");
+    });
+    let other = run(&["events", "--server", &url]);
+    answering.join().expect("it answered");
+    assert_eq!(other.status.code(), Some(1));
+    assert!(
+        stderr(&other).contains("no Stemma server"),
+        "{}",
+        stderr(&other)
+    );
+    let nobody = run(&["events", "--server", &url]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(
+        stderr(&nobody).contains("stemma serve"),
+        "{}",
+        stderr(&nobody)
     );
 }
 
@@ -438,10 +499,18 @@ fn wrong_usage_and_configuration_exit_with_2_and_name_the_nearest() {
         stderr(&refused)
     );
     assert_eq!(run(&["explode"]).status.code(), Some(2));
-    assert_eq!(
-        run(&["serve", "--listen", "nowhere"]).status.code(),
-        Some(2)
-    );
+    for listen in ["nowhere", "127.0.0.1", "127.0.0.1:99999", "localhost:x"] {
+        let refused = run(&["serve", "--listen", listen]);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains("expected ADDR:PORT"), "{listen}");
+    }
+    let refused = run(&["serve", "--listen", "192.0.2.1:80"]);
+    assert!(stderr(&refused).contains("only loopback"));
+    for server in ["foo", "http://", "ftp://localhost"] {
+        let refused = run(&["events", "--server", server]);
+        assert_eq!(refused.status.code(), Some(2), "{server}");
+        assert!(stderr(&refused).contains("http://127.0.0.1:8470"));
+    }
     let missing = run(&["stats", "--data", text(&dir.path().join("none"))]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(!dir.path().join("none").exists());

@@ -16,11 +16,12 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Value, json};
+use stemma_domain::value::CollectionName;
 
 use super::answer;
 use crate::api_client::Server;
 use crate::cli::{Common, Import};
-use crate::config::Settings;
+use crate::config::{Settings, data_dir};
 use crate::exit::{Exit, Usage};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
@@ -184,6 +185,13 @@ pub(crate) trait Destination {
 
 pub(crate) fn run(common: &Common, settings: &Settings, import: &Import) -> anyhow::Result<Exit> {
     let started = Instant::now();
+    if let Some(name) = &import.collection {
+        // Before anything is made for files that could not be put there.
+        let named = CollectionName::new(name);
+        named.map_err(|error| Usage(format!("--collection is {name:?}: {error}")))?;
+    }
+    let data = data_dir(common, Some(settings));
+    must_not_hold(&data, &import.paths)?;
     let mut report = Report::default();
     let (mut files, mut roots) = (Vec::new(), HashSet::new());
     for path in &import.paths {
@@ -230,6 +238,30 @@ pub(crate) fn run(common: &Common, settings: &Settings, import: &Import) -> anyh
     })
 }
 
+/// Fails when a PATH holds the data directory or stands in it: the store would take in itself.
+fn must_not_hold(data: &Path, paths: &[PathBuf]) -> Result<(), Usage> {
+    let whole = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    let Ok(data) = whole(data) else { return Ok(()) };
+    for path in paths {
+        let is_own =
+            whole(path).is_ok_and(|path| path.starts_with(&data) || data.starts_with(path));
+        if is_own {
+            let (path, data) = (path.display(), data.display());
+            let why = "the store would take in itself; name what stands beside it, or keep the data elsewhere with --data";
+            return Err(Usage(format!(
+                "{path} and the data directory {data} hold one another: {why}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A count with its noun, of which one has no s.
+fn counted(count: u64, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}
+
 #[allow(clippy::print_stderr)]
 fn tell(common: &Common, report: &Report, events: u64, seconds: f64) -> anyhow::Result<()> {
     for unreadable in &report.unreadable {
@@ -239,17 +271,18 @@ fn tell(common: &Common, report: &Report, events: u64, seconds: f64) -> anyhow::
         return answer(&to_json(report, events, seconds).to_string());
     }
     answer(&format!(
-        "{} files, {} bytes in {seconds:.1} s: {} created, {} revised, {} unchanged; {} were there already byte for byte",
-        report.files,
-        report.bytes,
+        "{}, {} in {seconds:.1} s: {} created, {} revised, {} unchanged; {} there already byte for byte",
+        counted(report.files, "file"),
+        counted(report.bytes, "byte"),
         report.created,
         report.revised,
         report.unchanged,
         report.duplicates
     ))?;
     answer(&format!(
-        "{events} events; {} links not followed, {} not read, {} known before and gone now; peak memory {} MiB",
-        report.links,
+        "{}; {} not followed, {} not read, {} known before and gone now; peak memory {} MiB",
+        counted(events, "event"),
+        counted(report.links, "link"),
         report.unreadable.len(),
         report.gone,
         peak_kib() / 1024
