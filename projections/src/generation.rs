@@ -65,6 +65,30 @@ impl Generations {
         }
     }
 
+    /// Keeps those out that [`lock`](Self::lock), without writing anything; none when someone has
+    /// the generations. Where there is nothing to lock, nobody ever did.
+    ///
+    /// # Errors
+    /// [`GenerationError`].
+    pub fn share(&self) -> Result<Option<Option<GenerationLock>>, GenerationError> {
+        let path = self.dir.join(LOCK);
+        let failed = |source| GenerationError {
+            doing: "lock",
+            path: path.clone(),
+            source,
+        };
+        let file = match fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),
+            Err(source) => return Err(failed(source)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Some(GenerationLock { _file: file }))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
     /// The directory of the generation in use; none when there is none.
     ///
     /// # Errors
@@ -192,8 +216,12 @@ mod tests {
         let lock = generations.lock().unwrap();
         assert!(lock.is_some());
         assert!(generations.lock().unwrap().is_none());
+        assert!(generations.share().unwrap().is_none());
         drop(lock);
         assert!(generations.lock().unwrap().is_some());
+        let shared = generations.share().unwrap();
+        assert!(shared.is_some());
+        assert!(generations.lock().unwrap().is_none());
     }
 
     #[test]

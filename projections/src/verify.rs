@@ -1,8 +1,11 @@
 //! Holding the views against the log: the log is folded once more, into a store that is thrown
 //! away, and every row compared.
+//!
+//! Invariant: nothing is written where the views are. An engine writes as soon as it opens its
+//! files, so it is given a copy of them.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use stemma_event_log::Reader;
 use stemma_views::{OpenError, Options, Views, hex};
@@ -65,10 +68,12 @@ pub fn verify_views(
         }
         Err(error) => return Err(error.into()),
     };
-    let _lock = generations.lock()?.ok_or(RebuildError::InUse)?;
+    let _lock = generations.share()?.ok_or(RebuildError::InUse)?;
     let generation = current.file_name().unwrap_or_default();
     let generation = format!("{}/{}", generation.to_string_lossy(), options.engine);
-    let live = match Views::open_existing(&current, options) {
+    let scratch = Scratch::made(scratch)?;
+    let copy = scratch.copy_of(&current)?;
+    let live = match Views::open_existing(&copy, options) {
         Ok(live) => live,
         // Of another engine: these views are yet to be made.
         Err(OpenError::Missing { .. }) if current.is_dir() => return Ok(Vec::new()),
@@ -84,9 +89,9 @@ pub fn verify_views(
     if let Err(error) = must_be_of_log(&live, reader) {
         return Ok(vec![whole(&generation, "foreign", error.to_string())]);
     }
-    remove_left(scratch)?;
-    let folded = Views::open(scratch, options)?.views;
+    let folded = Views::open(&scratch.dir.join("folded"), options)?.views;
     folded.discard_when_unused();
+    live.discard_when_unused();
     let end = live.end();
     while fill_some(&folded, reader, end)? {
         let applied = folded.end();
@@ -103,16 +108,70 @@ pub fn verify_views(
     compare(&live, &folded, &generation)
 }
 
-/// Removes what a verification that was killed left behind.
-fn remove_left(scratch: &Path) -> Result<(), GenerationError> {
-    match std::fs::remove_dir_all(scratch) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(GenerationError {
-            doing: "remove",
-            path: scratch.to_path_buf(),
-            source,
-        }),
-        _ => Ok(()),
+/// A directory for what is thrown away.
+struct Scratch {
+    dir: PathBuf,
+}
+
+impl Scratch {
+    /// Makes it, without what a verification that was killed left behind.
+    fn made(dir: &Path) -> Result<Self, GenerationError> {
+        let failed = |doing| {
+            move |source| GenerationError {
+                doing,
+                path: dir.to_path_buf(),
+                source,
+            }
+        };
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed("remove")(error));
+            }
+            _ => {}
+        }
+        std::fs::create_dir_all(dir).map_err(failed("make"))?;
+        let dir = dir.to_path_buf();
+        Ok(Self { dir })
     }
+
+    /// A copy of a generation, for an engine to open. There is none of a generation that is not
+    /// there.
+    fn copy_of(&self, generation: &Path) -> Result<PathBuf, GenerationError> {
+        let copy = self.dir.join("live");
+        if generation.is_dir() {
+            copy_files(generation, &copy).map_err(|source| GenerationError {
+                doing: "copy to a directory for what is temporary",
+                path: generation.to_path_buf(),
+                source,
+            })?;
+        }
+        Ok(copy)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+            tracing::warn!(%error, path = %self.dir.display(), "what was temporary stays on disk");
+        }
+    }
+}
+
+/// Copies files and directories; what is neither is none of an engine's.
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, copy) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_files(&entry.path(), &copy)?;
+        } else if kind.is_file() {
+            // Its bytes alone: an engine must be able to write a copy of what is read-only.
+            let mut source = std::fs::File::open(entry.path())?;
+            std::io::copy(&mut source, &mut std::fs::File::create(copy)?)?;
+        }
+    }
+    Ok(())
 }
 
 fn compare(live: &Views, folded: &Views, file: &str) -> Result<Vec<ViewDamage>, RebuildError> {

@@ -270,3 +270,67 @@ async fn views_that_cannot_be_read_are_named_by_their_generation() {
         "{found}"
     );
 }
+
+/// Every file and directory below, with its bytes and when it was changed.
+fn state_of(dir: &Path) -> std::collections::BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
+    let mut state = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let metadata = entry.metadata().expect("it is there");
+        let bytes = if metadata.is_dir() {
+            state.extend(state_of(&entry.path()));
+            Vec::new()
+        } else {
+            std::fs::read(entry.path()).expect("a file")
+        };
+        let changed = metadata.modified().expect("a time");
+        state.insert(entry.path(), (bytes, changed));
+    }
+    state
+}
+
+/// Engines write as soon as they open: a medium that cannot be written could not be verified.
+#[tokio::test]
+async fn a_verification_writes_nothing_where_the_data_is() {
+    for engine in ["sled", "fjall"] {
+        let builder = Server::builder().env("STEMMA_VIEWS__ENGINE", engine);
+        let mut server = builder.start();
+        for content in ["one", "two", "three"] {
+            server.client().create("a", content).await;
+        }
+        assert_eq!(server.stop(), Some(0));
+        let before = state_of(server.data());
+        for path in before.keys() {
+            let metadata = std::fs::metadata(path).expect("it is there");
+            let mut permissions = metadata.permissions();
+            permissions.set_readonly(true);
+            std::fs::set_permissions(path, permissions).expect("it is ours");
+        }
+        let data = server.data().to_str().expect("UTF-8").to_owned();
+        let verified = std::process::Command::new(stemma_tests::binary())
+            .args(["verify", "--json", "--data", &data])
+            .env("STEMMA_VIEWS__ENGINE", engine)
+            .output()
+            .expect("it runs");
+        let stderr = String::from_utf8_lossy(&verified.stderr);
+        assert_eq!(verified.status.code(), Some(0), "{engine}: {stderr}");
+        let found: Value = serde_json::from_slice(&verified.stdout).expect("JSON");
+        assert_eq!(found["notes"], serde_json::json!([]));
+        let after = state_of(server.data());
+        let changed: Vec<_> = after
+            .iter()
+            .filter(|(path, state)| before.get(*path) != Some(state))
+            .map(|(path, _)| path)
+            .collect();
+        for path in before.keys() {
+            let metadata = std::fs::metadata(path).expect("it is there");
+            let mut permissions = metadata.permissions();
+            std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o700);
+            std::fs::set_permissions(path, permissions).expect("it is ours");
+        }
+        assert!(
+            changed.is_empty() && after.len() == before.len(),
+            "{engine}: {changed:?}"
+        );
+    }
+}
