@@ -4,6 +4,8 @@
 //! Invariant: nothing is written where the views are. An engine writes as soon as it opens its
 //! files, so it is given a copy of them.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,8 @@ use crate::rebuild::{RebuildError, RebuildPhase, RebuildProgress, fill_some};
 
 /// Rows that are compared at a time.
 const SLICE_ROWS: usize = 4096;
+/// Bytes of a file that are copied at a time.
+const COPY_BYTES: usize = 64 << 10;
 /// Most rows that are named; where there are more, the last says so.
 const DAMAGES_MAX: usize = 100_000;
 
@@ -140,7 +144,7 @@ impl Scratch {
         let copy = self.dir.join("live");
         if generation.is_dir() {
             copy_files(generation, &copy).map_err(|source| GenerationError {
-                doing: "copy to a directory for what is temporary",
+                doing: "copy",
                 path: generation.to_path_buf(),
                 source,
             })?;
@@ -166,12 +170,29 @@ fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
         if kind.is_dir() {
             copy_files(&entry.path(), &copy)?;
         } else if kind.is_file() {
-            // Its bytes alone: an engine must be able to write a copy of what is read-only.
-            let mut source = std::fs::File::open(entry.path())?;
-            std::io::copy(&mut source, &mut std::fs::File::create(copy)?)?;
+            copy_file(&entry.path(), &copy)?;
         }
     }
     Ok(())
+}
+
+/// Copies bytes and no permissions: an engine must be able to write a copy of what is read-only.
+/// Zeros are left out where they can be, since engines reserve far more than they use.
+fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
+    let (mut source, mut copy) = (File::open(from)?, File::create(to)?);
+    let (mut piece, mut length) = (vec![0; COPY_BYTES], 0);
+    loop {
+        let read = source.read(&mut piece)?;
+        if read == 0 {
+            return copy.set_len(length);
+        }
+        let piece = &piece[..read];
+        if piece.iter().any(|byte| *byte != 0) {
+            copy.seek(SeekFrom::Start(length))?;
+            copy.write_all(piece)?;
+        }
+        length += read as u64;
+    }
 }
 
 fn compare(live: &Views, folded: &Views, file: &str) -> Result<Vec<ViewDamage>, RebuildError> {

@@ -334,3 +334,61 @@ async fn a_verification_writes_nothing_where_the_data_is() {
         );
     }
 }
+
+/// What `verify` says when all that is temporary has so much room.
+fn verified_with_room(data: &Path, engine: &str, kib: u32) -> std::process::Output {
+    let room = tempfile::tempdir().expect("a directory");
+    // A file system of its own, which goes with the process.
+    let script = r#"mount -t tmpfs -o size="$1k" none "$2" && TMPDIR="$2" exec "$3" verify --json --data "$4""#;
+    let us = std::fs::metadata("/proc/self").expect("a process");
+    let is_root = std::os::unix::fs::MetadataExt::uid(&us) == 0;
+    let to_be_root: &[&str] = if is_root {
+        &[]
+    } else {
+        &["--user", "--map-root-user"]
+    };
+    std::process::Command::new("unshare")
+        .args(to_be_root)
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(kib.to_string())
+        .args([room.path(), &stemma_tests::binary(), data])
+        .env("STEMMA_VIEWS__ENGINE", engine)
+        .output()
+        .expect("unshare is there")
+}
+
+#[tokio::test]
+async fn a_full_disk_beside_the_views_is_a_failure_and_never_damage() {
+    for engine in ["sled", "fjall"] {
+        let mut server = Server::builder()
+            .env("STEMMA_VIEWS__ENGINE", engine)
+            .start();
+        for number in 0..RESOURCES {
+            server.client().create(&format!("a {number}"), "x").await;
+        }
+        assert_eq!(server.stop(), Some(0));
+        let mut failed = 0;
+        for kib in [16, 64, 128, 256, 384, 512, 640, 768, 1024, 1536, 2048] {
+            let output = verified_with_room(server.data(), engine, kib);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            match output.status.code() {
+                Some(0) => assert!(output.stderr.is_empty(), "{engine}, {kib} KiB: {stderr}"),
+                Some(1) => {
+                    assert!(stderr.contains("TMPDIR"), "{engine}, {kib} KiB: {stderr}");
+                    failed += 1;
+                }
+                other => panic!("{engine}, {kib} KiB: {other:?} {stderr}"),
+            }
+        }
+        assert!(failed > 1, "{engine} needs room");
+        let whole = verified_with_room(server.data(), engine, 256 << 10);
+        assert_eq!(whole.status.code(), Some(0));
+        // Damage that was found is told of all the same.
+        std::fs::remove_dir_all(server.data().join("tenants/default/content")).expect("ours");
+        let damaged = verified_with_room(server.data(), engine, 16);
+        assert_eq!(damaged.status.code(), Some(3));
+        let found: Value = serde_json::from_slice(&damaged.stdout).expect("JSON");
+        let note = found["notes"][0].as_str().expect("a note");
+        assert!(note.starts_with("views were not verified"), "{found}");
+    }
+}

@@ -13,7 +13,7 @@ use stemma_projections::{RebuildError, verify_views};
 use super::{against, answer};
 use crate::cli::{Common, Verify};
 use crate::config::Settings;
-use crate::exit::Exit;
+use crate::exit::{Exit, is_interruption};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
 use crate::wiring::{
@@ -91,7 +91,8 @@ pub(crate) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
         let log_is_intact = findings.0.is_intact();
         content(&mut findings.0, &places, settings, &named, &mut tell)?;
         if log_is_intact {
-            views(&mut findings.0, &places, settings, &mut tell)?;
+            let verified = views(&mut findings.0, &places, settings, &mut tell);
+            findings.0.not_verified(verified)?;
         } else {
             let note = "views were left out, since the log that they are held against is damaged";
             findings.0.notes.push(note.to_owned());
@@ -303,7 +304,10 @@ fn views(
     )
     .map_err(|error| match error {
         RebuildError::Cancelled => anyhow::Error::new(Interrupted),
-        error => error.into(),
+        error => anyhow::Error::new(error).context(format!(
+            "verify the views in {}; TMPDIR names another place for it",
+            scratch.path().display()
+        )),
     })?;
     for damage in found {
         findings.damaged(
@@ -387,6 +391,18 @@ impl Findings {
             Exit::Done
         } else {
             Exit::Damaged
+        }
+    }
+
+    /// Views that could not be verified: a failure, unless there is damage to tell of first.
+    fn not_verified(&mut self, verified: anyhow::Result<()>) -> anyhow::Result<()> {
+        match verified {
+            Err(error) if !self.is_intact() && !is_interruption(&error) => {
+                self.notes
+                    .push(format!("views were not verified: {error:#}"));
+                Ok(())
+            }
+            verified => verified,
         }
     }
 
