@@ -151,6 +151,11 @@ impl Appender {
         self.inner.shared.status()
     }
 
+    /// Takes no more batches, since whoever read the log found this damage in it.
+    pub fn stop_for_damage(&self, damage: String) {
+        self.inner.shared.stop_for_damage(damage);
+    }
+
     /// Reads all of the log, whoever reads or writes it meanwhile. From the first damage on, other
     /// than of derived indexes, the log takes no more batches: see [`AppenderStatus::Damaged`].
     /// `progress` may break it off.

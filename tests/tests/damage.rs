@@ -143,6 +143,29 @@ async fn a_log_too_large_to_be_read_at_start_takes_no_writes_once_damage_is_foun
 }
 
 #[tokio::test]
+async fn a_running_server_that_finds_its_log_damaged_takes_no_more_writes() {
+    let written = written().await;
+    let server = with_small_segments().data(written.data()).start();
+    let client = server.client();
+    flip(written.data(), "name of number 7.");
+    let is_writable = async || {
+        let metrics = client.get("/metrics").await.text();
+        !metrics.contains("\nstemma_log_writable 0")
+    };
+    let job = client.raw("POST", "/api/admin/verify", &[], "").await;
+    let job = job.expect(202)["id"].as_str().expect("an id").to_owned();
+    let begun = Instant::now();
+    while client.get(&format!("/api/jobs/{job}")).await.json()["completed_at"].is_null() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+    assert!(!is_writable().await);
+    client
+        .post("/api/entity_types", &serde_json::json!({ "name": "T" }))
+        .await
+        .expect_problem(503, "LOG_REFUSES_WRITES");
+}
+
+#[tokio::test]
 async fn the_loss_of_the_logs_last_segment_is_noticed_and_nothing_is_made_anew() {
     let server = written().await;
     let data = server.data().to_str().expect("UTF-8").to_owned();

@@ -74,10 +74,10 @@ async fn until_stopped(
         _ = interrupt.recv() => return Ok(()),
     }
     let (verified, own) = (places.clone(), settings.clone());
-    let store = tenant.commands.content().clone();
+    let commands = tenant.commands.clone();
     let verifier: stemma_api::Verifier =
         Arc::new(
-            move |tell| match verify::online(&verified, &own, &store, tell) {
+            move |tell| match verify::online(&verified, &own, &commands, tell) {
                 Ok(found) => Ok(Some(found)),
                 Err(error) if is_interruption(&error) => Ok(None),
                 Err(error) => Err(format!("{error:#}")),

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
+use stemma_commands::Commands;
 use stemma_content_store::{ContentStore, Digest};
 use stemma_domain::event;
 use stemma_event_log::{Check, OpenError, Position, ReadError, ReadLimit, Record};
@@ -136,15 +137,23 @@ fn print(findings: &Findings) -> anyhow::Result<()> {
     ))
 }
 
-/// Log and content, for a server that verifies itself.
+/// Log and content, for a server that verifies itself. A log that is damaged takes no more writes.
 pub(crate) fn online(
     places: &Places,
     settings: &Settings,
-    store: &ContentStore,
+    commands: &Commands,
     tell: Tell<'_>,
 ) -> anyhow::Result<Value> {
     let (mut findings, named) = log(places, settings, tell)?;
-    check_content(&mut findings, store, &named, tell)?;
+    // What cannot be decoded is a record as it was written: its place in the chain is sound.
+    let broken = |damage: &&Value| damage["kind"] != "payload";
+    if let Some(damage) = findings.damage.iter().find(broken) {
+        let detail = damage["detail"].as_str().unwrap_or_default();
+        let file = damage["file"].as_str().unwrap_or_default();
+        let told = format!("{file} at {}: {detail}", damage["offset"]);
+        commands.appender().stop_for_damage(told);
+    }
+    check_content(&mut findings, commands.content(), &named, tell)?;
     findings
         .notes
         .push("views are compared with the log by a rebuild".to_owned());
