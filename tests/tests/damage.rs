@@ -272,6 +272,8 @@ async fn content_that_is_gone_as_a_whole_is_named_blob_by_blob_and_no_new_store_
             .eq(expected.iter().map(|(a, b, c)| (a, b, c))),
         "{found}"
     );
+    let one = verified(server.data(), &["--position", "1"], 3);
+    assert_eq!(one["damage"][0]["kind"], "missing", "{one}");
     let data = server.data().to_str().expect("UTF-8");
     let served = run(&["serve", "--listen", "127.0.0.1:0", "--data", data]);
     assert_eq!(served.status.code(), Some(3));

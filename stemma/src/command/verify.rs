@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use stemma_commands::Commands;
-use stemma_content_store::{ContentStore, Digest};
+use stemma_content_store::{ContentStore, Digest, OpenError as ContentOpenError};
 use stemma_domain::event;
 use stemma_event_log::{Check, OpenError, Position, ReadError, ReadLimit, Record};
 use stemma_projections::{RebuildError, verify_views};
@@ -351,7 +351,8 @@ fn one(
         findings.damaged("log", kind.as_str(), place, &detail);
         return told_of_one(common, &findings, position);
     }
-    let store = ContentStore::open_read_only(&places.content, content_options(settings))?.0;
+    let store = ContentStore::open_read_only(&places.content, content_options(settings));
+    let store = store.map(|(store, _)| store);
     let read = |position| {
         let limit = ReadLimit {
             records: 1,
@@ -374,7 +375,7 @@ fn one(
                     Err(error) => findings.unreadable(&error)?,
                 }
             }
-            findings.content_of(&record, &store);
+            findings.content_of(&record, store.as_ref());
         }
         Ok(None) => bail!("there is no position {position}"),
         Err(error) => findings.unreadable(&error)?,
@@ -432,7 +433,7 @@ impl Findings {
     }
 
     /// Reads the content that a record names, if it names any.
-    fn content_of(&mut self, record: &Record, store: &ContentStore) {
+    fn content_of(&mut self, record: &Record, store: Result<&ContentStore, &ContentOpenError>) {
         let position = record.position().get();
         let event = event::decode(record.event_type(), record.schema_version(), record.data());
         let named = match event {
@@ -444,10 +445,11 @@ impl Findings {
         };
         let Some(named) = named else { return };
         let digest = Digest::from_bytes(*named.as_bytes());
-        let damage = match store.check(&digest) {
-            Ok(true) => return,
-            Ok(false) => ("missing", format!("{digest} is named and is not there")),
-            Err(error) => ("damaged", error.to_string()),
+        let damage = match store.map(|store| store.check(&digest)) {
+            Ok(Ok(true)) => return,
+            Ok(Ok(false)) => ("missing", format!("{digest} is named and is not there")),
+            Ok(Err(error)) => ("damaged", error.to_string()),
+            Err(error) => ("missing", format!("{digest}: {error}")),
         };
         self.damaged("content", damage.0, ("", 0, Some(position)), &damage.1);
     }
