@@ -617,6 +617,28 @@ async fn following_a_server_goes_on_when_it_comes_back_and_fails_when_it_does_no
     assert_eq!(following.wait().expect("it ends").code(), Some(1));
 }
 
+#[tokio::test]
+async fn a_type_and_a_stream_that_can_be_none_are_wrong_usage() {
+    let server = Server::start();
+    server.client().create("a", "x").await;
+    let data = text(server.data());
+    for (option, name, status) in [
+        ("--type", "resource.*", 0),
+        ("--type", "*", 0),
+        ("--type", "Resource Created", 2),
+        ("--stream", "a stream", 2),
+        ("--stream", "", 2),
+    ] {
+        let output = run(&["events", "--data", data, option, name]);
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "{option} {name:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
 #[test]
 fn a_server_and_an_address_that_are_none_are_wrong_usage() {
     let data = tempfile::tempdir().expect("a directory");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use serde_json::{Value, json};
 use stemma_domain::time::Timestamp;
-use stemma_event_log::{Position, ReadLimit, Reader, Record};
+use stemma_event_log::{EventType, NameError, Position, ReadLimit, Reader, Record, StreamId};
 
 use super::answer;
 use crate::api_client::Server;
@@ -27,11 +27,34 @@ const STEP: ReadLimit = ReadLimit {
 };
 
 pub(crate) fn run(common: &Common, settings: &Settings, events: &Events) -> anyhow::Result<Exit> {
+    check_names(events)?;
     match Server::named(common)? {
         Some(server) => through(&server, events, common.json)?,
         None => local(common, settings, events)?,
     }
     Ok(Exit::Done)
+}
+
+/// A type or stream that cannot be one would only ever print nothing.
+fn check_names(events: &Events) -> anyhow::Result<()> {
+    let wrong = |option, name: &str, error: NameError| {
+        Usage(format!(
+            "--{option} is {name:?}: {error}; `stemma events` shows those there are"
+        ))
+    };
+    if let Some(name) = &events.kind {
+        let plain = name
+            .strip_suffix(".*")
+            .or(name.strip_suffix('*'))
+            .unwrap_or(name);
+        if !plain.is_empty() {
+            EventType::new(plain).map_err(|error| wrong("type", name, error))?;
+        }
+    }
+    if let Some(name) = &events.stream {
+        StreamId::new(name).map_err(|error| wrong("stream", name, error))?;
+    }
+    Ok(())
 }
 
 fn local(common: &Common, settings: &Settings, events: &Events) -> anyhow::Result<()> {
