@@ -530,7 +530,7 @@ fn settings_tell_where_they_came_from() {
     );
     assert_eq!(
         settings["views.engine"],
-        json!({ "value": "sled", "source": "default", "default": "sled" })
+        json!({ "value": "fjall", "source": "default", "default": "fjall" })
     );
 }
 

@@ -282,18 +282,19 @@ async fn content_that_is_gone_as_a_whole_is_named_blob_by_blob_and_no_new_store_
 
 #[tokio::test]
 async fn views_that_cannot_be_read_are_named_by_their_generation() {
-    let mut server = Server::start();
-    server.client().create("a", "x").await;
-    assert_eq!(server.stop(), Some(0));
-    let configuration = server
-        .data()
-        .join("tenants/default/views/gen-000001/sled/conf");
-    std::fs::write(&configuration, [7; 40]).expect("the file is ours");
-    let found = verified(server.data(), &[], 3);
-    assert_eq!(
-        found["damage"][0]["file"], "views/gen-000001/sled",
-        "{found}"
-    );
+    for (engine, file) in [("sled", "conf"), ("fjall", "version")] {
+        let builder = Server::builder().env("STEMMA_VIEWS__ENGINE", engine);
+        let mut server = builder.start();
+        server.client().create("a", "x").await;
+        assert_eq!(server.stop(), Some(0));
+        let rows = format!("views/gen-000001/{engine}");
+        let path = server.data().join("tenants/default").join(&rows).join(file);
+        std::fs::write(&path, [7; 40]).expect("the file is ours");
+        let settings = format!("[views]\nengine = \"{engine}\"\n");
+        std::fs::write(server.data().join("stemma.toml"), settings).expect("a file");
+        let found = verified(server.data(), &[], 3);
+        assert_eq!(found["damage"][0]["file"], rows, "{found}");
+    }
 }
 
 /// Every file and directory below, with its bytes and when it was changed.

@@ -19,7 +19,7 @@ const LOCK_LOOK: Duration = Duration::from_millis(10);
 /// How views are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// The engine, sled by default.
+    /// The engine, fjall by default.
     pub engine: Engine,
     /// Bytes of the engine's cache, 64 MiB by default.
     pub cache_bytes: u64,

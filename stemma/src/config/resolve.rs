@@ -251,12 +251,12 @@ mod tests {
                 .to_string()
         };
         assert_eq!(
-            told("[views]\nengin = \"sled\""),
+            told("[views]\nengin = \"fjall\""),
             "f: there is no setting views.engin; the nearest is views.engine"
         );
         assert_eq!(
             told("[views]\nengine = \"redb\""),
-            "f: views.engine is redb, expected sled or fjall"
+            "f: views.engine is redb, expected fjall or sled"
         );
         let wrong =
             Settings::resolve(None, &environment("STEMMA_LOG__QUEUE_MAX", "0"), &[]).unwrap_err();

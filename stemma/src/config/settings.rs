@@ -247,8 +247,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     Setting {
         key: "views.engine",
-        kind: Kind::Choice(&["sled", "fjall"]),
-        default: "sled",
+        kind: Kind::Choice(&["fjall", "sled"]),
+        default: "fjall",
         about: "Engine that holds the views",
     },
 ];

@@ -19,6 +19,8 @@ impl FjallStore {
     pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let db = Database::builder(dir)
             .cache_size(cache_bytes)
+            // The log is what is durable: a journal that is behind costs a crash some folding.
+            .manual_journal_persist(true)
             .open()
             .map_err(failed)?;
         let rows = db
@@ -77,7 +79,7 @@ impl Store for FjallStore {
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let mut batch = self.db.batch();
+        let mut batch = self.db.batch().durability(None);
         for (key, value) in changes {
             match value {
                 Some(value) => batch.insert(&self.rows, key, value),

@@ -15,10 +15,10 @@ use std::sync::Arc;
 /// An engine that holds views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Engine {
-    /// sled 0.34, the default.
-    #[default]
+    /// sled 0.34.
     Sled,
-    /// fjall 3.
+    /// fjall 3, the default.
+    #[default]
     Fjall,
 }
 
@@ -50,7 +50,7 @@ impl FromStr for Engine {
 
 /// Not the name of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected sled or fjall")]
+#[error("expected fjall or sled")]
 pub struct UnknownEngine;
 
 /// Why the store could not be read or written.
