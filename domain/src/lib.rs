@@ -10,6 +10,7 @@ pub mod annotation;
 pub mod entity_type;
 pub mod event;
 pub mod id;
+pub mod json_text;
 pub mod resource;
 pub mod time;
 pub mod value;

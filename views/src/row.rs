@@ -19,6 +19,8 @@ use crate::store::StoreError;
 pub(crate) const FORMAT_VERSION: u8 = 1;
 /// Most bytes of one row.
 const ROW_BYTES_MAX: usize = 64 << 20;
+/// Bytes that most rows fit.
+const ROW_BYTES_EXPECTED: usize = 1024;
 
 #[derive(Serialize, Deserialize)]
 struct ResourceRow {
@@ -38,13 +40,13 @@ struct ResourceRow {
     updated_at: i64,
     annotation_count: u64,
     collection: Option<String>,
-    metadata: Vec<u8>,
+    metadata: String,
 }
 
 #[derive(Serialize, Deserialize)]
 struct AnnotationRow {
     id: [u8; 16],
-    annotation: Vec<u8>,
+    annotation: String,
     references: Vec<(u8, [u8; 16])>,
     added_at: i64,
     added_by: String,
@@ -126,10 +128,9 @@ pub(crate) const DERIVED_FROM: u8 = b'd';
 
 fn encode(row: &impl Serialize) -> Vec<u8> {
     let config = bincode::config::legacy();
-    let body = bincode::serde::encode_to_vec(row, config).expect("rows are plain data");
-    let mut bytes = Vec::with_capacity(body.len() + 1);
+    let mut bytes = Vec::with_capacity(ROW_BYTES_EXPECTED);
     bytes.push(FORMAT_VERSION);
-    bytes.extend_from_slice(&body);
+    bincode::serde::encode_into_std_write(row, &mut bytes, config).expect("rows are plain data");
     bytes
 }
 
@@ -181,7 +182,7 @@ pub(crate) fn encode_resource(descriptor: &Descriptor) -> Vec<u8> {
             .collection
             .as_ref()
             .map(|name| name.as_str().to_owned()),
-        metadata: serde_json::to_vec(&descriptor.metadata).expect("metadata has text keys"),
+        metadata: serde_json::to_string(&descriptor.metadata).expect("metadata has text keys"),
     })
 }
 
@@ -212,7 +213,7 @@ pub(crate) fn decode_resource(key: &[u8], bytes: &[u8]) -> Result<Descriptor, St
                 .as_deref()
                 .map(CollectionName::new)
                 .transpose()?,
-            metadata: serde_json::from_slice(&row.metadata)?,
+            metadata: serde_json::from_str(&row.metadata)?,
         })
     };
     checked().map_err(|problem| unreadable(key, &problem))
@@ -222,7 +223,7 @@ pub(crate) fn encode_annotation(state: &AnnotationState) -> Vec<u8> {
     let reference = |r: &Reference| (relation_byte(r.relation), *r.resource_id.as_bytes());
     encode(&AnnotationRow {
         id: *state.id.as_bytes(),
-        annotation: serde_json::to_vec(&state.annotation).expect("JSON values have text keys"),
+        annotation: state.annotation.as_str().to_owned(),
         references: state.references.iter().map(reference).collect(),
         added_at: state.added_at.micros(),
         added_by: state.added_by.clone(),
@@ -234,7 +235,7 @@ pub(crate) fn encode_annotation(state: &AnnotationState) -> Vec<u8> {
 
 pub(crate) fn decode_annotation(key: &[u8], bytes: &[u8]) -> Result<AnnotationState, StoreError> {
     let row: AnnotationRow = decode(bytes).map_err(|problem| unreadable(key, &problem))?;
-    let annotation = serde_json::from_slice(&row.annotation);
+    let annotation = serde_json::from_str(&row.annotation);
     let reference = |(relation, id): &(u8, [u8; 16])| {
         let relation = match relation {
             b'b' => Relation::Body,

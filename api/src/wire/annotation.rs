@@ -23,7 +23,7 @@ pub(crate) fn render(
     texts: TextsOf<'_>,
     unit: OffsetUnit,
 ) -> Value {
-    let mut annotation = state.annotation.clone();
+    let mut annotation = state.annotation.value();
     let is_this = |iri: &str| state.names(Relation::Target, iri) == Some(descriptor.id);
     // Where there is no text, no passage is found.
     let nothing = TextIndex::new("");

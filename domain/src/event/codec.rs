@@ -181,7 +181,7 @@ mod tests {
             Event::ResourceArchived(ResourceArchived {}),
             Event::ResourceUnarchived(ResourceUnarchived {}),
             Event::AnnotationAdded(AnnotationAdded {
-                annotation: json!({ "type": "Annotation", "target": "urn:x" }),
+                annotation: json!({ "type": "Annotation", "target": "urn:x" }).into(),
                 annotation_id,
                 references: vec![reference],
             }),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::id::{AnnotationId, ContentDigest, ResourceId};
+use crate::json_text::JsonText;
 use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
 
 /// A client's own properties of a resource: any JSON object.
@@ -137,7 +138,7 @@ pub struct ResourceUnarchived {}
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AnnotationAdded {
     /// The W3C annotation, completed and without `id`.
-    pub annotation: Value,
+    pub annotation: JsonText,
     /// Its identity.
     pub annotation_id: AnnotationId,
     /// The resources that its body and target name, resolved when it was written.

@@ -292,7 +292,7 @@ fn decide_clone(clone: CloneResource) -> Vec<Event> {
     let own_iri = format!("/api/resources/{id}");
     let mut events = vec![Event::ResourceCloned(created)];
     events.extend(annotations.into_iter().map(|(annotation_id, state)| {
-        let mut annotation = state.annotation.clone();
+        let mut annotation = state.annotation.value();
         let is_source = |iri: &str| state.names(Relation::Target, iri) == Some(source);
         annotation::retarget(&mut annotation, &is_source, &own_iri);
         let mut references = state.references.clone();
@@ -304,7 +304,7 @@ fn decide_clone(clone: CloneResource) -> Vec<Event> {
         references.sort_unstable();
         references.dedup();
         Event::AnnotationAdded(AnnotationAdded {
-            annotation,
+            annotation: annotation.into(),
             annotation_id,
             references,
         })
@@ -396,7 +396,7 @@ fn decide_add_annotation(
     }
     let references = names.references(&annotation);
     Ok(vec![Event::AnnotationAdded(AnnotationAdded {
-        annotation,
+        annotation: annotation.into(),
         annotation_id,
         references,
     })])
@@ -408,14 +408,14 @@ fn decide_change_body(
     operations: &[BodyOperation],
     names: IriNames<'_>,
 ) -> Result<Vec<Event>, Refusal> {
-    let now = annotation::body_of(&annotation.annotation);
+    let mut changed = annotation.annotation.value();
+    let now = annotation::body_of(&changed);
     let body = annotation::apply_body_operations(now.as_ref(), operations)?;
     if body == now {
         return Ok(vec![]);
     }
     // First by themselves, for a client knows its own operations and not the body they make.
     annotation::validate_body_operations(operations).map_err(Refusal::InvalidAnnotation)?;
-    let mut changed = annotation.annotation.clone();
     if let Some(fields) = changed.as_object_mut() {
         fields.remove("bodyValue");
         match &body {

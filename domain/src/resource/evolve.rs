@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::annotation;
 use crate::event::{
@@ -16,6 +15,7 @@ use crate::event::{
     ResourceCreated,
 };
 use crate::id::{AnnotationId, ContentDigest, ResourceId};
+use crate::json_text::JsonText;
 use crate::time::Timestamp;
 use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
 
@@ -64,7 +64,7 @@ pub struct AnnotationState {
     /// Its identity.
     pub id: AnnotationId,
     /// The W3C annotation, without `id`.
-    pub annotation: Value,
+    pub annotation: JsonText,
     /// The resources that it names.
     pub references: Vec<Reference>,
     /// When it was added.
@@ -259,13 +259,15 @@ impl AnnotationState {
 
     /// Applies `annotation.body_changed`.
     pub fn change_body(&mut self, envelope: &Envelope<'_>, changed: &AnnotationBodyChanged) {
-        if let Some(annotation) = self.annotation.as_object_mut() {
+        let mut annotation = self.annotation.value();
+        if let Some(fields) = annotation.as_object_mut() {
             match &changed.body {
-                Some(body) => annotation.insert("body".to_owned(), body.clone()),
-                None => annotation.remove("body"),
+                Some(body) => fields.insert("body".to_owned(), body.clone()),
+                None => fields.remove("body"),
             };
-            annotation.remove("bodyValue");
+            fields.remove("bodyValue");
         }
+        self.annotation = annotation.into();
         self.references.clone_from(&changed.references);
         self.modified_at = Some(envelope.recorded_at);
         self.revision = envelope.revision;

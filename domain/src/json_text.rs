@@ -1,0 +1,166 @@
+//! JSON that is carried as the text it is stored as, and parsed only by whoever looks inside.
+//!
+//! Annotations pass from the log through the fold into rows and answers without anybody looking
+//! into them: as a text they are shared, not copied, and cost no tree of allocations on the way.
+//! Invariant: the text can be parsed, within serde_json's limits of depth and range; it is checked
+//! when it comes in.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// A JSON value as text; clones share it.
+#[derive(Debug, Clone)]
+pub struct JsonText(Arc<RawValue>);
+
+impl JsonText {
+    /// The text of a value: keys sorted, no white space.
+    ///
+    /// # Panics
+    /// Never: a [`Value`] has text keys and finite numbers.
+    pub fn of(value: &Value) -> Self {
+        let text = serde_json::value::to_raw_value(value).expect("text keys and finite numbers");
+        Self(text.into())
+    }
+
+    /// The value, parsed anew by each call.
+    ///
+    /// # Panics
+    /// Never: the text was checked when it came in.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(self.as_str()).expect("checked when it came in")
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl From<Value> for JsonText {
+    fn from(value: Value) -> Self {
+        Self::of(&value)
+    }
+}
+
+/// By the text: what differs in white space or order is not the same.
+impl PartialEq for JsonText {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for JsonText {}
+
+impl Serialize for JsonText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for JsonText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        // A raw value was only skipped over: depth, range and escapes were not looked at.
+        serde_json::from_str::<Parsed>(text.get()).map_err(D::Error::custom)?;
+        Ok(Self(text.into()))
+    }
+}
+
+/// Any value that [`Value`] can take, of which nothing is kept.
+struct Parsed;
+
+impl<'de> Deserialize<'de> for Parsed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Parsed)
+    }
+}
+
+impl<'de> Visitor<'de> for Parsed {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self, A::Error> {
+        while fields.next_key::<Key>()?.is_some() {
+            fields.next_value::<Self>()?;
+        }
+        Ok(self)
+    }
+}
+
+/// A key, decoded and let go.
+struct Key;
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Parsed).map(|_| Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_value_comes_back_from_its_text_and_the_text_is_canonical() {
+        let value = json!({ "b": [1, -2, 1.5, null, true, "ä\u{1f600}\n"], "a": { "c": {} } });
+        let text = JsonText::of(&value);
+        assert!(text.as_str().starts_with(r#"{"a":{"c":{}},"b":[1,-2,1.5,"#));
+        assert_eq!(text.value(), value);
+        let read: JsonText = serde_json::from_str(text.as_str()).unwrap();
+        assert_eq!(read, text);
+        assert_eq!(serde_json::to_string(&read).unwrap(), text.as_str());
+        assert_eq!(serde_json::from_value::<JsonText>(value).unwrap(), text);
+    }
+
+    #[test]
+    fn a_text_that_could_not_be_parsed_is_refused_when_it_comes_in() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for bad in [
+            r#"{"a":1e999}"#,
+            r#"{"a":"\ud800"}"#,
+            r#"{"\ud800":1}"#,
+            deep.as_str(),
+        ] {
+            assert!(serde_json::from_str::<Value>(bad).is_err(), "{bad}");
+            assert!(serde_json::from_str::<JsonText>(bad).is_err(), "{bad}");
+        }
+    }
+}
