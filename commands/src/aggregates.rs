@@ -16,7 +16,7 @@ use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::Resource;
 use stemma_domain::time::Timestamp;
 use stemma_event_log::Reader;
-use tokio::sync::{Notify, OwnedMutexGuard};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 use crate::history::{HistoryError, fold_while};
 use crate::request::OperationResult;
@@ -24,6 +24,8 @@ use crate::request::OperationResult;
 /// Stands for a time that the log has yet to tell.
 pub(crate) const UNRECORDED: Timestamp = Timestamp::from_micros(i64::MIN);
 
+/// How often a lock may be lost to one who came later before it is waited for in line.
+const LOSSES_MAX: usize = 16;
 /// Bytes that one annotation is reckoned to take in memory.
 const ANNOTATION_BYTES: u64 = 1024;
 /// A resource is never reckoned larger than this part of the cache: folding a giant anew for every
@@ -44,7 +46,9 @@ pub(crate) struct Aggregates {
 #[derive(Debug)]
 pub(crate) struct Slot {
     id: ResourceId,
-    state: Arc<tokio::sync::Mutex<SlotState>>,
+    state: Arc<Mutex<SlotState>>,
+    /// Told when the state is unlocked.
+    unlocked: Notify,
     /// Set when a command ended without telling what became of it.
     stale: AtomicBool,
     in_flight: AtomicUsize,
@@ -82,10 +86,17 @@ impl Weighter<ResourceId, Kept> for SlotBytes {
 /// A slot whose state nobody else can see or move.
 #[derive(Debug)]
 pub(crate) struct LockedSlot {
-    slot: Arc<Slot>,
-    state: OwnedMutexGuard<SlotState>,
+    state: StateGuard,
     /// Whether the state holds what no batch carries yet.
     is_ahead: bool,
+}
+
+/// A state that is locked; the next one is told when it no longer is.
+#[derive(Debug)]
+struct StateGuard {
+    slot: Arc<Slot>,
+    /// There until the drop.
+    locked: Option<OwnedMutexGuard<SlotState>>,
 }
 
 /// A batch that stands in the queue, as one of its slots sees it.
@@ -148,14 +159,13 @@ impl Aggregates {
             },
             |kept| kept.slot,
         );
-        let mut state = Arc::clone(&slot.state).lock_owned().await;
+        let mut state = slot.lock().await;
         if slot.stale.swap(false, Ordering::AcqRel) || matches!(*state, SlotState::Unknown) {
             *state = SlotState::Unknown;
             let folded = fold_while(&self.reader, id, |_| true)?;
             *state = SlotState::Known(folded.map(Box::new));
         }
         Ok(LockedSlot {
-            slot,
             state,
             is_ahead: false,
         })
@@ -165,15 +175,14 @@ impl Aggregates {
     pub(crate) fn weigh(&self, locked: &LockedSlot) {
         let annotations = locked.resource().map_or(0, |r| r.annotations.len() as u64);
         let bytes = (RESOURCE_BYTES + annotations * ANNOTATION_BYTES).min(self.slot_bytes_max);
-        if bytes > 2 * locked.slot.bytes.load(Ordering::Relaxed) {
-            locked.slot.bytes.store(bytes, Ordering::Relaxed);
-            self.slots.insert(
-                locked.slot.id,
-                Kept {
-                    slot: Arc::clone(&locked.slot),
-                    bytes,
-                },
-            );
+        let slot = &locked.state.slot;
+        if bytes > 2 * slot.bytes.load(Ordering::Relaxed) {
+            slot.bytes.store(bytes, Ordering::Relaxed);
+            let kept = Kept {
+                slot: Arc::clone(slot),
+                bytes,
+            };
+            self.slots.insert(slot.id, kept);
         }
     }
 
@@ -188,11 +197,32 @@ impl Slot {
         Self {
             id,
             state: Arc::default(),
+            unlocked: Notify::new(),
             stale: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             landed: Notify::new(),
             bytes: AtomicU64::new(RESOURCE_BYTES),
         }
+    }
+
+    /// Locks the state for whoever runs when it is free, not for the one who has waited longest.
+    ///
+    /// It is held for some microseconds, which is less than waking a sleeping thread takes: handed
+    /// over in line, a resource that many write to would pass from sleeper to sleeper. Who lost it
+    /// too often waits in line all the same.
+    async fn lock(self: &Arc<Self>) -> StateGuard {
+        let guard = |locked| StateGuard {
+            slot: Arc::clone(self),
+            locked: Some(locked),
+        };
+        for _ in 0..LOSSES_MAX {
+            let unlocked = self.unlocked.notified();
+            if let Ok(locked) = Arc::clone(&self.state).try_lock_owned() {
+                return guard(locked);
+            }
+            unlocked.await;
+        }
+        guard(Arc::clone(&self.state).lock_owned().await)
     }
 
     /// Waits until nothing of this slot stands in the queue any more.
@@ -207,18 +237,39 @@ impl Slot {
     }
 }
 
+impl std::ops::Deref for StateGuard {
+    type Target = SlotState;
+
+    fn deref(&self) -> &SlotState {
+        self.locked.as_ref().expect("locked until the drop")
+    }
+}
+
+impl std::ops::DerefMut for StateGuard {
+    fn deref_mut(&mut self) -> &mut SlotState {
+        self.locked.as_mut().expect("locked until the drop")
+    }
+}
+
+impl Drop for StateGuard {
+    fn drop(&mut self) {
+        self.locked = None;
+        self.slot.unlocked.notify_one();
+    }
+}
+
 impl LockedSlot {
     pub(crate) fn id(&self) -> ResourceId {
-        self.slot.id
+        self.state.slot.id
     }
 
     pub(crate) fn slot(&self) -> Arc<Slot> {
-        Arc::clone(&self.slot)
+        Arc::clone(&self.state.slot)
     }
 
     /// Whether some of this state may still be refused by the log.
     pub(crate) fn has_in_flight(&self) -> bool {
-        self.slot.in_flight.load(Ordering::Acquire) > 0
+        self.state.slot.in_flight.load(Ordering::Acquire) > 0
     }
 
     pub(crate) fn resource(&self) -> Option<&Resource> {
@@ -238,9 +289,10 @@ impl LockedSlot {
     /// answers for the state from here on.
     pub(crate) fn take_off(&mut self) -> Flight {
         self.is_ahead = false;
-        self.slot.in_flight.fetch_add(1, Ordering::AcqRel);
+        let slot = self.slot();
+        slot.in_flight.fetch_add(1, Ordering::AcqRel);
         Flight {
-            slot: Arc::clone(&self.slot),
+            slot,
             landed: false,
         }
     }
@@ -259,7 +311,7 @@ impl Drop for LockedSlot {
 impl Flight {
     /// The log holds the batch: what was provisional in the state is filled in.
     pub(crate) async fn land(mut self, landing: &Landing) {
-        let mut state = self.slot.state.lock().await;
+        let mut state = self.slot.lock().await;
         if let SlotState::Known(Some(resource)) = &mut *state {
             landing.settle(resource);
         }
