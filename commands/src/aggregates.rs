@@ -18,7 +18,8 @@ use stemma_domain::time::Timestamp;
 use stemma_event_log::Reader;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
-use crate::history::{HistoryError, fold_while};
+use crate::folded::Folded;
+use crate::history::HistoryError;
 use crate::request::OperationResult;
 
 /// Stands for a time that the log has yet to tell.
@@ -26,8 +27,10 @@ pub(crate) const UNRECORDED: Timestamp = Timestamp::from_micros(i64::MIN);
 
 /// How often a lock may be lost to one who came later before it is waited for in line.
 const LOSSES_MAX: usize = 16;
-/// Bytes that one annotation is reckoned to take in memory.
+/// Bytes that an annotation in memory is reckoned to take.
 const ANNOTATION_BYTES: u64 = 1024;
+/// Bytes that the place of one is reckoned to take.
+const PLACE_BYTES: u64 = 96;
 /// A resource is never reckoned larger than this part of the cache: folding a giant anew for every
 /// command would cost far more than the memory that it takes beyond its share.
 const GIANTS: u64 = 8;
@@ -63,7 +66,7 @@ pub(crate) enum SlotState {
     #[default]
     Unknown,
     /// There is no such resource, or this is it.
-    Known(Option<Box<Resource>>),
+    Known(Option<Box<Folded>>),
 }
 
 /// A slot with the size that it was reckoned to have when it was put into the cache, which must
@@ -117,10 +120,10 @@ pub(crate) struct Landing {
     pub(crate) first_revision: u64,
     /// The resource's last revision in the batch.
     pub(crate) last_revision: u64,
-    /// The annotations that the batch added, with their positions.
-    pub(crate) added: Vec<(AnnotationId, u64)>,
-    /// The annotations whose bodies the batch changed, with the revisions that did.
-    pub(crate) changed: Vec<(AnnotationId, u64)>,
+    /// The annotations that the batch added, each with its event's position and revision.
+    pub(crate) added: Vec<(AnnotationId, u64, u64)>,
+    /// The annotations whose bodies the batch changed, with the positions and revisions that did.
+    pub(crate) changed: Vec<(AnnotationId, u64, u64)>,
 }
 
 impl Aggregates {
@@ -162,7 +165,7 @@ impl Aggregates {
         let mut state = slot.lock().await;
         if slot.stale.swap(false, Ordering::AcqRel) || matches!(*state, SlotState::Unknown) {
             *state = SlotState::Unknown;
-            let folded = fold_while(&self.reader, id, |_| true)?;
+            let folded = Folded::of_stream(&self.reader, id)?;
             *state = SlotState::Known(folded.map(Box::new));
         }
         Ok(LockedSlot {
@@ -173,8 +176,9 @@ impl Aggregates {
 
     /// Reckons a slot's size again once it has grown a good deal, so that the limit holds.
     pub(crate) fn weigh(&self, locked: &LockedSlot) {
-        let annotations = locked.resource().map_or(0, |r| r.annotations.len() as u64);
-        let bytes = (RESOURCE_BYTES + annotations * ANNOTATION_BYTES).min(self.slot_bytes_max);
+        let (places, whole) = locked.folded().map_or((0, 0), Folded::counts);
+        let bytes = RESOURCE_BYTES + places as u64 * PLACE_BYTES + whole as u64 * ANNOTATION_BYTES;
+        let bytes = bytes.min(self.slot_bytes_max);
         let slot = &locked.state.slot;
         if bytes > 2 * slot.bytes.load(Ordering::Relaxed) {
             slot.bytes.store(bytes, Ordering::Relaxed);
@@ -272,9 +276,22 @@ impl LockedSlot {
         self.state.slot.in_flight.load(Ordering::Acquire) > 0
     }
 
-    pub(crate) fn resource(&self) -> Option<&Resource> {
+    fn folded(&self) -> Option<&Folded> {
         match &*self.state {
-            SlotState::Known(resource) => resource.as_deref(),
+            SlotState::Known(folded) => folded.as_deref(),
+            SlotState::Unknown => None,
+        }
+    }
+
+    /// The resource, with those of its annotations that were brought into memory.
+    pub(crate) fn resource(&self) -> Option<&Resource> {
+        self.folded().map(Folded::resource)
+    }
+
+    /// The state, for bringing annotations into memory, which changes nothing of what it is.
+    pub(crate) fn folded_mut(&mut self) -> Option<&mut Folded> {
+        match &mut *self.state {
+            SlotState::Known(folded) => folded.as_deref_mut(),
             SlotState::Unknown => None,
         }
     }
@@ -312,8 +329,9 @@ impl Flight {
     /// The log holds the batch: what was provisional in the state is filled in.
     pub(crate) async fn land(mut self, landing: &Landing) {
         let mut state = self.slot.lock().await;
-        if let SlotState::Known(Some(resource)) = &mut *state {
-            landing.settle(resource);
+        if let SlotState::Known(Some(folded)) = &mut *state {
+            folded.settle(landing);
+            folded.let_go();
         }
         drop(state);
         self.landed = true;
@@ -340,14 +358,14 @@ impl Landing {
         if (self.first_revision..=self.last_revision).contains(&descriptor.revision) {
             descriptor.updated_at = self.recorded_at;
         }
-        for (id, position) in &self.added {
+        for (id, position, _) in &self.added {
             if let Some(annotation) = resource.annotations.get_mut(id) {
                 let annotation = Arc::make_mut(annotation);
                 annotation.added_at = self.recorded_at;
                 annotation.added_position = *position;
             }
         }
-        for (id, revision) in &self.changed {
+        for (id, _, revision) in &self.changed {
             if let Some(annotation) = resource.annotations.get_mut(id)
                 && annotation.revision == *revision
             {
@@ -370,11 +388,14 @@ impl Landing {
         let Some(annotation) = &mut result.annotation else {
             return;
         };
-        if let Some((_, position)) = self.added.iter().find(|(id, _)| *id == annotation.id) {
+        if let Some((_, position, _)) = self.added.iter().find(|(id, ..)| *id == annotation.id) {
             annotation.added_at = self.recorded_at;
             annotation.added_position = *position;
         }
-        if self.changed.contains(&(annotation.id, annotation.revision)) {
+        let is_it = |(id, _, revision): &(AnnotationId, u64, u64)| {
+            *id == annotation.id && *revision == annotation.revision
+        };
+        if self.changed.iter().any(is_it) {
             annotation.modified_at = Some(self.recorded_at);
         }
     }

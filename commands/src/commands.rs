@@ -315,10 +315,7 @@ impl Commands {
                     .aggregates
                     .lock(id)
                     .await
-                    .map_err(|error| match error {
-                        HistoryError::Read(source) => source.into(),
-                        HistoryError::Fold(source) => CommandError::from(source),
-                    })?,
+                    .map_err(CommandError::from)?,
             );
         }
         Ok(slots)
@@ -335,6 +332,7 @@ impl Commands {
                 bases: &request.bases,
             },
             ids: self.shared.on.ids.as_ref(),
+            reader: &self.shared.on.reader,
             slots,
             plan: Plan::default(),
         };
@@ -484,10 +482,7 @@ impl Commands {
             slot.all_landed().await;
         }
         let past = self.resource_at(descriptor.id, AsOf::Revision(descriptor.revision));
-        let past = past.map_err(|error| match error {
-            HistoryError::Read(source) => source.into(),
-            HistoryError::Fold(source) => CommandError::from(source),
-        })?;
+        let past = past.map_err(CommandError::from)?;
         if let PastState::Found(resource) = past {
             *descriptor = resource.descriptor;
             if let Some(annotation) = &mut result.annotation

@@ -6,6 +6,8 @@ use stemma_content_store::ReadError as ContentReadError;
 use stemma_domain::resource::{EvolveError, Refusal};
 use stemma_event_log::{AppendError, ReadError};
 
+use crate::history::HistoryError;
+
 /// Why a request was not carried out.
 ///
 /// Nothing was written, with one exception: after [`CommandError::Append`] with a failed write or
@@ -92,6 +94,15 @@ pub enum FoldError {
         #[source]
         source: EvolveError,
     },
+}
+
+impl From<HistoryError> for CommandError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Read(source) => source.into(),
+            HistoryError::Fold(source) => source.into(),
+        }
+    }
 }
 
 impl From<ReadError> for CommandError {

@@ -90,7 +90,7 @@ pub(crate) fn fold_record(state: &mut Option<Resource>, record: &Record) -> Resu
 }
 
 /// Reads a resource's stream from its start for as long as `take` says yes.
-fn each_record(
+pub(crate) fn each_record(
     reader: &Reader,
     id: ResourceId,
     mut take: impl FnMut(&Record) -> Result<bool, FoldError>,

@@ -8,6 +8,7 @@ mod aggregates;
 mod commands;
 mod environment;
 mod error;
+mod folded;
 mod history;
 mod plan;
 mod replay;

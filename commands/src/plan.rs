@@ -12,11 +12,12 @@ use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::{
     AnnotationState, CloneResource, Command, IriNames, Refusal, Resource, decide,
 };
-use stemma_event_log::{ExpectedRevision, Revision, StreamId};
+use stemma_event_log::{ExpectedRevision, Reader, Revision, StreamId};
 
 use crate::aggregates::{Landing, LockedSlot, SlotState, UNRECORDED};
 use crate::environment::Ids;
 use crate::error::{CommandError, FoldError};
+use crate::folded::Folded;
 use crate::history::stream_of;
 use crate::request::{
     Change, CloneAnnotations, EntityTag, Operation, OperationResult, Precondition, Target,
@@ -41,8 +42,9 @@ pub(crate) struct Touched {
     pub(crate) id: ResourceId,
     pub(crate) first_revision: u64,
     pub(crate) last_revision: u64,
-    added: Vec<(AnnotationId, usize)>,
-    changed: Vec<(AnnotationId, u64)>,
+    /// Each with its event's index in the batch, and its revision.
+    added: Vec<(AnnotationId, usize, u64)>,
+    changed: Vec<(AnnotationId, usize, u64)>,
 }
 
 impl Touched {
@@ -52,16 +54,18 @@ impl Touched {
         first: u64,
         recorded_at: stemma_domain::time::Timestamp,
     ) -> Landing {
+        let placed = |events: &[(AnnotationId, usize, u64)]| {
+            let placed = |(id, index, revision): &(AnnotationId, usize, u64)| {
+                (*id, first + *index as u64, *revision)
+            };
+            events.iter().map(placed).collect()
+        };
         Landing {
             recorded_at,
             first_revision: self.first_revision,
             last_revision: self.last_revision,
-            added: self
-                .added
-                .iter()
-                .map(|(id, index)| (*id, first + *index as u64))
-                .collect(),
-            changed: self.changed.clone(),
+            added: placed(&self.added),
+            changed: placed(&self.changed),
         }
     }
 }
@@ -71,6 +75,7 @@ pub(crate) struct Planner<'a> {
     pub(crate) actor: &'a str,
     pub(crate) names: IriNames<'a>,
     pub(crate) ids: &'a dyn Ids,
+    pub(crate) reader: &'a Reader,
     pub(crate) slots: &'a mut [LockedSlot],
     pub(crate) plan: Plan,
 }
@@ -115,6 +120,7 @@ impl Planner<'_> {
             (Target::EntityTypes, _) => return Err(refused(Refusal::NotFound)),
         };
         self.check(index, operation, id)?;
+        self.bring(operation, id)?;
         let command = self.command(operation, id).map_err(refused)?;
         let events = decide(
             self.resource(id),
@@ -135,6 +141,33 @@ impl Planner<'_> {
             events: vec![event],
         };
         self.plan.results.push(result);
+    }
+
+    /// Brings the annotations into memory that the operation is about.
+    fn bring(&mut self, operation: &Operation, id: ResourceId) -> Result<(), CommandError> {
+        let (of, annotation) = match &operation.change {
+            Change::Resource(command) => match &**command {
+                Command::AddAnnotation { annotation_id, .. }
+                | Command::ChangeAnnotationBody { annotation_id, .. }
+                | Command::RemoveAnnotation { annotation_id } => (id, Some(*annotation_id)),
+                _ => return Ok(()),
+            },
+            Change::CloneFrom {
+                source,
+                annotations: CloneAnnotations::Bring,
+                ..
+            } => (*source, None),
+            _ => return Ok(()),
+        };
+        let index = self.slot_index(of);
+        let Some(folded) = self.slots[index].folded_mut() else {
+            return Ok(());
+        };
+        match annotation {
+            Some(annotation) => folded.bring(self.reader, annotation)?,
+            None => folded.bring_all(self.reader)?,
+        }
+        Ok(())
     }
 
     /// Holds the target against what the client believes of it.
@@ -241,7 +274,7 @@ impl Planner<'_> {
         for event in &events {
             let state = self.slots[slot_index].state_mut();
             let revision = match state {
-                SlotState::Known(Some(resource)) => resource.descriptor.revision + 1,
+                SlotState::Known(Some(folded)) => folded.resource().descriptor.revision + 1,
                 _ => 0,
             };
             self.plan.touch(id, &stream, revision, event);
@@ -281,10 +314,10 @@ fn move_on(
     envelope: &Envelope<'_>,
     event: &Event,
 ) -> Result<(), stemma_domain::resource::EvolveError> {
-    if let SlotState::Known(Some(resource)) = state {
-        return resource.evolve(envelope, event);
+    if let SlotState::Known(Some(folded)) = state {
+        return folded.evolve(envelope, event);
     }
-    *state = SlotState::Known(Some(Box::new(Resource::start(envelope, event)?)));
+    *state = SlotState::Known(Some(Box::new(Folded::start(envelope, event)?)));
     Ok(())
 }
 
@@ -327,10 +360,14 @@ impl Plan {
         touched.last_revision = revision;
         match event {
             Event::AnnotationAdded(added) => {
-                touched.added.push((added.annotation_id, self.events.len()));
+                let index = self.events.len();
+                touched.added.push((added.annotation_id, index, revision));
             }
             Event::AnnotationBodyChanged(changed) => {
-                touched.changed.push((changed.annotation_id, revision));
+                let index = self.events.len();
+                touched
+                    .changed
+                    .push((changed.annotation_id, index, revision));
             }
             _ => {}
         }

@@ -11,12 +11,13 @@ use std::task::Context;
 use proptest::prelude::*;
 use serde_json::json;
 use stemma_commands::{
-    AsOf, Change, Clock, CommandError, Commands, Dependencies, Ids, Operation, Options, PastState,
-    Precondition, Request, Target, Written,
+    AsOf, Change, Clock, CloneAnnotations, CommandError, Commands, Dependencies, Ids, Operation,
+    Options, PastState, Precondition, Request, Target, Written,
 };
 use stemma_content_store::{
     ContentStore, MemoryStorage as ContentMemory, Options as ContentOptions,
 };
+use stemma_domain::annotation::BodyOperation;
 use stemma_domain::event::ResourceCreated;
 use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
 use stemma_domain::resource::{Command, Refusal, ResourcePatch};
@@ -249,6 +250,78 @@ fn a_repeated_request_that_changed_nothing_gets_its_first_answer_and_undoes_noth
         assert_eq!(first.results[0].descriptor, again.results[0].descriptor);
         assert_eq!(stored(&commands, 1).name, "second", "it stays as it is");
     });
+}
+
+/// Only some annotations of a resource are in memory; the others are read where the log has them.
+#[test]
+fn an_annotation_that_memory_let_go_is_changed_removed_and_cloned_like_any_other() {
+    let commands = commands(&MemoryStorage::new());
+    let id_of = |n: u128| AnnotationId::new(Uuid::from_u128(1000 + n));
+    let change = |n: u128, value: &str| Command::ChangeAnnotationBody {
+        annotation_id: id_of(n),
+        operations: vec![BodyOperation::Add {
+            item: json!({ "type": "TextualBody", "value": value }),
+        }],
+    };
+    let clone = ResourceId::new(Uuid::from_u128(8));
+    block_on(async {
+        let made = create(&commands, "text").await;
+        commands.execute(request(vec![made])).await.unwrap();
+        for n in 0..200 {
+            let added = request(vec![annotate(1000 + n, &format!("body {n}"))]);
+            commands.execute(added).await.unwrap();
+        }
+        for round in ["one", "two"] {
+            for n in [3, 150, 199] {
+                let changed = commands.execute(request(vec![change(n, round)])).await;
+                let result = &changed.unwrap().results[0];
+                let body = &result.annotation.as_ref().unwrap().annotation.value()["body"];
+                assert_eq!(body.as_array().unwrap().last().unwrap()["value"], round);
+            }
+        }
+        let again = commands
+            .execute(request(vec![annotate(1007, "twice")]))
+            .await;
+        assert!(matches!(
+            again,
+            Err(CommandError::Refused {
+                refusal: Refusal::AlreadyExists,
+                ..
+            })
+        ));
+        for n in [4, 199] {
+            let annotation_id = id_of(n);
+            let removed = request(vec![Command::RemoveAnnotation { annotation_id }]);
+            commands.execute(removed).await.unwrap();
+            let gone = commands.execute(request(vec![change(n, "late")])).await;
+            let refusal = Refusal::AnnotationNotFound;
+            assert!(matches!(gone, Err(CommandError::Refused { refusal: r, .. }) if r == refusal));
+        }
+        let mut cloned = request(vec![rename("unused")]);
+        cloned.operations[0].target = Target::Resource(clone);
+        cloned.operations[0].change = Change::CloneFrom {
+            source: ID,
+            name: None,
+            collection: None,
+            annotations: CloneAnnotations::Bring,
+        };
+        commands.execute(cloned).await.unwrap();
+    });
+    let bodies = |id| {
+        let now = AsOf::Position(commands.reader().end().get() - 1);
+        let PastState::Found(resource) = commands.resource_at(id, now).unwrap() else {
+            panic!("it is there");
+        };
+        let bodies = resource
+            .annotations
+            .values()
+            .map(|a| a.annotation.value()["body"].to_string());
+        let mut bodies: Vec<String> = bodies.collect();
+        bodies.sort_unstable();
+        bodies
+    };
+    assert_eq!(bodies(ID).len(), 198);
+    assert_eq!(bodies(ID), bodies(clone));
 }
 
 /// What may be asked of the resource in a random run.
