@@ -4,6 +4,7 @@
 //! appends. An event that it cannot apply stops it there: that is quarantine, and it is visible.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod fill;
 mod generation;
 mod lockstep;
 mod offline;

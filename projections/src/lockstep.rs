@@ -12,11 +12,10 @@ use std::sync::mpsc;
 use stemma_event_log::Reader;
 use stemma_views::{StateHasher, Views};
 
+use crate::fill::fill_some;
 use crate::generation::Generations;
 use crate::projection::Settings;
-use crate::rebuild::{
-    RebuildControl, RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress, fill_some,
-};
+use crate::rebuild::{RebuildControl, RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress};
 
 /// Rows that are compared between two batches.
 const SLICE_ROWS: usize = 1000;

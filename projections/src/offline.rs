@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 
 use stemma_views::{StateDigest, Views};
 
+use crate::fill::fill_to;
 use crate::generation::Generations;
 use crate::lockstep::take_over;
 use crate::projection::{NotOfLog, Settings, must_be_of_log};
-use crate::rebuild::{RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress, fill_some};
+use crate::rebuild::{RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress};
 
 /// Folds the log into a new generation, compares it with the one before where that can be read and
 /// is as far, and swaps.
@@ -23,23 +24,29 @@ pub fn rebuild_offline(
     let generations = Generations::at(&settings.dir);
     let _lock = generations.lock()?.ok_or(RebuildError::InUse)?;
     let end = settings.reader.end().get();
-    let before = match generations.current()? {
-        Some(dir) => digest_of(&dir, settings, end)?,
-        None => None,
-    };
+    let current = generations.current()?;
     let dir = generations.next()?;
     let views = Views::open(&dir, &settings.views)?.views;
     views.discard_when_unused();
-    while fill_some(&views, &settings.reader, end)? {
-        let told = progress(RebuildProgress {
-            applied: views.end(),
-            end,
-            phase: RebuildPhase::Filling,
+    let before = std::thread::scope(|scope| {
+        let digested = scope.spawn(|| match &current {
+            Some(dir) => digest_of(dir, settings, end),
+            None => Ok(None),
         });
-        if told.is_break() {
-            return Err(RebuildError::Cancelled);
-        }
-    }
+        fill_to(&views, &settings.reader, end, &mut |applied| {
+            let told = progress(RebuildProgress {
+                applied,
+                end,
+                phase: RebuildPhase::Filling,
+            });
+            if told.is_break() {
+                return Err(RebuildError::Cancelled);
+            }
+            Ok(())
+        })?;
+        // An engine that panics over the old views is no reason not to have new ones.
+        Ok::<_, RebuildError>(digested.join().unwrap_or(Ok(None))?)
+    })?;
     let digest_rebuilt = views.state_digest()?;
     let digest_live = before.unwrap_or(digest_rebuilt);
     take_over(&views, &settings.dir, &dir)?;
@@ -67,7 +74,7 @@ fn digest_of(
     };
     must_be_of_log(&views, &settings.reader)?;
     let brought = || {
-        while fill_some(&views, &settings.reader, end)? {}
+        fill_to(&views, &settings.reader, end, &mut |_| Ok(()))?;
         Ok::<_, RebuildError>(views.state_digest()?)
     };
     Ok(brought().ok())

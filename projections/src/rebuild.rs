@@ -8,18 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use stemma_event_log::{ReadError, Reader};
+use stemma_event_log::ReadError;
 use stemma_views::{StateDigest, StoreError, Views};
 
+use crate::fill::fill_to;
 use crate::generation::{GenerationError, Generations};
 use crate::lockstep::Lockstep;
 use crate::projection::{NotOfLog, Projection};
-use crate::runner::{apply, causes, read};
 
 /// Records behind the head at which the store is handed over.
 const HAND_OVER: u64 = 2000;
-/// Most records of one batch of views that nobody reads yet.
-const FILL_RECORDS: u64 = 16_384;
 
 /// How a rebuild tells of itself, and how it is told to stop.
 pub struct RebuildControl {
@@ -163,10 +161,9 @@ fn fill_behind_head(
     let mut gap = behind();
     loop {
         let end = reader.end().get();
-        loop {
-            let is_filled = !fill_some(views, reader, end)?;
+        let mut told = |applied| {
             (control.progress)(RebuildProgress {
-                applied: views.end(),
+                applied,
                 end,
                 phase: RebuildPhase::Filling,
             });
@@ -176,29 +173,13 @@ fn fill_behind_head(
             if shared.stop.load(Ordering::Acquire) {
                 return Err(RebuildError::Stopped);
             }
-            if is_filled {
-                break;
-            }
-        }
+            Ok(())
+        };
+        told(views.end())?;
+        fill_to(views, reader, end, &mut told)?;
         let gap_before = std::mem::replace(&mut gap, behind());
         if gap <= HAND_OVER || gap > gap_before / 2 {
             return Ok(());
         }
     }
-}
-
-/// Applies the next records below `end`; says whether there were any.
-pub(crate) fn fill_some(views: &Views, reader: &Reader, end: u64) -> Result<bool, RebuildError> {
-    let failed = |error: stemma_views::ApplyError| RebuildError::Apply {
-        position: error.position,
-        reason: causes(error.reason.as_ref()),
-    };
-    let left = end.saturating_sub(views.end()).min(FILL_RECORDS);
-    if left == 0 {
-        return Ok(false);
-    }
-    let count_max = usize::try_from(left).expect("a batch's count fits");
-    let records = read(reader, views.end(), count_max)?;
-    apply(views, &records).map_err(failed)?;
-    Ok(!records.is_empty())
 }

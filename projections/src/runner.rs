@@ -212,7 +212,15 @@ pub(crate) fn unread(position: u64, source: ReadError) -> ApplyError {
 
 /// Applies records; a panic, of the engine or of ours, is an error like any other.
 pub(crate) fn apply(views: &Views, records: &[Record]) -> Result<(), ApplyError> {
-    let applied = catch_unwind(AssertUnwindSafe(|| views.apply(records)));
+    apply_with(views, || views.apply(records))
+}
+
+/// The same, by whichever way records are applied.
+pub(crate) fn apply_with(
+    views: &Views,
+    apply: impl FnOnce() -> Result<u64, ApplyError>,
+) -> Result<(), ApplyError> {
+    let applied = catch_unwind(AssertUnwindSafe(apply));
     applied.map_or_else(
         |_| {
             Err(ApplyError {

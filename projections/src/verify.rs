@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use stemma_event_log::Reader;
 use stemma_views::{OpenError, Options, Views, hex};
 
+use crate::fill::fill_to;
 use crate::generation::{GenerationError, Generations};
 use crate::projection::must_be_of_log;
-use crate::rebuild::{RebuildError, RebuildPhase, RebuildProgress, fill_some};
+use crate::rebuild::{RebuildError, RebuildPhase, RebuildProgress};
 
 /// Rows that are compared at a time.
 const SLICE_ROWS: usize = 4096;
@@ -97,8 +98,7 @@ pub fn verify_views(
     folded.discard_when_unused();
     live.discard_when_unused();
     let end = live.end();
-    while fill_some(&folded, reader, end)? {
-        let applied = folded.end();
+    fill_to(&folded, reader, end, &mut |applied| {
         let phase = RebuildPhase::Filling;
         let told = progress(RebuildProgress {
             applied,
@@ -108,7 +108,8 @@ pub fn verify_views(
         if told.is_break() {
             return Err(RebuildError::Cancelled);
         }
-    }
+        Ok(())
+    })?;
     compare(&live, &folded, &generation)
 }
 

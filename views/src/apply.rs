@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use stemma_domain::event::{self, Envelope, Event, Reference};
+use stemma_domain::event::{self, DecodeError, Envelope, Event, Reference};
 use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
 use stemma_domain::resource::{AnnotationState, Descriptor};
 use stemma_domain::time::Timestamp;
@@ -34,6 +34,29 @@ pub struct ApplyError {
 }
 
 type Reason = Box<dyn std::error::Error + Send + Sync>;
+
+/// A record with its payload read, which needs no views and can be done ahead of applying.
+#[derive(Debug)]
+pub struct Prepared {
+    record: Record,
+    event: Result<Event, DecodeError>,
+}
+
+impl Prepared {
+    /// Reads a record's payload; what is wrong with it is told when it is applied.
+    pub fn of(record: Record) -> Self {
+        let event = decode(&record);
+        Self { record, event }
+    }
+
+    pub(crate) fn into_parts(self) -> (Record, Result<Event, DecodeError>) {
+        (self.record, self.event)
+    }
+}
+
+pub(crate) fn decode(record: &Record) -> Result<Event, DecodeError> {
+    event::decode(record.event_type(), record.schema_version(), record.data())
+}
 
 /// A row as it was before the batch, and as it is after the records so far.
 struct Touched<T> {
@@ -91,8 +114,15 @@ impl<'a> Overlay<'a> {
     }
 
     /// Folds one record in; one that cannot be applied leaves no trace.
-    pub(crate) fn apply(&mut self, record: &Record) -> Result<(), ApplyError> {
-        self.try_apply(record).map_err(|reason| ApplyError {
+    pub(crate) fn apply(
+        &mut self,
+        record: &Record,
+        event: Result<Event, DecodeError>,
+    ) -> Result<(), ApplyError> {
+        let applied = event
+            .map_err(Reason::from)
+            .and_then(|event| self.try_apply(record, &event));
+        applied.map_err(|reason| ApplyError {
             position: record.position().get(),
             event_type: record.event_type().to_owned(),
             reason,
@@ -101,15 +131,14 @@ impl<'a> Overlay<'a> {
         Ok(())
     }
 
-    fn try_apply(&mut self, record: &Record) -> Result<(), Reason> {
-        let event = event::decode(record.event_type(), record.schema_version(), record.data())?;
+    fn try_apply(&mut self, record: &Record, event: &Event) -> Result<(), Reason> {
         let envelope = Envelope {
             position: record.position().get(),
             revision: record.revision().get(),
             recorded_at: Timestamp::from_micros(record.recorded_at_us()),
             actor: record.actor(),
         };
-        if let Event::EntityTypeRegistered(registered) = &event {
+        if let Event::EntityTypeRegistered(registered) = event {
             let row = self
                 .entity_type(&registered.name)?
                 .now
@@ -125,7 +154,7 @@ impl<'a> Overlay<'a> {
         let id = ResourceId::from_stream_name(record.stream()).ok_or_else(|| {
             Reason::from(format!("stream {} is not a resource's", record.stream()))
         })?;
-        self.apply_to_resource(id, &envelope, &event)
+        self.apply_to_resource(id, &envelope, event)
     }
 
     /// Whatever is read or checked comes first; from the first change on nothing fails.

@@ -17,7 +17,7 @@ mod store;
 mod views;
 mod walk;
 
-pub use apply::ApplyError;
+pub use apply::{ApplyError, Prepared};
 pub use cursor::{Cursor, CursorError};
 pub use digest::{StateDigest, StateHasher};
 pub use key::hex;

@@ -3,17 +3,19 @@
 //! Invariant: a question sees the rows of one moment; a long list is several. Applying a batch holds the lock that every
 //! question shares, so nobody meets half a batch, nor an index without its row.
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use quick_cache::sync::Cache;
+use stemma_domain::event::{DecodeError, Event};
 use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
 use stemma_domain::resource::{AnnotationState, Descriptor};
 use stemma_domain::value::EntityType;
 use stemma_event_log::{EventDigest, Record};
 
-use crate::apply::{ApplyError, Folded, Overlay, read_annotation, read_sizes};
+use crate::apply::{ApplyError, Folded, Overlay, Prepared, decode, read_annotation, read_sizes};
 use crate::cursor::CursorError;
 use crate::key;
 use crate::open::Options;
@@ -174,18 +176,37 @@ impl Views {
     /// # Panics
     /// When a record is missing before the first that is to be applied: positions are dense.
     pub fn apply(&self, records: &[Record]) -> Result<u64, ApplyError> {
+        self.apply_each(records.iter().map(|record| (record, decode(record))))
+    }
+
+    /// As [`Views::apply`], with payloads that were read ahead.
+    ///
+    /// # Errors
+    /// As [`Views::apply`].
+    ///
+    /// # Panics
+    /// As [`Views::apply`].
+    pub fn apply_prepared(&self, records: Vec<Prepared>) -> Result<u64, ApplyError> {
+        self.apply_each(records.into_iter().map(Prepared::into_parts))
+    }
+
+    fn apply_each<R: Borrow<Record>>(
+        &self,
+        records: impl Iterator<Item = (R, Result<Event, DecodeError>)>,
+    ) -> Result<u64, ApplyError> {
         let start = self.end();
         let cached = |id| self.shared.descriptors.peek(&id);
         let mut overlay = Overlay::new(self.store(), &cached);
         let mut end = start;
         let mut stopped = None;
-        for record in records {
+        for (record, event) in records {
+            let record = record.borrow();
             let position = record.position().get();
             if position < end {
                 continue;
             }
             assert_eq!(position, end, "positions are dense");
-            if let Err(error) = overlay.apply(record) {
+            if let Err(error) = overlay.apply(record, event) {
                 stopped = Some(error);
                 break;
             }
