@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 
-use crate::index::Active;
 use crate::shared::Shared;
 
 /// Full segments whose indexes may wait in memory.
 const FROZEN_MAX: usize = 4;
 
 enum Job {
-    WriteOut(Arc<Active>, [u8; 32]),
+    WriteOut,
     /// Answers when all before it is done.
     Settle(SyncSender<()>),
 }
@@ -35,10 +34,10 @@ impl Indexer {
         })
     }
 
-    pub(crate) fn write_out(&self, frozen: Arc<Active>, end_digest: [u8; 32]) {
+    pub(crate) fn write_out(&self) {
         if let Some((jobs, _)) = &self.running {
             // Without the thread the index stays in memory, where it serves as well.
-            let _ = jobs.send(Job::WriteOut(frozen, end_digest));
+            let _ = jobs.send(Job::WriteOut);
         }
     }
 
@@ -87,7 +86,7 @@ fn work(shared: &Shared, jobs: &Receiver<Job>) {
 
 fn carry_out(shared: &Shared, job: Job) {
     match job {
-        Job::WriteOut(frozen, end_digest) => shared.index.write_out(&frozen, end_digest),
+        Job::WriteOut => shared.index.write_out(),
         // The one who asked may be gone.
         Job::Settle(done) => drop(done.send(())),
     }

@@ -66,8 +66,8 @@ fn read_tip(shared: &Shared, follower: &mut Follower) -> Result<bool, OpenError>
         end: chain.end,
         end_digest: chain.digest,
     };
-    let frozen = shared.index.freeze(sealed);
-    shared.index.write_out(&frozen, chain.digest);
+    shared.index.freeze(sealed);
+    shared.index.write_out();
     *tip = None;
     Ok(true)
 }

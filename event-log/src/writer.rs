@@ -348,13 +348,13 @@ impl Writer {
             tracing::warn!(segment = tip.info.name, %error, "sealed segment keeps its full size");
         }
         self.stands = (tip.info.first, end);
-        let frozen = self.shared.index.freeze(Sealed {
+        self.shared.index.freeze(Sealed {
             name: tip.info.name.clone(),
             first: tip.info.first,
             end: self.chain.end,
             end_digest: self.chain.digest,
         });
-        self.indexer.write_out(frozen, self.chain.digest);
+        self.indexer.write_out();
         Ok(())
     }
 

@@ -9,8 +9,11 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use stemma_event_log::{
-    Direction, Log, Loss, MemoryStorage, OpenError, Reader, Record, Revision, Storage, StreamRange,
+    Direction, Fate, Log, Loss, MemoryStorage, OpenError, Operation, OperationKind, Options,
+    Reader, Record, Revision, Storage, StreamRange,
 };
 use support::*;
 
@@ -88,6 +91,48 @@ fn runs_are_merged_and_few_stay() {
         .count();
     assert!(runs < segments / 2, "{runs} runs over {segments} segments");
     check(&log.reader, &records);
+}
+
+/// An index that could not be written stayed in memory behind newer ones on disk, and was asked
+/// first where a stream ends: records were written at revisions that were taken.
+#[test]
+fn an_index_that_cannot_be_written_at_once_misleads_nobody() {
+    let failures = AtomicU64::new(3);
+    let storage = MemoryStorage::with_faults(move |operation: Operation<'_>| {
+        let is_index =
+            operation.kind == OperationKind::Create && operation.name.starts_with("index/streams");
+        let fails = is_index
+            && failures
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                    left.checked_sub(1)
+                })
+                .is_ok();
+        if fails {
+            return Fate::Fail(std::io::ErrorKind::Other);
+        }
+        Fate::Proceed
+    });
+    let forgetful = Options {
+        stream_heads_max: 2,
+        ..options()
+    };
+    let log = Log::open(shared(&storage), forgetful).unwrap();
+    fill(&log.appender, RECORDS);
+    let records = all(&log.reader);
+    for n in 0..7 {
+        let name = stream(&format!("thing-{n}"));
+        let revisions = records.iter().filter(|r| r.stream_id() == &name);
+        let revisions: Vec<u64> = revisions.map(|r| r.revision().get()).collect();
+        let count = revisions.len() as u64;
+        assert_eq!(revisions, (0..count).collect::<Vec<_>>());
+        assert_eq!(
+            log.reader.stream_head(&name).unwrap(),
+            Some(Revision::new(count - 1))
+        );
+    }
+    log.appender.close().unwrap();
+    let log = open(&storage);
+    assert!(log.report.indexes_rebuilt.is_empty(), "they came later");
 }
 
 #[test]

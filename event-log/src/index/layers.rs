@@ -185,40 +185,52 @@ impl Index {
     }
 
     /// Starts the index of a new segment; the old one waits to be written out.
-    pub(crate) fn freeze(&self, sealed: Sealed) -> Arc<Active> {
+    pub(crate) fn freeze(&self, sealed: Sealed) {
         let mut layers = self.write();
-        let frozen = Arc::new(std::mem::replace(
-            &mut layers.active,
-            Active::new(sealed.end),
-        ));
+        let frozen = std::mem::replace(&mut layers.active, Active::new(sealed.end));
         assert_eq!((frozen.first(), frozen.end()), (sealed.first, sealed.end));
-        layers.frozen.push(Arc::clone(&frozen));
+        layers.frozen.push(Arc::new(frozen));
         layers.sealed.push(sealed);
-        frozen
     }
 
-    /// Writes a frozen index out and merges what has gathered. What fails is tried at next open.
-    pub(crate) fn write_out(&self, frozen: &Arc<Active>, end_digest: [u8; 32]) {
+    /// Writes frozen indexes out. The oldest goes first and nothing overtakes it, for a stream's
+    /// last record is looked for in what is frozen before it is in the runs. What fails is tried
+    /// again with the next one.
+    pub(crate) fn write_out(&self) {
         let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
-        let kinds = &RunKind::ALL;
-        match runs_of(
-            &self.files,
-            self.place,
-            self.log_id,
-            frozen,
-            end_digest,
-            kinds,
-        ) {
-            Ok(runs) => {
-                let mut layers = self.write();
-                for run in runs {
-                    Arc::make_mut(&mut layers.runs).install(run);
+        while let Some((frozen, end_digest)) = self.oldest_frozen() {
+            match runs_of(
+                &self.files,
+                self.place,
+                self.log_id,
+                &frozen,
+                end_digest,
+                &RunKind::ALL,
+            ) {
+                Ok(runs) => {
+                    let mut layers = self.write();
+                    for run in runs {
+                        Arc::make_mut(&mut layers.runs).install(run);
+                    }
+                    layers.frozen.retain(|other| !Arc::ptr_eq(other, &frozen));
                 }
-                layers.frozen.retain(|other| !Arc::ptr_eq(other, frozen));
+                Err(error) => {
+                    // The index stays in memory, where it serves as well.
+                    tracing::warn!(?error, "index of a full segment not written");
+                    return;
+                }
             }
-            // The index stays in memory, where it serves as well.
-            Err(error) => tracing::warn!(?error, "index of a full segment not written"),
         }
+    }
+
+    /// The oldest index that waits to be written out, and the digest of its last record.
+    fn oldest_frozen(&self) -> Option<(Arc<Active>, [u8; 32])> {
+        let layers = self.read();
+        let frozen = layers.frozen.first()?;
+        let is_its = |sealed: &&Sealed| sealed.first == frozen.first();
+        let sealed = layers.sealed.iter().rev().find(is_its);
+        let sealed = sealed.expect("what is frozen is the index of a sealed segment");
+        Some((Arc::clone(frozen), sealed.end_digest))
     }
 
     /// Merges runs once; false when there was nothing to merge.
