@@ -105,7 +105,7 @@ codes! {
     ViewsUnavailable 503 "VIEWS_UNAVAILABLE" "Views unavailable" "The views cannot be read.";
     StorageUnavailable 503 "STORAGE_UNAVAILABLE" "Storage unavailable" "The system failed to read or write. Nothing was written.";
     StorageFull 507 "STORAGE_FULL" "Storage is full" "The disk is full. Nothing was written; writing goes on once there is room.";
-    OutcomeUnknown 503 "OUTCOME_UNKNOWN" "Outcome unknown" "A write or sync of the log failed. Whether the write is there shows once the log has been reopened; sent again with the same key it is not repeated.";
+    OutcomeUnknown 503 "OUTCOME_UNKNOWN" "Outcome unknown" "A write or sync of the log failed, and whether the write is there shows once the log has been reopened; or it is there and its answer could not be read. Sent again with the same key it is not repeated.";
     LogRefusesWrites 503 "LOG_REFUSES_WRITES" "Log refuses writes" "An earlier write or sync failed, or stored events were found damaged. Nothing was written. `GET /api/health` says which; the log has to be reopened.";
     SigningKeyUnusable 503 "SIGNING_KEY_UNUSABLE" "Signing key unusable" "The key that signs checkpoints is not there or cannot be read. Bring it back from a copy; or take it away, and the next start makes a new one.";
     ReadOnly 503 "READ_ONLY" "Read only" "The server was started with `--read-only`. Nothing was written.";
@@ -332,6 +332,7 @@ impl ApiError {
             CommandError::KeyReused => Self::of(Code::KeyReused),
             CommandError::Contended { .. } => Self::of(Code::Contended).because(error),
             CommandError::Append(append) => Self::from(append),
+            CommandError::Answer(_) => Self::of(Code::OutcomeUnknown).because(error),
             CommandError::Read(read) => Self::from(read.as_ref()),
             CommandError::Content(content) => Self::from(content.as_ref()),
             CommandError::Fold(_) => Self::of(Code::LogDamaged).because(error),

@@ -6,16 +6,16 @@
 //! holds and of what stands in the queue, or its slot is stale and the state is folded anew. What
 //! only the log can tell (times, positions) is provisional until [`Flight::land`].
 
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use quick_cache::Weighter;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder};
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::Resource;
 use stemma_domain::time::Timestamp;
-use stemma_event_log::Reader;
+use stemma_event_log::{Appender, Reader};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 use crate::folded::Folded;
@@ -38,11 +38,12 @@ const GIANTS: u64 = 8;
 const RESOURCE_BYTES: u64 = 2048;
 
 /// The folded resources, within a limit of bytes.
-#[derive(Debug)]
 pub(crate) struct Aggregates {
     reader: Reader,
+    appender: Appender,
     slot_bytes_max: u64,
-    slots: Cache<ResourceId, Kept, SlotBytes>,
+    abandoned: Arc<Abandoned>,
+    slots: Cache<ResourceId, Kept, SlotBytes, DefaultHashBuilder, KeepUsed>,
 }
 
 /// Where one resource's state is kept.
@@ -52,7 +53,8 @@ pub(crate) struct Slot {
     state: Arc<Mutex<SlotState>>,
     /// Told when the state is unlocked.
     unlocked: Notify,
-    /// Set when a command ended without telling what became of it.
+    /// Set when a command ended without telling what became of it: before the state is folded anew,
+    /// all that stands in the queue must be dealt with.
     stale: AtomicBool,
     in_flight: AtomicUsize,
     landed: Notify,
@@ -67,6 +69,14 @@ pub(crate) enum SlotState {
     Unknown,
     /// There is no such resource, or this is it.
     Known(Option<Box<Folded>>),
+}
+
+/// The slots of batches whose clients left while they stood in the queue: kept, so that no other
+/// slot is made that knows nothing of the batch.
+#[derive(Debug, Default)]
+struct Abandoned {
+    slots: std::sync::Mutex<Vec<Arc<Slot>>>,
+    are_some: AtomicBool,
 }
 
 /// A slot with the size that it was reckoned to have when it was put into the cache, which must
@@ -86,10 +96,24 @@ impl Weighter<ResourceId, Kept> for SlotBytes {
     }
 }
 
+/// Keeps in the cache whatever somebody holds. Else a resource would get a second slot while a
+/// batch of the first stands in the queue, and the second would never hear of it.
+#[derive(Debug, Clone, Default)]
+struct KeepUsed;
+
+impl Lifecycle<ResourceId, Kept> for KeepUsed {
+    type RequestState = ();
+
+    fn is_pinned(&self, _: &ResourceId, kept: &Kept) -> bool {
+        Arc::strong_count(&kept.slot) > 1
+    }
+}
+
 /// A slot whose state nobody else can see or move.
 #[derive(Debug)]
 pub(crate) struct LockedSlot {
     state: StateGuard,
+    abandoned: Arc<Abandoned>,
     /// Whether the state holds what no batch carries yet.
     is_ahead: bool,
 }
@@ -108,6 +132,8 @@ struct StateGuard {
 #[derive(Debug)]
 pub(crate) struct Flight {
     slot: Arc<Slot>,
+    abandoned: Arc<Abandoned>,
+    answered: bool,
     landed: bool,
 }
 
@@ -127,7 +153,7 @@ pub(crate) struct Landing {
 }
 
 impl Aggregates {
-    pub(crate) fn new(reader: Reader, cache_bytes: u64) -> Self {
+    pub(crate) fn new(reader: Reader, appender: Appender, cache_bytes: u64) -> Self {
         let items = usize::try_from(cache_bytes / RESOURCE_BYTES)
             .unwrap_or(usize::MAX)
             .max(16);
@@ -138,40 +164,54 @@ impl Aggregates {
             .shards(1)
             .build()
             .expect("all that has no default is set");
-        let (hasher, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
+        let hasher = DefaultHashBuilder::default();
         Self {
             reader,
+            appender,
+            abandoned: Arc::default(),
             slot_bytes_max: (cache_bytes / GIANTS).max(RESOURCE_BYTES),
-            slots: Cache::with_options(options, SlotBytes, hasher, lifecycle),
+            slots: Cache::with_options(options, SlotBytes, hasher, KeepUsed),
         }
     }
 
     /// Locks a resource's slot and folds its state if it is not known.
     pub(crate) async fn lock(&self, id: ResourceId) -> Result<LockedSlot, HistoryError> {
-        let slot = self.slots.get(&id).map_or_else(
-            || {
-                let slot = Arc::new(Slot::new(id));
-                self.slots.insert(
-                    id,
-                    Kept {
-                        slot: Arc::clone(&slot),
-                        bytes: RESOURCE_BYTES,
-                    },
-                );
-                slot
-            },
-            |kept| kept.slot,
-        );
+        let slot = self.slot(id);
+        if self.abandoned.are_some.load(Ordering::Acquire) {
+            let kept = self.abandoned.take();
+            self.appender.settled().await;
+            drop(kept);
+        }
         let mut state = slot.lock().await;
-        if slot.stale.swap(false, Ordering::AcqRel) || matches!(*state, SlotState::Unknown) {
+        let is_stale = slot.stale.load(Ordering::Acquire);
+        if is_stale || matches!(*state, SlotState::Unknown) {
+            // What stands in the queue is not in the log yet, and nothing would bring it in later.
+            // None can join it meanwhile, for that takes the lock.
+            if is_stale || slot.in_flight.load(Ordering::Acquire) > 0 {
+                self.appender.settled().await;
+            }
+            slot.stale.store(false, Ordering::Release);
             *state = SlotState::Unknown;
             let folded = Folded::of_stream(&self.reader, id)?;
             *state = SlotState::Known(folded.map(Box::new));
         }
         Ok(LockedSlot {
             state,
+            abandoned: Arc::clone(&self.abandoned),
             is_ahead: false,
         })
+    }
+
+    /// The one slot of a resource.
+    fn slot(&self, id: ResourceId) -> Arc<Slot> {
+        let new = || -> Result<Kept, Infallible> {
+            Ok(Kept {
+                slot: Arc::new(Slot::new(id)),
+                bytes: RESOURCE_BYTES,
+            })
+        };
+        let Ok(kept) = self.slots.get_or_insert_with(&id, new);
+        kept.slot
     }
 
     /// Reckons a slot's size again once it has grown a good deal, so that the limit holds.
@@ -227,6 +267,11 @@ impl Slot {
             unlocked.await;
         }
         guard(Arc::clone(&self.state).lock_owned().await)
+    }
+
+    /// Has the state folded anew before it is decided upon again.
+    pub(crate) fn forget(&self) {
+        self.stale.store(true, Ordering::Release);
     }
 
     /// Waits until nothing of this slot stands in the queue any more.
@@ -310,6 +355,8 @@ impl LockedSlot {
         slot.in_flight.fetch_add(1, Ordering::AcqRel);
         Flight {
             slot,
+            abandoned: Arc::clone(&self.abandoned),
+            answered: false,
             landed: false,
         }
     }
@@ -325,7 +372,30 @@ impl Drop for LockedSlot {
     }
 }
 
+impl Abandoned {
+    fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, slot: &Arc<Slot>) {
+        let mut slots = self.slots();
+        slots.push(Arc::clone(slot));
+        self.are_some.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> Vec<Arc<Slot>> {
+        let mut slots = self.slots();
+        self.are_some.store(false, Ordering::Release);
+        std::mem::take(&mut *slots)
+    }
+}
+
 impl Flight {
+    /// The log has told what became of the batch, or did not take it in.
+    pub(crate) fn answered(&mut self) {
+        self.answered = true;
+    }
+
     /// The log holds the batch: what was provisional in the state is filled in.
     pub(crate) async fn land(mut self, landing: &Landing) {
         let mut state = self.slot.lock().await;
@@ -341,7 +411,10 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         if !self.landed {
-            self.slot.stale.store(true, Ordering::Release);
+            self.slot.forget();
+            if !self.answered {
+                self.abandoned.add(&self.slot);
+            }
         }
         self.slot.in_flight.fetch_sub(1, Ordering::AcqRel);
         self.slot.landed.notify_waiters();

@@ -104,7 +104,11 @@ enum Pass {
 impl Commands {
     /// Puts the write path together.
     pub fn new(on: Dependencies, options: Options) -> Self {
-        let aggregates = Aggregates::new(on.reader.clone(), options.aggregate_cache_bytes);
+        let aggregates = Aggregates::new(
+            on.reader.clone(),
+            on.appender.clone(),
+            options.aggregate_cache_bytes,
+        );
         let texts = Texts::new(
             on.content.clone(),
             options.text_bytes_max,
@@ -257,7 +261,7 @@ impl Commands {
         if plan.events.is_empty() {
             return Ok(self.nothing_to_do(slots, plan).await);
         }
-        let flights: Vec<Flight> = plan
+        let mut flights: Vec<Flight> = plan
             .touched
             .iter()
             .filter_map(|touched| {
@@ -267,19 +271,29 @@ impl Commands {
             .collect();
         let batch = self.batch(request, &plan);
         // Refused, the flights make their slots stale.
-        let pending = self.shared.on.appender.enqueue(batch).await?;
+        let pending = match self.shared.on.appender.enqueue(batch).await {
+            Ok(pending) => pending,
+            Err(error) => {
+                flights.iter_mut().for_each(Flight::answered);
+                return Err(error.into());
+            }
+        };
         slots
             .iter()
             .for_each(|slot| self.shared.aggregates.weigh(slot));
         let by_id: Vec<Arc<Slot>> = slots.iter().map(LockedSlot::slot).collect();
         drop(slots);
-        match pending.await {
+        let answer = pending.await;
+        flights.iter_mut().for_each(Flight::answered);
+        match answer {
             Ok(committed) if committed.outcome == Outcome::Duplicate => Ok(Pass::Replay),
             Ok(committed) => Ok(Pass::Done(
                 self.land(plan, flights, &by_id, &committed).await?,
             )),
             Err(AppendError::Conflict { stream, actual, .. }) => {
                 drop(flights);
+                // Those that the batch only rested on too.
+                by_id.iter().for_each(|slot| slot.forget());
                 self.until_durable(&stream, actual).await?;
                 Ok(Pass::Again)
             }
@@ -482,7 +496,7 @@ impl Commands {
             slot.all_landed().await;
         }
         let past = self.resource_at(descriptor.id, AsOf::Revision(descriptor.revision));
-        let past = past.map_err(CommandError::from)?;
+        let past = past.map_err(|error| CommandError::Answer(Arc::new(error)))?;
         if let PastState::Found(resource) = past {
             *descriptor = resource.descriptor;
             if let Some(annotation) = &mut result.annotation

@@ -10,8 +10,9 @@ use crate::history::HistoryError;
 
 /// Why a request was not carried out.
 ///
-/// Nothing was written, with one exception: after [`CommandError::Append`] with a failed write or
-/// sync the outcome is unknown until the log has been reopened.
+/// Nothing was written, with two exceptions: after [`CommandError::Append`] with a failed write or
+/// sync the outcome is unknown until the log has been reopened, and with [`CommandError::Answer`]
+/// all of it was.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
@@ -61,6 +62,9 @@ pub enum CommandError {
     /// The log refused or failed.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// The request was carried out and is durable, but what its answer tells could not be read.
+    #[error("read what the answer tells")]
+    Answer(#[source] Arc<HistoryError>),
     /// What decides could not be read.
     #[error("read the log")]
     Read(#[source] Arc<ReadError>),

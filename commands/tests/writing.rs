@@ -45,6 +45,10 @@ impl Ids for Ticks {
 }
 
 fn commands(log: &MemoryStorage) -> Commands {
+    commands_with(log, Options::default())
+}
+
+fn commands_with(log: &MemoryStorage, options: Options) -> Commands {
     let log = Log::open(Arc::new(log.clone()), LogOptions::default()).unwrap();
     let content = ContentMemory::default();
     let (content, _) = ContentStore::open_on(Arc::new(content), ContentOptions::default()).unwrap();
@@ -56,7 +60,7 @@ fn commands(log: &MemoryStorage) -> Commands {
         clock: ticks.clone(),
         ids: ticks,
     };
-    Commands::new(on, Options::default())
+    Commands::new(on, options)
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -224,6 +228,105 @@ fn a_retry_while_the_first_request_stands_in_the_queue_gets_its_answer() {
             ),
             "another request is refused: {refusal:?}"
         );
+    });
+}
+
+/// While a batch stood in the queue its resource's state could leave the cache. Who came next folded
+/// another one without it, which then stayed: what the batch had done was not seen any more.
+#[test]
+fn a_resource_that_leaves_the_cache_while_its_batch_is_queued_is_not_decided_on_without_it() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let log = MemoryStorage::with_faults(move |operation: DiskOperation<'_>| {
+        if operation.kind == OperationKind::Sync && operation.name.ends_with(".segment") {
+            held.pass();
+        }
+        Fate::Proceed
+    });
+    let small = Options {
+        aggregate_cache_bytes: 16 * 1024,
+        ..Options::default()
+    };
+    let commands = commands_with(&log, small);
+    block_on(async {
+        let made = create(&commands, "text").await;
+        commands.execute(request(vec![made])).await.unwrap();
+        gate.set(true);
+        let renamed = commands.execute(request(vec![rename("second")]));
+        let meanwhile = async {
+            // Each asked for often enough to be kept before what is asked for less.
+            for other in (100..200).flat_map(|other| [other; 4]) {
+                let mut absent = request(vec![rename("x")]);
+                absent.operations[0].target =
+                    Target::Resource(ResourceId::new(Uuid::from_u128(other)));
+                commands.execute(absent).await.unwrap_err();
+            }
+            // Changes nothing, and may be answered from before the batch as well as from behind it.
+            let nothing = Command::RemoveEntityType(EntityType::new("T").unwrap());
+            let mut beside = Box::pin(commands.execute(request(vec![nothing])));
+            let waker = std::task::Waker::noop();
+            let _ = beside.as_mut().poll(&mut Context::from_waker(waker));
+            drop(beside);
+            gate.set(false);
+        };
+        let (renamed, ()) = tokio::join!(renamed, meanwhile);
+        renamed.unwrap();
+        let again = request(vec![rename("first")]);
+        let again = commands.execute(again).await.unwrap();
+        let described = again.results[0].descriptor.as_ref().unwrap();
+        assert!(again.position.is_some(), "{described:?}");
+    });
+}
+
+/// A resource's state that a refused request had moved on was folded anew from the log, without what
+/// stood in the queue; and so was that of a batch whose client had left. Nothing brought it in later.
+#[test]
+fn what_stands_in_the_queue_is_decided_on_whoever_was_refused_or_left_meanwhile() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let log = MemoryStorage::with_faults(move |operation: DiskOperation<'_>| {
+        if operation.kind == OperationKind::Sync && operation.name.ends_with(".segment") {
+            held.pass();
+        }
+        Fate::Proceed
+    });
+    let commands = commands(&log);
+    let absent = || {
+        let nothing = Command::RemoveAnnotation {
+            annotation_id: AnnotationId::new(Uuid::from_u128(9)),
+        };
+        request(vec![rename("refused"), nothing])
+    };
+    let nothing = || {
+        let absent = EntityType::new("T").unwrap();
+        request(vec![Command::RemoveEntityType(absent)])
+    };
+    block_on(async {
+        let made = create(&commands, "text").await;
+        commands.execute(request(vec![made])).await.unwrap();
+        for leaves in [false, true] {
+            gate.set(true);
+            let mut queued = Box::pin(commands.execute(request(vec![rename("second")])));
+            let waker = std::task::Waker::noop();
+            let mut context = Context::from_waker(waker);
+            assert!(queued.as_mut().poll(&mut context).is_pending());
+            let queued = (!leaves).then_some(queued);
+            let refused = commands.execute(absent());
+            let beside = commands.execute(nothing());
+            let open = async { gate.set(false) };
+            let queued = async {
+                if let Some(queued) = queued {
+                    queued.await.unwrap();
+                }
+            };
+            let (refused, beside, (), ()) = tokio::join!(refused, beside, open, queued);
+            refused.unwrap_err();
+            beside.unwrap();
+            commands.appender().settled().await;
+            let back = commands.execute(request(vec![rename("first")]));
+            let back = back.await.unwrap();
+            assert!(back.position.is_some(), "leaves: {leaves}, {back:?}");
+        }
     });
 }
 
