@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `tidy`, `kill`, `bench`.
+//! The project's own commands: `cargo xtask test`, `tidy`, `kill`, `crash`, `bench`.
 //!
 //! `test` is the one command that passes every test on a fresh machine; CI runs the same.
 
@@ -7,6 +7,7 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
 mod bench;
+mod crash;
 mod install;
 mod kill;
 mod run;
@@ -31,6 +32,8 @@ enum Command {
     Tidy,
     /// Kill a loaded server again and again, and look for what it had acknowledged.
     Kill(kill::Args),
+    /// Crash log and content store on a simulated disk, by seed, and look for what was acknowledged.
+    Crash(crash::Args),
     /// Measure, each figure beside the machine's own limit.
     Bench(bench::Args),
 }
@@ -40,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test(args) => test::run_all(&args),
         Command::Tidy => tidy::run(),
         Command::Kill(args) => kill::run_all(&args),
+        Command::Crash(args) => crash::run_all(&args),
         Command::Bench(args) => bench::run(&args),
     }
 }

@@ -1,0 +1,452 @@
+//! One simulated disk under the log and the content store, so that a crash hits both at once.
+//!
+//! Invariant: only what was not synced can be lost: the bytes of a file until the file is synced,
+//! a name until its directory is.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::dice::Dice;
+use crate::figures::DiskFigures;
+use crate::inode::{Inode, whole_sectors};
+use crate::weather::{Class, Forecast, Kind, Outcome, Weather};
+
+/// Operations and answers shown when a seed fails.
+const TRACE_MAX: usize = 400;
+
+/// A disk; clones share it.
+#[derive(Clone)]
+pub(crate) struct Disk(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    released: Condvar,
+    arrived: Notify,
+}
+
+type Number = usize;
+
+struct State {
+    inodes: Vec<Inode>,
+    /// The name that each file got last: it is renamed while it is open.
+    names: Vec<String>,
+    live: BTreeMap<String, Number>,
+    durable: BTreeMap<String, Number>,
+    /// What was done to names since their directories were synced.
+    unsynced: Vec<NameChange>,
+    weather: Weather,
+    /// Writes to files of this class wait.
+    held: Option<Class>,
+    trace: VecDeque<String>,
+    figures: DiskFigures,
+}
+
+#[derive(Debug, Clone)]
+enum NameChange {
+    Set(String, Number),
+    Remove(String),
+    Move(String, String, Number),
+}
+
+impl NameChange {
+    fn apply(self, names: &mut BTreeMap<String, Number>) {
+        match self {
+            Self::Set(name, inode) => _ = names.insert(name, inode),
+            Self::Remove(name) => _ = names.remove(&name),
+            Self::Move(from, to, inode) => {
+                names.remove(&from);
+                names.insert(to, inode);
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        let (Self::Set(name, _) | Self::Remove(name) | Self::Move(_, name, _)) = self;
+        name
+    }
+}
+
+fn directory(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+fn place(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).expect("a length in memory fits 64 bits")
+}
+
+/// Whether an operation is carried out, and what its caller is told.
+struct Verdict {
+    done: bool,
+    told: io::Result<()>,
+}
+
+impl State {
+    fn decide(&mut self, kind: Kind, name: &str, detail: &dyn Fn() -> String) -> Verdict {
+        let was_over = self.weather.has_ended();
+        let outcome = self.weather.decide(kind, name);
+        if was_over {
+            let told = Err(io::Error::other("the disk is gone"));
+            return Verdict { done: false, told };
+        }
+        let line = match outcome {
+            Outcome::Done => format!("{kind:?} {name}{}", detail()),
+            _ => format!("{kind:?} {name}{} -> {outcome:?}", detail()),
+        };
+        if kind.changes() || outcome != Outcome::Done {
+            self.trace(line);
+        }
+        self.figures.count(kind, outcome);
+        match outcome {
+            Outcome::Done => Verdict {
+                done: true,
+                told: Ok(()),
+            },
+            Outcome::Fails { error, done } => Verdict {
+                done,
+                told: Err(io::Error::new(error, "a fault of the simulated disk")),
+            },
+            Outcome::Ends { done } => Verdict {
+                done,
+                told: Err(io::Error::other("the disk went away")),
+            },
+        }
+    }
+
+    fn inode(&mut self, name: &str) -> Number {
+        self.inodes.push(Inode::default());
+        self.names.push(name.to_owned());
+        self.inodes.len() - 1
+    }
+
+    fn number(&self, name: &str) -> io::Result<Number> {
+        let number = self.live.get(name).copied();
+        number.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Lets chance decide over each name that was not synced.
+    fn settle_names(&mut self) {
+        let mut fates: BTreeMap<String, usize> = BTreeMap::new();
+        for change in std::mem::take(&mut self.unsynced) {
+            let name = change.name().to_owned();
+            let directory = directory(&name).to_owned();
+            let weather = &self.weather;
+            let fate = *fates
+                .entry(directory)
+                .or_insert_with_key(|directory| weather.dice("names", directory).below(4));
+            let is_kept = match fate {
+                0 => true,
+                1 => false,
+                _ => weather.dice("name", &name).one_in(2),
+            };
+            if is_kept {
+                change.apply(&mut self.durable);
+            } else {
+                self.figures.names_lost += 1;
+            }
+        }
+    }
+
+    fn trace(&mut self, line: String) {
+        self.trace.push_back(line);
+        if self.trace.len() > TRACE_MAX {
+            self.trace.pop_front();
+        }
+    }
+}
+
+impl Disk {
+    /// An empty disk.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Arc::new(Shared {
+            state: Mutex::new(State {
+                inodes: Vec::new(),
+                names: Vec::new(),
+                live: BTreeMap::new(),
+                durable: BTreeMap::new(),
+                unsynced: Vec::new(),
+                weather: Weather::new(seed, Forecast::CALM),
+                held: None,
+                trace: VecDeque::new(),
+                figures: DiskFigures::default(),
+            }),
+            released: Condvar::new(),
+            arrived: Notify::new(),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on the weather is another one.
+    pub(crate) fn set_weather(&self, seed: u64, forecast: Forecast) {
+        let mut state = self.state();
+        state.weather = Weather::new(seed, forecast);
+        state.trace(format!("-- {forecast:?}"));
+    }
+
+    pub(crate) fn forecast(&self) -> Forecast {
+        self.state().weather.forecast()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state().weather.has_ended()
+    }
+
+    /// Nothing more happens on this disk, until it crashes or is restarted.
+    pub(crate) fn end(&self) {
+        self.state().weather.end();
+        self.release();
+    }
+
+    pub(crate) fn note(&self, line: String) {
+        self.state().trace(line);
+    }
+
+    /// The power went and came back: what was not synced is at the mercy of chance. Nobody may
+    /// hold a file any more.
+    pub(crate) fn crash(&self) {
+        let mut state = self.state();
+        state.settle_names();
+        state.live = state.durable.clone();
+        let State {
+            inodes,
+            names,
+            durable,
+            weather,
+            figures,
+            ..
+        } = &mut *state;
+        for (name, number) in durable {
+            if inodes[*number].crash(&mut weather.dice("crash", name)) {
+                figures.files_torn += 1;
+            }
+            names[*number].clone_from(name);
+        }
+        state.trace("-- the power went and came back".to_owned());
+    }
+
+    /// Another process comes: nothing is lost that the system holds.
+    pub(crate) fn restart(&self) {
+        self.state().trace("-- another process".to_owned());
+    }
+
+    /// The last operations, the newest last.
+    pub(crate) fn trace(&self) -> String {
+        let state = self.state();
+        let lines: Vec<String> = state.trace.iter().map(|line| format!("  {line}")).collect();
+        lines.join("\n")
+    }
+
+    pub(crate) fn figures(&self) -> DiskFigures {
+        self.state().figures.clone()
+    }
+
+    /// Lets writes to files of this class wait.
+    pub(crate) fn hold(&self, class: Class) {
+        self.state().held = Some(class);
+    }
+
+    /// Returns once a write waits.
+    pub(crate) async fn someone_waits(&self) {
+        self.0.arrived.notified().await;
+    }
+
+    /// Lets those that wait go on.
+    pub(crate) fn release(&self) {
+        self.state().held = None;
+        self.0.released.notify_all();
+    }
+
+    /// The state, once nothing holds writes to this file back.
+    fn state_to_write(&self, name: &str) -> MutexGuard<'_, State> {
+        let state = self.state();
+        if state.held != Some(Class::of(name)) || state.weather.has_ended() {
+            return state;
+        }
+        self.0.arrived.notify_one();
+        self.0
+            .released
+            .wait_while(state, |state| state.held.is_some())
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a file, or empties the one that is there.
+    pub(crate) fn create(&self, name: &str) -> io::Result<SimulatedFile> {
+        let mut state = self.state();
+        let verdict = state.decide(Kind::Create, name, &String::new);
+        if verdict.done {
+            if let Ok(number) = state.number(name) {
+                state.inodes[number].set_len(0);
+            } else {
+                let number = state.inode(name);
+                state.live.insert(name.to_owned(), number);
+                state
+                    .unsynced
+                    .push(NameChange::Set(name.to_owned(), number));
+            }
+        }
+        verdict.told?;
+        let number = state.number(name)?;
+        Ok(self.file(number))
+    }
+
+    pub(crate) fn open(&self, name: &str) -> io::Result<SimulatedFile> {
+        let mut state = self.state();
+        state.decide(Kind::Open, name, &String::new).told?;
+        let number = state.number(name)?;
+        Ok(self.file(number))
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.state().live.contains_key(name)
+    }
+
+    /// Names below a directory, without it, and lengths.
+    pub(crate) fn list(&self, dir: &str) -> io::Result<Vec<(String, u64)>> {
+        let mut state = self.state();
+        state.decide(Kind::List, dir, &String::new).told?;
+        let start = format!("{dir}/");
+        let below = state.live.range(start.clone()..);
+        let below = below.take_while(|(name, _)| name.starts_with(&start));
+        let listed = below.map(|(name, number)| {
+            let bytes = length(&state.inodes[*number].live);
+            (name[start.len()..].to_owned(), bytes)
+        });
+        Ok(listed.collect())
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let verdict = state.decide(Kind::Rename, to, &|| format!(" from {from}"));
+        if verdict.done {
+            let number = state.number(from)?;
+            state.live.remove(from);
+            state.live.insert(to.to_owned(), number);
+            to.clone_into(&mut state.names[number]);
+            let change = NameChange::Move(from.to_owned(), to.to_owned(), number);
+            state.unsynced.push(change);
+        }
+        verdict.told
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.weather.has_ended() {
+            state.number(name)?;
+        }
+        let verdict = state.decide(Kind::Remove, name, &String::new);
+        if verdict.done {
+            state.live.remove(name);
+            state.unsynced.push(NameChange::Remove(name.to_owned()));
+        }
+        verdict.told
+    }
+
+    pub(crate) fn make_dir(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.decide(Kind::MakeDir, name, &String::new).told
+    }
+
+    /// Makes the names right in this directory durable; some of them when it fails.
+    pub(crate) fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let verdict = state.decide(Kind::SyncDir, dir, &String::new);
+        let all = verdict.told.is_ok();
+        let mut dice = state.weather.dice("names", dir);
+        for change in std::mem::take(&mut state.unsynced) {
+            let is_here = directory(change.name()) == dir;
+            if is_here && (all || (verdict.done && dice.one_in(2))) {
+                change.apply(&mut state.durable);
+            } else {
+                state.unsynced.push(change);
+            }
+        }
+        verdict.told
+    }
+
+    fn file(&self, number: Number) -> SimulatedFile {
+        SimulatedFile {
+            disk: self.clone(),
+            number,
+        }
+    }
+}
+
+/// An open file of the disk.
+pub(crate) struct SimulatedFile {
+    disk: Disk,
+    number: Number,
+}
+
+impl SimulatedFile {
+    pub(crate) fn read(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        let name = state.names[self.number].clone();
+        let detail = || format!(" {}+{}", offset, bytes.len());
+        state.decide(Kind::Read, &name, &detail).told?;
+        Ok(state.inodes[self.number].read(place(offset)?, bytes))
+    }
+
+    /// A write that fails has put down a part, as real ones may.
+    pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let name = self.disk.state().names[self.number].clone();
+        let mut state = self.disk.state_to_write(&name);
+        let at = place(offset)?;
+        let detail = || format!(" {}+{}", offset, bytes.len());
+        let verdict = state.decide(Kind::Write, &name, &detail);
+        if verdict.done {
+            let written = match &verdict.told {
+                Ok(()) => bytes,
+                Err(_) => {
+                    let mut dice = state.weather.dice("part", &name);
+                    &bytes[..whole_sectors(at, bytes.len(), &mut dice)]
+                }
+            };
+            state.inodes[self.number].write(at, written);
+        }
+        verdict.told
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let name = state.names[self.number].clone();
+        let verdict = state.decide(Kind::Sync, &name, &String::new);
+        let mut dice: Dice = state.weather.dice("sync", &name);
+        let has_ended = state.weather.has_ended();
+        let inode = &mut state.inodes[self.number];
+        match (&verdict.told, verdict.done) {
+            (Ok(()), _) => inode.sync(),
+            // The medium has it, and nobody was told.
+            (Err(_), true) => inode.sync(),
+            (Err(_), false) if !has_ended => inode.fail_sync(&mut dice),
+            (Err(_), false) => {}
+        }
+        verdict.told
+    }
+
+    pub(crate) fn set_len(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let name = state.names[self.number].clone();
+        let verdict = state.decide(Kind::Truncate, &name, &|| format!(" {bytes}"));
+        if verdict.done {
+            let bytes = place(bytes)?;
+            state.inodes[self.number].set_len(bytes);
+        }
+        verdict.told
+    }
+
+    pub(crate) fn len(&self) -> io::Result<u64> {
+        let mut state = self.disk.state();
+        let name = state.names[self.number].clone();
+        state.decide(Kind::Length, &name, &String::new).told?;
+        Ok(length(&state.inodes[self.number].live))
+    }
+}
