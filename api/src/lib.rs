@@ -10,6 +10,8 @@ mod conditional;
 mod connection;
 mod context;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handlers;
 mod idempotency;
 mod jobs;

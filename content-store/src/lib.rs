@@ -12,6 +12,8 @@ mod cut;
 mod damage;
 mod digest;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod ingest;
 mod large;

@@ -31,7 +31,7 @@ pub(crate) enum Marking {
 }
 
 impl Mark {
-    fn encode(&self) -> [u8; 64] {
+    pub(crate) fn encode(&self) -> [u8; 64] {
         let mut bytes = [0; 64];
         bytes[0..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -43,7 +43,7 @@ impl Mark {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Marking {
+    pub(crate) fn decode(bytes: &[u8]) -> Marking {
         let Ok(bytes) = <&[u8; 64]>::try_from(bytes) else {
             return Marking::Damaged;
         };

@@ -9,6 +9,8 @@
 pub mod annotation;
 pub mod entity_type;
 pub mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod id;
 pub mod json_text;
 pub mod resource;

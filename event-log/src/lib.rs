@@ -13,6 +13,8 @@ mod error;
 mod fetch;
 mod files;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod heads;
 mod id;
 mod index;

@@ -18,7 +18,7 @@ pub(crate) const MARK_NAME: &str = "head";
 pub(crate) const MARK_DRAFT_NAME: &str = "head.new";
 
 const MAGIC: &[u8; 8] = b"STEMHEAD";
-const MARK_BYTES: usize = 8 + 4 + 4 + 16 + 8 + 8 + CHAIN_BYTES + 4;
+pub(crate) const MARK_BYTES: usize = 8 + 4 + 4 + 16 + 8 + 8 + CHAIN_BYTES + 4;
 
 /// Where the log ended when it was closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,13 @@ impl Mark {
             offset,
             chain,
         })
+    }
+
+    /// Reads bytes as a mark; what is one is read back from what it is written as.
+    pub(crate) fn try_bytes(bytes: &[u8]) {
+        if let Some(mark) = Self::decode(bytes) {
+            assert_eq!(Self::decode(&mark.encode()), Some(mark));
+        }
     }
 
     /// Writes the mark so that it is there whole or not at all.

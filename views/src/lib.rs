@@ -7,6 +7,8 @@
 mod apply;
 mod cursor;
 mod digest;
+#[doc(hidden)]
+pub mod fuzzing;
 mod key;
 mod list;
 mod open;

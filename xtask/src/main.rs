@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `tidy`, `kill`, `crash`, `bench`.
+//! The project's own commands: `cargo xtask test`, `tidy`, `kill`, `crash`, `fuzz`, `bench`.
 //!
 //! `test` is the one command that passes every test on a fresh machine; CI runs the same.
 
@@ -8,6 +8,7 @@
 
 mod bench;
 mod crash;
+mod fuzz;
 mod install;
 mod kill;
 mod run;
@@ -34,6 +35,8 @@ enum Command {
     Kill(kill::Args),
     /// Crash log and content store on a simulated disk, by seed, and look for what was acknowledged.
     Crash(crash::Args),
+    /// Fuzz the decoders of every format.
+    Fuzz(fuzz::Args),
     /// Measure, each figure beside the machine's own limit.
     Bench(bench::Args),
 }
@@ -44,6 +47,7 @@ fn main() -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Kill(args) => kill::run_all(&args),
         Command::Crash(args) => crash::run_all(&args),
+        Command::Fuzz(args) => fuzz::run_all(&args),
         Command::Bench(args) => bench::run(&args),
     }
 }

@@ -84,7 +84,7 @@ impl PackHeader {
         })
     }
 
-    fn checksum(bytes: &[u8]) -> u32 {
+    pub(crate) fn checksum(bytes: &[u8]) -> u32 {
         crc32c::crc32c_append(crc32c::crc32c(&bytes[0..12]), &bytes[16..64])
     }
 }
@@ -140,7 +140,7 @@ impl EntryHeader {
             State::Dead => &STATE_DEAD,
             State::Live | State::Unknown => &STATE_LIVE,
         });
-        let checksum = checksum_at(&bytes, pack, offset);
+        let checksum = entry_checksum(&bytes, pack, offset);
         bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
@@ -158,7 +158,7 @@ impl EntryHeader {
                 HeaderFault::Bad("no entry begins here")
             });
         }
-        if u32::from_le_bytes(part(bytes, 4)) != checksum_at(bytes, pack, offset) {
+        if u32::from_le_bytes(part(bytes, 4)) != entry_checksum(bytes, pack, offset) {
             return Err(HeaderFault::Bad("header does not match its checksum"));
         }
         let kind = match bytes[20] {
@@ -193,7 +193,8 @@ impl EntryHeader {
     }
 }
 
-fn checksum_at(bytes: &[u8], pack: u32, offset: u64) -> u32 {
+/// The checksum of an entry's header at its place.
+pub(crate) fn entry_checksum(bytes: &[u8], pack: u32, offset: u64) -> u32 {
     let checksum = crc32c::crc32c(&bytes[8..56]);
     let checksum = crc32c::crc32c_append(checksum, &pack.to_le_bytes());
     crc32c::crc32c_append(checksum, &offset.to_le_bytes())
