@@ -133,11 +133,12 @@ pub(crate) async fn surround(
     };
     if let Some(error) = failure(&answer) {
         if let Some(internal) = error.internal() {
-            tracing::error!(
-                trace_id = context.trace_id,
-                code = error.code().name(),
-                "{internal}"
-            );
+            let (trace_id, code) = (&context.trace_id, error.code().name());
+            if error.code().is_of_the_server() {
+                tracing::error!(trace_id, code, "{internal}");
+            } else {
+                tracing::debug!(trace_id, code, "{internal}");
+            }
         }
         let (request, _) = answer.into_parts();
         answer = ServiceResponse::new(request, error.response(&context.trace_id));

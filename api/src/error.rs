@@ -114,6 +114,14 @@ codes! {
     ShuttingDown 503 "SHUTTING_DOWN" "Shutting down" "The server is being stopped. Nothing was written.";
 }
 
+impl Code {
+    /// Whether the server, not the request, is what is not well.
+    pub(crate) const fn is_of_the_server(self) -> bool {
+        // A position that is only waited for is the client's wish.
+        self.status() >= 500 && !matches!(self, Self::NotYet)
+    }
+}
+
 /// One place in a request that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldProblem {

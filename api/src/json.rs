@@ -321,13 +321,23 @@ pub(crate) fn boolean(value: Value) -> Result<bool, &'static str> {
     value.as_bool().ok_or("expected true or false")
 }
 
-/// Reads a whole number from 0.
+/// Reads a whole number from 0. As in JSON Schema, `4.0` is one: some clients' numbers are all
+/// doubles. Beyond 2^53 a double names no whole number of its own.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "readers of fields take values"
 )]
 pub(crate) fn natural(value: Value) -> Result<u64, &'static str> {
-    value.as_u64().ok_or("expected a whole number from 0")
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    let double = || {
+        let double = value.as_f64()?;
+        let is_whole = double.fract() == 0.0 && (0.0..=EXACT_MAX).contains(&double);
+        // Whole and in range, so nothing is cut off.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        is_whole.then_some(double as u64)
+    };
+    let number = value.as_u64().or_else(double);
+    number.ok_or("expected a whole number from 0")
 }
 
 #[cfg(test)]
@@ -336,6 +346,18 @@ mod tests {
 
     fn code(body: &str) -> Code {
         parse(body.as_bytes(), 8).unwrap_err().code()
+    }
+
+    #[test]
+    fn a_double_that_is_whole_is_a_whole_number() {
+        for (given, read) in [("4", 4), ("4.0", 4), ("0.0", 0), ("1e3", 1000)] {
+            let value = parse(given.as_bytes(), 8).unwrap();
+            assert_eq!(natural(value), Ok(read), "{given}");
+        }
+        for given in ["4.5", "-1.0", "1e300", "\"4\"", "null"] {
+            let value = parse(given.as_bytes(), 8).unwrap();
+            assert!(natural(value).is_err(), "{given}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod batch;
 mod browser;
 mod command_line;
 mod content;
+mod contract;
 mod damage;
 mod durability;
 mod events;

@@ -4,7 +4,7 @@
 
 use anyhow::bail;
 
-use crate::run::{command, is_there, run};
+use crate::run::{command, is_there, root, run, succeeds};
 
 /// Programs from the distribution: the program, how it is probed, its package.
 const PACKAGES: &[(&str, &str, &str)] = &[
@@ -13,18 +13,24 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("npm", "--version", "npm"),
     ("curl", "--version", "curl"),
     ("go", "version", "golang-go"),
+    ("python3", "--version", "python3"),
 ];
 
 /// Installs what is missing.
 pub(crate) fn run_all() -> anyhow::Result<()> {
-    let missing: Vec<&str> = PACKAGES
+    let mut missing: Vec<&str> = PACKAGES
         .iter()
         .filter(|(program, probe, _)| !is_there(program, probe))
         .map(|(_, _, package)| *package)
         .collect();
+    // Some distributions have Python without what makes environments.
+    if !succeeds("python3", &["-c", "import ensurepip, venv"]) {
+        missing.push("python3-venv");
+    }
     if !missing.is_empty() {
         install_packages(&missing)?;
     }
+    install_schemathesis()?;
     if !is_there("cargo-deny", "--version") {
         run(command("cargo", &["install", "--locked", "cargo-deny"]))?;
     }
@@ -37,6 +43,30 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
             "--no-fund",
             "--prefix",
             "tests/browser",
+        ],
+    ))
+}
+
+/// Into an environment of its own below `target/`, as the versions in the repository say.
+fn install_schemathesis() -> anyhow::Result<()> {
+    let place = root().join("target/schemathesis");
+    let python = place.join("bin/python");
+    let (place, python) = (place.to_string_lossy(), python.to_string_lossy());
+    // Asking for the environment's own pip tells whether the package of the distribution is whole.
+    if !is_there(&python, "--version") {
+        run(command("python3", &["-m", "venv", &place]))?;
+    }
+    let wanted = "tests/schemathesis/requirements.txt";
+    run(command(
+        &python,
+        &[
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+            wanted,
         ],
     ))
 }

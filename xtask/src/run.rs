@@ -34,9 +34,14 @@ pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
 
 /// Whether a program is there to be run.
 pub(crate) fn is_there(program: &str, probe: &str) -> bool {
+    succeeds(program, &[probe])
+}
+
+/// Whether a program can be run and says that all is well.
+pub(crate) fn succeeds(program: &str, args: &[&str]) -> bool {
     let mut command = Command::new(program);
     command
-        .arg(probe)
+        .args(args)
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())

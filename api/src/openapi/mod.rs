@@ -45,8 +45,7 @@ pub fn document() -> Value {
     }
     let mut paths: Map<String, Value> = Map::new();
     for route in ROUTES {
-        // A name may tell the router more than readers need.
-        let path = route.path.replace(":.*}", "}");
+        let path = readable(route.path);
         let path = paths.entry(path).or_insert_with(|| json!({}));
         path[route.method] = operation(route);
     }
@@ -67,16 +66,28 @@ pub fn document() -> Value {
     })
 }
 
+/// A path without what only the router needs to know of its names.
+fn readable(path: &str) -> String {
+    path.replace(":.*}", "}")
+}
+
 fn operation(route: &Route) -> Value {
-    let in_path = route.path.split(['{', '}']).skip(1).step_by(2).map(|name| {
+    let path = readable(route.path);
+    let in_path = path.split(['{', '}']).skip(1).step_by(2).map(|name| {
         let schema = match name {
             "id" | "aid" => json!({ "type": "string", "format": "uuid" }),
             "digest" => json!({ "type": "string", "pattern": "^blake3:[0-9a-f]{64}$" }),
+            "level" => json!({ "type": "integer", "minimum": 0, "maximum": 63 }),
+            "tile" => json!({ "type": "string", "pattern": r"^(x[0-9]{3}/)*[0-9]{3}(\.p/([1-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?$" }),
+            "type" => schemas::label(),
             _ => json!({ "type": "string", "minLength": 1, "maxLength": 256 }),
         };
         json!({ "name": name, "in": "path", "required": true, "schema": schema })
     });
-    let others = route.parameters.iter().map(|name| parameter(name));
+    let others = route
+        .parameters
+        .iter()
+        .map(|name| parameter(name, route.path));
     let mut operation = json!({
         "operationId": format!("{} {}", route.method, route.path),
         "tags": [route.tag],
@@ -99,7 +110,8 @@ fn operation(route: &Route) -> Value {
                     content["multipart/form-data"] = json!({ "schema": {
                         "type": "object",
                         "required": ["file"],
-                        "properties": { "metadata": schema, "file": {} },
+                        "additionalProperties": false,
+                        "properties": { "metadata": { "$ref": "#/components/schemas/NewFile" }, "file": { "type": "string", "format": "binary" } },
                     }, "encoding": { "metadata": { "contentType": "application/json" } } });
                 }
                 ("patch", "/api/resources/{id}") => {
@@ -109,8 +121,7 @@ fn operation(route: &Route) -> Value {
             }
         }
         Body::Content => {
-            operation["requestBody"] =
-                json!({ "required": true, "content": { "*/*": { "schema": {} } } });
+            operation["requestBody"] = json!({ "required": true, "content": { "application/octet-stream": { "schema": {} }, "text/plain": { "schema": {} } }, "description": "Bytes of any media type" });
         }
     }
     operation
@@ -177,17 +188,25 @@ fn responses(route: &Route) -> Map<String, Value> {
     responses
 }
 
+/// A list of entity tags (RFC 9110, section 8.8.3), or any.
+const ENTITY_TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$"#;
+
 /// A query parameter or header by its name.
-fn parameter(name: &str) -> Value {
+#[expect(clippy::too_many_lines, reason = "one table")]
+fn parameter(name: &str, path: &str) -> Value {
     let text = || json!({ "type": "string" });
-    let number = || json!({ "type": "integer", "minimum": 0 });
-    let many = || json!({ "type": "array", "items": { "type": "string" } });
+    let number = || json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX });
+    let many = || json!({ "type": "array", "items": schemas::label() });
+    let tags = || json!({ "type": "string", "minLength": 1, "pattern": ENTITY_TAGS });
     let (schema, description) = match name {
         "limit" => (
             json!({ "type": "integer", "minimum": 1, "maximum": 500, "default": 50 }),
             "Most items of the page",
         ),
-        "cursor" => (text(), "`next_cursor` of the page before"),
+        "cursor" => (
+            json!({ "type": "string", "minLength": 1, "pattern": "^[0-9a-f]+$" }),
+            "`next_cursor` of the page before",
+        ),
         "min_position" => (number(), "Wait until the answer reflects this position"),
         "timeout_ms" => (
             json!({ "type": "integer", "minimum": 0, "maximum": 60000, "default": 2000 }),
@@ -199,7 +218,10 @@ fn parameter(name: &str) -> Value {
             json!({ "type": "string", "format": "date-time" }),
             "An RFC 3339 instant",
         ),
-        "after" => (text(), "Behind this position; `start` for everything"),
+        "after" => (
+            json!({ "type": "string", "minLength": 1, "pattern": "^(start|0|[1-9][0-9]{0,18})$" }),
+            "Behind this position; `start` for everything",
+        ),
         "after_revision" | "revision" => (number(), "A revision of the resource"),
         "order" => (json!({ "enum": ["asc", "desc"] }), "Oldest or newest first"),
         "sort" => (
@@ -215,9 +237,12 @@ fn parameter(name: &str) -> Value {
             "What positions count",
         ),
         "entity_type" | "entityType" => (many(), "Types that it must have"),
+        "collection" => (schemas::label(), "The collection that it must be in"),
+        "q" => (text(), "What its name or its text contains"),
+        "type" if path == "/api/jobs" => (text(), "A type of jobs"),
         "type" => (
-            many(),
-            "Types of events (or a prefix such as `resource.*`); of jobs one type",
+            json!({ "type": "array", "items": { "type": "string", "pattern": r"^[a-z_]+\.([a-z_]+|\*)$" } }),
+            "Types of events, or all that begin alike, such as `resource.*`",
         ),
         "status" => (
             json!({ "enum": ["queued", "processing", "retrying", "completed", "failed", "cancelled"] }),
@@ -227,11 +252,15 @@ fn parameter(name: &str) -> Value {
             json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
             "The same key with the same request writes once",
         ),
-        "If-Match" => (text(), "Tags of which the resource must have one"),
-        "If-None-Match" => (text(), "Tags that the client holds"),
+        "If-Match" => (tags(), "Tags of which the resource must have one"),
+        "If-None-Match" => (tags(), "Tags that the client holds"),
         "size" | "to" => (number(), "A number of events; by default all there are"),
         "position" => (number(), "A position of the log"),
         "from" => (number(), "A number of events"),
+        "stream" => (
+            json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" }),
+            "A stream, such as `resource-` and a resource's id",
+        ),
         "Last-Event-ID" => (text(), "The last position that was seen"),
         _ => (text(), ""),
     };
@@ -240,7 +269,8 @@ fn parameter(name: &str) -> Value {
     } else {
         "query"
     };
-    json!({ "name": name, "in": place, "required": false, "schema": schema, "description": description })
+    let required = matches!(name, "position" | "from");
+    json!({ "name": name, "in": place, "required": required, "schema": schema, "description": description })
 }
 
 #[cfg(test)]

@@ -2,46 +2,192 @@
 
 use serde_json::{Value, json};
 
+/// A label: an entity type, a collection. Its limit is 256 bytes, so in some alphabets it is reached
+/// by fewer characters.
+pub(super) fn label() -> Value {
+    let plain = r"[^\s\u0000-\u001f\u007f-\u009f]";
+    let inner = r"[^\u0000-\u001f\u007f-\u009f]";
+    json!({
+        "type": "string", "minLength": 1, "maxLength": 256,
+        "pattern": format!("^{plain}({inner}*{plain})?$"),
+    })
+}
+
+/// The same, or null.
+fn or_null(mut schema: Value) -> Value {
+    schema["type"] = json!(["string", "null"]);
+    schema
+}
+
+fn uuid() -> Value {
+    json!({ "type": "string", "format": "uuid" })
+}
+
+fn name() -> Value {
+    json!({ "type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"^[^\s\u0000-\u001f\u007f-\u009f]([^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f])?$" })
+}
+
+fn media_type() -> Value {
+    let token = "[A-Za-z0-9!#$&^_.+-]+";
+    let pattern = format!("^{token}/{token}( *; *{token}={token})*$");
+    json!({ "type": "string", "minLength": 3, "maxLength": 256, "pattern": pattern })
+}
+
+fn language() -> Value {
+    json!({ "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$" })
+}
+
+/// An object of these properties and no others.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it becomes part of the schema"
+)]
+fn object(required: &[&str], properties: Value) -> Value {
+    json!({ "type": "object", "required": required, "additionalProperties": false, "properties": properties })
+}
+
+/// Content comes as text or in base64: one of them.
+fn one_content(mut schema: Value) -> Value {
+    schema["oneOf"] = json!([{ "required": ["content"] }, { "required": ["content_base64"] }]);
+    schema
+}
+
+/// Whether content comes in the JSON or beside it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Inline,
+    Beside,
+}
+
+fn new_resource(id: &str, content: Content) -> Value {
+    // What may be left out may be null as well.
+    let mut properties = json!({
+        id: or_null(uuid()), "language": or_null(language()), "collection": or_null(label()),
+        "derived_from": or_null(uuid()), "metadata": { "type": ["object", "null"] },
+        "entity_types": { "type": ["array", "null"], "items": label(), "maxItems": 256 },
+    });
+    if content == Content::Inline {
+        properties["name"] = name();
+        properties["media_type"] = media_type();
+        properties["content"] = json!({ "type": "string" });
+        properties["content_base64"] = base64();
+    } else {
+        properties["name"] = or_null(name());
+        properties["media_type"] = or_null(media_type());
+    }
+    properties
+}
+
+/// Bytes in base64, padded.
+fn base64() -> Value {
+    json!({ "type": "string", "contentEncoding": "base64", "pattern": "^([A-Za-z0-9+/]{4})*$" })
+}
+
+fn patch() -> Value {
+    json!({
+        "name": name(), "language": or_null(language()), "collection": or_null(label()),
+        "archived": { "type": "boolean" }, "metadata": { "type": ["object", "null"] },
+    })
+}
+
+/// A list of operations, each of one of these shapes.
+fn operations(shapes: &[Value]) -> Value {
+    let items = json!({ "anyOf": shapes });
+    object(
+        &["operations"],
+        json!({ "operations": { "type": "array", "minItems": 1, "maxItems": 1000, "items": items } }),
+    )
+}
+
+fn operation(op: &str, required: &[&str], mut properties: Value) -> Value {
+    properties["op"] = json!({ "const": op });
+    object(&[&["op"], required].concat(), properties)
+}
+
+fn body_operations() -> Vec<Value> {
+    let item = || json!({ "type": ["object", "string"] });
+    vec![
+        operation("add", &["item"], json!({ "item": item() })),
+        operation("remove", &["item"], json!({ "item": item() })),
+        operation(
+            "replace",
+            &["old_item", "new_item"],
+            json!({ "old_item": item(), "new_item": item() }),
+        ),
+    ]
+}
+
+fn batch_operations() -> Vec<Value> {
+    let revision = || json!({ "type": ["integer", "null"], "minimum": 0, "maximum": i64::MAX });
+    let about = |op: &str, required: &[&str], mut properties: Value| {
+        properties["resource_id"] = uuid();
+        properties["expected_revision"] = revision();
+        operation(op, &[&["resource_id"], required].concat(), properties)
+    };
+    let annotation = json!({ "$ref": "#/components/schemas/Annotation" });
+    let content = json!({
+        "content": { "type": "string" }, "media_type": or_null(media_type()),
+        "content_base64": base64(),
+    });
+    let create = |id: &str| {
+        let mut properties = new_resource(id, Content::Inline);
+        properties["expected_revision"] = revision();
+        one_content(operation(
+            "create_resource",
+            &["name", "media_type"],
+            properties,
+        ))
+    };
+    vec![
+        create("id"),
+        create("resource_id"),
+        one_content(about("revise_content", &[], content)),
+        about(
+            "patch_resource",
+            &["patch"],
+            json!({ "patch": object(&[], patch()) }),
+        ),
+        about(
+            "add_annotation",
+            &["annotation"],
+            json!({ "annotation": annotation }),
+        ),
+        about(
+            "remove_annotation",
+            &["annotation_id"],
+            json!({ "annotation_id": uuid() }),
+        ),
+        about(
+            "add_entity_type",
+            &["entity_type"],
+            json!({ "entity_type": label() }),
+        ),
+        about(
+            "remove_entity_type",
+            &["entity_type"],
+            json!({ "entity_type": label() }),
+        ),
+    ]
+}
+
 /// What clients send, and what W3C and the log define.
-#[expect(clippy::too_many_lines, reason = "one table")]
 pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
-    let uuid = || json!({ "type": "string", "format": "uuid" });
-    let label = || json!({ "type": "string", "minLength": 1, "maxLength": 256 });
-    let nullable = || json!({ "type": ["string", "null"] });
     vec![
         (
             "NewResource",
-            json!({
-                "type": "object",
-                "required": ["name", "media_type"],
-                "additionalProperties": false,
-                "properties": {
-                    "id": uuid(), "name": { "type": "string", "minLength": 1, "maxLength": 1024 },
-                    "media_type": label(), "content": { "type": "string" },
-                    "content_base64": { "type": "string", "contentEncoding": "base64" },
-                    "entity_types": { "type": "array", "items": label(), "maxItems": 256 },
-                    "language": nullable(), "collection": nullable(), "derived_from": { "type": ["string", "null"], "format": "uuid" },
-                    "metadata": { "type": "object" },
-                },
-            }),
+            one_content(object(
+                &["name", "media_type"],
+                new_resource("id", Content::Inline),
+            )),
         ),
-        (
-            "Patch",
-            json!({
-                "type": "object",
-                "additionalProperties": false,
-                "properties": {
-                    "name": { "type": "string", "minLength": 1, "maxLength": 1024 }, "language": nullable(),
-                    "collection": nullable(), "archived": { "type": "boolean" }, "metadata": { "type": ["object", "null"] },
-                },
-            }),
-        ),
+        ("NewFile", object(&[], new_resource("id", Content::Beside))),
+        ("Patch", object(&[], patch())),
         (
             "Clone",
             json!({
                 "type": "object",
                 "additionalProperties": false,
-                "properties": { "id": uuid(), "name": { "type": "string" }, "collection": { "type": "string" }, "with_annotations": { "type": "boolean" } },
+                "properties": { "id": uuid(), "name": name(), "collection": label(), "with_annotations": { "type": "boolean" } },
             }),
         ),
         (
@@ -60,29 +206,8 @@ pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
                 "properties": { "target": {}, "body": {}, "motivation": {}, "anchoring": { "type": "array", "items": { "type": "object" }, "readOnly": true } },
             }),
         ),
-        (
-            "BodyOperations",
-            json!({
-                "type": "object", "required": ["operations"], "additionalProperties": false,
-                "properties": { "operations": { "type": "array", "minItems": 1, "maxItems": 1000, "items": {
-                    "type": "object", "required": ["op"],
-                    "properties": { "op": { "enum": ["add", "remove", "replace"] }, "item": {}, "old_item": {}, "new_item": {} },
-                } } },
-            }),
-        ),
-        (
-            "Batch",
-            json!({
-                "type": "object", "required": ["operations"], "additionalProperties": false,
-                "properties": { "operations": { "type": "array", "minItems": 1, "maxItems": 1000, "items": {
-                    "type": "object", "required": ["op"],
-                    "properties": {
-                        "op": { "enum": ["create_resource", "revise_content", "patch_resource", "add_annotation", "remove_annotation", "add_entity_type", "remove_entity_type"] },
-                        "resource_id": uuid(), "expected_revision": { "type": "integer", "minimum": 0 },
-                    },
-                } } },
-            }),
-        ),
+        ("BodyOperations", operations(&body_operations())),
+        ("Batch", operations(&batch_operations())),
         (
             "Event",
             json!({

@@ -1,0 +1,42 @@
+//! The served OpenAPI document held against what is answered, by schemathesis (row A12).
+//!
+//! Requests are made from the document, valid ones and others that break it in one place: none is
+//! answered with 5xx, with a status or a shape that the document does not have, or against what it
+//! says of the request. tests/schemathesis/ tells what the document cannot say.
+
+use std::path::Path;
+use std::process::Command;
+
+use stemma_tests::Server;
+
+/// Examples of each route in the test; `STEMMA_TEST_SCHEMATHESIS_EXAMPLES` asks for more.
+const EXAMPLES: &str = "10";
+
+#[test]
+fn every_answer_is_as_the_served_document_says() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = folder.join("../target/schemathesis/bin/schemathesis");
+    assert!(
+        program.is_file(),
+        "schemathesis is missing: cargo xtask test installs it into target/schemathesis"
+    );
+    let server = Server::builder().arg("--demo").start();
+    let set = |name: &str, default: &str| std::env::var(name).unwrap_or(default.to_owned());
+    let output = Command::new(program)
+        .args(["--config-file", "schemathesis.toml", "run"])
+        .arg(format!("{}/api/openapi.json", server.url()))
+        .args(["--checks", "all", "--continue-on-failure", "--no-color"])
+        // A live stream never ends; tests of their own read them.
+        .args(["--exclude-path-regex", "stream$"])
+        .args(["--request-timeout", "20", "--workers", "1"])
+        .args(["--seed", &set("STEMMA_TEST_SCHEMATHESIS_SEED", "1")])
+        .arg("--max-examples")
+        .arg(set("STEMMA_TEST_SCHEMATHESIS_EXAMPLES", EXAMPLES))
+        .current_dir(folder.join("schemathesis"))
+        .output()
+        .expect("it was installed");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    // All of them: a document that could not be read would be no failure of any route.
+    assert!(told.contains("Tested: 41"), "{told}");
+}
