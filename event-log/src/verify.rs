@@ -208,7 +208,7 @@ impl<'a> Verifier<'a> {
             return self.lose_track();
         };
         match &header {
-            Ok(header) if Some(header.log_id) != self.report.log_id => {
+            Ok(header) if self.is_foreign(header) => {
                 self.damage(name, 0, Some(first), DamageKind::ForeignSegment);
                 return self.lose_track();
             }
@@ -228,6 +228,15 @@ impl<'a> Verifier<'a> {
             );
             self.lose_track();
         }
+    }
+
+    /// Whether a segment is of another log. The first that can be read tells which log this is.
+    fn is_foreign(&mut self, header: &SegmentHeader) -> bool {
+        let log_id = *self.report.log_id.get_or_insert_with(|| {
+            self.log_key = log_key(header.log_id);
+            header.log_id
+        });
+        log_id != header.log_id
     }
 
     fn check_start(&mut self, name: &str, first: u64, header: &SegmentHeader) {

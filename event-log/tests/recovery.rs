@@ -11,11 +11,11 @@ mod support;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use stemma_event_log::{
     AppendError, DamageKind, Fate, Log, Loss, MemoryStorage, OpenError, Operation, OperationKind,
-    Position, ReadLimit, Record, Storage,
+    Position, ReadError, ReadLimit, Record, Storage,
 };
 use support::*;
 
@@ -359,4 +359,39 @@ fn what_stands_before_the_damage_is_read_and_nothing_is_changed() {
             );
         }
     }
+}
+
+/// The verifier asked the headers which log they are of. One that could not be read at that moment
+/// made the others foreign, and a log damaged that was not.
+#[test]
+fn a_read_that_fails_while_opening_is_not_taken_for_damage() {
+    for records in [5, 40] {
+        let whole = crashed(records);
+        let nth_max = (0..).find(|nth| !survive_read(&whole, records, *nth));
+        assert!(nth_max.unwrap() > 5);
+    }
+}
+
+/// Opens a log whose nth read fails; whether there was one.
+fn survive_read(whole: &MemoryStorage, records: u64, nth: usize) -> bool {
+    let left = AtomicUsize::new(nth);
+    let failed = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&failed);
+    let storage = whole.after_crash(Loss::None, move |operation: Operation<'_>| {
+        let is_read = operation.kind == OperationKind::Read;
+        if !is_read || left.fetch_sub(1, Ordering::SeqCst) != 0 {
+            return Fate::Proceed;
+        }
+        told.store(true, Ordering::SeqCst);
+        Fate::Fail(io::ErrorKind::Other)
+    });
+    match Log::open(shared(&storage), options()) {
+        Ok(log) => assert_eq!(log.reader.end().get(), records, "read {nth}"),
+        Err(OpenError::Io { .. } | OpenError::Index(ReadError::Io { .. })) => {}
+        Err(other) => panic!("read {nth} of {records} records: {other:?}"),
+    }
+    let again = open(&storage.after_crash(Loss::None, calm));
+    assert_eq!(all(&again.reader).len() as u64, records, "read {nth}");
+    assert_eq!(again.report.cut, None, "read {nth}");
+    failed.load(Ordering::SeqCst)
 }
