@@ -359,15 +359,27 @@ impl Disk {
     pub(crate) fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.state();
         let verdict = state.decide(Kind::SyncDir, dir, &String::new);
-        let all = verdict.told.is_ok();
         let mut dice = state.weather.dice("names", dir);
+        let here = |change: &NameChange| directory(change.name()) == dir;
+        let count = state.unsynced.iter().filter(|change| here(change)).count();
+        // A file system puts them down in order.
+        let mut left = match (&verdict.told, verdict.done) {
+            (Ok(()), _) => count,
+            (Err(_), true) => dice.below(count + 1),
+            (Err(_), false) => 0,
+        };
         for change in std::mem::take(&mut state.unsynced) {
-            let is_here = directory(change.name()) == dir;
-            if is_here && (all || (verdict.done && dice.one_in(2))) {
-                change.apply(&mut state.durable);
-            } else {
+            if left == 0 || !here(&change) {
                 state.unsynced.push(change);
+                continue;
             }
+            left -= 1;
+            if let NameChange::Move(from, _, inode) = &change {
+                // What made the old name is no longer to come.
+                let made = |other: &NameChange| matches!(other, NameChange::Set(name, number) if name == from && number == inode);
+                state.unsynced.retain(|other| !made(other));
+            }
+            change.apply(&mut state.durable);
         }
         verdict.told
     }
