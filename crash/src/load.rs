@@ -120,7 +120,7 @@ impl World {
         indexes
             .iter()
             .for_each(|index| self.ledger.note_sent(*index));
-        let is_held = self.dice.below(4) > 0;
+        let is_held = self.dice.below(6) > 0;
         let collects = self.dice.one_in(5);
         let mut beside = None;
         if collects {
@@ -263,14 +263,44 @@ impl World {
         if self.dice.one_in(3) {
             blobs.push(self.new_blob());
         }
-        let class = (self.dice.below(4) > 0).then_some(Class::Pack);
+        let class = (self.dice.below(6) > 0).then_some(Class::Pack);
+        let packed_max = self.settings.content.pack_blob_bytes_max;
+        let is_large = |blob: &Blob| blob.bytes as u64 > packed_max;
+        let (large, small): (Vec<Blob>, Vec<Blob>) = blobs.into_iter().partition(is_large);
+        let mut pins = Pins::new();
+        if class.is_some() {
+            // Large blobs are written on threads of their own: each after the other, they come in
+            // the same order each time.
+            for blob in large {
+                self.put(process, None, &[blob], &mut pins).await?;
+            }
+            self.put(process, class, &small, &mut pins).await?;
+        } else {
+            let all = [large, small].concat();
+            self.put(process, None, &all, &mut pins).await?;
+        }
+        Ok(pins)
+    }
+
+    /// Puts some content; whoever is refused tries once more.
+    async fn put(
+        &mut self,
+        process: &Process,
+        class: Option<Class>,
+        blobs: &[Blob],
+        pins: &mut Pins,
+    ) -> Result<(), Violation> {
         let puts = blobs.iter().map(|blob| {
-            let content = process.content.clone();
-            let put = async move { (*blob, content.put(blob.make()).await) };
-            let put: Running<'_, _> = Box::pin(put);
+            let (blob, content) = (*blob, process.content.clone());
+            let put: Running<'_, _> = Box::pin(async move {
+                let stored = content.put(blob.make()).await;
+                if stored.is_ok() {
+                    return (blob, stored);
+                }
+                (blob, content.put(blob.make()).await)
+            });
             put
         });
-        let mut pins = Pins::new();
         for (blob, stored) in wave::run(&self.disk, class, puts.collect()).await {
             match stored {
                 Ok(stored) if stored.digest == blob.digest() => {
@@ -287,7 +317,7 @@ impl World {
                 Err(error) => return Err(format!("{blob:?} was refused: {error:?}")),
             }
         }
-        Ok(pins)
+        Ok(())
     }
 
     /// Requests with keys that their authors send again, not knowing what became of them.

@@ -12,12 +12,25 @@ use crate::ledger::{Ledger, Violation};
 use crate::load::Condition;
 use crate::process::{Process, Settings, StartError, Ticks};
 use crate::request::Blob;
-use crate::weather::{CLASSES, Class, Forecast};
+use crate::weather::{Class, Forecast};
 
 /// Crashes and other ends of one seed.
-const LIVES: u64 = 4;
+const LIVES: u64 = 6;
 /// Recoveries that bad weather may cut short before a calm one.
 const STORMS_MAX: u64 = 3;
+
+/// The kinds of files, those that promises rest on most most often.
+const WEIGHTED: [Class; 9] = [
+    Class::Segment,
+    Class::Segment,
+    Class::Segment,
+    Class::LogBeside,
+    Class::Index,
+    Class::Pack,
+    Class::Pack,
+    Class::Blob,
+    Class::ContentBeside,
+];
 
 /// A seed whose run broke a promise.
 #[derive(Debug)]
@@ -146,18 +159,25 @@ impl World {
     fn forecast(&mut self, changes: u64) -> Forecast {
         let fault_one_in = self
             .dice
-            .pick(&[None, None, Some(400), Some(100), Some(30)]);
-        let class = self.dice.pick(&CLASSES);
+            .pick(&[None, None, None, Some(400), Some(100), Some(30)]);
+        let fault_at = self.dice.one_in(2).then(|| self.moment(changes));
+        let end_at = (self.dice.below(8) > 0).then(|| self.moment(changes));
+        Forecast {
+            fault_one_in,
+            reads_fail: self.dice.one_in(2),
+            fault_at,
+            end_at,
+        }
+    }
+
+    /// A change of a class of files, one of the first `changes` of those that change most.
+    fn moment(&mut self, changes: u64) -> (Class, u64) {
+        let class = self.dice.pick(&WEIGHTED);
         let changes = match class {
             Class::Segment | Class::Pack => changes,
             _ => changes / 3 + 1,
         };
-        let at = self.dice.between(1, changes);
-        Forecast {
-            fault_one_in,
-            reads_fail: self.dice.one_in(2),
-            end_at: (self.dice.below(8) > 0).then_some((class, at)),
-        }
+        (class, self.dice.between(1, changes))
     }
 
     /// Ends a life, in one way or another.
@@ -174,7 +194,7 @@ impl World {
         };
         if ending == Ending::Close {
             let is_closed = process.stop();
-            let is_sure = self.disk.forecast().fault_one_in.is_none();
+            let is_sure = self.disk.forecast().is_without_faults();
             self.closed = is_closed && is_sure && !self.disk.has_ended();
             self.figures.closes += 1;
             if self.dice.one_in(2) {

@@ -57,15 +57,6 @@ pub(crate) enum Class {
     ContentBeside,
 }
 
-pub(crate) const CLASSES: [Class; 6] = [
-    Class::Segment,
-    Class::LogBeside,
-    Class::Index,
-    Class::Pack,
-    Class::Blob,
-    Class::ContentBeside,
-];
-
 impl Class {
     pub(crate) fn of(name: &str) -> Self {
         if name.starts_with("log/index") {
@@ -91,6 +82,8 @@ pub(crate) struct Forecast {
     pub(crate) fault_one_in: Option<u64>,
     /// Whether operations that only look may fail as well.
     pub(crate) reads_fail: bool,
+    /// This change of a file of this class fails, whatever else does.
+    pub(crate) fault_at: Option<(Class, u64)>,
     /// The power goes, or the process is killed, with this change of a file of this class.
     pub(crate) end_at: Option<(Class, u64)>,
 }
@@ -99,8 +92,14 @@ impl Forecast {
     pub(crate) const CALM: Self = Self {
         fault_one_in: None,
         reads_fail: false,
+        fault_at: None,
         end_at: None,
     };
+
+    /// Whether all goes well until the end.
+    pub(crate) fn is_without_faults(self) -> bool {
+        self.fault_one_in.is_none() && self.fault_at.is_none()
+    }
 }
 
 /// What becomes of an operation.
@@ -171,21 +170,25 @@ impl Weather {
             None => self.operations.entry(name.to_owned()).or_default(),
         };
         *count += 1;
+        let mut must_fail = false;
         if kind.changes() {
             let class = Class::of(name);
             let changes = self.changes.entry(class).or_default();
             *changes += 1;
-            if self.forecast.end_at == Some((class, *changes)) {
+            let this = Some((class, *changes));
+            if self.forecast.end_at == this {
                 self.has_ended = true;
                 let done = self.dice("end", name).one_in(2);
                 return Outcome::Ends { done };
             }
+            must_fail = self.forecast.fault_at == this;
         }
-        let Some(one_in) = self.forecast.fault_one_in else {
-            return Outcome::Done;
-        };
         let mut dice = self.dice("fault", name);
-        if !dice.one_in(one_in) {
+        let by_chance = self
+            .forecast
+            .fault_one_in
+            .is_some_and(|one_in| dice.one_in(one_in));
+        if !must_fail && !by_chance {
             return Outcome::Done;
         }
         let is_full = kind.needs_room() && dice.one_in(2);
