@@ -24,7 +24,6 @@ pub(crate) struct Disk(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     released: Condvar,
-    arrived: Notify,
 }
 
 type Number = usize;
@@ -38,8 +37,8 @@ struct State {
     /// What was done to names since their directories were synced.
     unsynced: Vec<NameChange>,
     weather: Weather,
-    /// Writes to files of this class wait.
-    held: Option<Class>,
+    /// Writes to files of this class wait, and the first tells so.
+    held: Option<(Class, Arc<Notify>)>,
     trace: VecDeque<String>,
     figures: DiskFigures,
 }
@@ -177,7 +176,6 @@ impl Disk {
                 figures: DiskFigures::default(),
             }),
             released: Condvar::new(),
-            arrived: Notify::new(),
         }))
     }
 
@@ -249,14 +247,11 @@ impl Disk {
         self.state().figures.clone()
     }
 
-    /// Lets writes to files of this class wait.
-    pub(crate) fn hold(&self, class: Class) {
-        self.state().held = Some(class);
-    }
-
-    /// Returns once a write waits.
-    pub(crate) async fn someone_waits(&self) {
-        self.0.arrived.notified().await;
+    /// Lets writes to files of this class wait; tells when the first does.
+    pub(crate) fn hold(&self, class: Class) -> Arc<Notify> {
+        let arrived = Arc::new(Notify::new());
+        self.state().held = Some((class, Arc::clone(&arrived)));
+        arrived
     }
 
     /// Lets those that wait go on.
@@ -268,10 +263,12 @@ impl Disk {
     /// The state, once nothing holds writes to this file back.
     fn state_to_write(&self, name: &str) -> MutexGuard<'_, State> {
         let state = self.state();
-        if state.held != Some(Class::of(name)) || state.weather.has_ended() {
-            return state;
+        match &state.held {
+            Some((class, arrived)) if *class == Class::of(name) && !state.weather.has_ended() => {
+                arrived.notify_one();
+            }
+            _ => return state,
         }
-        self.0.arrived.notify_one();
         self.0
             .released
             .wait_while(state, |state| state.held.is_some())

@@ -15,6 +15,9 @@ use stemma_event_log::{AppendError, Committed, EventDigest, Outcome, Record};
 use crate::figures::Figures;
 use crate::request::{Asked, Blob};
 
+/// Stands for any life: a batch whose client left may be acknowledged all the same.
+const LEFT: u64 = u64::MAX;
+
 /// What does not hold.
 pub(crate) type Violation = String;
 
@@ -97,6 +100,15 @@ impl Ledger {
         entry.sent_at = known
             .map(|(stream, head)| (stream.clone(), *head))
             .collect();
+    }
+
+    /// The client left before it was told what became of its request. Returns its tag.
+    pub(crate) fn left(&mut self, index: usize) -> String {
+        let entry = &mut self.entries[index];
+        if entry.state == State::NotDone {
+            entry.state = State::Unknown(LEFT);
+        }
+        entry.asked.tag.clone()
     }
 
     /// Takes up the answer of the write path.

@@ -2,7 +2,10 @@
 //! place.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::{Future, poll_fn};
+use std::pin::Pin as Pinned;
 use std::sync::OnceLock;
+use std::task::Poll;
 
 use stemma_commands::{CommandError, Written};
 use stemma_content_store::{CollectError, Collected, Digest, Pin, PutError, StoreStatus};
@@ -51,6 +54,15 @@ pub(crate) async fn answer(process: &Process, asked: &Asked, pins: Vec<Pin>) -> 
             Answer::Batch(process.appender.append(batch).await)
         }
     }
+}
+
+/// How far a future comes without waiting.
+async fn poll_once<T>(mut future: Pinned<&mut impl Future<Output = T>>) -> Option<T> {
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Starts a collection of what no event names, as the product does: not before every batch in the
@@ -132,7 +144,13 @@ impl World {
             }
         }
         for (index, answer) in self.send(process, &indexes, &pins, is_held).await {
-            self.take_up(index, answer)?;
+            match answer {
+                Some(answer) => self.take_up(index, answer)?,
+                None => {
+                    let tag = self.ledger.left(index);
+                    self.disk.note(format!("-- {tag}: its client left"));
+                }
+            }
         }
         if let Some(collection) = beside {
             self.take_collected(collection.await)?;
@@ -227,6 +245,11 @@ impl World {
 
     /// New content, or some that was put before.
     fn blob(&mut self) -> Blob {
+        if self.dice.one_in(2)
+            && let Some(refused) = self.refused_blobs.pop()
+        {
+            return refused;
+        }
         if !self.blobs.is_empty() && self.dice.one_in(4) {
             return self.dice.pick(&self.blobs);
         }
@@ -313,7 +336,7 @@ impl World {
                     | PutError::Io { .. }
                     | PutError::Poisoned { .. }
                     | PutError::Closed,
-                ) => {}
+                ) => self.refused_blobs.push(blob),
                 Err(error) => return Err(format!("{blob:?} was refused: {error:?}")),
             }
         }
@@ -332,26 +355,35 @@ impl World {
         indexes
     }
 
+    /// Sends requests, all at once. Now and then a client leaves once its request is on its way.
     async fn send(
-        &self,
+        &mut self,
         process: &Process,
         indexes: &[usize],
         pins: &Pins,
         is_held: bool,
-    ) -> Vec<(usize, Answer)> {
+    ) -> Vec<(usize, Option<Answer>)> {
+        let Self { ledger, dice, .. } = self;
         let requests = indexes.iter().map(|index| {
-            let asked = self.ledger.entries[*index].asked.clone();
+            let asked = ledger.entries[*index].asked.clone();
             let pins: Vec<Pin> = asked
                 .blobs()
                 .iter()
                 .filter_map(|blob| pins.get(&blob.number).cloned())
                 .collect();
-            let request: Running<'_, _> =
-                Box::pin(async move { (*index, answer(process, &asked, pins).await) });
+            let leaves = dice.one_in(12);
+            let request: Running<'_, _> = Box::pin(async move {
+                let mut answer = Box::pin(answer(process, &asked, pins));
+                if leaves {
+                    return (*index, poll_once(answer.as_mut()).await);
+                }
+                (*index, Some(answer.await))
+            });
             request
         });
         let class = is_held.then_some(Class::Segment);
-        wave::run(&self.disk, class, requests.collect()).await
+        let requests = requests.collect();
+        wave::run(&self.disk, class, requests).await
     }
 
     pub(crate) fn take_up(&mut self, index: usize, answer: Answer) -> Result<(), Violation> {

@@ -67,6 +67,8 @@ pub(crate) struct World {
     pub(crate) figures: Figures,
     pub(crate) resources: Vec<ResourceId>,
     pub(crate) blobs: Vec<Blob>,
+    /// Content that could not be put, and is to be put again.
+    pub(crate) refused_blobs: Vec<Blob>,
     pub(crate) next_tag: u64,
     ticks: Arc<Ticks>,
     /// How the last life ended, when that is sure.
@@ -100,6 +102,7 @@ pub fn run(seed: u64) -> Result<Figures, Box<Failure>> {
         },
         resources: Vec::new(),
         blobs: Vec::new(),
+        refused_blobs: Vec::new(),
         next_tag: 0,
         ticks: Ticks::new(),
         closed: false,

@@ -46,8 +46,8 @@ pub(crate) async fn run<T>(
 ) -> Vec<T> {
     let mut slots: Vec<Slot<'_, T>> = requests.into_iter().map(Slot::Running).collect();
     if let (Some(class), Some((first, others))) = (class, slots.split_first_mut()) {
-        disk.hold(class);
-        let mut arrived = Box::pin(disk.someone_waits());
+        let waits = disk.hold(class);
+        let mut arrived = Box::pin(waits.notified());
         poll_fn(|context| {
             let is_done = first.poll(context);
             if is_done || arrived.as_mut().poll(context).is_ready() {
