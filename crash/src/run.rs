@@ -83,16 +83,46 @@ enum Ending {
     Close,
 }
 
+/// What a seed begins with.
+pub(crate) struct Start {
+    seed: u64,
+    dice: Dice,
+    settings: Settings,
+    pub(crate) disk: Disk,
+}
+
+impl Start {
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let settings = Settings::by(&mut dice);
+        let disk = Disk::new(dice.next());
+        Self {
+            seed,
+            dice,
+            settings,
+            disk,
+        }
+    }
+}
+
 /// Runs a seed.
 ///
 /// # Errors
 /// The first promise that was broken.
 pub fn run(seed: u64) -> Result<Figures, Box<Failure>> {
-    let mut dice = Dice::new(seed);
-    let settings = Settings::by(&mut dice);
+    run_from(Start::of(seed))
+}
+
+pub(crate) fn run_from(start: Start) -> Result<Figures, Box<Failure>> {
+    let Start {
+        seed,
+        dice,
+        settings,
+        disk,
+    } = start;
     let mut world = World {
         seed,
-        disk: Disk::new(dice.next()),
+        disk,
         settings,
         dice,
         ledger: Ledger::default(),

@@ -7,7 +7,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use crate::figures::Figures;
-use crate::run::{Failure, run};
+use crate::run::{Failure, Start, run_from};
 
 /// A seed that takes longer hangs: a run takes less than a second.
 const HANGS_AFTER: Duration = Duration::from_mins(2);
@@ -54,14 +54,16 @@ pub fn run_all(seeds: Range<u64>, all: bool) -> (Figures, Vec<Box<Failure>>) {
 /// Runs a seed on a thread of its own, so that one that panics or hangs is told with its number.
 fn run_watched(seed: u64) -> Result<Figures, Box<Failure>> {
     let (sender, answer) = mpsc::channel();
+    let start = Start::of(seed);
+    let disk = start.disk.clone();
     let thread = thread::Builder::new()
         .name(format!("seed-{seed}"))
-        .spawn(move || drop(sender.send(run(seed))));
+        .spawn(move || drop(sender.send(run_from(start))));
     let broken = |violation: &str| {
         Err(Box::new(Failure {
             seed,
             violation: violation.to_owned(),
-            trace: String::new(),
+            trace: disk.trace(),
         }))
     };
     let Ok(thread) = thread else {
