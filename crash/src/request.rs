@@ -163,7 +163,8 @@ impl Asked {
         let command = Command::Revise {
             digest: ContentDigest::from_bytes(*blob.digest().as_bytes()),
             byte_size: u64::try_from(blob.bytes).expect("a length fits"),
-            media_type: None,
+            // Another one than at its creation, so that the same content is a change all the same.
+            media_type: Some(MediaType::new("text/markdown").expect("it is one")),
         };
         self.add_with(id, command, "resource.revised", Some(blob));
     }
