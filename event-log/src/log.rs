@@ -174,7 +174,8 @@ impl Log {
     }
 
     /// Opens a log for reading, also while another process writes to it. Nothing is written.
-    /// What was written later is seen after [`Reader::refresh`].
+    /// What was written later is seen after [`Reader::refresh`]. A group that the other process has
+    /// written and not yet synced may be among it: a crash can take back what nobody was told of.
     #[allow(
         clippy::needless_pass_by_value,
         reason = "callers hand both over to the log"
