@@ -126,6 +126,15 @@ struct StateGuard {
     locked: Option<OwnedMutexGuard<SlotState>>,
 }
 
+/// Tells the next one when a place in line is given up: the lock may have been handed over already.
+struct TellNext<'a>(&'a Notify);
+
+impl Drop for TellNext<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 /// A batch that stands in the queue, as one of its slots sees it.
 ///
 /// Dropped without having landed (the client left, the log refused), it makes the slot stale.
@@ -266,7 +275,10 @@ impl Slot {
             }
             unlocked.await;
         }
-        guard(Arc::clone(&self.state).lock_owned().await)
+        let next = TellNext(&self.unlocked);
+        let locked = Arc::clone(&self.state).lock_owned().await;
+        std::mem::forget(next);
+        guard(locked)
     }
 
     /// Has the state folded anew before it is decided upon again.
@@ -471,5 +483,37 @@ impl Landing {
         if self.changed.iter().any(is_it) {
             annotation.modified_at = Some(self.recorded_at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::task::{Context, Poll, Waker};
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Who left at the moment in which the lock was handed over took it along: nobody was told.
+    #[test]
+    fn a_lock_that_is_given_up_in_line_goes_to_the_next() {
+        let slot = Arc::new(Slot::new(ResourceId::new(Uuid::nil())));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut first = Box::pin(slot.lock());
+        let Poll::Ready(held) = first.as_mut().poll(&mut context) else {
+            panic!("nobody else has it")
+        };
+        let mut in_line = Box::pin(slot.lock());
+        for _ in 0..=LOSSES_MAX {
+            assert!(in_line.as_mut().poll(&mut context).is_pending());
+            slot.unlocked.notify_one();
+        }
+        let mut next = Box::pin(slot.lock());
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        drop(held);
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        drop(in_line);
+        assert!(next.as_mut().poll(&mut context).is_ready());
     }
 }
