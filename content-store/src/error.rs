@@ -79,12 +79,21 @@ pub enum PutError {
 impl PutError {
     /// Tells a full disk from any other failure.
     pub(crate) fn from_io(source: io::Error) -> Self {
-        let source = Arc::new(source);
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { source },
-            _ => Self::Io { source },
+        let (is_full, source) = (is_full(&source), Arc::new(source));
+        if is_full {
+            Self::Full { source }
+        } else {
+            Self::Io { source }
         }
     }
+}
+
+/// Whether what failed for want of room may succeed once there is some.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// A blob could not be read. No byte of it was given out.

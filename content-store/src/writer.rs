@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::error::is_full;
 use crate::index::Slot;
 use crate::load::LastPack;
 use crate::mark::Mark;
@@ -229,7 +230,7 @@ impl Writer {
             self.vault.poison("seal a pack", &error);
             return Err(self.vault.poisoned().unwrap_or(PutError::Closed));
         }
-        self.begin_pack()
+        self.begin_pack(needed)
     }
 
     /// Writes and syncs the group, then lets the index and all who wait know.
@@ -310,12 +311,24 @@ impl Writer {
         doubled.max(options.pack_file_bytes_first)
     }
 
+    /// Prepares the next pack: as large as is planned, or as the disk has room for, so that the last
+    /// of the room is used before anything is refused.
+    fn prepare_now(&self, needed: u64) -> io::Result<Prepared> {
+        let least = PACK_HEADER_BYTES + needed + SEAL_BYTES;
+        let mut bytes = self.next_planned_bytes().max(least);
+        loop {
+            match prepare(&self.vault, self.next_number, bytes) {
+                Err(error) if is_full(&error) && bytes > least => bytes = (bytes / 2).max(least),
+                prepared => return prepared,
+            }
+        }
+    }
+
     /// Gives the next pack its name. A full disk refuses only what waits now.
-    fn begin_pack(&mut self) -> Result<(), PutError> {
+    fn begin_pack(&mut self, needed: u64) -> Result<(), PutError> {
         let prepared = match self.preparing.take().map(JoinHandle::join) {
             Some(Ok(Ok(prepared))) => prepared,
-            _ => prepare(&self.vault, self.next_number, self.next_planned_bytes())
-                .map_err(PutError::from_io)?,
+            _ => self.prepare_now(needed).map_err(PutError::from_io)?,
         };
         let storage = &self.vault.storage;
         let name = pack_name(prepared.number);

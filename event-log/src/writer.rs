@@ -282,8 +282,8 @@ impl Writer {
             return Ok(());
         }
         // First of all the place for the new one: without it nothing has changed.
-        let wanted = self.next_bytes.max(segment_bytes_for(group_bytes));
-        let (file, planned_bytes) = self.take_spare(wanted).map_err(|error| {
+        let needed = segment_bytes_for(group_bytes);
+        let (file, planned_bytes) = self.take_spare(needed).map_err(|error| {
             let source = Arc::new(error);
             Failure::NotWritten(if is_full(&source) {
                 AppendError::Full { source }
@@ -371,8 +371,10 @@ impl Writer {
         }
     }
 
-    /// A prepared file of at least this size.
-    fn take_spare(&mut self, bytes: u64) -> io::Result<(Arc<dyn StorageFile>, u64)> {
+    /// A prepared file of at least the needed size: as large as is planned, or as the disk has room
+    /// for, so that the last of the room is used before anything is refused.
+    fn take_spare(&mut self, needed: u64) -> io::Result<(Arc<dyn StorageFile>, u64)> {
+        let bytes = self.next_bytes.max(needed);
         if let Some(spare) = self.spare.take() {
             let prepared = spare
                 .thread
@@ -385,7 +387,13 @@ impl Writer {
                 return Ok((file, spare.bytes));
             }
         }
-        prewrite(&*self.storage, bytes).map(|file| (file, bytes))
+        let mut bytes = bytes;
+        loop {
+            match prewrite(&*self.storage, bytes) {
+                Err(error) if is_full(&error) && bytes > needed => bytes = (bytes / 2).max(needed),
+                prepared => return prepared.map(|file| (file, bytes)),
+            }
+        }
     }
 
     /// From the first write on nothing vouches for the last byte.

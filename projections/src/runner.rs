@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use stemma_event_log::{Position, ReadError, ReadLimit, Reader, Record};
-use stemma_views::{ApplyError, Views};
+use stemma_views::{ApplyError, StoreError, Views};
 use tokio::sync::watch;
 
 use crate::lockstep::{Live, Lockstep};
@@ -23,11 +23,15 @@ const BATCH_RECORDS: usize = 4096;
 const BATCH_BYTES: usize = 32 << 20;
 /// How long the thread sleeps at most before it looks whether it is to stop or retry.
 const LOOK_AROUND: Duration = Duration::from_millis(100);
+/// How often an engine that could not write is tried again: the disk may have room by then.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Runner {
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Lockstep>,
     lockstep: Option<Lockstep>,
+    /// When the engine last failed to write, while that is what stopped the views.
+    full_since: Option<Instant>,
 }
 
 /// Tells that the thread has ended, however it did.
@@ -53,6 +57,7 @@ impl Runner {
             shared,
             inbox,
             lockstep: None,
+            full_since: None,
         }
     }
 
@@ -64,7 +69,10 @@ impl Runner {
                 self.lockstep = self.inbox.try_recv().ok();
             }
             let is_retried = self.shared.retry.swap(false, Ordering::AcqRel);
-            if self.is_quarantined() && !is_retried {
+            if is_retried {
+                self.reopen();
+            }
+            if self.is_quarantined() && !is_retried && !self.may_have_room() {
                 if !self.advance_rebuild() {
                     wait_for_change(&mut follow, LOOK_AROUND);
                 }
@@ -78,12 +86,17 @@ impl Runner {
                     }
                 }
                 Ok(_) => {
+                    self.full_since = None;
                     if self.is_quarantined() {
                         self.set_phase(Phase::CatchingUp);
                     }
                     self.advance_rebuild();
                 }
-                Err(Stop::Apply(error)) => self.quarantine(&error),
+                Err(Stop::Apply(error)) => {
+                    // Of the event itself nothing was said.
+                    self.full_since = is_of_engine(&error).then(Instant::now);
+                    self.quarantine(&error);
+                }
                 // The system may do better in a while: nothing was applied, and nothing is lost.
                 Err(Stop::Read(error)) => {
                     tracing::warn!(%error, "the log cannot be read; trying again");
@@ -94,6 +107,27 @@ impl Runner {
         if let Some(lockstep) = self.lockstep.take() {
             lockstep.give_up(RebuildError::Stopped);
         }
+    }
+
+    /// Whether it is time to see whether the disk, which was full, has room again.
+    fn may_have_room(&mut self) -> bool {
+        let is_due = self
+            .full_since
+            .is_some_and(|since| since.elapsed() >= ROOM_EVERY);
+        if is_due {
+            self.full_since = Some(Instant::now());
+            self.reopen();
+        }
+        is_due
+    }
+
+    /// An engine whose write failed is made ready again; where it cannot be, applying tells.
+    fn reopen(&self) {
+        let views = self.shared.live.load_full();
+        if let Err(error) = views.reopen() {
+            tracing::warn!(%error, "the views cannot be opened anew");
+        }
+        self.shared.end.send_replace(views.end());
     }
 
     fn is_quarantined(&self) -> bool {
@@ -190,6 +224,14 @@ impl Runner {
         }
         wait_for_change(follow, LOOK_AROUND);
     }
+}
+
+/// Whether the engine, not the event, is why records were not applied.
+fn is_of_engine(error: &ApplyError) -> bool {
+    matches!(
+        error.reason.downcast_ref::<StoreError>(),
+        Some(StoreError::Engine { .. } | StoreError::Full { .. })
+    )
 }
 
 /// The next records to apply, at most so many.

@@ -4,9 +4,11 @@
 //! own, and is ended by its own process id when its handle is dropped.
 
 mod client;
+mod disk;
 mod server;
 mod sse;
 
 pub use client::{Answer, Client};
+pub use disk::SmallDisk;
 pub use server::{Server, ServerBuilder, binary, run};
 pub use sse::{SseEvent, SseReader};

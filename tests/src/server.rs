@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
-use crate::Client;
+use crate::{Client, SmallDisk};
 
 /// The binary under test; `cargo xtask test` builds it first.
 ///
@@ -58,9 +58,19 @@ pub struct ServerBuilder {
     args: Vec<String>,
     env: Vec<(String, String)>,
     data: Option<PathBuf>,
+    /// The command that the binary is started through.
+    through: Vec<String>,
 }
 
 impl ServerBuilder {
+    /// Keeps the data on a disk of its own, which the server alone sees by this path.
+    #[must_use]
+    pub fn on(mut self, disk: &SmallDisk) -> Self {
+        self.data = Some(disk.data());
+        self.through = disk.entrance();
+        self
+    }
+
     /// Adds an argument of `serve`.
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {
@@ -109,7 +119,14 @@ impl ServerBuilder {
 
     /// Starts the process and waits until it says where it listens.
     fn launch(&self, listen: &str, data: &Path, told: &Arc<Mutex<String>>) -> (Child, String) {
-        let mut command = Command::new(binary());
+        let mut command = match self.through.split_first() {
+            None => Command::new(binary()),
+            Some((program, args)) => {
+                let mut command = Command::new(program);
+                command.args(args).arg(binary());
+                command
+            }
+        };
         clean(&mut command)
             .arg("serve")
             .args(["--listen", listen, "--data"])

@@ -11,6 +11,7 @@ mod contract;
 mod damage;
 mod durability;
 mod events;
+mod full_disk;
 mod operation;
 mod proofs;
 mod resources;

@@ -344,6 +344,24 @@ impl Views {
         )
     }
 
+    /// Makes an engine whose write failed ready for writing again. The views may be at an earlier
+    /// position afterwards, to be applied from there. No question is answered meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError`]; to be tried again later.
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        let _alone = self
+            .shared
+            .moment
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.store().reopen()?;
+        let checkpoint = read_checkpoint(self.store())?;
+        self.shared.descriptors.clear();
+        self.shared.end.store(checkpoint.end, Ordering::Release);
+        Ok(())
+    }
+
     /// Writes what is applied to the disk, so that opening need not apply it again.
     ///
     /// # Errors

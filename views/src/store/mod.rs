@@ -110,6 +110,11 @@ pub(crate) trait Store: Send + Sync {
     fn scan(&self, from: &[u8], to: &[u8], direction: Direction) -> Scan<'_>;
     /// Makes all changes visible at once. Not durable by itself: the log is.
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
+    /// Makes an engine whose write failed ready for writing again; what it holds then is some prefix
+    /// of the batches committed. Nobody may be scanning.
+    fn reopen(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Writes what is committed to the disk.
     fn flush(&self) -> Result<(), StoreError>;
     /// Bytes on disk.

@@ -1,6 +1,7 @@
 //! Views on sled 0.34.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Change, Direction, Engine, Scan, Store, StoreError, directory_bytes};
 
@@ -10,6 +11,9 @@ const FLUSH_EVERY_MS: u64 = 1000;
 pub(super) struct SledStore {
     db: sled::Db,
     dir: PathBuf,
+    /// Whether a write has failed. From then on sled 0.34 may wait for ever for what it was to
+    /// write, also while it is being dropped; the log has all of it.
+    has_failed: AtomicBool,
 }
 
 impl SledStore {
@@ -21,6 +25,7 @@ impl SledStore {
         Ok(Self {
             db: config.open().map_err(failed)?,
             dir: dir.to_path_buf(),
+            has_failed: AtomicBool::new(false),
         })
     }
 }
@@ -43,6 +48,15 @@ fn failed(source: sled::Error) -> StoreError {
     StoreError::Engine {
         engine: Engine::Sled,
         source: Box::new(source),
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        if *self.has_failed.get_mut() {
+            // One more handle than there is, so that sled is not dropped.
+            std::mem::forget(self.db.clone());
+        }
     }
 }
 
@@ -78,10 +92,16 @@ impl Store for SledStore {
                 None => batch.remove(key),
             }
         }
-        self.db.apply_batch(batch).map_err(failed)
+        self.db.apply_batch(batch).map_err(|error| {
+            self.has_failed.store(true, Ordering::Release);
+            failed(error)
+        })
     }
 
     fn flush(&self) -> Result<(), StoreError> {
+        if self.has_failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
         self.db.flush().map(|_| ()).map_err(failed)
     }
 
