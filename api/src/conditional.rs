@@ -1,7 +1,7 @@
 //! Entity tags: what clients hold of a resource, and what we give them (RFC 9110, section 8.8.3).
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{HeaderName, HeaderValue, IF_MATCH};
+use actix_web::http::header::{HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use stemma_commands::{EntityTag, Precondition};
 use stemma_domain::id::ContentDigest;
 
@@ -20,8 +20,12 @@ pub(crate) fn digest_tag(digest: &ContentDigest) -> HeaderValue {
 /// What `If-Match` demands before a write.
 ///
 /// # Errors
-/// 400 when it is not a list of entity tags.
+/// 400 when it is not a list of entity tags, and for `If-None-Match`, which no write takes.
 pub(crate) fn precondition(request: &HttpRequest) -> Result<Precondition, ApiError> {
+    if request.headers().contains_key(IF_NONE_MATCH) {
+        let detail = "a write takes If-Match, not If-None-Match";
+        return Err(ApiError::new(Code::MalformedHeader, detail));
+    }
     let tags = tags(request, &IF_MATCH)?;
     // A weak tag never matches where a strong one is asked for.
     let strong = |(tag, weak): (EntityTag, bool)| if weak { EntityTag::Foreign } else { tag };
@@ -29,6 +33,22 @@ pub(crate) fn precondition(request: &HttpRequest) -> Result<Precondition, ApiErr
         None => Precondition::None,
         Some(tags) => Precondition::IfMatch(tags.into_iter().map(strong).collect()),
     })
+}
+
+/// Refuses a condition where there is nothing yet whose tag could be known; a condition that was
+/// passed over would have let a write through that the client did not want.
+///
+/// # Errors
+/// 400 with the condition; `why` tells what to do.
+pub(crate) fn no_precondition(request: &HttpRequest, why: &str) -> Result<(), ApiError> {
+    let conditions = [IF_MATCH, IF_NONE_MATCH];
+    if conditions
+        .iter()
+        .any(|name| request.headers().contains_key(name))
+    {
+        return Err(ApiError::new(Code::MalformedHeader, why));
+    }
+    Ok(())
 }
 
 /// The tags of a header, each with whether it is weak; none without the header.

@@ -61,7 +61,7 @@ codes! {
     MalformedRequest 400 "MALFORMED_REQUEST" "Malformed request" "The request is not valid HTTP, or its body broke off.";
     MalformedJson 400 "MALFORMED_JSON" "Malformed JSON" "The body is not JSON; the detail says at which byte.";
     MalformedQuery 400 "MALFORMED_QUERY" "Malformed query string" "The query string is not percent-encoded UTF-8.";
-    MalformedHeader 400 "MALFORMED_HEADER" "Malformed header" "A header that Stemma reads does not have the form of its standard.";
+    MalformedHeader 400 "MALFORMED_HEADER" "Malformed header" "A header that Stemma reads does not have the form of its standard, or a condition is one that the route cannot keep.";
     MalformedMultipart 400 "MALFORMED_MULTIPART" "Malformed multipart body" "The multipart body broke off, or its parts cannot be told apart.";
     InvalidPosition 400 "INVALID_POSITION" "Invalid position" "`after` of a stream is neither a position nor `start`.";
     RouteNotFound 404 "ROUTE_NOT_FOUND" "No such route" "No route of the API has this path; `/docs` lists them.";

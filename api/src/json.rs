@@ -21,7 +21,7 @@ const TOO_DEEP: &str = "nested too deeply at ";
 pub(crate) fn parse(body: &[u8], depth_max: usize) -> Result<Value, ApiError> {
     if let Some(at) = wide_integer(body) {
         let detail = format!("the integer at byte {at} does not fit 64 bits");
-        return Err(ApiError::new(Code::IntegerOutOfRange, detail));
+        return Err(refused_at(Code::IntegerOutOfRange, &body[..at], detail));
     }
     let mut parser = serde_json::Deserializer::from_slice(body);
     let strict = Strict {
@@ -31,10 +31,17 @@ pub(crate) fn parse(body: &[u8], depth_max: usize) -> Result<Value, ApiError> {
     let parsed = strict
         .deserialize(&mut parser)
         .and_then(|value| parser.end().map(|()| value));
-    parsed.map_err(|error| refusal(&error))
+    parsed.map_err(|error| refusal(&error, body))
 }
 
-fn refusal(error: &serde_json::Error) -> ApiError {
+/// A refusal of the value that begins, or stands, behind this much of the body.
+fn refused_at(code: Code, before: &[u8], detail: impl Into<String>) -> ApiError {
+    let detail = detail.into();
+    let field = FieldProblem::at(pointer_behind(before), code.name(), detail.clone());
+    ApiError::new(code, detail).at(field)
+}
+
+fn refusal(error: &serde_json::Error, body: &[u8]) -> ApiError {
     let told = error.to_string();
     let place = |text: &str| {
         text.split(" at line ")
@@ -47,11 +54,19 @@ fn refusal(error: &serde_json::Error) -> ApiError {
         let field = FieldProblem::at(pointer, Code::RepeatedKey.name(), detail);
         return ApiError::new(Code::RepeatedKey, detail).at(field);
     }
-    if told.starts_with(TOO_DEEP) || told.starts_with("recursion limit exceeded") {
-        return ApiError::of(Code::TooDeep);
+    if let Some(pointer) = told.strip_prefix(TOO_DEEP).map(place) {
+        let detail = Code::TooDeep.explanation();
+        let field = FieldProblem::at(pointer, Code::TooDeep.name(), detail);
+        return ApiError::new(Code::TooDeep, detail).at(field);
     }
     if told.starts_with("number out of range") {
-        return ApiError::of(Code::IntegerOutOfRange);
+        let mut lines = body.split_inclusive(|byte| *byte == b'\n');
+        let lines_before = lines.by_ref().take(error.line().saturating_sub(1));
+        let start: usize = lines_before.map(<[u8]>::len).sum();
+        // The last byte that was read is the number's own, or the first behind it.
+        let before = (start + error.column().saturating_sub(1)).min(body.len());
+        let detail = Code::IntegerOutOfRange.explanation();
+        return refused_at(Code::IntegerOutOfRange, &body[..before], detail);
     }
     let detail = format!("not JSON: line {}, column {}", error.line(), error.column());
     ApiError::new(Code::MalformedJson, detail)
@@ -85,6 +100,47 @@ fn wide_integer(body: &[u8]) -> Option<usize> {
         at += 1;
     }
     None
+}
+
+/// The JSON pointer of the value that is under way behind this much of a body.
+fn pointer_behind(before: &[u8]) -> String {
+    // What each open array or object is at: the index, or the key.
+    let mut open: Vec<Result<usize, String>> = Vec::new();
+    let mut text = Vec::new();
+    let mut in_string = false;
+    let mut bytes = before.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if in_string => text.extend([byte, bytes.next().unwrap_or(b' ')]),
+            b'"' => {
+                in_string = !in_string;
+                if in_string {
+                    text.clear();
+                }
+            }
+            _ if in_string => text.push(byte),
+            b'[' => open.push(Ok(0)),
+            b'{' => open.push(Err(String::new())),
+            b']' | b'}' => _ = open.pop(),
+            b',' => {
+                if let Some(Ok(index)) = open.last_mut() {
+                    *index += 1;
+                }
+            }
+            b':' => {
+                let key = serde_json::from_slice([b"\"", &text[..], b"\""].concat().as_slice());
+                if let Some(Err(last)) = open.last_mut() {
+                    *last = key.unwrap_or_default();
+                }
+            }
+            _ => {}
+        }
+    }
+    let token = |at: &Result<usize, String>| match at {
+        Ok(index) => format!("/{index}"),
+        Err(key) => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+    };
+    open.iter().map(token).collect()
 }
 
 /// A value in the course of being parsed.
@@ -230,6 +286,19 @@ impl Fields {
         self.optional(name, read)
     }
 
+    /// A field that may be left out, but not null: what it tells of cannot be taken away.
+    pub(crate) fn not_null<T, E: fmt::Display>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(Value) -> Result<T, E>,
+    ) -> Option<T> {
+        if self.left.get(name).is_some_and(Value::is_null) {
+            self.left.remove(name);
+            self.problem(name, "INVALID_VALUE", "this cannot be removed");
+        }
+        self.optional(name, read)
+    }
+
     /// Whether a field is there.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.left.contains_key(name)
@@ -260,6 +329,11 @@ impl Fields {
         } else {
             Err(ApiError::fields(Code::InvalidFields, problems))
         }
+    }
+
+    /// Whether every field was taken and none was wrong.
+    pub(crate) fn is_well(&self) -> bool {
+        self.left.is_empty() && self.problems.is_empty()
     }
 
     /// Notes what is wrong elsewhere as wrong here.
@@ -379,6 +453,36 @@ mod tests {
         assert_eq!(code("[[[[[[[[[1]]]]]]]]]"), Code::TooDeep);
         let repeated = parse(br#"{"a":{"b/c":1,"b/c":2}}"#, 8).unwrap_err();
         assert_eq!(repeated.places()[0].pointer.as_deref(), Some("/a/b~1c"));
+    }
+
+    #[test]
+    fn a_number_or_a_depth_that_is_refused_is_pointed_at() {
+        let wide = "18446744073709551616";
+        for (body, pointer) in [
+            (wide.to_owned(), ""),
+            (
+                format!(r#"{{"a":[1,{{"b/c":2,"d\"e":[0,{wide}]}}]}}"#),
+                "/a/1/d\"e/1",
+            ),
+            (
+                format!(r#"{{"a":{{"b":"{wide}, ["}},"c~":-{wide}}}"#),
+                "/c~0",
+            ),
+            ("{\"a\":1,\n\"b\":[2,1e999]}".to_owned(), "/b/1"),
+            ("{\"a\":1e999\n,\"b\":2}".to_owned(), "/a"),
+            ("[1e999,1]".to_owned(), "/0"),
+            (
+                r#"{"a":[[[[[[[[1]]]]]]]]}"#.to_owned(),
+                "/a/0/0/0/0/0/0/0/0",
+            ),
+        ] {
+            let refused = parse(body.as_bytes(), 8).unwrap_err();
+            assert_eq!(
+                refused.places()[0].pointer.as_deref(),
+                Some(pointer),
+                "{body}"
+            );
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::future::{Ready, ready};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::guard::{Any, Get, Head};
-use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::http::header::{ALLOW, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Resource, Route};
@@ -47,8 +47,8 @@ fn data(config: &mut ServiceConfig) {
         )
         .service(
             at("/api/resources/{id}/entity_types/{type}", "PUT, DELETE")
-                .route(web::put().to(resources::add_entity_type))
-                .route(web::delete().to(resources::remove_entity_type)),
+                .route(bodyless(web::put().to(resources::add_entity_type)))
+                .route(bodyless(web::delete().to(resources::remove_entity_type))),
         )
         .service(at("/api/resources/{id}/clone", "POST").route(web::post().to(resources::clone)))
         .service(
@@ -63,7 +63,7 @@ fn data(config: &mut ServiceConfig) {
         .service(
             at("/api/resources/{id}/annotations/{aid}", "GET, HEAD, DELETE")
                 .route(read().to(annotations::get))
-                .route(web::delete().to(annotations::remove)),
+                .route(bodyless(web::delete().to(annotations::remove))),
         )
         .service(
             at("/api/resources/{id}/annotations/{aid}/body", "PATCH")
@@ -106,12 +106,14 @@ fn operation(config: &mut ServiceConfig) {
         .service(get("/api/jobs/{id}").route(json(read().to(jobs::get))))
         .service(get("/api/jobs/{id}/status").route(json(read().to(jobs::get))))
         .service(get("/api/jobs/{id}/events/stream").route(read().to(jobs::follow)))
-        .service(post("/api/jobs/{id}/cancel").route(web::post().to(jobs::cancel)))
-        .service(post("/api/admin/rebuild/views").route(web::post().to(admin::rebuild_views)))
-        .service(post("/api/admin/verify").route(web::post().to(admin::verify)))
-        .service(post("/api/admin/collect").route(web::post().to(admin::collect)))
-        .service(post("/api/admin/retry/views").route(web::post().to(admin::retry_views)))
-        .service(post("/api/admin/reopen/log").route(web::post().to(admin::reopen_log)))
+        .service(post("/api/jobs/{id}/cancel").route(bodyless(web::post().to(jobs::cancel))))
+        .service(
+            post("/api/admin/rebuild/views").route(bodyless(web::post().to(admin::rebuild_views))),
+        )
+        .service(post("/api/admin/verify").route(bodyless(web::post().to(admin::verify))))
+        .service(post("/api/admin/collect").route(bodyless(web::post().to(admin::collect))))
+        .service(post("/api/admin/retry/views").route(bodyless(web::post().to(admin::retry_views))))
+        .service(post("/api/admin/reopen/log").route(bodyless(web::post().to(admin::reopen_log))))
         .service(get("/api/health").route(json(read().to(health::health))))
         .service(get("/api/health/live").route(read().to(health::live)))
         .service(get("/api/health/ready").route(read().to(health::ready)))
@@ -145,6 +147,27 @@ async fn json_is_accepted(
     // As an answer, not as an error: those who stand around it have yet to add to it.
     if let Err(error) = accept::choose(request.request(), &["application/json"]) {
         return Ok(request.error_response(error));
+    }
+    Ok(next.call(request).await?.map_into_boxed_body())
+}
+
+/// A route that changes something and takes no body: one that comes is refused, not passed over.
+fn bodyless(route: Route) -> Route {
+    route.wrap(from_fn(no_body_came))
+}
+
+async fn no_body_came(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let headers = request.headers();
+    let is_sent = headers.contains_key(TRANSFER_ENCODING)
+        || headers
+            .get(CONTENT_LENGTH)
+            .is_some_and(|length| length != "0");
+    if is_sent {
+        let detail = "this route takes no body";
+        return Ok(request.error_response(ApiError::new(Code::UnsupportedMediaType, detail)));
     }
     Ok(next.call(request).await?.map_into_boxed_body())
 }

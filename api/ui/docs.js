@@ -72,6 +72,8 @@ async function main() {
   const byTag = new Map();
   for (const [path, methods] of Object.entries(api.paths))
     for (const [method, operation] of Object.entries(methods)) {
+      // HEAD is GET without the body, wherever there is GET.
+      if (method === "head") continue;
       const tag = operation.tags[0];
       if (!byTag.has(tag)) byTag.set(tag, []);
       byTag.get(tag).push(route(method, path, operation));

@@ -3,6 +3,7 @@
 
 mod annotations;
 mod bad_input;
+mod bad_requests;
 mod batch;
 mod browser;
 mod command_line;

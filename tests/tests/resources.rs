@@ -595,3 +595,53 @@ async fn a_clone_of_what_has_moved_on_is_refused() {
         .await
         .expect(201);
 }
+
+#[tokio::test]
+async fn an_entity_type_is_registered_once_and_keeps_what_was_said_of_it() {
+    let server = Server::start();
+    let client = server.client();
+    let register = async |body: Value| client.post("/api/entity_types", &body).await.expect(201);
+    let count = async || {
+        let page = client.get("/api/events").await.expect(200);
+        page["items"].as_array().expect("events").len()
+    };
+    let moon = json!({ "name": "Moon", "description": "It goes round a planet" });
+    for _ in 0..2 {
+        assert_eq!(
+            register(moon.clone()).await["description"],
+            moon["description"]
+        );
+        assert_eq!(count().await, 1);
+    }
+    let silent = register(json!({ "name": "Moon" })).await;
+    assert_eq!(silent["description"], moon["description"]);
+    assert_eq!(count().await, 1);
+    let erased = register(json!({ "name": "Moon", "description": null })).await;
+    assert_eq!((erased.get("description"), count().await), (None, 2));
+    // A type that is only used is registered by this for the first time.
+    let made = client.create("a", "x").await;
+    let tag = format!("{}/entity_types/Star", path(&made));
+    client.raw("PUT", &tag, &[], "").await.expect(200);
+    assert_eq!(register(json!({ "name": "Star" })).await["count"], 1);
+    assert_eq!(count().await, 5);
+    // The same again under a key, and the key again.
+    let again = json!({ "name": "Star", "description": "It shines" });
+    for replayed in ["", "true"] {
+        let key = [
+            ("idempotency-key", "k"),
+            ("content-type", "application/json"),
+        ];
+        let body = again.to_string();
+        let answer = client.raw("POST", "/api/entity_types", &key, body).await;
+        assert_eq!(answer.expect(201)["description"], again["description"]);
+        assert_eq!(answer.header("idempotency-replayed"), replayed);
+    }
+    let other = [
+        ("idempotency-key", "k"),
+        ("content-type", "application/json"),
+    ];
+    let refused = client
+        .raw("POST", "/api/entity_types", &other, moon.to_string())
+        .await;
+    refused.expect_problem(422, "IDEMPOTENCY_KEY_REUSED");
+}

@@ -173,6 +173,7 @@ impl Views {
                 Ok(name.map(|name| EntityTypeRow {
                     name,
                     description: row.description,
+                    registered: row.registered,
                     count: row.count,
                 }))
             },

@@ -116,6 +116,8 @@ pub struct EntityTypeRow {
     pub name: EntityType,
     /// What it means, where someone has said so.
     pub description: Option<String>,
+    /// Whether it was registered, not only used.
+    pub registered: bool,
     /// Resources of it that are not archived.
     pub count: u64,
 }

@@ -300,6 +300,7 @@ impl Views {
         Ok(row.map(|row| EntityTypeRow {
             name: name.clone(),
             description: row.description,
+            registered: row.registered,
             count: row.count,
         }))
     }

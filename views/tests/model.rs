@@ -320,6 +320,7 @@ impl Model {
         };
         let row = |name: EntityType| EntityTypeRow {
             description: self.registered.get(&name).cloned().flatten(),
+            registered: self.registered.contains_key(&name),
             count: count(&name),
             name,
         };

@@ -1,7 +1,6 @@
 //! Several writes at once, all or none.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::IF_MATCH;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::Value;
@@ -13,6 +12,7 @@ use stemma_domain::value::{EntityType, MediaType};
 
 use super::annotations::validated;
 use crate::body;
+use crate::conditional::no_precondition;
 use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
 use crate::idempotency;
@@ -43,6 +43,8 @@ pub(crate) async fn execute_batch(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
+    let why = "a batch has no one revision; give expected_revision with its operations";
+    no_precondition(&request, why)?;
     let bytes_max = state.options().batch_bytes_max;
     let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
     let mut fields = Fields::of(value, "")?;
@@ -58,10 +60,6 @@ pub(crate) async fn execute_batch(
     fields.finish()?;
     let key = idempotency::of(&request, &context, &[&bytes])?;
     let parsed = parse_all(operations.unwrap_or_default(), &state)?;
-    if request.headers().contains_key(IF_MATCH) {
-        let detail = "a batch has no one revision; give expected_revision with its operations";
-        return Err(ApiError::new(Code::MalformedHeader, detail));
-    }
     let (operations, pins) = store_all(parsed, &state).await?;
     let write = Write {
         operations,
@@ -92,25 +90,22 @@ pub(crate) async fn execute_batch(
 fn parse_all(operations: Vec<Value>, state: &AppState) -> Result<Vec<Parsed>, ApiError> {
     let mut parsed = Vec::with_capacity(operations.len());
     let mut problems: Vec<FieldProblem> = Vec::new();
-    let mut code = Code::InvalidFields;
+    let mut codes = Vec::new();
     for (index, operation) in operations.into_iter().enumerate() {
         match parse(operation, &format!("/operations/{index}"), state) {
             Ok(operation) => parsed.push(operation),
             Err(error) => {
-                code = error.code();
+                codes.push(error.code());
                 problems.extend_from_slice(error.places());
             }
         }
     }
-    let is_of_model = |problem: &FieldProblem| problem.code == Code::InvalidAnnotation.name();
-    if problems.is_empty() {
-        Ok(parsed)
-    } else {
-        if problems.iter().all(is_of_model) {
-            code = Code::InvalidAnnotation;
-        }
-        Err(ApiError::fields(code, problems))
-    }
+    let Some(code) = codes.first() else {
+        return Ok(parsed);
+    };
+    let is_one = codes.iter().all(|other| other == code);
+    let code = if is_one { *code } else { Code::InvalidFields };
+    Err(ApiError::fields(code, problems))
 }
 
 fn parse(operation: Value, place: &str, state: &AppState) -> Result<Parsed, ApiError> {
@@ -128,7 +123,7 @@ fn parse(operation: Value, place: &str, state: &AppState) -> Result<Parsed, ApiE
             Some(ParsedChange::Revise(bytes, media_type))
         }
         "patch_resource" => parse_patch(&mut fields, place),
-        "add_annotation" => parse_annotation(&mut fields, id, place, state),
+        "add_annotation" => parse_annotation(&mut fields, id, place, state)?,
         "remove_annotation" => {
             let id: Option<AnnotationId> = fields.required("annotation_id", checked(str::parse));
             id.map(|annotation_id| ParsedChange::Other(Command::RemoveAnnotation { annotation_id }))
@@ -212,20 +207,25 @@ fn parse_annotation(
     id: Option<ResourceId>,
     place: &str,
     state: &AppState,
-) -> Option<ParsedChange> {
-    let value = fields.required("annotation", Ok::<_, String>)?;
-    match validated(id?, value, &format!("{place}/annotation")) {
+) -> Result<Option<ParsedChange>, ApiError> {
+    let value = fields.required("annotation", Ok::<_, String>);
+    let (Some(id), Some(value)) = (id, value) else {
+        return Ok(None);
+    };
+    match validated(id, value, &format!("{place}/annotation")) {
         Ok(annotation) => {
             let annotation_id = AnnotationId::new(state.commands().new_id());
             let command = Command::AddAnnotation {
                 annotation_id,
                 annotation,
             };
-            Some(ParsedChange::Other(command))
+            Ok(Some(ParsedChange::Other(command)))
         }
+        // Where nothing else is wrong, the code is that of the single route.
+        Err(error) if fields.is_well() => Err(error),
         Err(error) => {
             fields.add_problems(error.places());
-            None
+            Ok(None)
         }
     }
 }

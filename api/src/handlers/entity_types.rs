@@ -9,6 +9,7 @@ use stemma_domain::value::EntityType;
 
 use super::resources::reflecting;
 use crate::body;
+use crate::conditional::no_precondition;
 use crate::context::Context;
 use crate::error::{ApiError, Code};
 use crate::idempotency;
@@ -42,39 +43,42 @@ pub(crate) async fn register(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
+    no_precondition(&request, "entity types have no tags")?;
     let bytes_max = state.options().json_bytes_max;
     let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
     let mut fields = Fields::of(value, "")?;
     let name = fields.required("name", checked(EntityType::new));
+    let is_described = fields.has("description");
     let description = fields.optional("description", text);
     fields.finish()?;
     let name = name.ok_or_else(|| ApiError::of(Code::Internal))?;
+    // Views hold every registration that was acknowledged. What says nothing new is no event, and
+    // what is silent about the description leaves it as it is.
+    let row = || state.projection().views().entity_type(&name);
+    let known = row()?.filter(|row| row.registered);
+    let description = match &known {
+        Some(known) if !is_described => known.description.clone(),
+        _ => description,
+    };
+    let is_new = known.is_none_or(|known| known.description != description);
     let operation = Operation {
         target: Target::EntityTypes,
         change: Change::RegisterEntityType {
             name: name.clone(),
-            description: description.clone(),
+            description,
         },
         precondition: Precondition::None,
         expected_revision: None,
     };
     let key = idempotency::of(&request, &context, &[&bytes])?;
     let write = Write {
-        operations: vec![operation],
+        operations: Vec::from_iter(is_new.then_some(operation)),
         idempotency: key,
         pins: Vec::new(),
     };
     let written = execute(&state, &context, write, &|_| String::new()).await?;
-    let count = state
-        .projection()
-        .views()
-        .entity_type(&name)?
-        .map_or(0, |row| row.count);
-    let body = EntityTypeBody {
-        name: name.to_string(),
-        description,
-        count,
-    };
+    let row = row()?.ok_or_else(|| ApiError::of(Code::Internal))?;
+    let body = EntityTypeBody::from(row);
     let mut response = answer(StatusCode::CREATED, &written);
     response.insert_header((LOCATION, "/api/entity_types"));
     Ok(response.json(body))

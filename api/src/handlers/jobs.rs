@@ -5,9 +5,10 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
+use stemma_domain::id::ResourceId;
 
 use crate::error::{ApiError, Code};
-use crate::jobs::JobBody;
+use crate::jobs::{Job, JobBody};
 use crate::page::Page;
 use crate::query::Query;
 use crate::state::AppState;
@@ -33,7 +34,12 @@ pub(crate) async fn list(
     });
     let kind = query.one("type");
     let cursor = query.one("cursor");
+    let wait = query.min_position(state.options());
     query.finish()?;
+    // Jobs are no view, and are told of also where the views are not well.
+    if wait.position.is_some() {
+        state.views_at(wait).await?;
+    }
     let jobs = state.jobs().list(status.as_deref(), kind.as_deref());
     let behind = match cursor {
         None => 0,
@@ -48,6 +54,14 @@ pub(crate) async fn list(
     Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
 }
 
+/// The job of this id.
+fn find(state: &AppState, id: &str) -> Result<Job, ApiError> {
+    // Ids of jobs are made as those of resources are.
+    id.parse::<ResourceId>()
+        .map_err(|_| ApiError::new(Code::InvalidId, "expected the id of a job, a UUID"))?;
+    state.jobs().find(id)
+}
+
 /// `GET /api/jobs/{id}`, also `…/status`
 pub(crate) async fn get(
     request: HttpRequest,
@@ -55,7 +69,7 @@ pub(crate) async fn get(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
-    let body = state.jobs().find(&id)?.body();
+    let body = find(&state, &id)?.body();
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(body))
@@ -68,7 +82,7 @@ pub(crate) async fn cancel(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
-    let job = state.jobs().find(&id)?;
+    let job = find(&state, &id)?;
     job.cancel()?;
     Ok(HttpResponse::build(StatusCode::ACCEPTED).json(job.body()))
 }
@@ -84,7 +98,7 @@ pub(crate) async fn follow(
     let options = &state.options().sse;
     let open = state.metrics().open_stream(options.streams_max);
     let open = open.ok_or_else(|| ApiError::of(Code::TooManyStreams))?;
-    let changes = state.jobs().find(&id)?.follow();
+    let changes = find(&state, &id)?.follow();
     let shutdown = state.shutdown().follow();
     let heartbeat = std::time::Duration::from_millis(options.heartbeat_ms);
     let first = Some(format!("retry: {}\n\n", options.retry_ms));

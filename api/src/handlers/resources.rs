@@ -19,7 +19,7 @@ use stemma_views::{Archived, ResourceQuery, Sort, Views};
 
 use crate::accept;
 use crate::body::{self, blocking, essence};
-use crate::conditional::{precondition, revision_tag, tags};
+use crate::conditional::{no_precondition, precondition, revision_tag, tags};
 use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
 use crate::idempotency;
@@ -70,6 +70,8 @@ pub(crate) async fn create(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
+    let why = "what is made anew has no tag yet; an id that is taken is 409 by itself";
+    no_precondition(&request, why)?;
     if essence(&request).as_deref() == Some("multipart/form-data") {
         return create_from_upload(&request, payload, &context, &state).await;
     }

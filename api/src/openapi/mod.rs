@@ -48,6 +48,9 @@ pub fn document() -> Value {
         let path = readable(route.path);
         let path = paths.entry(path).or_insert_with(|| json!({}));
         path[route.method] = operation(route);
+        if route.method == "get" {
+            path["head"] = head_of(&path["get"], route);
+        }
     }
     json!({
         "openapi": "3.1.0",
@@ -125,6 +128,20 @@ fn operation(route: &Route) -> Value {
         }
     }
     operation
+}
+
+/// `HEAD` is `GET` without the body.
+fn head_of(get: &Value, route: &Route) -> Value {
+    let mut head = get.clone();
+    head["operationId"] = format!("head {}", route.path).into();
+    head["summary"] = format!("{}: only the head of the answer", route.summary).into();
+    let responses = head["responses"].as_object_mut();
+    for response in responses.into_iter().flat_map(Map::values_mut) {
+        if let Some(response) = response.as_object_mut() {
+            response.remove("content");
+        }
+    }
+    head
 }
 
 fn responses(route: &Route) -> Map<String, Value> {

@@ -192,7 +192,7 @@ pub(super) const ROUTES: &[Route] = &[
         WRITE,
         Body::None,
         RESOURCE,
-        &[400, 404, 409, 412, 422, 503],
+        &[400, 404, 409, 412, 415, 422, 503],
     ),
     with(
         route(
@@ -204,7 +204,7 @@ pub(super) const ROUTES: &[Route] = &[
         WRITE,
         Body::None,
         RESOURCE,
-        &[400, 404, 409, 412, 422, 503],
+        &[400, 404, 409, 412, 415, 422, 503],
     ),
     with(
         route(
@@ -213,10 +213,10 @@ pub(super) const ROUTES: &[Route] = &[
             "Resources",
             "Make a resource from another; no bytes are copied",
         ),
-        &["Idempotency-Key"],
+        WRITE,
         Body::Json("Clone", r#"{"name":"A copy","with_annotations":true}"#),
         CREATED,
-        &[400, 404, 409, 413, 415, 422, 503],
+        &[400, 404, 409, 412, 413, 415, 422, 503],
     ),
     with(
         route(
@@ -314,7 +314,7 @@ pub(super) const ROUTES: &[Route] = &[
         WRITE,
         Body::None,
         &[(204, Answer::Empty)],
-        &[400, 404, 409, 412, 422, 503],
+        &[400, 404, 409, 412, 415, 422, 503],
     ),
     with(
         route(
@@ -409,7 +409,7 @@ pub(super) const ROUTES: &[Route] = &[
         &[],
         Body::None,
         &[(200, Answer::Schema("Event"))],
-        &[404, 422, 500, 503],
+        &[400, 404, 422, 500, 503],
     ),
     with(
         route(
@@ -440,7 +440,7 @@ pub(super) const ROUTES: &[Route] = &[
         &["size"],
         Body::None,
         &[(200, Answer::Text("text/plain"))],
-        &[422, 500, 503],
+        &[400, 422, 500, 503],
     ),
     with(
         route(
@@ -452,7 +452,7 @@ pub(super) const ROUTES: &[Route] = &[
         &[],
         Body::None,
         &[(200, Answer::Text("text/plain"))],
-        &[422, 503],
+        &[400, 422, 503],
     ),
     with(
         route(
@@ -464,7 +464,7 @@ pub(super) const ROUTES: &[Route] = &[
         &["position", "size"],
         Body::None,
         &[(200, Answer::Schema("InclusionBody"))],
-        &[422, 500, 503],
+        &[400, 422, 500, 503],
     ),
     with(
         route(
@@ -476,7 +476,7 @@ pub(super) const ROUTES: &[Route] = &[
         &["from", "to"],
         Body::None,
         &[(200, Answer::Schema("ConsistencyBody"))],
-        &[422, 500, 503],
+        &[400, 422, 500, 503],
     ),
     with(
         route(
@@ -488,28 +488,35 @@ pub(super) const ROUTES: &[Route] = &[
         &[],
         Body::None,
         &[(200, Answer::Bytes)],
-        &[404, 422, 500, 503],
+        &[400, 404, 422, 500, 503],
     ),
     with(
         route("get", "/api/jobs", "Jobs", "List jobs, newest first"),
-        &["status", "type", "limit", "cursor"],
+        &[
+            "status",
+            "type",
+            "limit",
+            "cursor",
+            "min_position",
+            "timeout_ms",
+        ],
         Body::None,
         &[(200, Answer::Page("JobBody"))],
-        &[400, 422],
+        &[400, 422, 503],
     ),
     with(
         route("get", "/api/jobs/{id}", "Jobs", "Read a job"),
         &[],
         Body::None,
         &[(200, Answer::Schema("JobBody"))],
-        &[404, 422],
+        &[400, 404, 422],
     ),
     with(
         route("get", "/api/jobs/{id}/status", "Jobs", "Read a job"),
         &[],
         Body::None,
         &[(200, Answer::Schema("JobBody"))],
-        &[404, 422],
+        &[400, 404, 422],
     ),
     with(
         route(
@@ -521,7 +528,7 @@ pub(super) const ROUTES: &[Route] = &[
         &[],
         Body::None,
         &[(200, Answer::Stream)],
-        &[404, 422, 503],
+        &[400, 404, 422, 503],
     ),
     with(
         route(
@@ -533,7 +540,7 @@ pub(super) const ROUTES: &[Route] = &[
         &[],
         Body::None,
         &[(202, Answer::Schema("JobBody"))],
-        &[404, 409, 422],
+        &[400, 404, 409, 415, 422],
     ),
     with(
         route(
@@ -545,7 +552,7 @@ pub(super) const ROUTES: &[Route] = &[
         &[],
         Body::None,
         &[(202, Answer::Schema("JobBody"))],
-        &[409, 422, 503],
+        &[400, 409, 415, 422, 503],
     ),
     with(
         route(
@@ -557,7 +564,7 @@ pub(super) const ROUTES: &[Route] = &[
         &[],
         Body::None,
         &[(202, Answer::Schema("JobBody"))],
-        &[404, 409, 422, 503],
+        &[400, 404, 409, 415, 422, 503],
     ),
     with(
         route(
@@ -569,7 +576,7 @@ pub(super) const ROUTES: &[Route] = &[
         &[],
         Body::None,
         &[(200, Answer::Any)],
-        &[422, 503],
+        &[400, 415, 422, 503],
     ),
     with(
         route(
@@ -581,7 +588,7 @@ pub(super) const ROUTES: &[Route] = &[
         &[],
         Body::None,
         &[(202, Answer::Any)],
-        &[422],
+        &[400, 415, 422],
     ),
     with(
         route(
@@ -593,7 +600,7 @@ pub(super) const ROUTES: &[Route] = &[
         &[],
         Body::None,
         &[(200, Answer::Any)],
-        &[422, 503],
+        &[400, 415, 422, 503],
     ),
     with(
         route(
@@ -608,7 +615,7 @@ pub(super) const ROUTES: &[Route] = &[
             (200, Answer::Schema("HealthBody")),
             (503, Answer::Schema("HealthBody")),
         ],
-        &[422],
+        &[400, 422],
     ),
     with(
         route("get", "/api/health/live", OPERATION, "The process answers"),

@@ -35,9 +35,7 @@ impl NewResource {
             id: fields.optional(id_field, checked(str::parse)),
             name: fields.optional("name", checked(ResourceName::new)),
             media_type: fields.optional("media_type", checked(MediaType::new)),
-            entity_types: fields
-                .optional("entity_types", entity_types)
-                .unwrap_or_default(),
+            entity_types: entity_types(fields),
             language: fields.optional("language", checked(LanguageTag::new)),
             collection: fields.optional("collection", checked(CollectionName::new)),
             derived_from: fields.optional("derived_from", checked(str::parse)),
@@ -67,14 +65,20 @@ impl NewResource {
     }
 }
 
-fn entity_types(value: Value) -> Result<Vec<EntityType>, String> {
-    let Value::Array(names) = value else {
-        return Err("expected an array of texts".to_owned());
-    };
-    names
-        .into_iter()
-        .map(|name| checked(EntityType::new)(name))
-        .collect()
+/// Takes `entity_types`; each that is none is noted at its own place.
+fn entity_types(fields: &mut Fields) -> Vec<EntityType> {
+    let names = fields.optional("entity_types", |value| match value {
+        Value::Array(names) => Ok(names),
+        _ => Err("expected an array of texts"),
+    });
+    let mut types = Vec::new();
+    for (index, name) in names.unwrap_or_default().into_iter().enumerate() {
+        match checked(EntityType::new)(name) {
+            Ok(name) => types.push(name),
+            Err(why) => fields.problem(&format!("entity_types/{index}"), "INVALID_VALUE", why),
+        }
+    }
+    types
 }
 
 /// Takes `content` or `content_base64`, just one of them.
@@ -101,18 +105,16 @@ pub(crate) fn content(fields: &mut Fields) -> Option<Vec<u8>> {
 
 /// Takes the fields of a merge patch (RFC 7396); null removes.
 pub(crate) fn patch(fields: &mut Fields) -> ResourcePatch {
-    let mut patch = ResourcePatch::default();
-    if fields.has("name") {
-        patch.name = fields.required("name", checked(ResourceName::new));
-    }
+    let mut patch = ResourcePatch {
+        name: fields.not_null("name", checked(ResourceName::new)),
+        archived: fields.not_null("archived", boolean),
+        ..ResourcePatch::default()
+    };
     if fields.has("language") {
         patch.language = Some(fields.optional("language", checked(LanguageTag::new)));
     }
     if fields.has("collection") {
         patch.collection = Some(fields.optional("collection", checked(CollectionName::new)));
-    }
-    if fields.has("archived") {
-        patch.archived = fields.required("archived", boolean);
     }
     match fields.raw("metadata") {
         None => {}
