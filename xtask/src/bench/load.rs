@@ -1,20 +1,9 @@
-//! A load of HTTP writers: one connection and one request in flight for each.
+//! One client, for filling a server before it is measured.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-
-use super::probe::percentiles;
-
-/// What a load came to.
-pub(crate) struct Outcome {
-    pub(crate) per_second: f64,
-    pub(crate) p50_us: u64,
-    pub(crate) p99_us: u64,
-}
 
 /// A keep-alive connection.
 pub(crate) struct Connection {
@@ -68,44 +57,4 @@ impl Connection {
         }
         Ok(answer)
     }
-}
-
-/// Has `clients` send `request(client, n)` one after the other for `time`.
-pub(crate) fn run(
-    host: &str,
-    clients: usize,
-    time: Duration,
-    request: impl Fn(usize, usize) -> (&'static str, String, String) + Sync,
-) -> anyhow::Result<Outcome> {
-    let started = Instant::now();
-    let all = thread::scope(|scope| {
-        let one = |client: usize| {
-            let request = &request;
-            scope.spawn(move || -> anyhow::Result<Vec<Duration>> {
-                let mut connection = Connection::open(host)?;
-                let mut times = Vec::new();
-                while started.elapsed() < time {
-                    let (method, path, body) = request(client, times.len());
-                    let begun = Instant::now();
-                    connection.send(method, &path, &body)?;
-                    times.push(begun.elapsed());
-                }
-                Ok(times)
-            })
-        };
-        let threads: Vec<_> = (0..clients).map(one).collect();
-        let mut all = Vec::new();
-        for thread in threads {
-            all.extend(thread.join().expect("a client does not panic")?);
-        }
-        anyhow::Ok(all)
-    });
-    let mut times = all?;
-    let per_second = times.len() as f64 / started.elapsed().as_secs_f64();
-    let (p50_us, p99_us) = percentiles(&mut times);
-    Ok(Outcome {
-        per_second,
-        p50_us,
-        p99_us,
-    })
 }

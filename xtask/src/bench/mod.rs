@@ -7,6 +7,7 @@ mod append;
 mod load;
 mod probe;
 mod rebuild;
+mod redis;
 mod server;
 
 /// What to measure.
@@ -18,7 +19,7 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Measure {
-    /// Durable writes over HTTP, one event a request, beside the disk's own sync rate.
+    /// Durable writes over HTTP, one event a request, beside the floor, the disk and Redis.
     Append(append::Args),
     /// Views folded from the log again, beside reading the log alone.
     Rebuild(rebuild::Args),

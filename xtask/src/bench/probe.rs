@@ -51,7 +51,7 @@ pub(crate) fn sync(dir: &Path, time: Duration) -> anyhow::Result<Probe> {
 }
 
 /// The median and the 99th percentile, in microseconds.
-pub(crate) fn percentiles(times: &mut [Duration]) -> (u64, u64) {
+fn percentiles(times: &mut [Duration]) -> (u64, u64) {
     times.sort_unstable();
     let at = |share: usize| {
         times

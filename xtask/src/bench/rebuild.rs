@@ -15,13 +15,13 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 200_000)]
     events: usize,
     /// Engine of the views.
-    #[arg(long, default_value = "sled")]
+    #[arg(long, default_value = "fjall")]
     engine: String,
 }
 
 /// Measures.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let binary = server::build()?;
+    let binary = server::build()?.stemma;
     let dir = tempfile::tempdir_in(crate::run::root().join("target"))?;
     let data = dir.path().join("data");
     let server = server::Server::start(&binary, &data, &args.engine)?;

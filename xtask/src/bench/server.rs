@@ -14,22 +14,38 @@ pub(crate) struct Server {
     pub(crate) host: String,
 }
 
-/// Builds the release binary and says where it is.
-pub(crate) fn build() -> anyhow::Result<PathBuf> {
-    run(command(
-        "cargo",
-        &["build", "--release", "--locked", "--package", "stemma"],
-    ))?;
+/// The release binaries.
+pub(crate) struct Binaries {
+    pub(crate) stemma: PathBuf,
+    /// The load generator and the floor.
+    pub(crate) bench: PathBuf,
+}
+
+/// Builds the release binaries and says where they are.
+pub(crate) fn build() -> anyhow::Result<Binaries> {
+    let packages = ["--package", "stemma", "--package", "stemma-bench"];
+    let build = [&["build", "--release", "--locked"], &packages[..]].concat();
+    run(command("cargo", &build))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
-    Ok(target.join("release/stemma"))
+    Ok(Binaries {
+        stemma: target.join("release/stemma"),
+        bench: target.join("release/stemma-bench"),
+    })
 }
 
 impl Server {
     pub(crate) fn start(binary: &Path, data: &Path, engine: &str) -> anyhow::Result<Self> {
-        let mut child = Command::new(binary)
+        let mut command = Command::new(binary);
+        command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
-            .env("STEMMA_VIEWS__ENGINE", engine)
+            .env("STEMMA_VIEWS__ENGINE", engine);
+        Self::of(command)
+    }
+
+    /// The server that a command starts, which tells its address on its first line.
+    pub(crate) fn of(mut command: Command) -> anyhow::Result<Self> {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

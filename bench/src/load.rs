@@ -1,0 +1,119 @@
+//! A load of writers: each has one connection and one request under way.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::http::Messages;
+
+/// Of a run, what is not measured at its beginning.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// What to send.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Address and port of the server.
+    #[arg(long)]
+    host: String,
+    /// Path of the requests; `{W}` becomes the writer's number in twelve digits.
+    #[arg(long)]
+    path: String,
+    /// Body of the requests; `{U}` becomes sixteen digits that differ each time.
+    #[arg(long)]
+    body: String,
+    /// Writers at the same time.
+    #[arg(long)]
+    writers: usize,
+    /// Events that one request makes.
+    #[arg(long, default_value_t = 1)]
+    events: usize,
+    /// Seconds that are measured.
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+}
+
+/// Runs the load and tells its figures.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let local = tokio::task::LocalSet::new();
+    let started = Instant::now();
+    let end = WARM_UP + Duration::from_secs(args.seconds);
+    let mut times = local.block_on(&runtime, async {
+        let mut writers = Vec::new();
+        for number in 0..args.writers {
+            let path = args.path.replace("{W}", &format!("{number:012}"));
+            let writer = write(args.host.clone(), path, args.body.clone(), (started, end));
+            writers.push(tokio::task::spawn_local(writer));
+        }
+        let mut times = Vec::new();
+        for writer in writers {
+            times.extend(writer.await??);
+        }
+        anyhow::Ok(times)
+    })?;
+    times.sort_unstable();
+    if times.is_empty() {
+        bail!("nothing was written");
+    }
+    let at = |share: f64| {
+        let index = (times.len() - 1) as f64 * share;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        times[index as usize].as_micros()
+    };
+    let rate = (times.len() * args.events) as f64 / args.seconds as f64;
+    println!(
+        r#"{{"per_second":{rate:.0},"p50_us":{},"p99_us":{}}}"#,
+        at(0.5),
+        at(0.99)
+    );
+    Ok(())
+}
+
+async fn write(
+    host: String,
+    path: String,
+    body: String,
+    (started, end): (Instant, Duration),
+) -> anyhow::Result<Vec<Duration>> {
+    let mut stream = TcpStream::connect(&host).await.context(host.clone())?;
+    stream.set_nodelay(true)?;
+    let (from, mut to) = stream.split();
+    let mut answers = Messages::new(from);
+    let mut times = Vec::new();
+    let mut state = path.len() as u64 ^ u64::from(started.elapsed().subsec_nanos()) | 1;
+    while started.elapsed() < end {
+        let body = fill(&body, &mut state);
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let sent = Instant::now();
+        to.write_all(request.as_bytes()).await?;
+        let answer = answers.next().await?.context("the server closed")?;
+        if !answer.head.starts_with("HTTP/1.1 2") {
+            bail!("{}{}", answer.head, String::from_utf8_lossy(answer.body));
+        }
+        if started.elapsed() >= WARM_UP {
+            times.push(sent.elapsed());
+        }
+    }
+    Ok(times)
+}
+
+fn fill(body: &str, state: &mut u64) -> String {
+    let mut filled = String::with_capacity(body.len() + 512);
+    let mut parts = body.split("{U}");
+    filled.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        filled.push_str(&format!("{state:016x}"));
+        filled.push_str(part);
+    }
+    filled
+}
