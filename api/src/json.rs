@@ -14,6 +14,9 @@ use crate::error::{ApiError, Code, FieldProblem};
 const REPEATED: &str = "repeated key at ";
 const TOO_DEEP: &str = "nested too deeply at ";
 
+/// Longest pointer that a refusal tells.
+const POINTER_BYTES_MAX: usize = 4096;
+
 /// Parses a body.
 ///
 /// # Errors
@@ -21,7 +24,7 @@ const TOO_DEEP: &str = "nested too deeply at ";
 pub(crate) fn parse(body: &[u8], depth_max: usize) -> Result<Value, ApiError> {
     if let Some(at) = wide_integer(body) {
         let detail = format!("the integer at byte {at} does not fit 64 bits");
-        return Err(refused_at(Code::IntegerOutOfRange, &body[..at], detail));
+        return Err(refused_at(&body[..at], depth_max, detail));
     }
     let mut parser = serde_json::Deserializer::from_slice(body);
     let strict = Strict {
@@ -31,17 +34,21 @@ pub(crate) fn parse(body: &[u8], depth_max: usize) -> Result<Value, ApiError> {
     let parsed = strict
         .deserialize(&mut parser)
         .and_then(|value| parser.end().map(|()| value));
-    parsed.map_err(|error| refusal(&error, body))
+    parsed.map_err(|error| refusal(&error, body, depth_max))
 }
 
-/// A refusal of the value that begins, or stands, behind this much of the body.
-fn refused_at(code: Code, before: &[u8], detail: impl Into<String>) -> ApiError {
-    let detail = detail.into();
-    let field = FieldProblem::at(pointer_behind(before), code.name(), detail.clone());
+/// A refusal of the integer that begins, or stands, behind this much of the body.
+fn refused_at(before: &[u8], depth_max: usize, detail: impl Into<String>) -> ApiError {
+    // The parser has not seen how deep it stands.
+    let Some(pointer) = pointer_behind(before, depth_max) else {
+        return ApiError::of(Code::TooDeep);
+    };
+    let (code, detail) = (Code::IntegerOutOfRange, detail.into());
+    let field = FieldProblem::at(pointer, code.name(), detail.clone());
     ApiError::new(code, detail).at(field)
 }
 
-fn refusal(error: &serde_json::Error, body: &[u8]) -> ApiError {
+fn refusal(error: &serde_json::Error, body: &[u8], depth_max: usize) -> ApiError {
     let told = error.to_string();
     let place = |text: &str| {
         text.split(" at line ")
@@ -66,7 +73,7 @@ fn refusal(error: &serde_json::Error, body: &[u8]) -> ApiError {
         // The last byte that was read is the number's own, or the first behind it.
         let before = (start + error.column().saturating_sub(1)).min(body.len());
         let detail = Code::IntegerOutOfRange.explanation();
-        return refused_at(Code::IntegerOutOfRange, &body[..before], detail);
+        return refused_at(&body[..before], depth_max, detail);
     }
     let detail = format!("not JSON: line {}, column {}", error.line(), error.column());
     ApiError::new(Code::MalformedJson, detail)
@@ -102,14 +109,18 @@ fn wide_integer(body: &[u8]) -> Option<usize> {
     None
 }
 
-/// The JSON pointer of the value that is under way behind this much of a body.
-fn pointer_behind(before: &[u8]) -> String {
+/// The JSON pointer of the value that is under way behind this much of a body; none when it stands
+/// deeper than is taken. A pointer that would be longer than anyone reads names the whole.
+fn pointer_behind(before: &[u8], depth_max: usize) -> Option<String> {
     // What each open array or object is at: the index, or the key.
     let mut open: Vec<Result<usize, String>> = Vec::new();
     let mut text = Vec::new();
     let mut in_string = false;
     let mut bytes = before.iter().copied();
     while let Some(byte) = bytes.next() {
+        if open.len() > depth_max {
+            return None;
+        }
         match byte {
             b'\\' if in_string => text.extend([byte, bytes.next().unwrap_or(b' ')]),
             b'"' => {
@@ -140,7 +151,12 @@ fn pointer_behind(before: &[u8]) -> String {
         Ok(index) => format!("/{index}"),
         Err(key) => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
     };
-    open.iter().map(token).collect()
+    let pointer: String = open.iter().map(token).collect();
+    Some(if pointer.len() <= POINTER_BYTES_MAX {
+        pointer
+    } else {
+        String::new()
+    })
 }
 
 /// A value in the course of being parsed.
@@ -420,6 +436,18 @@ mod tests {
 
     fn code(body: &str) -> Code {
         parse(body.as_bytes(), 8).unwrap_err().code()
+    }
+
+    #[test]
+    fn a_wide_integer_far_down_is_too_deep_and_its_pointer_is_no_longer_than_is_read() {
+        let deep = format!("{}{}", "[".repeat(1 << 20), "9".repeat(20));
+        assert_eq!(code(&deep), Code::TooDeep);
+        let long = format!(r#"{{"{}":{}}}"#, "k".repeat(1 << 20), "9".repeat(20));
+        let refused = parse(long.as_bytes(), 8).unwrap_err();
+        assert_eq!(refused.code(), Code::IntegerOutOfRange);
+        assert_eq!(refused.places()[0].pointer.as_deref(), Some(""));
+        let near = parse(br#"{"a":[0,{"b":99999999999999999999}]}"#, 8).unwrap_err();
+        assert_eq!(near.places()[0].pointer.as_deref(), Some("/a/1/b"));
     }
 
     #[test]
