@@ -159,9 +159,12 @@ fn is_token(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
+/// What may stand around the parts of a header's value; no other white space can be sent in one.
+const BLANKS: [char; 2] = [' ', '\t'];
+
 fn is_media_type(text: &str) -> bool {
     let mut parts = text.split(';');
-    let essence = parts.next().unwrap_or_default().trim_end();
+    let essence = parts.next().unwrap_or_default().trim_end_matches(BLANKS);
     let essence_ok = essence
         .split_once('/')
         .is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
@@ -169,7 +172,7 @@ fn is_media_type(text: &str) -> bool {
 }
 
 fn is_media_type_parameter(parameter: &str) -> bool {
-    let Some((name, value)) = parameter.trim().split_once('=') else {
+    let Some((name, value)) = parameter.trim_matches(BLANKS).split_once('=') else {
         return false;
     };
     let quoted = value.len() >= 2
@@ -219,6 +222,9 @@ mod tests {
             "text/plain; x",
             "te xt/plain",
             "text/plain\r\nX: y",
+            "text/plain\n",
+            "text/plain;\r\na=b",
+            "text/plain;\u{a0}a=b",
         ] {
             assert!(MediaType::new(bad).is_err(), "{bad:?}");
         }

@@ -469,3 +469,53 @@ async fn jobs_are_listed_behind_a_position_and_found_by_uuids_only() {
         .await
         .expect_problem(404, "JOB_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn a_media_type_that_no_header_can_carry_is_refused() {
+    let server = Server::start();
+    let client = server.client();
+    let asked = |media_type: &str| json!({ "name": "n", "media_type": media_type, "content": "c" });
+    for bad in ["text/plain\n", "text/plain;\r\na=b", "text/plain;\u{a0}a=b"] {
+        let refused = client.post("/api/resources", &asked(bad)).await;
+        let problem = refused.expect_problem(422, "INVALID_FIELDS");
+        assert_eq!(problem["errors"][0]["pointer"], "/media_type");
+    }
+    for good in ["text/plain ; a=b*", "text/plain;a=\"b c\"\t"] {
+        let made = client
+            .post("/api/resources", &asked(good))
+            .await
+            .expect(201);
+        let id = made["id"].as_str().expect("an id");
+        let read = client.get(&format!("/api/resources/{id}/content")).await;
+        assert_eq!((read.status, read.text().as_str()), (200, "c"), "{good}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_is_no_list_of_tags_is_refused_by_every_read_that_takes_one() {
+    let bench = Bench::start().await;
+    let mut asked = 0;
+    for route in bench.routes.iter().filter(|route| route.method == "GET") {
+        let parameters = route.operation["parameters"]
+            .as_array()
+            .expect("parameters");
+        if !parameters.iter().any(|p| p["name"] == "If-None-Match") {
+            continue;
+        }
+        for query in ["", "?as_of_revision=0", "?revision=0"] {
+            let name = query
+                .trim_start_matches('?')
+                .split('=')
+                .next()
+                .unwrap_or_default();
+            if !name.is_empty() && !parameters.iter().any(|p| p["name"] == name) {
+                continue;
+            }
+            let target = format!("{}{query}", bench.path(route, "", ""));
+            let told = bench.ask(route, &target, "If-None-Match: r1\r\n", b"");
+            assert_eq!(told, (400, "MALFORMED_HEADER".to_owned()), "{target}");
+            asked += 1;
+        }
+    }
+    assert!(asked >= 4, "{asked}");
+}

@@ -307,7 +307,8 @@ pub(crate) async fn get(
     response.insert_header((ETAG, tag));
     response.insert_header((VARY, "Accept"));
     response.insert_header((CACHE_CONTROL, "no-cache"));
-    if as_of.is_none() && is_held(&request, descriptor.revision)? {
+    let is_held = is_held(&request, descriptor.revision)?;
+    if as_of.is_none() && is_held {
         return Ok(response.status(StatusCode::NOT_MODIFIED).finish());
     }
     if media_type == LD_JSON {

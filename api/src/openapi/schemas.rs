@@ -28,8 +28,10 @@ fn name() -> Value {
 }
 
 fn media_type() -> Value {
-    let token = "[A-Za-z0-9!#$&^_.+-]+";
-    let pattern = format!("^{token}/{token}( *; *{token}={token})*$");
+    let token = "[A-Za-z0-9!#$%&'*+.^_`|~-]+";
+    let quoted = r#""[ !#-:<-~]*""#;
+    let parameter = format!(r"[ \t]*;[ \t]*{token}=({token}|{quoted})");
+    let pattern = format!(r"^{token}/{token}({parameter})*[ \t]*$");
     json!({ "type": "string", "minLength": 3, "maxLength": 256, "pattern": pattern })
 }
 
