@@ -14,6 +14,8 @@ use crate::figures::DiskFigures;
 use crate::inode::{Inode, whole_sectors};
 use crate::weather::{Class, Forecast, Kind, Outcome, Weather};
 
+/// Longest that a write is held back.
+const HELD_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 /// Operations and answers shown when a seed fails.
 const TRACE_MAX: usize = 400;
 
@@ -269,10 +271,13 @@ impl Disk {
             }
             _ => return state,
         }
-        self.0
+        // Whoever is to release it may be waiting for a lock that this writer holds: a real disk
+        // would have gone on.
+        let waited = self
+            .0
             .released
-            .wait_while(state, |state| state.held.is_some())
-            .unwrap_or_else(PoisonError::into_inner)
+            .wait_timeout_while(state, HELD_MAX, |state| state.held.is_some());
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Makes a file, or empties the one that is there.
