@@ -7,22 +7,25 @@ use stemma_domain::id::ResourceId;
 
 use crate::conditional::parse_tags;
 use crate::handlers::annotations::validated;
+use crate::handlers::batch::parse_all;
 use crate::json::{self, Fields};
 use crate::options::Options;
 use crate::query::Query;
 use crate::range::{Wanted, wanted};
+use crate::sse::Filter;
 use crate::wire::batch::{NewResource, content, patch};
 
 /// Most levels of a body.
 const DEPTH_MAX: usize = 32;
 
-/// Bodies, queries, ranges and entity tags: the first byte says which.
+/// Bodies, batches, queries, what streams filter by, ranges and entity tags: the first byte says
+/// which.
 pub fn requests(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else {
         return;
     };
     let text = String::from_utf8_lossy(bytes);
-    match kind % 6 {
+    match kind % 8 {
         0 => body(bytes, |fields| {
             NewResource::read(fields, "id");
             content(fields);
@@ -33,6 +36,8 @@ pub fn requests(data: &[u8]) {
         2 => annotation(bytes),
         3 => query(&text),
         4 => range(bytes, &text),
+        5 => batch(bytes),
+        6 => filter(&text),
         _ => {
             let _ = parse_tags(&text);
         }
@@ -75,6 +80,26 @@ fn query(text: &str) {
     query.many("type");
     query.one("q");
     let _ = query.finish();
+}
+
+fn batch(bytes: &[u8]) {
+    let Ok(serde_json::Value::Array(operations)) = json::parse(bytes, DEPTH_MAX) else {
+        return;
+    };
+    let count = operations.len();
+    if let Ok(parsed) = parse_all(operations, &|| uuid::Uuid::from_u128(7)) {
+        assert_eq!(parsed.len(), count);
+    }
+}
+
+fn filter(text: &str) {
+    let Ok(mut query) = Query::parse(text) else {
+        return;
+    };
+    let filter = Filter::read(&mut query);
+    if query.finish().is_ok() && text.is_empty() {
+        assert!(filter.takes_all());
+    }
 }
 
 fn range(bytes: &[u8], text: &str) {

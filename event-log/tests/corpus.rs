@@ -14,3 +14,8 @@ fn the_corpus_of_log_is_read_without_a_panic() {
 fn the_corpus_of_proofs_is_read_without_a_panic() {
     replay("proofs", stemma_event_log::fuzzing::proofs);
 }
+
+#[test]
+fn a_log_whose_files_were_changed_as_in_the_corpus_shows_nothing_that_was_not_written() {
+    replay("files", stemma_event_log::fuzzing::files);
+}

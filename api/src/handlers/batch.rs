@@ -9,6 +9,7 @@ use stemma_content_store::Pin;
 use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
 use stemma_domain::resource::Command;
 use stemma_domain::value::{EntityType, MediaType};
+use uuid::Uuid;
 
 use super::annotations::validated;
 use crate::body;
@@ -23,7 +24,7 @@ use crate::wire::batch::{BatchBody, BatchResultBody, NewResource, content, patch
 use crate::write::{Write, answer, execute};
 
 /// An operation whose content, where it has some, is not stored yet.
-struct Parsed {
+pub(crate) struct Parsed {
     id: ResourceId,
     expected_revision: Option<u64>,
     change: ParsedChange,
@@ -59,7 +60,9 @@ pub(crate) async fn execute_batch(
     });
     fields.finish()?;
     let key = idempotency::of(&request, &context, &[&bytes])?;
-    let parsed = parse_all(operations.unwrap_or_default(), &state)?;
+    let parsed = parse_all(operations.unwrap_or_default(), &|| {
+        state.commands().new_id()
+    })?;
     let (operations, pins) = store_all(parsed, &state).await?;
     let write = Write {
         operations,
@@ -86,13 +89,16 @@ pub(crate) async fn execute_batch(
     Ok(answer(StatusCode::OK, &written).json(BatchBody { position, results }))
 }
 
+/// Makes an identity that nothing has yet.
+type NewId<'a> = dyn Fn() -> Uuid + 'a;
+
 /// Reads every operation, and tells what is wrong with any of them.
-fn parse_all(operations: Vec<Value>, state: &AppState) -> Result<Vec<Parsed>, ApiError> {
+pub(crate) fn parse_all(operations: Vec<Value>, new_id: &NewId) -> Result<Vec<Parsed>, ApiError> {
     let mut parsed = Vec::with_capacity(operations.len());
     let mut problems: Vec<FieldProblem> = Vec::new();
     let mut codes = Vec::new();
     for (index, operation) in operations.into_iter().enumerate() {
-        match parse(operation, &format!("/operations/{index}"), state) {
+        match parse(operation, &format!("/operations/{index}"), new_id) {
             Ok(operation) => parsed.push(operation),
             Err(error) => {
                 codes.push(error.code());
@@ -108,12 +114,12 @@ fn parse_all(operations: Vec<Value>, state: &AppState) -> Result<Vec<Parsed>, Ap
     Err(ApiError::fields(code, problems))
 }
 
-fn parse(operation: Value, place: &str, state: &AppState) -> Result<Parsed, ApiError> {
+fn parse(operation: Value, place: &str, new_id: &NewId) -> Result<Parsed, ApiError> {
     let mut fields = Fields::of(operation, place)?;
     let op = fields.required("op", text).unwrap_or_default();
     let expected_revision = fields.optional("expected_revision", natural);
     if op == "create_resource" {
-        return parse_create(fields, expected_revision, state);
+        return parse_create(fields, expected_revision, new_id);
     }
     let id: Option<ResourceId> = fields.required("resource_id", checked(str::parse));
     let change = match op.as_str() {
@@ -123,7 +129,7 @@ fn parse(operation: Value, place: &str, state: &AppState) -> Result<Parsed, ApiE
             Some(ParsedChange::Revise(bytes, media_type))
         }
         "patch_resource" => parse_patch(&mut fields, place),
-        "add_annotation" => parse_annotation(&mut fields, id, place, state)?,
+        "add_annotation" => parse_annotation(&mut fields, id, place, new_id)?,
         "remove_annotation" => {
             let id: Option<AnnotationId> = fields.required("annotation_id", checked(str::parse));
             id.map(|annotation_id| ParsedChange::Other(Command::RemoveAnnotation { annotation_id }))
@@ -160,7 +166,7 @@ fn parse(operation: Value, place: &str, state: &AppState) -> Result<Parsed, ApiE
 fn parse_create(
     mut fields: Fields,
     expected_revision: Option<u64>,
-    state: &AppState,
+    new_id: &NewId,
 ) -> Result<Parsed, ApiError> {
     if fields.has("id") && fields.has("resource_id") {
         fields.problem("id", "INVALID_VALUE", "give id or resource_id, not both");
@@ -181,9 +187,7 @@ fn parse_create(
         }
     }
     fields.finish()?;
-    let id = new
-        .id
-        .unwrap_or_else(|| ResourceId::new(state.commands().new_id()));
+    let id = new.id.unwrap_or_else(|| ResourceId::new(new_id()));
     Ok(Parsed {
         id,
         expected_revision,
@@ -206,7 +210,7 @@ fn parse_annotation(
     fields: &mut Fields,
     id: Option<ResourceId>,
     place: &str,
-    state: &AppState,
+    new_id: &NewId,
 ) -> Result<Option<ParsedChange>, ApiError> {
     let value = fields.required("annotation", Ok::<_, String>);
     let (Some(id), Some(value)) = (id, value) else {
@@ -214,7 +218,7 @@ fn parse_annotation(
     };
     match validated(id, value, &format!("{place}/annotation")) {
         Ok(annotation) => {
-            let annotation_id = AnnotationId::new(state.commands().new_id());
+            let annotation_id = AnnotationId::new(new_id());
             let command = Command::AddAnnotation {
                 annotation_id,
                 annotation,
