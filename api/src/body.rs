@@ -5,6 +5,7 @@
 
 use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::HttpRequest;
+use actix_web::error::PayloadError;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{self, Bytes, BytesMut, Payload};
 use futures_util::{Stream, StreamExt};
@@ -13,6 +14,7 @@ use stemma_content_store::{Ingest, Stored};
 
 use crate::error::{ApiError, Code, FieldProblem};
 use crate::json;
+use crate::pace::is_too_slow;
 use crate::state::AppState;
 
 /// The media types that a JSON body may have.
@@ -67,7 +69,7 @@ pub(crate) async fn optional_json(
 async fn whole(mut payload: Payload, bytes_max: usize) -> Result<Bytes, ApiError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| ApiError::of(Code::MalformedRequest))?;
+        let chunk = chunk.map_err(|error| broken_off(&error))?;
         if body.len() + chunk.len() > bytes_max {
             let detail = format!("at most {bytes_max} bytes are taken");
             return Err(ApiError::new(Code::BodyTooLarge, detail));
@@ -77,10 +79,19 @@ async fn whole(mut payload: Payload, bytes_max: usize) -> Result<Bytes, ApiError
     Ok(body.freeze())
 }
 
-/// Stores content that comes as a stream, in bounded memory.
+/// What a body is answered that did not come whole.
+pub(crate) fn broken_off(error: &PayloadError) -> ApiError {
+    if is_too_slow(error) {
+        return ApiError::new(Code::RequestTimeout, "the body came too slowly");
+    }
+    ApiError::of(Code::MalformedRequest).because(error)
+}
+
+/// Stores content that comes as a stream, in bounded memory; `broken` says what a failure of the
+/// stream is answered.
 pub(crate) async fn receive<E>(
     mut chunks: impl Stream<Item = Result<Bytes, E>> + Unpin,
-    broken: Code,
+    broken: impl Fn(&E) -> ApiError,
     state: &AppState,
 ) -> Result<Stored, ApiError> {
     let options = state.options();
@@ -88,7 +99,7 @@ pub(crate) async fn receive<E>(
     let mut ingest: Option<Ingest> = None;
     let mut received: u64 = 0;
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| ApiError::of(broken))?;
+        let chunk = chunk.map_err(|error| broken(&error))?;
         received += chunk.len() as u64;
         if received > options.content_bytes_max {
             let detail = format!("at most {} bytes are taken", options.content_bytes_max);
@@ -170,7 +181,7 @@ pub(crate) async fn upload(
                 let file_name = disposition
                     .and_then(|d| d.get_filename())
                     .map(str::to_owned);
-                let stored = receive(part, Code::MalformedMultipart, state).await?;
+                let stored = receive(part, malformed, state).await?;
                 file = Some((stored, media_type, file_name));
             }
             _ => {
@@ -207,6 +218,11 @@ async fn part_bytes(mut part: Field, bytes_max: usize) -> Result<Bytes, ApiError
 }
 
 fn malformed(error: &MultipartError) -> ApiError {
+    if let MultipartError::Payload(error) = error
+        && is_too_slow(error)
+    {
+        return broken_off(error);
+    }
     ApiError::new(
         Code::MalformedMultipart,
         Code::MalformedMultipart.explanation(),

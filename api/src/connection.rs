@@ -10,6 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
@@ -17,6 +18,8 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::{ApiError, Code, PROBLEM_JSON};
+use crate::metrics::OpenConnection;
+use crate::pace::Patience;
 
 /// What the stream of a connection and its answers know of each other; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -107,14 +110,19 @@ pub(crate) struct Stream<T> {
     link: Link,
     /// What is still to be written of a problem.
     problem: Bytes,
+    patience: Patience,
+    counted: OpenConnection,
 }
 
 impl<T> Stream<T> {
-    pub(crate) fn new(inner: T) -> Self {
+    /// A stream that fails when the other side takes nothing for so long.
+    pub(crate) fn new(inner: T, write_stall: Duration, counted: OpenConnection) -> Self {
         Self {
             inner,
             link: Link::default(),
             problem: Bytes::new(),
+            patience: Patience::new(write_stall),
+            counted,
         }
     }
 
@@ -124,9 +132,23 @@ impl<T> Stream<T> {
 }
 
 impl<T: AsyncWrite + Unpin> Stream<T> {
+    fn with_patience(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let is_pending = written.is_pending();
+        let written = self.patience.with(context, written);
+        if is_pending && written.is_ready() {
+            self.counted.cut_off();
+        }
+        written
+    }
+
     fn poll_problem(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.problem.has_remaining() {
-            let written = ready!(Pin::new(&mut self.inner).poll_write(context, &self.problem))?;
+            let written = Pin::new(&mut self.inner).poll_write(context, &self.problem);
+            let written = ready!(self.with_patience(context, written))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -160,7 +182,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Stream<T> {
             // Written at the next step: the bytes that it stands for are taken as written.
             return Poll::Ready(Ok(bytes.len()));
         }
-        let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
+        let written = Pin::new(&mut self.inner).poll_write(context, bytes);
+        let written = ready!(self.with_patience(context, written))?;
         if written == bytes.len() {
             self.link.set_dirty(false);
         }
@@ -221,6 +244,8 @@ mod tests {
 
     use tokio::io::AsyncReadExt;
 
+    use crate::metrics::Metrics;
+
     use super::*;
 
     const BARE: &[u8] =
@@ -232,7 +257,11 @@ mod tests {
     /// Writes pieces, each with what is to happen before it; gives what came through.
     async fn through(pieces: &[Piece<'_>]) -> String {
         let (near, mut far) = tokio::io::duplex(1 << 16);
-        let mut stream = Stream::new(near);
+        let mut stream = Stream::new(
+            near,
+            Duration::from_secs(1),
+            Metrics::new().open_connection(),
+        );
         for (piece, before) in pieces {
             before(&stream.link());
             let written = poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, piece)).await;

@@ -17,6 +17,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use crate::connection::Link;
 use crate::error::{ApiError, Code};
+use crate::pace::{self, Pace};
 use crate::state::AppState;
 
 /// The header that carries the trace id.
@@ -118,10 +119,11 @@ impl FromRequest for Context {
 /// The middleware around everything.
 pub(crate) async fn surround(
     state: web::Data<AppState>,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
+    pace::hold(&mut request, Pace::of(state.options()));
     let under_way = request.conn_data::<Link>().map(Link::begin);
     let context = Context::of(request.headers(), &state);
     request.extensions_mut().insert(context.clone());

@@ -72,7 +72,7 @@ codes! {
     TileNotFound 404 "TILE_NOT_FOUND" "No such tile" "The log has not so many events yet.";
     MethodNotAllowed 405 "METHOD_NOT_ALLOWED" "Method not allowed" "The route exists; the `Allow` header lists its methods.";
     NotAcceptable 406 "NOT_ACCEPTABLE" "Not acceptable" "None of the media types in `Accept` can be given.";
-    RequestTimeout 408 "REQUEST_TIMEOUT" "Request timeout" "The head of the request did not come in time (`http.head_ms`).";
+    RequestTimeout 408 "REQUEST_TIMEOUT" "Request timeout" "The head of the request did not come in time (`http.head_ms`), or its body came too slowly (`http.body_ms`, `http.body_bytes_per_s`). Nothing was written.";
     RevisionConflict 409 "REVISION_CONFLICT" "Revision conflict" "The resource is not at the expected revision. Nothing was written: read it and decide again.";
     AlreadyExists 409 "ALREADY_EXISTS" "Already exists" "A resource with this id exists. Nothing was written.";
     AlreadyRunning 409 "ALREADY_RUNNING" "Already running" "Work of this kind is under way; wait for its job.";

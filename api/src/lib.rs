@@ -19,6 +19,7 @@ mod json;
 mod metrics;
 mod openapi;
 mod options;
+mod pace;
 mod page;
 mod query;
 mod range;

@@ -4,7 +4,7 @@
 
 use std::fmt::{Debug, Error};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -45,6 +45,30 @@ pub struct Metrics {
     answers: Family<AnswerLabels, Counter>,
     times: Family<RouteLabels, Histogram, fn() -> Histogram>,
     open_streams: Arc<AtomicUsize>,
+    connections: Arc<Connections>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    open: AtomicU64,
+    cut_off: AtomicU64,
+}
+
+/// A connection that is open; counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenConnection(Arc<Connections>);
+
+impl OpenConnection {
+    /// It is ended since its client takes nothing.
+    pub(crate) fn cut_off(&self) {
+        self.0.cut_off.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A live stream that is open; counted until it is dropped.
@@ -64,6 +88,7 @@ impl Metrics {
             answers: Family::default(),
             times: Family::new_with_constructor(histogram),
             open_streams: Arc::default(),
+            connections: Arc::default(),
         }
     }
 
@@ -82,6 +107,12 @@ impl Metrics {
             status: answered.status,
         };
         self.answers.get_or_create(&labels).inc();
+    }
+
+    /// Counts a connection.
+    pub(crate) fn open_connection(&self) -> OpenConnection {
+        self.connections.open.fetch_add(1, Ordering::Relaxed);
+        OpenConnection(Arc::clone(&self.connections))
     }
 
     /// Counts a stream; none when as many are open as are taken.
@@ -189,6 +220,19 @@ impl Collector for Parts {
             "content_bytes",
             "Bytes of content",
             float(content.bytes),
+        )?;
+        let connections = &self.0.metrics().connections;
+        gauge(
+            encoder,
+            "http_connections_open",
+            "Connections that are open",
+            float(connections.open.load(Ordering::Relaxed)),
+        )?;
+        counter(
+            encoder,
+            "http_connections_cut_off",
+            "Connections that were ended since their client took nothing of what was written",
+            connections.cut_off.load(Ordering::Relaxed),
         )?;
         let open = u64::try_from(self.0.metrics().open_streams()).unwrap_or(u64::MAX);
         gauge(

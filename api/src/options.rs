@@ -45,6 +45,14 @@ pub struct Options {
     /// How long a client may take to send the head of a request, in milliseconds, 10,000 by
     /// default.
     pub request_head_ms: u64,
+    /// How long a client may send nothing of a body, all its pauses together, in milliseconds,
+    /// 30,000 by default.
+    pub body_ms: u64,
+    /// Bytes of a body that add a second to that, 1,024 by default.
+    pub body_bytes_per_s: u64,
+    /// How long a client may take nothing of what is written to it before it is cut off, in
+    /// milliseconds, 60,000 by default.
+    pub write_stall_ms: u64,
     /// How long an idle connection is kept, in milliseconds, 75,000 by default.
     pub keep_alive_ms: u64,
     /// How long requests may go on once the server is told to stop, in seconds, 8 by default.
@@ -92,6 +100,9 @@ impl Default for Options {
             workers: 0,
             connections_max: 25_000,
             request_head_ms: 10_000,
+            body_ms: 30_000,
+            body_bytes_per_s: 1024,
+            write_stall_ms: 60_000,
             keep_alive_ms: 75_000,
             shutdown_s: 8,
             sse: SseOptions::default(),
@@ -145,7 +156,7 @@ impl Options {
             }
         }
         let sse = &self.sse;
-        let ranges: [(&'static str, u64, u64, u64); 22] = [
+        let ranges: [(&'static str, u64, u64, u64); 25] = [
             (
                 "json_bytes_max",
                 self.json_bytes_max as u64,
@@ -193,6 +204,9 @@ impl Options {
             ("workers", self.workers as u64, 0, 1024),
             ("connections_max", self.connections_max as u64, 1, 1_000_000),
             ("request_head_ms", self.request_head_ms, 100, 600_000),
+            ("body_ms", self.body_ms, 100, 3_600_000),
+            ("body_bytes_per_s", self.body_bytes_per_s, 1, 1 << 30),
+            ("write_stall_ms", self.write_stall_ms, 100, 3_600_000),
             ("keep_alive_ms", self.keep_alive_ms, 0, 3_600_000),
             ("shutdown_s", self.shutdown_s, 0, 600),
             ("sse.heartbeat_ms", sse.heartbeat_ms, 10, 3_600_000),

@@ -44,9 +44,10 @@ pub fn run(listener: TcpListener, state: AppState) -> std::io::Result<Running> {
     if options.workers > 0 {
         server = server.workers(options.workers);
     }
+    let write_stall = Duration::from_millis(options.write_stall_ms);
     let ending = shutdown.clone();
     let server = server.listen("http", listener, move || {
-        let data = data.clone();
+        let (data, counters) = (data.clone(), data.clone());
         let app = map_config(
             App::new()
                 .app_data(data)
@@ -65,9 +66,12 @@ pub fn run(listener: TcpListener, state: AppState) -> std::io::Result<Running> {
                 data.insert(stream.link());
             })
             .h1(app);
-        fn_service(|stream: TcpStream| {
+        fn_service(move |stream: TcpStream| {
             let peer = stream.peer_addr().ok();
-            ready(Ok((Stream::new(stream), peer)))
+            ready(Ok((
+                Stream::new(stream, write_stall, counters.metrics().open_connection()),
+                peer,
+            )))
         })
         .and_then(service)
     })?;

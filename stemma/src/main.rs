@@ -11,6 +11,7 @@ mod interrupt;
 mod keys;
 mod log_check;
 mod logging;
+mod open_files;
 mod progress;
 mod tree_thread;
 mod wiring;

@@ -10,7 +10,7 @@ use stemma_tests::Server;
 /// Longest wait for an answer.
 const WAIT: Duration = Duration::from_secs(20);
 
-fn connect(server: &Server) -> TcpStream {
+pub(crate) fn connect(server: &Server) -> TcpStream {
     let address = server.url().strip_prefix("http://").expect("plain HTTP");
     let stream = TcpStream::connect(address).expect("the server listens");
     stream.set_read_timeout(Some(WAIT)).expect("a timeout");
@@ -19,7 +19,7 @@ fn connect(server: &Server) -> TcpStream {
 
 /// All that comes until the connection ends. The end may be a reset: the rest of the request was
 /// not read.
-fn rest(stream: &mut TcpStream) -> String {
+pub(crate) fn rest(stream: &mut TcpStream) -> String {
     let mut told = Vec::new();
     let mut chunk = [0; 4096];
     while let Ok(count @ 1..) = stream.read(&mut chunk) {
@@ -29,7 +29,7 @@ fn rest(stream: &mut TcpStream) -> String {
 }
 
 /// One answer with a problem, whole, by its head and its body.
-fn assert_problem(answer: &str, status: u16, code: &str) {
+pub(crate) fn assert_problem(answer: &str, status: u16, code: &str) {
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     let head = head.to_ascii_lowercase();
     assert!(head.starts_with(&format!("http/1.1 {status} ")), "{answer}");

@@ -7,6 +7,7 @@ mod bad_requests;
 mod batch;
 mod browser;
 mod command_line;
+mod connections;
 mod content;
 mod contract;
 mod damage;

@@ -313,7 +313,7 @@ pub(crate) async fn put(
             MediaType::new(text)
                 .map_err(|error| ApiError::new(Code::MalformedHeader, error.to_string()))
         });
-        let stored = body::receive(payload, Code::MalformedRequest, &state).await?;
+        let stored = body::receive(payload, body::broken_off, &state).await?;
         (stored, sent.transpose()?, Bytes::new())
     };
     let asked = [&asked[..], stored.digest.as_bytes(), request_type(&request)];

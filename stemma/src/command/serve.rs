@@ -15,6 +15,7 @@ use crate::config::Settings;
 use crate::demo;
 use crate::exit::{Exit, Usage, is_interruption};
 use crate::log_check::LogCheck;
+use crate::open_files;
 use crate::tree_thread::TreeThread;
 use crate::wiring::{Places, Tenant};
 
@@ -83,10 +84,12 @@ async fn until_stopped(
                 Err(error) => Err(format!("{error:#}")),
             },
         );
+    let mut options = options(settings);
+    options.connections_max = open_files::connections_max(&options, open_files::raise());
     let state = AppState::new(
         tenant.commands.clone(),
         tenant.projection.clone(),
-        options(settings),
+        options,
         Some(verifier),
         tenant.proofs.clone(),
     )?;
@@ -173,6 +176,9 @@ fn options(settings: &Settings) -> Options {
         jobs_kept_max: settings.count("jobs.kept_max"),
         batch_operations_max: settings.count("http.batch_operations_max"),
         json_depth_max: settings.count("http.json_depth_max"),
+        body_ms: settings.number("http.body_ms"),
+        body_bytes_per_s: settings.number("http.body_bytes_per_s"),
+        write_stall_ms: settings.number("http.write_stall_ms"),
         keep_alive_ms: settings.number("http.keep_alive_ms"),
         page_limit_max: settings.count("http.page_items_max"),
         ranges_max: settings.count("http.ranges_max"),

@@ -110,6 +110,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Most bytes of a JSON body",
     ),
     number(
+        "http.body_bytes_per_s",
+        "1024",
+        (1, GIB),
+        "Bytes of a body that give the client one more second",
+    ),
+    number(
+        "http.body_ms",
+        "30000",
+        (100, 3_600_000),
+        "Milliseconds that a client may send nothing of a body, all its pauses together",
+    ),
+    number(
         "http.connections_max",
         "25000",
         (1, 1_000_000),
@@ -168,6 +180,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "10000",
         (1, 600_000),
         "Milliseconds that a write waits for the views before it says that it is not visible yet",
+    ),
+    number(
+        "http.write_stall_ms",
+        "60000",
+        (100, 3_600_000),
+        "Milliseconds that a client may take nothing of what is written to it before it is cut off",
     ),
     number(
         "jobs.kept_max",
