@@ -98,6 +98,16 @@ async fn a_body_that_comes_too_slowly_is_answered_with_a_problem_and_writes_noth
             .expect(200);
         assert_problem(&rest(&mut stream), 408, "REQUEST_TIMEOUT");
     }
+    let document = client.get("/api/openapi.json").await.expect(200);
+    let paths = document["paths"].as_object().expect("paths");
+    let mut operations = paths
+        .values()
+        .filter_map(|methods| methods.as_object())
+        .flatten();
+    let mut taking = operations
+        .by_ref()
+        .filter(|(_, o)| !o["requestBody"].is_null());
+    assert!(taking.all(|(_, operation)| operation["responses"]["408"].is_object()));
     let after = client.get("/api/health").await.json();
     assert_eq!(before["status"], after["status"]);
     let resources = client.get("/api/resources").await.expect(200);

@@ -193,7 +193,9 @@ fn responses(route: &Route) -> Map<String, Value> {
     // Whatever writes may find the disk full.
     let writes = route.method != "get" && route.problems.contains(&503);
     let full = writes.then_some(&507);
-    for status in route.problems.iter().chain(full) {
+    // Whatever takes a body may find it too slow.
+    let slow = (!matches!(route.body, Body::None)).then_some(&408);
+    for status in route.problems.iter().chain(full).chain(slow) {
         let codes = Code::ALL.iter().filter(|code| code.status() == *status);
         let codes: Vec<&str> = codes.map(|code| code.name()).collect();
         let problem = json!({
