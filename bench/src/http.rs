@@ -1,7 +1,9 @@
 //! As much of HTTP/1.1 as a benchmark's two ends need: messages with a `Content-Length`.
 
 use anyhow::{Context, bail};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// Bytes asked of a socket at a time.
 const READ_BYTES: usize = 64 << 10;
@@ -61,6 +63,114 @@ impl<R: AsyncRead + Unpin> Messages<R> {
     async fn fill(&mut self) -> anyhow::Result<usize> {
         self.buffer.reserve(READ_BYTES);
         Ok(self.from.read_buf(&mut self.buffer).await?)
+    }
+}
+
+/// A client: one connection, one request under way.
+pub(crate) struct Client {
+    host: String,
+    answers: Messages<OwnedReadHalf>,
+    to: OwnedWriteHalf,
+}
+
+impl Client {
+    pub(crate) async fn open(host: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(host).await.context(host.to_owned())?;
+        stream.set_nodelay(true)?;
+        let (from, to) = stream.into_split();
+        Ok(Self {
+            host: host.to_owned(),
+            answers: Messages::new(from),
+            to,
+        })
+    }
+
+    /// Sends a request and gives the body of its answer, which must be one of success.
+    pub(crate) async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<(&str, &[u8])>,
+    ) -> anyhow::Result<&[u8]> {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.host);
+        if let Some((media_type, body)) = body {
+            let length = body.len();
+            request += &format!("Content-Type: {media_type}\r\nContent-Length: {length}\r\n");
+        }
+        request += "\r\n";
+        let mut request = request.into_bytes();
+        request.extend_from_slice(body.map_or(&[], |(_, body)| body));
+        self.to.write_all(&request).await?;
+        let answer = self.answers.next().await?.context("the server closed")?;
+        if !answer.head.starts_with("HTTP/1.1 2") {
+            let told = String::from_utf8_lossy(answer.body);
+            bail!("{method} {path}: {}{told}", answer.head);
+        }
+        Ok(answer.body)
+    }
+}
+
+/// How many events of a log a part of a stream shows: those that tell how the stream does are none.
+pub(crate) fn events(chunk: &[u8]) -> usize {
+    let all = memchr::memmem::find_iter(chunk, b"\ndata: ").count();
+    all - memchr::memmem::find_iter(chunk, b"\nevent: stemma.").count()
+}
+
+/// Reads the body of a stream: chunks that end with the connection.
+pub(crate) struct Chunks<R> {
+    from: R,
+    buffer: Vec<u8>,
+    taken: usize,
+}
+
+impl<R: AsyncRead + Unpin> Chunks<R> {
+    /// Reads the head, which must be one of success.
+    pub(crate) async fn open(from: R) -> anyhow::Result<Self> {
+        let mut chunks = Self {
+            from,
+            buffer: Vec::with_capacity(READ_BYTES),
+            taken: 0,
+        };
+        loop {
+            if let Some((end, _)) = head(&chunks.buffer)? {
+                let head = String::from_utf8_lossy(&chunks.buffer[..end]);
+                if !head.starts_with("HTTP/1.1 200") {
+                    bail!("{head}");
+                }
+                chunks.taken = end;
+                return Ok(chunks);
+            }
+            chunks.fill().await?;
+        }
+    }
+
+    async fn fill(&mut self) -> anyhow::Result<()> {
+        self.buffer.reserve(READ_BYTES);
+        if self.from.read_buf(&mut self.buffer).await? == 0 {
+            bail!("the stream ended");
+        }
+        Ok(())
+    }
+
+    /// The next chunk.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<&[u8]> {
+        if self.taken > READ_BYTES {
+            self.buffer.drain(..self.taken);
+            self.taken = 0;
+        }
+        loop {
+            let rest = &self.buffer[self.taken..];
+            if let Some(at) = rest.windows(2).position(|window| window == b"\r\n") {
+                let size = std::str::from_utf8(&rest[..at]).context("the size of a chunk")?;
+                let size = usize::from_str_radix(size, 16).context("the size of a chunk")?;
+                if rest.len() >= at + 2 + size + 2 {
+                    let start = self.taken + at + 2;
+                    self.taken = start + size + 2;
+                    return Ok(&self.buffer[start..start + size]);
+                }
+            }
+            self.fill().await?;
+        }
     }
 }
 

@@ -20,9 +20,10 @@ pub(crate) struct Args {
     /// Path of the requests; `{W}` becomes the writer's number in twelve digits.
     #[arg(long)]
     path: String,
-    /// Body of the requests; `{U}` becomes sixteen digits that differ each time.
+    /// Body of the requests; `{U}` becomes sixteen digits that differ each time. Without one they
+    /// are `GET`.
     #[arg(long)]
-    body: String,
+    body: Option<String>,
     /// Writers at the same time.
     #[arg(long)]
     writers: usize,
@@ -55,28 +56,30 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         anyhow::Ok(times)
     })?;
-    times.sort_unstable();
     if times.is_empty() {
-        bail!("nothing was written");
+        bail!("nothing was answered");
     }
-    let at = |share: f64| {
-        let index = (times.len() - 1) as f64 * share;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        times[index as usize].as_micros()
-    };
     let rate = (times.len() * args.events) as f64 / args.seconds as f64;
     println!(
         r#"{{"per_second":{rate:.0},"p50_us":{},"p99_us":{}}}"#,
-        at(0.5),
-        at(0.99)
+        percentile(&mut times, 0.5),
+        percentile(&mut times, 0.99)
     );
     Ok(())
+}
+
+/// How long this share of them took at most, in microseconds.
+pub(crate) fn percentile(times: &mut [Duration], share: f64) -> u128 {
+    times.sort_unstable();
+    let index = times.len().saturating_sub(1) as f64 * share;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    times.get(index as usize).map_or(0, Duration::as_micros)
 }
 
 async fn write(
     host: String,
     path: String,
-    body: String,
+    body: Option<String>,
     (started, end): (Instant, Duration),
 ) -> anyhow::Result<Vec<Duration>> {
     let mut stream = TcpStream::connect(&host).await.context(host.clone())?;
@@ -86,11 +89,10 @@ async fn write(
     let mut times = Vec::new();
     let mut state = path.len() as u64 ^ u64::from(started.elapsed().subsec_nanos()) | 1;
     while started.elapsed() < end {
-        let body = fill(&body, &mut state);
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let request = match &body {
+            Some(body) => post(&host, &path, &fill(body, &mut state)),
+            None => format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        };
         let sent = Instant::now();
         to.write_all(request.as_bytes()).await?;
         let answer = answers.next().await?.context("the server closed")?;
@@ -104,7 +106,15 @@ async fn write(
     Ok(times)
 }
 
-fn fill(body: &str, state: &mut u64) -> String {
+/// A request that writes.
+pub(crate) fn post(host: &str, path: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+pub(crate) fn fill(body: &str, state: &mut u64) -> String {
     let mut filled = String::with_capacity(body.len() + 512);
     let mut parts = body.split("{U}");
     filled.push_str(parts.next().unwrap_or_default());

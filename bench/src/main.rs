@@ -1,13 +1,17 @@
 //! What `cargo xtask bench` runs beside Stemma, built as a release: a load of HTTP writers, and the
-//! floor, which is the least server that does to a write what makes it durable and chained.
+//! floor, which is the least server that does to a write what makes it durable and chained. Writers, readers
+//! and listeners share one thread.
 
 // A program whose figures are for reading.
 #![allow(clippy::print_stdout)]
 #![allow(clippy::cast_precision_loss)]
 
+mod fan_out;
 mod floor;
 mod http;
 mod load;
+mod replay;
+mod soak;
 
 use std::path::PathBuf;
 
@@ -30,11 +34,20 @@ enum Command {
     },
     /// Write, and tell writes a second and their times as one line of JSON.
     Load(load::Args),
+    /// Write while many listen, and tell how long until the last has seen it.
+    FanOut(fan_out::Args),
+    /// Read a log from its beginning, and tell events a second.
+    Replay(replay::Args),
+    /// Write, read and listen for long, and tell every so often how the server does.
+    Soak(soak::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Floor { dir } => floor::serve(&dir),
         Command::Load(args) => load::run(&args),
+        Command::FanOut(args) => fan_out::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Soak(args) => soak::run(&args),
     }
 }

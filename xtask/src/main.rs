@@ -48,6 +48,6 @@ fn main() -> anyhow::Result<()> {
         Command::Kill(args) => kill::run_all(&args),
         Command::Crash(args) => crash::run_all(&args),
         Command::Fuzz(args) => fuzz::run_all(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => bench::run(args),
     }
 }

@@ -1,12 +1,14 @@
 //! Appends over HTTP (measures P1, P1b, P1c, P1d, P2), each beside the floor and a probe of the disk,
-//! in turns in one run; Redis beside them where it is installed.
+//! in turns in one run; Redis and PostgreSQL beside them where they are installed.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
 
-use super::{load, probe, redis, server};
+use super::server::resource;
+use super::table::{Table, count, share};
+use super::{postgres, probe, redis, server};
 
 /// How to measure appends.
 #[derive(clap::Args)]
@@ -43,70 +45,83 @@ const RESOURCES: usize = 256;
 const BATCH: usize = 100;
 
 /// Measures.
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     let binaries = server::build()?;
-    let dir = tempfile::tempdir_in(crate::run::root().join("target"))?;
-    let mut floor = Command::new(&binaries.bench);
-    floor
-        .arg("floor")
-        .arg("--dir")
-        .arg(dir.path().join("floor"));
-    let floor = server::Server::of(floor)?;
+    let dir = server::directory()?;
+    let floor = server::Server::floor(&binaries, dir.path())?;
     let data = dir.path().join("data");
     let server = server::Server::start(&binaries.stemma, &data, &args.engine)?;
-    let mut connection = load::Connection::open(&server.host)?;
-    for index in 0..RESOURCES {
-        let body = format!(
-            r#"{{"id":"{}","name":"bench","media_type":"text/plain","content":"Jupiter has four large moons."}}"#,
-            resource(index)
-        );
-        connection.send("POST", "/api/resources", &body)?;
-    }
-    let redis = redis::Redis::start(dir.path());
-    if let Err(missing) = &redis {
-        eprintln!("without Redis: {missing}");
-    }
-    println!("| measure | what | who | events/s | p50 µs | p99 µs | flushes/s | × floor |");
-    println!("|---|---|---|---|---|---|---|---|");
+    server.fill_for_bench(RESOURCES)?;
+    let redis = peer("Redis", redis::Redis::start(dir.path()));
+    let postgres = peer("PostgreSQL", postgres::Postgres::start(dir.path()));
+    let columns = [
+        "measure",
+        "what",
+        "who",
+        "events/s",
+        "p50 µs",
+        "p99 µs",
+        "flushes/s",
+        "× floor",
+    ];
+    let mut table = Table::new("append", &columns);
     for one in runs() {
         let probed = probe::sync(dir.path(), std::time::Duration::from_secs(1))?;
-        println!(
-            "| {} | {} | sync of 4 KiB, one after the other | {:.0} | {} | {} | | |",
-            one.name, one.what, probed.per_second, probed.p50_us, probed.p99_us
-        );
-        let measured = |host: &str, path: &str, body: &str, who: &str, floor: Option<f64>| {
-            let flushes = flushes();
-            let figures = generate(&binaries.bench, host, path, body, &one, args.seconds)?;
-            let seconds = args.seconds as f64 + 1.0;
-            let flushed = flushes_since(flushes) as f64 / seconds;
-            row(&one, who, &figures, flushed, floor);
-            anyhow::Ok(figures)
+        let probe_name = "4 KiB and a sync, one after the other";
+        let figures = Figures {
+            per_second: probed.per_second,
+            p50_us: probed.p50_us,
+            p99_us: probed.p99_us,
         };
+        row(&mut table, &one, probe_name, &figures, None, None);
+        let mut floor_rate = None;
         // The same bytes, of which the floor knows nothing.
-        let least = measured(&floor.host, "/", &one.body, "floor", None)?;
-        measured(
-            &server.host,
-            one.path,
-            &one.body,
-            "Stemma",
-            Some(least.per_second),
-        )?;
-        if let Ok(redis) = &redis
-            && one.events == 1
-        {
+        for (who, host, path) in [
+            ("floor", &floor.host, "/"),
+            ("Stemma", &server.host, one.path),
+        ] {
+            let before = flushes();
+            let figures = generate(&binaries.bench, host, path, &one, args.seconds)?;
+            // The load warms up for a second.
+            let flushed = (flushes() - before) as f64 / (args.seconds as f64 + 1.0);
+            row(&mut table, &one, who, &figures, Some(flushed), floor_rate);
+            floor_rate.get_or_insert(figures.per_second);
+        }
+        // Redis has no batch under one sync but a transaction, which its own load does not make.
+        if let Some(redis) = redis.as_ref().filter(|_| one.events == 1) {
             let figures = redis.append(one.writers, args.seconds)?;
             row(
+                &mut table,
                 &one,
                 "Redis, fsync always",
                 &figures,
-                0.0,
-                Some(least.per_second),
+                None,
+                floor_rate,
+            );
+        }
+        if let Some(postgres) = &postgres {
+            let figures = postgres.append(one.writers, one.events, args.seconds)?;
+            row(
+                &mut table,
+                &one,
+                "PostgreSQL (mean)",
+                &figures,
+                None,
+                floor_rate,
             );
         }
     }
     eprintln!("peak resident memory: {} MiB", server.peak_kib() / 1024);
     floor.stop()?;
-    server.stop()
+    server.stop()?;
+    table.keep(keep)
+}
+
+/// A peer, or a word that it is missing.
+pub(crate) fn peer<T>(name: &str, started: anyhow::Result<T>) -> Option<T> {
+    started
+        .map_err(|missing| eprintln!("without {name}: {missing:#}"))
+        .ok()
 }
 
 fn runs() -> Vec<Run> {
@@ -162,20 +177,15 @@ fn runs() -> Vec<Run> {
     ]
 }
 
-fn resource(index: usize) -> String {
-    format!("019a0000-0000-7000-8000-{index:012}")
-}
-
 fn generate(
     bench: &Path,
     host: &str,
     path: &str,
-    body: &str,
     run: &Run,
     seconds: u64,
 ) -> anyhow::Result<Figures> {
     let output = Command::new(bench)
-        .args(["load", "--host", host, "--path", path, "--body", body])
+        .args(["load", "--host", host, "--path", path, "--body", &run.body])
         .args(["--writers", &run.writers.to_string()])
         .args(["--events", &run.events.to_string()])
         .args(["--seconds", &seconds.to_string()])
@@ -185,14 +195,25 @@ fn generate(
     serde_json::from_slice(&output.stdout).context("figures")
 }
 
-fn row(run: &Run, who: &str, figures: &Figures, flushes: f64, floor: Option<f64>) {
-    let share = floor.map_or(String::new(), |floor| {
-        format!("{:.2}", figures.per_second / floor)
-    });
-    println!(
-        "| {} | {} | {who} | {:.0} | {} | {} | {flushes:.0} | {share} |",
-        run.name, run.what, figures.per_second, figures.p50_us, figures.p99_us
-    );
+fn row(
+    table: &mut Table,
+    run: &Run,
+    who: &str,
+    figures: &Figures,
+    flushes: Option<f64>,
+    floor: Option<f64>,
+) {
+    let p99 = Some(figures.p99_us).filter(|p99| *p99 > 0);
+    table.row(&[
+        &run.name,
+        &run.what,
+        &who,
+        &count(figures.per_second),
+        &figures.p50_us,
+        &p99.map_or(String::new(), |p99| p99.to_string()),
+        &flushes.map_or(String::new(), count),
+        &floor.map_or(String::new(), |floor| share(figures.per_second, floor)),
+    ]);
 }
 
 /// How often the disks of this machine were asked to flush since they are up.
@@ -207,8 +228,4 @@ fn flushes() -> u64 {
         stat.split_whitespace().nth(15)?.parse().ok()
     };
     disks.filter_map(count).sum()
-}
-
-fn flushes_since(before: u64) -> u64 {
-    flushes().saturating_sub(before)
 }

@@ -23,12 +23,28 @@ impl Connection {
 
     /// Sends a request of JSON and gives the answer's body; any status from 300 on is an error.
     pub(crate) fn send(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<String> {
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            self.host,
-            body.len()
-        );
-        self.stream.get_mut().write_all(request.as_bytes())?;
+        self.ask(method, path, "application/json", body.as_bytes())
+    }
+
+    /// Gives a resource its content.
+    pub(crate) fn put(&mut self, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<String> {
+        self.ask("PUT", path, kind, body)
+    }
+
+    /// Reads.
+    pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<String> {
+        self.ask("GET", path, "", b"")
+    }
+
+    fn ask(&mut self, method: &str, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<String> {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.host);
+        if !kind.is_empty() {
+            let length = body.len();
+            request += &format!("Content-Type: {kind}\r\nContent-Length: {length}\r\n");
+        }
+        request += "\r\n";
+        let stream = self.stream.get_mut();
+        stream.write_all(&[request.as_bytes(), body].concat())?;
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         let status: u16 = line

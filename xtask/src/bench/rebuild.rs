@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use super::table::{Table, count};
 use super::{load, server};
 use crate::run::{command, run as run_command};
 
 /// Operations of one request while the log is filled.
-const BATCH: usize = 500;
+pub(crate) const BATCH: usize = 500;
 
 /// How to measure rebuilding.
 #[derive(clap::Args)]
@@ -20,9 +21,9 @@ pub(crate) struct Args {
 }
 
 /// Measures.
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     let binary = server::build()?.stemma;
-    let dir = tempfile::tempdir_in(crate::run::root().join("target"))?;
+    let dir = server::directory()?;
     let data = dir.path().join("data");
     let server = server::Server::start(&binary, &data, &args.engine)?;
     let mut connection = load::Connection::open(&server.host)?;
@@ -33,9 +34,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let events = args.events / BATCH * BATCH;
     let filled = started.elapsed().as_secs_f64();
     server.stop()?;
-    println!("| what | events/s | seconds |");
-    println!("|---|---|---|");
-    row("write, 500 operations a request, 1 client", events, filled);
+    let mut table = Table::new("rebuild", &["what", "events/s", "seconds"]);
+    let what = "write, 500 operations a request, 1 client";
+    row(&mut table, what, events, filled);
     for arguments in [
         &["verify", "--quick"][..],
         &["rebuild", "views"],
@@ -49,16 +50,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let started = Instant::now();
         run_command(stemma)?;
         row(
+            &mut table,
             &format!("stemma {}", arguments.join(" ")),
             events,
             started.elapsed().as_secs_f64(),
         );
     }
-    Ok(())
+    table.keep(keep)
 }
 
 /// A resource for every ten events, and nine annotations of it.
-fn operations(batch: usize) -> String {
+pub(crate) fn operations(batch: usize) -> String {
     let mut operations = Vec::with_capacity(BATCH);
     for index in 0..BATCH {
         let number = batch * BATCH + index;
@@ -78,6 +80,7 @@ fn operations(batch: usize) -> String {
     format!(r#"{{"operations":[{}]}}"#, operations.join(","))
 }
 
-fn row(what: &str, events: usize, seconds: f64) {
-    println!("| {what} | {:.0} | {seconds:.2} |", events as f64 / seconds);
+fn row(table: &mut Table, what: &str, events: usize, seconds: f64) {
+    let rate = count(events as f64 / seconds);
+    table.row(&[&what, &rate, &format!("{seconds:.2}")]);
 }

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 
+use super::load::Connection;
 use crate::run::{command, root, run};
 
 /// A running server, ended by its process id when it is dropped.
@@ -33,7 +34,45 @@ pub(crate) fn build() -> anyhow::Result<Binaries> {
     })
 }
 
+/// A directory for a run, on the disk that the project lies on.
+pub(crate) fn directory() -> anyhow::Result<tempfile::TempDir> {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir_in(root().join("target"))?;
+    // A peer may run as a user of its own.
+    let permissions = std::fs::Permissions::from_mode(0o711);
+    std::fs::set_permissions(dir.path(), permissions)?;
+    Ok(dir)
+}
+
+/// The id of a resource that the loads write to.
+pub(crate) fn resource(index: usize) -> String {
+    format!("019a0000-0000-7000-8000-{index:012}")
+}
+
 impl Server {
+    /// Makes the resources that the loads write to.
+    pub(crate) fn fill_for_bench(&self, resources: usize) -> anyhow::Result<()> {
+        let mut connection = Connection::open(&self.host)?;
+        for index in 0..resources {
+            let body = format!(
+                r#"{{"id":"{}","name":"bench","media_type":"text/plain","content":"Jupiter has four large moons."}}"#,
+                resource(index)
+            );
+            connection.send("POST", "/api/resources", &body)?;
+        }
+        Ok(())
+    }
+
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The memory that it has resident now, in kibibytes.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
     pub(crate) fn start(binary: &Path, data: &Path, engine: &str) -> anyhow::Result<Self> {
         let mut command = Command::new(binary);
         command
@@ -41,6 +80,13 @@ impl Server {
             .arg(data)
             .env("STEMMA_VIEWS__ENGINE", engine);
         Self::of(command)
+    }
+
+    /// The floor, with its log below `dir`.
+    pub(crate) fn floor(binaries: &Binaries, dir: &Path) -> anyhow::Result<Self> {
+        let mut floor = Command::new(&binaries.bench);
+        floor.arg("floor").arg("--dir").arg(dir.join("floor"));
+        Self::of(floor)
     }
 
     /// The server that a command starts, which tells its address on its first line.
@@ -71,9 +117,13 @@ impl Server {
 
     /// The most memory that it has had resident, in kibibytes.
     pub(crate) fn peak_kib(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.split_whitespace().next()?.parse().ok())
             .unwrap_or(0)
     }
