@@ -1,145 +1,121 @@
 //! The bounded queue before the writer thread, which tasks and threads alike may wait at.
 //!
-//! Invariant: what was pushed is taken, in order, even after the queue was closed.
+//! It is made of a channel and a semaphore, and has no lock of its own to get wrong. Invariant: what
+//! was pushed is taken, in order, even after the queue was closed.
 
-use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// A queue of at most `max` tasks.
+/// Where tasks and threads push: tasks at most `max` at a time, and each thread one at a time, since
+/// it waits for the answer.
 pub(crate) struct Queue<T> {
-    state: Mutex<State<T>>,
-    max: usize,
-    filled: Condvar,
-    room: Condvar,
-    room_for_tasks: Notify,
+    line: mpsc::UnboundedSender<Item<T>>,
+    places: Arc<Semaphore>,
 }
 
-struct State<T> {
-    waiting: VecDeque<T>,
-    closed: bool,
+/// Where the writer takes them. Dropped, it drops what waits.
+pub(crate) struct Taker<T> {
+    line: mpsc::UnboundedReceiver<Item<T>>,
+    places: Arc<Semaphore>,
+    /// What was one too many for the group before.
+    next: Option<T>,
+}
+
+enum Item<T> {
+    /// It holds a place.
+    OfTask(T),
+    OfThread(T),
+    Close,
 }
 
 /// The queue takes no more.
 #[derive(Debug)]
 pub(crate) struct Closed;
 
-enum Refused<T> {
-    Full(T),
-    Closed,
-}
-
 impl<T> Queue<T> {
-    pub(crate) fn new(max: usize) -> Self {
-        Self {
-            state: Mutex::new(State {
-                waiting: VecDeque::new(),
-                closed: false,
-            }),
-            max,
-            filled: Condvar::new(),
-            room: Condvar::new(),
-            room_for_tasks: Notify::new(),
-        }
+    pub(crate) fn new(max: usize) -> (Self, Taker<T>) {
+        let (to, from) = mpsc::unbounded_channel();
+        let places = Arc::new(Semaphore::new(max));
+        let taker = Taker {
+            line: from,
+            places: Arc::clone(&places),
+            next: None,
+        };
+        (Self { line: to, places }, taker)
     }
 
     /// Adds at the end, waiting for room without blocking the thread.
-    pub(crate) async fn push(&self, mut one: T) -> Result<(), Closed> {
-        loop {
-            // Made before the look, so that room that comes between them is not missed.
-            let room = self.room_for_tasks.notified();
-            match self.try_push(one) {
-                Ok(()) => return Ok(()),
-                Err(Refused::Closed) => return Err(Closed),
-                Err(Refused::Full(back)) => one = back,
-            }
-            room.await;
-        }
-    }
-
-    /// Adds at the end, blocking the thread until there is room.
-    pub(crate) fn push_blocking(&self, one: T) -> Result<(), Closed> {
-        let mut state = self.state();
-        while !state.closed && state.waiting.len() >= self.max {
-            state = self
-                .room
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.closed {
-            return Err(Closed);
-        }
-        state.waiting.push_back(one);
-        self.filled.notify_one();
+    pub(crate) async fn push(&self, one: T) -> Result<(), Closed> {
+        let place = self.places.acquire().await.map_err(|_| Closed)?;
+        self.line.send(Item::OfTask(one)).map_err(|_| Closed)?;
+        // Its place is free when it is taken.
+        place.forget();
         Ok(())
     }
 
-    /// Takes what waits, at least one and then up to `weight_max`; `None` once it is closed and
-    /// empty.
-    pub(crate) fn take(&self, weight: impl Fn(&T) -> u64, weight_max: u64) -> Option<Vec<T>> {
-        let mut state = self.state();
-        while state.waiting.is_empty() {
-            if state.closed {
-                return None;
-            }
-            state = self
-                .filled
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+    /// Adds at the end, for a thread that then waits for the answer.
+    pub(crate) fn push_blocking(&self, one: T) -> Result<(), Closed> {
+        if self.is_closed() {
+            return Err(Closed);
         }
-        let mut taken = Vec::new();
-        let mut total = 0;
-        while let Some(one) = state.waiting.front() {
-            total += weight(one);
-            if !taken.is_empty() && total > weight_max {
-                break;
-            }
-            taken.extend(state.waiting.pop_front());
-        }
-        drop(state);
-        self.wake();
-        Some(taken)
+        self.line.send(Item::OfThread(one)).map_err(|_| Closed)
     }
 
     /// Takes no more from now on.
     pub(crate) fn close(&self) {
-        self.state().closed = true;
-        self.filled.notify_all();
-        self.wake();
+        self.places.close();
+        // The writer may be gone.
+        let _ = self.line.send(Item::Close);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.state().closed
+        self.places.is_closed()
     }
+}
 
-    /// Gives up: takes no more and drops what waits.
-    pub(crate) fn abandon(&self) {
-        let dropped = std::mem::take(&mut self.state().waiting);
-        self.close();
-        drop(dropped);
-    }
-
-    fn try_push(&self, one: T) -> Result<(), Refused<T>> {
-        let mut state = self.state();
-        if state.closed {
-            return Err(Refused::Closed);
+impl<T> Taker<T> {
+    /// Takes what waits, at least one and then up to `weight_max`; `None` once the queue is closed
+    /// and empty. Blocks the thread.
+    pub(crate) fn take(&mut self, weight: impl Fn(&T) -> u64, weight_max: u64) -> Option<Vec<T>> {
+        let first = match self.next.take() {
+            Some(first) => first,
+            None => loop {
+                let item = self.line.blocking_recv()?;
+                if let Some(one) = self.open(item) {
+                    break one;
+                }
+            },
+        };
+        let mut total = weight(&first);
+        let mut taken = vec![first];
+        while let Ok(item) = self.line.try_recv() {
+            let Some(one) = self.open(item) else {
+                continue;
+            };
+            total += weight(&one);
+            if total > weight_max {
+                self.next = Some(one);
+                break;
+            }
+            taken.push(one);
         }
-        if state.waiting.len() >= self.max {
-            return Err(Refused::Full(one));
+        Some(taken)
+    }
+
+    fn open(&mut self, item: Item<T>) -> Option<T> {
+        match item {
+            Item::OfTask(one) => {
+                self.places.add_permits(1);
+                Some(one)
+            }
+            Item::OfThread(one) => Some(one),
+            // Whoever has a place already may be about to push: it comes or is refused.
+            Item::Close => {
+                self.line.close();
+                None
+            }
         }
-        state.waiting.push_back(one);
-        self.filled.notify_one();
-        Ok(())
-    }
-
-    fn wake(&self) {
-        self.room.notify_all();
-        self.room_for_tasks.notify_waiters();
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,13 +137,12 @@ impl<T> Reply<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]
     fn a_full_queue_lets_waiters_in_as_room_comes_and_keeps_everything() {
-        let queue = Arc::new(Queue::new(2));
+        let (queue, mut taker) = Queue::new(2);
+        let queue = Arc::new(queue);
         let pushers: Vec<_> = (0..4)
             .map(|pusher| {
                 let queue = Arc::clone(&queue);
@@ -187,7 +162,7 @@ mod tests {
             .collect();
         let mut seen = Vec::new();
         while seen.len() < 200 {
-            let taken = queue.take(|_| 1, 2).unwrap();
+            let taken = taker.take(|_| 1, 2).unwrap();
             assert!(taken.len() <= 2);
             seen.extend(taken);
         }
@@ -195,7 +170,7 @@ mod tests {
             pusher.join().unwrap();
         }
         queue.close();
-        assert!(queue.take(|_| 1, 2).is_none());
+        assert!(taker.take(|_| 1, 2).is_none());
         for pusher in 0..4 {
             let of_one: Vec<_> = seen
                 .iter()
@@ -211,22 +186,22 @@ mod tests {
 
     #[test]
     fn a_closed_queue_gives_what_it_had_and_takes_no_more() {
-        let queue = Queue::new(2);
+        let (queue, mut taker) = Queue::new(2);
         queue.push_blocking(1).unwrap();
         queue.close();
         assert!(queue.push_blocking(2).is_err());
-        assert_eq!(queue.take(|_| 1, 9), Some(vec![1]));
-        assert_eq!(queue.take(|_| 1, 9), None);
+        assert_eq!(taker.take(|_| 1, 9), Some(vec![1]));
+        assert_eq!(taker.take(|_| 1, 9), None);
     }
 
     #[test]
     fn a_group_holds_one_however_heavy_and_no_more_than_fit() {
-        let queue = Queue::new(9);
+        let (queue, mut taker) = Queue::new(9);
         for weight in [50_u64, 3, 3, 9] {
             queue.push_blocking(weight).unwrap();
         }
         let groups: Vec<_> = (0..3)
-            .map(|_| queue.take(|weight| *weight, 10).unwrap())
+            .map(|_| taker.take(|weight| *weight, 10).unwrap())
             .collect();
         assert_eq!(groups, [vec![50], vec![3, 3], vec![9]]);
     }

@@ -123,11 +123,12 @@ impl ContentStore {
             },
         })?;
         let mut loaded = load(&*storage, Access::Write)?;
-        let queue = Arc::new(Queue::new(options.queue_max));
+        let (queue, taker) = Queue::new(options.queue_max);
+        let queue = Arc::new(queue);
         let report = loaded.report.clone();
         let tail = std::mem::take(&mut loaded.tail);
         let vault = Arc::new(Vault::new(storage, options, loaded));
-        let handle = Writer::new(&vault, &queue, tail).start();
+        let handle = Writer::new(&vault, (&queue, taker), tail).start();
         let handle = handle.map_err(|source| OpenError::Io {
             file: String::new(),
             source,

@@ -20,7 +20,7 @@ use crate::pack::{
     STATE_DEAD, STATE_OFFSET, Seal, State, encode_entry, entry_bytes, pack_name,
 };
 use crate::packing::{Active, Prepared, prepare, save_run};
-use crate::queue::{Queue, Reply};
+use crate::queue::{Queue, Reply, Taker};
 use crate::vault::{Presence, Vault};
 use crate::{Digest, PutError};
 
@@ -78,6 +78,8 @@ struct Waiter {
 pub(crate) struct Writer {
     vault: Arc<Vault>,
     queue: Arc<Queue<Task>>,
+    /// Dropped with the writer, it tells those who still wait.
+    taker: Taker<Task>,
     active: Option<Active>,
     /// Where the last pack ended, when there is no active one.
     last: Option<Mark>,
@@ -97,16 +99,21 @@ struct Abandon(Arc<Queue<Task>>);
 
 impl Drop for Abandon {
     fn drop(&mut self) {
-        self.0.abandon();
+        self.0.close();
     }
 }
 
 impl Writer {
     /// A writer that goes on where `loaded` ends.
-    pub(crate) fn new(vault: &Arc<Vault>, queue: &Arc<Queue<Task>>, tail: LastPack) -> Self {
+    pub(crate) fn new(
+        vault: &Arc<Vault>,
+        (queue, taker): (&Arc<Queue<Task>>, Taker<Task>),
+        tail: LastPack,
+    ) -> Self {
         Self {
             vault: Arc::clone(vault),
             queue: Arc::clone(queue),
+            taker,
             active: tail.active,
             last: tail.mark,
             next_number: tail.mark.map_or(1, |last| last.pack + 1),
@@ -125,10 +132,9 @@ impl Writer {
     }
 
     fn run(mut self) {
-        let queue = Arc::clone(&self.queue);
-        let _abandon = Abandon(Arc::clone(&queue));
+        let _abandon = Abandon(Arc::clone(&self.queue));
         let group_bytes_max = self.vault.options.group_bytes_max;
-        while let Some(tasks) = queue.take(Task::weight, group_bytes_max) {
+        while let Some(tasks) = self.taker.take(Task::weight, group_bytes_max) {
             for task in tasks {
                 match task {
                     Task::Append {

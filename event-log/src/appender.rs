@@ -85,8 +85,9 @@ impl Appender {
 
     /// An appender of a log that is open for reading only: it refuses every batch.
     pub(crate) fn refusing(shared: Arc<Shared>, options: &Options) -> Self {
-        let queue = Arc::new(Queue::new(options.queue_max));
+        let (queue, _) = Queue::new(options.queue_max);
         queue.close();
+        let queue = Arc::new(queue);
         Self {
             inner: Arc::new(Inner {
                 shared,

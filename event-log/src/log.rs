@@ -110,9 +110,8 @@ impl Log {
         }
         let (shared, mut report) = share(&storage, &options, Place::Disk, &mut loaded)?;
         report.checked = is_small;
-        let queue = Arc::new(Queue::new(options.queue_max));
-        let appender = start(&shared, &queue, &options, loaded, lock)
-            .map_err(failed("start the writer of", ""))?;
+        let appender =
+            start(&shared, &options, loaded, lock).map_err(failed("start the writer of", ""))?;
         report.took = started.elapsed();
         Ok(Self {
             appender,
@@ -248,14 +247,15 @@ fn share(
 
 fn start(
     shared: &Arc<Shared>,
-    queue: &Arc<Queue>,
     options: &Options,
     loaded: Loaded,
     lock: Box<dyn Send + Sync>,
 ) -> std::io::Result<Appender> {
+    let (queue, taker) = Queue::new(options.queue_max);
+    let queue = Arc::new(queue);
     let writer = Writer::new(
         Arc::clone(shared),
-        Arc::clone(queue),
+        (Arc::clone(&queue), taker),
         options.clone(),
         loaded,
         lock,
@@ -263,10 +263,5 @@ fn start(
     let thread = std::thread::Builder::new()
         .name("log-writer".to_owned())
         .spawn(move || writer.run())?;
-    Ok(Appender::new(
-        Arc::clone(shared),
-        Arc::clone(queue),
-        options,
-        thread,
-    ))
+    Ok(Appender::new(Arc::clone(shared), queue, options, thread))
 }

@@ -22,7 +22,7 @@ use crate::log::OpenReport;
 use crate::mark::{MARK_NAME, Mark};
 use crate::options::Options;
 use crate::prepare::{clear, name_segment, prewrite, segment_bytes_for, write_header};
-use crate::queue::{Queue, Request, Settled};
+use crate::queue::{Queue, Request, Settled, Taker};
 use crate::recovery::{Loaded, Mode, Tip, load};
 use crate::segment::{HEADER_BYTES, SEAL_BYTES, SPARE_NAME, Seal, SegmentHeader, segment_name};
 use crate::segments::SegmentInfo;
@@ -49,7 +49,7 @@ impl Drop for Abandon {
             let reason = "the writer's thread panicked".to_owned();
             self.shared.set_status(AppenderStatus::Poisoned { reason });
         }
-        self.queue.abandon();
+        self.queue.close();
     }
 }
 
@@ -64,6 +64,8 @@ enum Failure {
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
+    /// Dropped with the writer, it tells those who still wait.
+    taker: Taker,
     storage: Arc<dyn Storage>,
     options: Options,
     indexer: Indexer,
@@ -84,7 +86,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        queue: Arc<Queue>,
+        (queue, taker): (Arc<Queue>, Taker),
         options: Options,
         loaded: Loaded,
         lock: Box<dyn Send + Sync>,
@@ -104,6 +106,7 @@ impl Writer {
             group_bytes_hint: 4096,
             shared,
             queue,
+            taker,
             options,
             _lock: lock,
         };
@@ -141,7 +144,7 @@ impl Writer {
             let sleep = waiting.is_empty() && answers.is_empty();
             // The next group is taken before the last one is answered: while those who waited
             // wake up, it is being written already.
-            let orders = self.queue.take(&mut waiting, sleep);
+            let orders = self.taker.take(&mut waiting, sleep);
             self.tell(&mut answers);
             settling.extend(
                 orders
