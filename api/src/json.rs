@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use memchr::memchr2;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -28,7 +29,7 @@ pub(crate) fn parse(body: &[u8], depth_max: usize) -> Result<Value, ApiError> {
     }
     let mut parser = serde_json::Deserializer::from_slice(body);
     let strict = Strict {
-        pointer: String::new(),
+        place: Place::Root,
         depth_left: depth_max,
     };
     let parsed = strict
@@ -82,12 +83,10 @@ fn refusal(error: &serde_json::Error, body: &[u8], depth_max: usize) -> ApiError
 /// Where an integer stands that no 64-bit type holds. The parser would make a double of it.
 fn wide_integer(body: &[u8]) -> Option<usize> {
     let mut at = 0;
-    let mut in_string = false;
     while at < body.len() {
         match body[at] {
-            b'\\' if in_string => at += 1,
-            b'"' => in_string = !in_string,
-            b'-' | b'0'..=b'9' if !in_string => {
+            b'"' => at = end_of_string(body, at + 1),
+            b'-' | b'0'..=b'9' => {
                 let rest = &body[at..];
                 let number = |b: &u8| b.is_ascii_digit() || b"+-.eE".contains(b);
                 let end = rest.iter().position(|b| !number(b)).unwrap_or(rest.len());
@@ -107,6 +106,19 @@ fn wide_integer(body: &[u8]) -> Option<usize> {
         at += 1;
     }
     None
+}
+
+/// Where the quote stands that ends the string which begins here; the end where there is none.
+fn end_of_string(body: &[u8], mut at: usize) -> usize {
+    while let Some(found) = body.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if body[at] == b'"' {
+            return at;
+        }
+        // Whatever follows is escaped.
+        at += 2;
+    }
+    body.len()
 }
 
 /// The JSON pointer of the value that is under way behind this much of a body; none when it stands
@@ -160,25 +172,40 @@ fn pointer_behind(before: &[u8], depth_max: usize) -> Option<String> {
 }
 
 /// A value in the course of being parsed.
-struct Strict {
-    pointer: String,
+struct Strict<'a> {
+    place: Place<'a>,
     depth_left: usize,
 }
 
-impl Strict {
-    fn below<E: Error>(&self, key: impl fmt::Display) -> Result<Self, E> {
-        let pointer = format!("{}/{key}", self.pointer);
-        match self.depth_left.checked_sub(1) {
-            Some(depth_left) => Ok(Self {
-                pointer,
-                depth_left,
-            }),
-            None => Err(E::custom(format!("{TOO_DEEP}{pointer}"))),
+/// Where a value stands: told only when it is refused.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Root,
+    Item(&'a Place<'a>, usize),
+    Field(&'a Place<'a>, &'a str),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Item(parent, index) => write!(f, "{parent}/{index}"),
+            Self::Field(parent, key) => {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                write!(f, "{parent}/{key}")
+            }
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl Strict<'_> {
+    fn depth_below<E: Error>(&self, place: Place<'_>) -> Result<usize, E> {
+        let left = self.depth_left.checked_sub(1);
+        left.ok_or_else(|| E::custom(format!("{TOO_DEEP}{place}")))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -186,7 +213,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -225,20 +252,26 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = sequence.next_element_seed(self.below(items.len())?)? {
-            items.push(item);
+        loop {
+            let place = Place::Item(&self.place, items.len());
+            let depth_left = self.depth_below(place)?;
+            match sequence.next_element_seed(Strict { place, depth_left })? {
+                Some(item) => items.push(item),
+                None => return Ok(Value::Array(items)),
+            }
         }
-        Ok(Value::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let below = self.below(key.replace('~', "~0").replace('/', "~1"))?;
+            let place = Place::Field(&self.place, &key);
+            let depth_left = self.depth_below(place)?;
             if object.contains_key(&key) {
-                return Err(A::Error::custom(format!("{REPEATED}{}", below.pointer)));
+                return Err(A::Error::custom(format!("{REPEATED}{place}")));
             }
-            object.insert(key, entries.next_value_seed(below)?);
+            let value = entries.next_value_seed(Strict { place, depth_left })?;
+            object.insert(key, value);
         }
         Ok(Value::Object(object))
     }
@@ -322,6 +355,9 @@ impl Fields {
 
     /// Whether a field was noted as wrong.
     pub(crate) fn is_noted(&self, name: &str) -> bool {
+        if self.problems.is_empty() {
+            return false;
+        }
         let pointer = format!("{}/{name}", self.base);
         self.problems
             .iter()

@@ -35,6 +35,12 @@ fn data(config: &mut ServiceConfig) {
                 .route(json(read().to(resources::list)))
                 .route(web::post().to(resources::create)),
         )
+        // Paths are tried in this order: those that are asked most come first.
+        .service(
+            at("/api/resources/{id}/annotations", "GET, HEAD, POST")
+                .route(read().to(annotations::list))
+                .route(web::post().to(annotations::add)),
+        )
         .service(
             at("/api/resources/{id}", "GET, HEAD, PATCH")
                 .route(read().to(resources::get))
@@ -54,11 +60,6 @@ fn data(config: &mut ServiceConfig) {
         .service(
             at("/api/resources/{id}/referenced_by", "GET, HEAD")
                 .route(json(read().to(resources::referenced_by))),
-        )
-        .service(
-            at("/api/resources/{id}/annotations", "GET, HEAD, POST")
-                .route(read().to(annotations::list))
-                .route(web::post().to(annotations::add)),
         )
         .service(
             at("/api/resources/{id}/annotations/{aid}", "GET, HEAD, DELETE")

@@ -36,10 +36,7 @@ pub(crate) struct Orders {
     pub(crate) settle: Vec<Settled>,
 }
 
-#[allow(
-    clippy::large_enum_variant,
-    reason = "almost all items are requests"
-)]
+#[allow(clippy::large_enum_variant, reason = "almost all items are requests")]
 enum Item {
     Request(Request),
     Reopen(ReopenReply),
