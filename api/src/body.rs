@@ -67,14 +67,23 @@ pub(crate) async fn optional_json(
 
 /// Reads a body whole.
 async fn whole(mut payload: Payload, bytes_max: usize) -> Result<Bytes, ApiError> {
-    let mut body = BytesMut::new();
+    // Most come in one piece, which is not copied.
+    let (mut first, mut body) = (Bytes::new(), BytesMut::new());
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| broken_off(&error))?;
-        if body.len() + chunk.len() > bytes_max {
+        if first.len() + body.len() + chunk.len() > bytes_max {
             let detail = format!("at most {bytes_max} bytes are taken");
             return Err(ApiError::new(Code::BodyTooLarge, detail));
         }
+        if first.is_empty() && body.is_empty() {
+            first = chunk;
+            continue;
+        }
+        body.extend_from_slice(&std::mem::take(&mut first));
         body.extend_from_slice(&chunk);
+    }
+    if body.is_empty() {
+        return Ok(first);
     }
     Ok(body.freeze())
 }

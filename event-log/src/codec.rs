@@ -79,10 +79,18 @@ pub(crate) fn round_up(count: u64, unit: u64) -> u64 {
 }
 
 /// Writes `bytes` as lower-case hexadecimal digits.
-pub(crate) fn write_hex(bytes: &[u8], formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-    bytes
-        .iter()
-        .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+pub(crate) fn write_hex(bytes: &[u8], into: &mut impl std::fmt::Write) -> std::fmt::Result {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for part in bytes.chunks(32) {
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(part) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        let digits = std::str::from_utf8(&digits[..2 * part.len()]);
+        into.write_str(digits.map_err(|_| std::fmt::Error)?)?;
+    }
+    Ok(())
 }
 
 /// The bytes of exactly `2 * N` lower-case hexadecimal digits.

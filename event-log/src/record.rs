@@ -2,11 +2,12 @@
 //!
 //! Invariant: the fields were checked when the record was read, so access cannot fail.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use bytes::Bytes;
 
 use crate::batch::Idempotency;
+use crate::codec::write_hex;
 use crate::digest::EventDigest;
 use crate::frame::{
     DIGEST_BYTES, FLAG_CAUSATION, FLAG_CORRELATION, FLAG_IDEMPOTENCY, FLAG_ORDER, FLAG_TRACE_HEX,
@@ -122,9 +123,8 @@ impl Record {
             return self.text(self.layout.trace_id).to_owned();
         }
         let mut text = String::with_capacity(32);
-        for byte in self.layout.trace_id.of(self.body()) {
-            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        }
+        write_hex(self.layout.trace_id.of(self.body()), &mut text)
+            .expect("writing to a string cannot fail");
         text
     }
 

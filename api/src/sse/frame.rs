@@ -5,6 +5,7 @@
 //! nobody is ever skipped.
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::web::Bytes;
@@ -26,12 +27,12 @@ pub(crate) struct Frame {
 impl Frame {
     /// Renders a record.
     pub(crate) fn of(record: Record) -> Self {
-        let body = event::render(&record);
-        let text = format!(
-            "id: {}\nevent: {}\ndata: {body}\n\n",
-            record.position(),
-            record.event_type()
-        );
+        let mut text = String::with_capacity(record.data().len() + 720);
+        let (position, event_type) = (record.position(), record.event_type());
+        write!(text, "id: {position}\nevent: {event_type}\ndata: ")
+            .expect("writing to a string does not fail");
+        event::render_into(&mut text, &record);
+        text.push_str("\n\n");
         Self {
             record,
             bytes: text.into(),

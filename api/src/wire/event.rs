@@ -3,7 +3,7 @@
 //! The payload is put in as it is stored; only the envelope around it is written here, its keys in
 //! a fixed order.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use stemma_domain::id::ResourceId;
 use stemma_domain::time::Timestamp;
@@ -12,51 +12,77 @@ use stemma_event_log::{EventDigest, Record};
 /// Renders an event.
 pub(crate) fn render(record: &Record) -> String {
     let mut out = String::with_capacity(record.data().len() + 640);
-    let previous = record.previous();
-    let is_first = previous.as_bytes() == &[0; 32];
+    render_into(&mut out, record);
+    out
+}
+
+/// Renders an event behind what is there.
+pub(crate) fn render_into(out: &mut String, record: &Record) {
     let put = write!(
         out,
-        r#"{{"position":{},"revision":{},"stream":{},"type":"{}","schema_version":{},"id":"{}","previous":{},"previous_in_stream":{},"recorded_at":"{}","actor":{},"trace_id":{}"#,
+        r#"{{"position":{},"revision":{},"stream":{},"type":"{}","schema_version":{},"id":"{}","previous":"#,
         record.position(),
         record.revision(),
-        quoted(record.stream()),
+        Quoted(record.stream()),
         record.event_type(),
         record.schema_version(),
         record.digest(),
-        digest_or_null((!is_first).then_some(previous)),
-        digest_or_null(record.previous_in_stream()),
+    );
+    put.expect("writing to a string does not fail");
+    let previous = record.previous();
+    let is_first = previous.as_bytes() == &[0; 32];
+    digest_or_null(out, (!is_first).then_some(previous));
+    out.push_str(r#","previous_in_stream":"#);
+    digest_or_null(out, record.previous_in_stream());
+    let put = write!(
+        out,
+        r#","recorded_at":"{}","actor":{},"trace_id":{}"#,
         Timestamp::from_micros(record.recorded_at_us()),
-        quoted(record.actor()),
-        quoted(&record.trace_id()),
+        Quoted(record.actor()),
+        Quoted(&record.trace_id()),
     );
     put.expect("writing to a string does not fail");
     if let Some(causation) = record.causation() {
-        out.push_str(&format!(r#","causation":"{causation}""#));
+        out.push_str(r#","causation":"#);
+        digest_or_null(out, Some(causation));
     }
     if let Some(correlation) = record.correlation() {
-        out.push_str(r#","correlation":"#);
-        out.push_str(&quoted(correlation));
+        let put = write!(out, r#","correlation":{}"#, Quoted(correlation));
+        put.expect("writing to a string does not fail");
     }
     out.push_str(r#","data":"#);
     out.push_str(&data(record));
     out.push('}');
-    out
 }
 
 /// The payload, which is JSON without line breaks; what is not text is given as a JSON text.
 fn data(record: &Record) -> std::borrow::Cow<'_, str> {
     match std::str::from_utf8(record.data()) {
         Ok(text) => text.into(),
-        Err(_) => quoted(&String::from_utf8_lossy(record.data())).into(),
+        Err(_) => Quoted(&String::from_utf8_lossy(record.data()))
+            .to_string()
+            .into(),
     }
 }
 
-fn digest_or_null(digest: Option<EventDigest>) -> String {
-    digest.map_or_else(|| "null".to_owned(), |digest| format!("\"{digest}\""))
+fn digest_or_null(out: &mut String, digest: Option<EventDigest>) {
+    match digest {
+        Some(digest) => write!(out, "\"{digest}\"").expect("writing to a string does not fail"),
+        None => out.push_str("null"),
+    }
 }
 
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("a text is JSON")
+/// A text as JSON.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+        if self.0.bytes().all(is_plain) {
+            return write!(f, "\"{}\"", self.0);
+        }
+        f.write_str(&serde_json::to_string(self.0).map_err(|_| fmt::Error)?)
+    }
 }
 
 /// Renders an event as a CloudEvent 1.0 in structured JSON.
@@ -68,14 +94,14 @@ pub(crate) fn render_cloud_event(record: &Record, base: &str) -> String {
     format!(
         r#"{{"specversion":"1.0","id":"{}","source":{},"type":"{}","subject":{},"time":"{}","datacontenttype":"application/json","position":"{}","revision":"{}","actor":{},"traceid":{},"data":{}}}"#,
         record.digest(),
-        quoted(&source),
+        Quoted(&source),
         record.event_type(),
-        quoted(record.stream()),
+        Quoted(record.stream()),
         Timestamp::from_micros(record.recorded_at_us()),
         record.position(),
         record.revision(),
-        quoted(record.actor()),
-        quoted(&record.trace_id()),
+        Quoted(record.actor()),
+        Quoted(&record.trace_id()),
         data(record),
     )
 }
