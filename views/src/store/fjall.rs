@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use fjall::config::PinningPolicy;
 use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::{Change, Direction, Engine, Scan, Store, StoreError, directory_bytes};
@@ -39,9 +40,16 @@ impl Opened {
             .manual_journal_persist(true)
             .open()
             .map_err(failed)?;
-        let rows = db
-            .keyspace(KEYSPACE, KeyspaceCreateOptions::default)
-            .map_err(failed)?;
+        // A table's filter is one block, a good part of a megabyte, on all levels but the last
+        // ones, where it is cut up. Left to the cache, which takes no entry so large, it would be
+        // read and checked whole for each look at a key. In memory it takes ten bits a row.
+        let whole = PinningPolicy::new([true, true, true, false]);
+        let options = || {
+            KeyspaceCreateOptions::default()
+                .filter_block_pinning_policy(whole.clone())
+                .index_block_pinning_policy(whole.clone())
+        };
+        let rows = db.keyspace(KEYSPACE, options).map_err(failed)?;
         Ok(Self { db, rows })
     }
 }
