@@ -12,10 +12,12 @@ use actix_web::dev::{AppConfig, Server, ServerHandle, fn_service};
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
+use futures_util::FutureExt;
 
 use crate::connection::Stream;
 use crate::context::surround;
 use crate::router;
+use crate::sse;
 use crate::state::{AppState, Shutdown};
 
 /// Connections that may wait to be accepted.
@@ -26,6 +28,7 @@ pub struct Running {
     server: Server,
     handle: ServerHandle,
     shutdown: Shutdown,
+    state: AppState,
 }
 
 /// Serves on a listener that is bound already. Signals are the caller's business.
@@ -35,7 +38,7 @@ pub struct Running {
 pub fn run(listener: TcpListener, state: AppState) -> std::io::Result<Running> {
     let options = state.options().clone();
     let shutdown = state.shutdown().clone();
-    let data = Data::new(state);
+    let data = Data::new(state.clone());
     let mut server = Server::build()
         .backlog(BACKLOG)
         .max_concurrent_connections(options.connections_max)
@@ -81,6 +84,7 @@ pub fn run(listener: TcpListener, state: AppState) -> std::io::Result<Running> {
         server,
         handle,
         shutdown,
+        state,
     })
 }
 
@@ -101,20 +105,25 @@ impl Running {
             server,
             handle,
             shutdown,
+            state,
         } = self;
         let mut server = std::pin::pin!(server);
         let mut stop = std::pin::pin!(stop);
+        // Streams are told of what comes from here on.
+        let mut passing_on = std::pin::pin!(sse::pass_on(state).fuse());
         let first = std::future::poll_fn(|cx| {
             if let std::task::Poll::Ready(ended) = server.as_mut().poll(cx) {
                 return std::task::Poll::Ready(Some(ended));
             }
+            let _ = passing_on.as_mut().poll(cx);
             stop.as_mut().poll(cx).map(|()| None)
         });
         if let Some(ended) = first.await {
             return ended;
         }
         shutdown.begin();
-        let (ended, ()) = futures_util::future::join(server, handle.stop(true)).await;
+        let stopped = futures_util::future::join3(server, handle.stop(true), passing_on);
+        let (ended, (), ()) = stopped.await;
         ended
     }
 }

@@ -21,7 +21,7 @@ use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::options::{Options, OptionsError};
 use crate::query::MinPosition;
-use crate::sse::Frames;
+use crate::sse::{Frames, Hub};
 
 /// The header that tells which position an answer reflects.
 pub(crate) const STEMMA_POSITION: HeaderName = HeaderName::from_static("stemma-position");
@@ -39,6 +39,7 @@ struct Shared {
     jobs: Jobs,
     metrics: Metrics,
     frames: Frames,
+    hub: Hub,
     shutdown: Shutdown,
     verifier: Option<Verifier>,
     proofs: Proofs,
@@ -90,6 +91,7 @@ impl AppState {
             jobs: Jobs::new(options.jobs_kept_max),
             metrics: Metrics::new(),
             frames: Frames::new(commands.reader().clone(), &options.sse),
+            hub: Hub::new(),
             shutdown: Shutdown::new(),
             commands,
             projection,
@@ -140,6 +142,11 @@ impl AppState {
     /// Rendered events, shared by all streams.
     pub(crate) fn frames(&self) -> &Frames {
         &self.shared.frames
+    }
+
+    /// What tells streams of what comes.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.shared.hub
     }
 
     /// Verifies all that is stored, where that was made possible.

@@ -17,7 +17,7 @@ use crate::load::{fill, percentile};
 /// Bytes of the content that is uploaded.
 const UPLOAD_BYTES: usize = 100_000;
 /// One of so many listeners follows the whole log, the others a resource.
-const OF_ALL: usize = 4;
+const OF_ALL: usize = 20;
 /// How long a listener stays, in seconds: from, and up to so many more.
 const STAY_S: (u64, u64) = (5, 55);
 
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 2000)]
     listeners: usize,
     /// Writes a second.
-    #[arg(long, default_value_t = 80)]
+    #[arg(long, default_value_t = 100)]
     writes: u64,
     /// Reads a second.
     #[arg(long, default_value_t = 200)]

@@ -226,6 +226,52 @@ async fn one_resources_stream_holds_its_own_events_only() {
 }
 
 #[tokio::test]
+async fn streams_of_resources_miss_nothing_of_bursts_that_are_larger_than_they_are_behind() {
+    let server = Server::start();
+    let client = server.client();
+    let id = |number: u64| format!("019a0000-0000-7000-8000-{number:012}");
+    let mut readers = Vec::new();
+    for number in 0..3 {
+        let create = json!({ "op": "create_resource", "id": id(number), "name": "n", "media_type": "text/plain", "content": "x" });
+        let body = json!({ "operations": [create] });
+        client.post("/api/batch", &body).await.expect(200);
+        // One starts live, one at the beginning, one behind what there is.
+        let from = match number {
+            0 => "",
+            1 => "?after=start",
+            _ => "?after=2",
+        };
+        let path = format!("/api/resources/{}/events/stream{from}", id(number));
+        let mut reader = open(&client, &path).await;
+        if number == 1 {
+            assert_eq!(positions(&mut reader, 1).await, [1]);
+        }
+        reader.until("stemma.live").await;
+        readers.push(reader);
+    }
+    // Three bursts, each with the events of all three in turns, and single events between them.
+    for burst in 0..3 {
+        let rename = |n: u64| json!({ "op": "patch_resource", "resource_id": id(n % 3), "patch": { "name": format!("{burst} {n}") } });
+        let operations: Vec<_> = (0..300).map(rename).collect();
+        let body = json!({ "operations": operations });
+        client.post("/api/batch", &body).await.expect(200);
+        for number in 0..3 {
+            let body = json!({ "name": format!("{burst} single") });
+            let path = format!("/api/resources/{}", id(number));
+            client.json("PATCH", &path, &body).await.expect(200);
+        }
+    }
+    for (number, reader) in readers.iter_mut().enumerate() {
+        for revision in 1..=303 {
+            let event = reader.next_event().await.expect("the stream goes on");
+            let event = event.json();
+            assert_eq!(event["revision"], revision);
+            assert_eq!(event["stream"], format!("resource-{}", id(number as u64)));
+        }
+    }
+}
+
+#[tokio::test]
 async fn streams_are_limited_and_end_when_the_server_stops() {
     let mut server = Server::builder()
         .env("STEMMA_SSE__STREAMS_MAX", "2")

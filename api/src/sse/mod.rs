@@ -2,8 +2,10 @@
 
 mod filter;
 mod frame;
+mod hub;
 mod stream;
 
 pub(crate) use filter::Filter;
 pub(crate) use frame::Frames;
+pub(crate) use hub::{Hub, pass_on};
 pub(crate) use stream::{Start, Subject, open};

@@ -10,7 +10,7 @@ use actix_web::web::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream};
 use stemma_domain::id::ResourceId;
 use stemma_event_log::{Direction, Revision, StreamId, StreamRange};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::filter::Filter;
@@ -60,15 +60,77 @@ struct Subscription {
     next: u64,
     /// While one resource is caught up with: its next revision.
     catching_up: Option<u64>,
+    /// Of one resource, the revision behind the last that was looked at.
+    revision: u64,
     /// What is to be sent before anything else.
     first: Option<Bytes>,
     is_live: bool,
     passed_over: u64,
-    follow: watch::Receiver<u64>,
+    source: Source,
     shutdown: watch::Receiver<bool>,
     heartbeat: Interval,
     is_over: bool,
     _open: OpenStream,
+}
+
+/// Where a stream learns of what comes.
+enum Source {
+    /// The head moved: what is new is read from the rendered frames.
+    All(watch::Receiver<u64>),
+    /// The events of one resource.
+    One(broadcast::Receiver<Arc<Frame>>),
+    /// Nothing comes any more.
+    Ended,
+}
+
+/// What a source gave.
+enum Come {
+    /// Something is to be read.
+    Something,
+    /// These events of the resource; false when it missed some behind them.
+    Events(Vec<Arc<Frame>>, bool),
+    /// The source has ended.
+    Nothing,
+}
+
+impl Source {
+    fn of(subject: Subject, state: &AppState) -> Self {
+        let source = match subject {
+            Subject::Everything => state.hub().follow_all().map(Self::All),
+            Subject::Resource(id) => state.hub().follow_one(id).map(Self::One),
+        };
+        source.unwrap_or(Self::Ended)
+    }
+
+    async fn wait(&mut self) -> Come {
+        match self {
+            Self::All(head) => match head.changed().await {
+                Ok(()) => Come::Something,
+                Err(_) => Come::Nothing,
+            },
+            Self::One(events) => {
+                let first = match events.recv().await {
+                    Ok(first) => first,
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        return Come::Events(Vec::new(), false);
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return Come::Nothing,
+                };
+                let mut come = vec![first];
+                loop {
+                    match events.try_recv() {
+                        Ok(next) => come.push(next),
+                        Err(broadcast::error::TryRecvError::Lagged(_)) => {
+                            return Come::Events(come, false);
+                        }
+                        // An end is met by the next wait.
+                        Err(_) => return Come::Events(come, true),
+                    }
+                }
+            }
+            Self::Ended => Come::Nothing,
+        }
+    }
 }
 
 /// Opens a stream.
@@ -85,7 +147,7 @@ pub(crate) fn open(
     let open = state.metrics().open_stream(options.streams_max);
     let open = open.ok_or_else(|| ApiError::of(Code::TooManyStreams))?;
     // Subscribed before the end is looked at: nothing can come between unseen.
-    let follow = state.reader().follow();
+    let source = Source::of(subject, state);
     let end = state.reader().end().get();
     let start = start.within(end);
     let mut first = format!("retry: {}\n\n", options.retry_ms);
@@ -110,10 +172,11 @@ pub(crate) fn open(
         filter,
         next,
         catching_up,
+        revision: 0,
         first: Some(first.into()),
         is_live: false,
         passed_over: 0,
-        follow,
+        source,
         shutdown: state.shutdown().follow(),
         heartbeat,
         is_over: false,
@@ -147,6 +210,15 @@ fn gap(reason: &str, end: u64) -> String {
     )
 }
 
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.source = Source::Ended;
+        if let Subject::Resource(id) = self.subject {
+            self.state.hub().leave(id);
+        }
+    }
+}
+
 impl Subscription {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
         if self.is_over {
@@ -163,19 +235,47 @@ impl Subscription {
                     format!(": the server stops\nretry: {retry}\n\n").into(),
                 ));
             }
-            self.follow.borrow_and_update();
+            if let Source::All(head) = &mut self.source {
+                head.borrow_and_update();
+            }
             if let Some(chunk) = self.step()? {
                 return Ok(Some(chunk));
             }
             tokio::select! {
-                changed = self.follow.changed() => {
-                    if changed.is_err() {
-                        self.is_over = true;
-                        return Ok(Some(Bytes::from_static(b": the log is closed\n\n")));
+                come = self.source.wait() => {
+                    if let Some(chunk) = self.take(come)? {
+                        return Ok(Some(chunk));
                     }
                 }
                 _ = self.heartbeat.tick() => return Ok(Some(self.beat())),
                 _ = self.shutdown.changed() => {}
+            }
+        }
+    }
+
+    /// What is to be sent of what has come.
+    fn take(&mut self, come: Come) -> Result<Option<Bytes>, ApiError> {
+        match come {
+            Come::Something => Ok(None),
+            Come::Events(frames, is_all) => {
+                // Those that were read already while catching up come again.
+                let frames = frames
+                    .into_iter()
+                    .filter(|frame| frame.position() >= self.next);
+                let chunk = self.wanted(&frames.collect::<Vec<_>>())?;
+                if !is_all {
+                    self.catching_up = Some(self.revision);
+                }
+                Ok(chunk)
+            }
+            Come::Nothing => {
+                self.source = Source::of(self.subject, &self.state);
+                if matches!(self.source, Source::Ended) {
+                    self.is_over = true;
+                    return Ok(Some(Bytes::from_static(b": the log is closed\n\n")));
+                }
+                self.catching_up = Some(self.revision);
+                Ok(None)
             }
         }
     }
@@ -185,6 +285,7 @@ impl Subscription {
         loop {
             let frames = match self.catching_up {
                 Some(revision) => self.catch_up(revision)?,
+                None if matches!(self.subject, Subject::Resource(_)) => Vec::new(),
                 None => self.state.frames().read(self.next)?,
             };
             if frames.is_empty() && self.catching_up.is_none() {
@@ -218,7 +319,8 @@ impl Subscription {
         };
         let records = self.state.reader().read_stream(&stream, range)?;
         if let Some(last) = records.last() {
-            self.catching_up = Some(last.revision().get() + 1);
+            self.revision = last.revision().get() + 1;
+            self.catching_up = Some(self.revision);
         } else {
             self.catching_up = None;
             // All before the end that was looked at first has been read.
@@ -242,6 +344,7 @@ impl Subscription {
                 self.passed_over += 1;
             }
             self.next = frame.position() + 1;
+            self.revision = frame.record.revision().get() + 1;
         }
         if self.passed_over >= self.state.options().sse.passed_over_max {
             wanted.push(self.place());
