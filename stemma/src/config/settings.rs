@@ -176,16 +176,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Threads that take requests; 0 for one for each processor",
     ),
     number(
-        "http.write_wait_ms",
-        "10000",
-        (1, 600_000),
-        "Milliseconds that a write waits for the views before it says that it is not visible yet",
-    ),
-    number(
         "http.write_stall_ms",
         "60000",
         (100, 3_600_000),
         "Milliseconds that a client may take nothing of what is written to it before it is cut off",
+    ),
+    number(
+        "http.write_wait_ms",
+        "10000",
+        (1, 600_000),
+        "Milliseconds that a write waits for the views before it says that it is not visible yet",
     ),
     number(
         "jobs.kept_max",
@@ -327,7 +327,9 @@ mod tests {
 
     #[test]
     fn settings_are_in_order_and_their_defaults_are_taken() {
-        assert!(SETTINGS.windows(2).all(|pair| pair[0].key < pair[1].key));
+        for pair in SETTINGS.windows(2) {
+            assert!(pair[0].key < pair[1].key, "{}", pair[1].key);
+        }
         for setting in SETTINGS
             .iter()
             .filter(|setting| !setting.default.is_empty())
