@@ -20,7 +20,8 @@ ANNOTATION = {"target": "http://example.org/", "body": {"type": "TextualBody", "
 def before_call(context, case, kwargs):
     query = case.query or {}
     # A position that is not there yet is waited for, and answered 503 NOT_YET after that.
-    if str(query.get("min_position", "")).isdigit():
+    awaited = str(query.get("min_position", ""))
+    if awaited.isascii() and awaited.isdigit() and int(awaited) < 2**64:
         query["min_position"] = 1
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return

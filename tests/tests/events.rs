@@ -80,6 +80,20 @@ async fn the_log_is_paged_filtered_and_chained() {
         .await
         .expect(200);
     assert_eq!(positions(&prefixed).len(), 3);
+    for no_type in [
+        "1",
+        "resource",
+        "*",
+        "resource.",
+        ".created",
+        "resource.*.*",
+        "Resource.created",
+    ] {
+        client
+            .get(&format!("/api/events?type={no_type}"))
+            .await
+            .expect_problem(422, "INVALID_PARAMETERS");
+    }
     client
         .get("/api/events?after=soon")
         .await

@@ -14,9 +14,12 @@ pub(super) fn label() -> Value {
 }
 
 /// The same, or null.
-fn or_null(mut schema: Value) -> Value {
-    schema["type"] = json!(["string", "null"]);
-    schema
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it becomes part of the schema"
+)]
+fn or_null(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
 }
 
 fn uuid() -> Value {
@@ -189,7 +192,7 @@ pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
             json!({
                 "type": "object",
                 "additionalProperties": false,
-                "properties": { "id": uuid(), "name": name(), "collection": label(), "with_annotations": { "type": "boolean" } },
+                "properties": { "id": or_null(uuid()), "name": or_null(name()), "collection": or_null(label()), "with_annotations": { "type": ["boolean", "null"] } },
             }),
         ),
         (

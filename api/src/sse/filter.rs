@@ -34,21 +34,17 @@ impl Filter {
     /// Takes `type`, `entity_type` and `actor` from a query.
     pub(crate) fn read(query: &mut Query) -> Self {
         let types = query.read_many("type", |text| {
-            let (name, is_prefix) = match text.strip_suffix('*') {
-                Some(prefix) => (prefix, true),
-                None => (text, false),
+            let is_name = |part: &str| {
+                let plain = |b: u8| b.is_ascii_lowercase() || b == b'_';
+                !part.is_empty() && part.bytes().all(plain)
             };
-            let plain =
-                |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'.';
-            if text.is_empty() || !name.bytes().all(plain) {
-                return Err("expected an event type such as resource.created, or resource.*");
+            match text.split_once('.') {
+                Some((kind, "*")) if is_name(kind) => Ok(TypePattern::Prefix(format!("{kind}."))),
+                Some((kind, what)) if is_name(kind) && is_name(what) => {
+                    Ok(TypePattern::Exactly(text.to_owned()))
+                }
+                _ => Err("expected an event type such as resource.created, or resource.*"),
             }
-            let name = name.to_owned();
-            Ok(if is_prefix {
-                TypePattern::Prefix(name)
-            } else {
-                TypePattern::Exactly(name)
-            })
         });
         let mut entity_types = query.read_many("entity_type", EntityType::new);
         entity_types.extend(query.read_many("entityType", EntityType::new));
