@@ -45,6 +45,7 @@ mod tail;
 mod torn;
 mod verify;
 mod verify_report;
+mod verify_tree;
 mod walk;
 mod writer;
 

@@ -30,12 +30,21 @@ impl Merkle {
 
     /// Adds the leaf for a record's digest.
     pub(crate) fn push(&mut self, digest: &[u8; 32]) {
+        self.push_seen(digest, |_, _| {});
+    }
+
+    /// Adds the leaf for a record's digest; `seen` is given every hash that is complete with it,
+    /// and its height: 0 for the leaf.
+    pub(crate) fn push_seen(&mut self, digest: &[u8; 32], mut seen: impl FnMut(u32, &[u8; 32])) {
         let mut hash = leaf(digest);
-        let mut size = self.size;
+        seen(0, &hash);
+        let (mut size, mut height) = (self.size, 0);
         while size & 1 == 1 {
             let left = self.peaks.pop().expect("a set bit has a peak");
             hash = node(&left, &hash);
             size >>= 1;
+            height += 1;
+            seen(height, &hash);
         }
         self.peaks.push(hash);
         self.size += 1;

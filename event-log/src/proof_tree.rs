@@ -17,12 +17,12 @@ use crate::reader::Reader;
 use crate::storage::{Access, Storage, StorageFile};
 
 /// Leaves below one hash of the next level, as a power of two; and hashes of a tile.
-const TILE_BITS: u32 = 8;
+pub(crate) const TILE_BITS: u32 = 8;
 /// Hashes of a full tile.
 pub const TILE_HASHES: u64 = 1 << TILE_BITS;
 /// Levels of the largest tree.
-const LEVELS: u32 = u64::BITS / TILE_BITS;
-const HASH_BYTES: u64 = 32;
+pub(crate) const LEVELS: u32 = u64::BITS / TILE_BITS;
+pub(crate) const HASH_BYTES: u64 = 32;
 /// Leaves after which the files are synced; so many may be wrong after a crash.
 const SYNC_LEAVES: u64 = 1 << 16;
 /// How much of the log is taken up at a time.
@@ -281,26 +281,19 @@ impl Levels {
             files: Vec::new(),
             edges: Vec::new(),
         };
-        let mut size = end;
+        let mut hashes = Vec::new();
         for level in 0..LEVELS {
             let file = match storage.open(&name_of(level), Access::Write) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 file => file?,
             };
-            let hashes = file.bytes()? / HASH_BYTES;
-            // So many leaves at most are below a level with so many hashes.
-            let below = (hashes + 1).saturating_mul(1 << (TILE_BITS * level)) - 1;
-            size = size.min(below);
+            hashes.push(file.bytes()? / HASH_BYTES);
             levels.files.push(file);
         }
         if levels.files.is_empty() {
             return Ok(levels);
         }
-        let missing = levels.files.len() < LEVELS as usize
-            && size >= 1 << (TILE_BITS * u32::try_from(levels.files.len()).unwrap_or(LEVELS));
-        // What was written since the last sync but one may not be on disk.
-        let synced = (size / SYNC_LEAVES).saturating_sub(1) * SYNC_LEAVES;
-        levels.size = if missing { 0 } else { synced };
+        levels.size = synced_leaves(leaves_held(&hashes).min(end));
         for level in 0..levels.files.len() {
             let level = u32::try_from(level).unwrap_or(LEVELS);
             let count = levels.size >> (TILE_BITS * level);
@@ -401,7 +394,26 @@ impl Levels {
     }
 }
 
-fn name_of(level: u32) -> String {
+/// Leaves that the levels all hold, by the number of hashes in each file; none when a level is
+/// missing.
+pub(crate) fn leaves_held(hashes: &[u64]) -> u64 {
+    let below = |(level, hashes): (u32, &u64)| {
+        // So many leaves at most are below a level with so many hashes.
+        (hashes + 1).saturating_mul(1 << (TILE_BITS * level)) - 1
+    };
+    let held = (0..LEVELS).zip(hashes).map(below).min().unwrap_or(0);
+    let next = TILE_BITS * u32::try_from(hashes.len()).unwrap_or(LEVELS);
+    let is_level_missing = next < u64::BITS && held >> next > 0;
+    if is_level_missing { 0 } else { held }
+}
+
+/// Leaves of so many whose hashes are on disk: what was written since the last sync but one may
+/// not be.
+pub(crate) fn synced_leaves(leaves: u64) -> u64 {
+    (leaves / SYNC_LEAVES).saturating_sub(1) * SYNC_LEAVES
+}
+
+pub(crate) fn name_of(level: u32) -> String {
     format!("index/tree-{level}.hashes")
 }
 

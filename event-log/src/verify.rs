@@ -24,6 +24,7 @@ use crate::scan::{Group, Place, Scan, Step, end_of_bytes, good_frame_behind};
 use crate::segment::{HEADER_BYTES, Seal, SegmentHeader, segment_first, segment_name};
 use crate::storage::{Access, Storage, StorageFile, StoredFile, read_bytes};
 use crate::verify_report::{Damage, Progress, TornTail, VerifyReport};
+use crate::verify_tree::{TreeCheck, WrongHash};
 
 /// Damages that are listed; further ones are counted.
 const DAMAGES_MAX: usize = 10_000;
@@ -100,6 +101,9 @@ fn read_header(storage: &dyn Storage, name: &str) -> io::Result<Result<SegmentHe
 /// What the next record has to continue, as far as it is known.
 struct Expected {
     position: u64,
+    /// Whether the position is certain. Behind bytes that could not be read it is not, and what
+    /// comes next is no further damage.
+    is_certain: bool,
     digest: Option<[u8; 32]>,
     recorded_at_us: i64,
     merkle: Option<Merkle>,
@@ -123,6 +127,7 @@ struct Verifier<'a> {
     bytes_told: u64,
     bytes_total: u64,
     is_stopped: bool,
+    tree: TreeCheck,
 }
 
 impl<'a> Verifier<'a> {
@@ -149,11 +154,13 @@ impl<'a> Verifier<'a> {
         };
         let expected = Expected {
             position: 0,
+            is_certain: true,
             digest: Some([0; 32]),
             recorded_at_us: i64::MIN,
             merkle: Some(Merkle::default()),
         };
-        Self {
+        let (tree, unreadable) = TreeCheck::open(&**storage);
+        let mut verifier = Self {
             storage,
             progress,
             on_record,
@@ -168,6 +175,15 @@ impl<'a> Verifier<'a> {
             bytes_told: 0,
             bytes_total,
             is_stopped: false,
+            tree,
+        };
+        verifier.wrong_hashes(unreadable, None);
+        verifier
+    }
+
+    fn wrong_hashes(&mut self, wrong: impl IntoIterator<Item = WrongHash>, position: Option<u64>) {
+        for WrongHash { file, offset, kind } in wrong {
+            self.damage(&file, offset, position, kind);
         }
     }
 
@@ -199,18 +215,24 @@ impl<'a> Verifier<'a> {
         self.whole = false;
     }
 
+    /// Something was lost, and how many records it was cannot be told.
+    fn lose_place(&mut self) {
+        self.lose_track();
+        self.expected.is_certain = false;
+    }
+
     fn segment(&mut self, first: u64, stored: &StoredFile, last: bool) {
         let name = &stored.name;
         let opened = self.storage.open(name, Access::Read);
         let header = read_header(&**self.storage, name);
         let (Ok(file), Ok(header)) = (opened, header) else {
             self.damage(name, 0, Some(first), DamageKind::Unreadable);
-            return self.lose_track();
+            return self.lose_place();
         };
         match &header {
             Ok(header) if self.is_foreign(header) => {
                 self.damage(name, 0, Some(first), DamageKind::ForeignSegment);
-                return self.lose_track();
+                return self.lose_place();
             }
             Ok(header) => self.check_start(name, first, header),
             Err(kind) => self.damage(name, 0, Some(first), *kind),
@@ -226,7 +248,7 @@ impl<'a> Verifier<'a> {
                 Some(self.expected.position),
                 DamageKind::Unreadable,
             );
-            self.lose_track();
+            self.lose_place();
         }
     }
 
@@ -244,22 +266,20 @@ impl<'a> Verifier<'a> {
         if before.end != first {
             self.damage(name, 0, Some(first), DamageKind::SegmentHeader);
         }
-        if self.expected.position < first {
-            let position = self.expected.position;
-            if self.whole {
-                self.damage(
-                    &segment_name(position),
-                    0,
-                    Some(position),
-                    DamageKind::SegmentMissing,
-                );
+        let position = self.expected.position;
+        if position != first {
+            if self.expected.is_certain && position < first {
+                let name = segment_name(position);
+                self.damage(&name, 0, Some(position), DamageKind::SegmentMissing);
             }
             self.lose_track();
         }
-        let differs = self
-            .expected
-            .digest
-            .is_some_and(|digest| digest != before.digest)
+        let goes_back = self.expected.is_certain && position > before.end;
+        let differs = goes_back
+            || self
+                .expected
+                .digest
+                .is_some_and(|digest| digest != before.digest)
             || self
                 .expected
                 .merkle
@@ -270,6 +290,7 @@ impl<'a> Verifier<'a> {
         }
         self.expected = Expected {
             position: before.end,
+            is_certain: true,
             digest: Some(before.digest),
             recorded_at_us: before.recorded_at_us,
             merkle: Some(before.merkle.clone()),
@@ -318,12 +339,13 @@ impl<'a> Verifier<'a> {
                         Some(self.expected.position),
                         DamageKind::Truncated,
                     );
-                    self.lose_track();
+                    self.lose_place();
                     return Ok(());
                 }
                 Step::End if end_of_bytes(file, at)?.is_none() => {
                     if !last {
                         self.damage(name, at, Some(self.expected.position), DamageKind::Seal);
+                        self.lose_place();
                     }
                     return Ok(());
                 }
@@ -342,7 +364,7 @@ impl<'a> Verifier<'a> {
                 continue;
             }
             self.damage(name, at, Some(self.expected.position), kind);
-            self.lose_track();
+            self.lose_place();
             match behind {
                 Some(next) => scan.go_to(next),
                 None => return Ok(()),
@@ -371,18 +393,15 @@ impl<'a> Verifier<'a> {
             }
         }
         if self.expected.position != group.header.first {
-            if self.whole {
-                self.damage(
-                    name,
-                    group.offset,
-                    Some(self.expected.position),
-                    DamageKind::Chain,
-                );
+            if self.expected.is_certain {
+                let position = self.expected.position.min(group.header.first);
+                self.damage(name, group.offset, Some(position), DamageKind::Chain);
             }
             self.lose_track();
         }
         self.expected.position = group.header.first;
-        let mut last_of_batch = true;
+        self.expected.is_certain = true;
+        let (mut last_of_batch, mut is_readable) = (true, true);
         group.walk(Check::Digest, &mut |place, record| {
             match record {
                 Ok(record) => {
@@ -390,6 +409,7 @@ impl<'a> Verifier<'a> {
                     self.record(name, place, &record);
                 }
                 Err(kind) => {
+                    is_readable = false;
                     self.damage(name, place.offset, Some(place.position), kind);
                     self.lose_track();
                 }
@@ -397,7 +417,7 @@ impl<'a> Verifier<'a> {
             self.expected.position = place.position + 1;
             true
         });
-        if !last_of_batch && self.whole {
+        if !last_of_batch && is_readable {
             let position = Some(self.expected.position);
             self.damage(name, group.offset, position, DamageKind::GroupShape);
         }
@@ -436,7 +456,11 @@ impl<'a> Verifier<'a> {
         self.expected.digest = Some(digest);
         self.expected.recorded_at_us = record.recorded_at_us();
         if let Some(merkle) = &mut self.expected.merkle {
-            merkle.push(&digest);
+            let (tree, mut wrong) = (&mut self.tree, Vec::new());
+            merkle.push_seen(&digest, |height, hash| {
+                wrong.extend(tree.compare(height, place.position, hash));
+            });
+            self.wrong_hashes(wrong, at);
         }
         self.report.records += 1;
         self.report.head = Some(Head {
@@ -459,13 +483,20 @@ impl<'a> Verifier<'a> {
         let expected = &self.expected;
         let root = expected.merkle.as_ref().map(Merkle::root);
         let fits = seal.first == first
-            && seal.end == expected.position
-            && seal.recorded_at_us == expected.recorded_at_us
+            && (seal.end == expected.position || !expected.is_certain)
+            && (seal.recorded_at_us == expected.recorded_at_us || !expected.is_certain)
             && expected.digest.is_none_or(|digest| digest == seal.digest)
             && root.is_none_or(|root| root == seal.root);
         if !fits {
-            self.damage(name, at, Some(seal.end), DamageKind::Root);
+            let position = seal.end.min(expected.position);
+            self.damage(name, at, Some(position), DamageKind::Root);
         }
+        if seal.end != self.expected.position {
+            self.lose_track();
+        }
+        // Where the next segment begins is known, whatever was lost in this one.
+        self.expected.position = seal.end;
+        self.expected.is_certain = true;
         if end_of_bytes(file, behind)?.is_some() {
             self.damage(name, behind, None, DamageKind::AfterEnd);
         }
@@ -515,12 +546,18 @@ impl<'a> Verifier<'a> {
             .iter()
             .filter(|file| file.name.strip_suffix(".run").is_some())
         {
-            match check_run_file(&files, &file.name) {
-                Ok(true) => self.report.index_files += 1,
-                Ok(false) => self.damage(&file.name, 0, None, DamageKind::Index),
+            let (wrong, first) = match check_run_file(&files, &file.name) {
+                Ok(checked) => checked,
                 // Merged into another one meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => self.damage(&file.name, 0, None, DamageKind::Unreadable),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(_) => {
+                    self.damage(&file.name, 0, None, DamageKind::Unreadable);
+                    continue;
+                }
+            };
+            self.report.index_files += usize::from(wrong.is_empty());
+            for offset in wrong {
+                self.damage(&file.name, offset, first, DamageKind::Index);
             }
         }
     }
@@ -547,7 +584,10 @@ impl<'a> Verifier<'a> {
             bytes_total,
             records: self.report.records,
         });
-        let merkle = self.expected.merkle.filter(|_| self.whole);
+        // A root is that of all records as they were written, or there is none.
+        let mut damages = self.report.damages.iter();
+        let is_derived = damages.all(|damage| damage.kind == DamageKind::Index);
+        let merkle = self.expected.merkle.filter(|_| self.whole && is_derived);
         self.report.root = merkle.map(|merkle| RootHash::from_bytes(merkle.root()));
         self.report
     }

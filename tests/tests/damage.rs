@@ -246,8 +246,9 @@ async fn a_mark_of_another_version_is_damage_and_keeps_nothing_from_starting() {
 #[tokio::test]
 async fn content_that_is_gone_as_a_whole_is_named_blob_by_blob_and_no_new_store_is_made() {
     let mut server = Server::start();
+    let mut made = Vec::new();
     for content in ["one", "two"] {
-        server.client().create("a", content).await;
+        made.push(server.client().create("a", content).await);
     }
     assert_eq!(server.stop(), Some(0));
     let content = server.data().join("tenants/default/content");
@@ -272,8 +273,13 @@ async fn content_that_is_gone_as_a_whole_is_named_blob_by_blob_and_no_new_store_
             .eq(expected.iter().map(|(a, b, c)| (a, b, c))),
         "{found}"
     );
+    for (damage, resource) in missing.iter().zip(&made) {
+        assert_eq!(damage["digest"], resource["digest"], "{found}");
+        assert_eq!(damage["file"], "content", "{found}");
+    }
     let one = verified(server.data(), &["--position", "1"], 3);
     assert_eq!(one["damage"][0]["kind"], "missing", "{one}");
+    assert_eq!(one["damage"][0]["digest"], missing[1]["digest"], "{one}");
     let data = server.data().to_str().expect("UTF-8");
     let served = run(&["serve", "--listen", "127.0.0.1:0", "--data", data]);
     assert_eq!(served.status.code(), Some(3));

@@ -40,11 +40,45 @@ pub(crate) fn run() -> anyhow::Result<()> {
         wrong.extend(glossary(&name, &text));
     }
     wrong.extend(documents()?);
+    wrong.extend(damage_kinds()?);
     if !wrong.is_empty() {
         bail!("tidy:\n  {}", wrong.join("\n  "));
     }
     eprintln!("tidy: the house rules hold");
     Ok(())
+}
+
+/// Every kind of damage has its row in docs/damage.md.
+fn damage_kinds() -> anyhow::Result<Vec<String>> {
+    let document = fs::read_to_string(root().join("docs/damage.md")).context("docs/damage.md")?;
+    let mut wrong = Vec::new();
+    for (part, file) in [
+        ("log", "event-log/src/error.rs"),
+        ("content", "content-store/src/damage.rs"),
+    ] {
+        let source = fs::read_to_string(root().join(file)).context(file)?;
+        let arms = source.split("impl DamageKind").nth(1).unwrap_or_default();
+        let kinds: Vec<&str> = arms
+            .lines()
+            .filter_map(|line| line.split_once("=> \"")?.1.split('"').next())
+            .collect();
+        let section = document.split(&format!("\n## {part}\n")).nth(1);
+        let section = section.and_then(|text| text.split("\n## ").next());
+        let section = section.unwrap_or_default();
+        let is_missing = |kind: &&&str| !section.contains(&format!("\n| `{kind}` |"));
+        wrong.extend(
+            kinds
+                .iter()
+                .filter(is_missing)
+                .map(|kind| format!("docs/damage.md: no row for `{kind}` of {part} ({file})")),
+        );
+        if kinds.len() < 10 {
+            wrong.push(format!(
+                "{file}: the names of the kinds are no longer found"
+            ));
+        }
+    }
+    Ok(wrong)
 }
 
 /// The table of crates in ARCHITECTURE.md against what the manifests say.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use super::active::{Active, Entry};
 use super::build::Sealed;
 use super::build::{BuildError, MergeError, index_segment, merge, mergeable, runs_of};
-use super::run::{Run, RunFault, RunKind, parse_run_name};
+use super::run::{Run, RunFault, RunKind, block_offset, parse_run_name};
 
 use super::runs::{Place, Runs};
 use super::snapshot::Snapshot;
@@ -362,15 +362,24 @@ fn into_read(BuildError { file, source }: BuildError) -> ReadError {
     }
 }
 
-/// Reads every block of an index file; false when it is not a whole, right run.
-pub(crate) fn check_run_file(files: &Files, name: &str) -> std::io::Result<bool> {
+/// Reads every block of an index file: the places that are wrong, and the first position that its
+/// name speaks of.
+pub(crate) fn check_run_file(
+    files: &Files,
+    name: &str,
+) -> std::io::Result<(Vec<u64>, Option<u64>)> {
+    let named = parse_run_name(name);
+    let first = named.map(|(_, first, _)| first);
     let file = files.open(name)?;
     let Some(run) = Run::open(&file, name.to_owned(), true)? else {
-        return Ok(false);
+        return Ok((vec![Run::wrong_at(&*file)?], first));
     };
-    let named = parse_run_name(name)
-        .is_some_and(|named| named == (run.header.kind, run.header.first, run.header.end));
+    let header = &run.header;
+    if named != Some((header.kind, header.first, header.end)) {
+        return Ok((vec![0], first));
+    }
     let run = Arc::new(run);
-    let blocks = (0..run.n_blocks()).all(|index| run.block(files, index).is_ok());
-    Ok(named && blocks)
+    let is_wrong = |index: &usize| run.block(files, *index).is_err();
+    let wrong = (0..run.n_blocks()).filter(is_wrong);
+    Ok((wrong.map(block_offset).collect(), first))
 }

@@ -130,6 +130,17 @@ impl std::fmt::Debug for Pinned {
     }
 }
 
+/// Where a block starts.
+pub(crate) fn block_offset(index: usize) -> u64 {
+    (HEADER_BYTES + index * BLOCK_BYTES) as u64
+}
+
+/// Where fences and filter start: behind the blocks.
+fn tail_offset(header: &RunHeader, n_entries: u64) -> u64 {
+    let blocks = n_entries.div_ceil(header.kind.block_entries() as u64);
+    (HEADER_BYTES as u64).saturating_add(blocks.saturating_mul(BLOCK_BYTES as u64))
+}
+
 /// The name of a run's file.
 pub(crate) fn run_name(kind: RunKind, first: u64, end: u64) -> String {
     format!("index/{}-{first:020}-{end:020}.run", kind.word())
@@ -157,7 +168,7 @@ impl Run {
             return Ok(None);
         };
         let n_blocks = n_entries.div_ceil(header.kind.block_entries() as u64);
-        let tail_at = HEADER_BYTES as u64 + n_blocks * BLOCK_BYTES as u64;
+        let tail_at = tail_offset(&header, n_entries);
         let Some(tail_bytes) = file.bytes()?.checked_sub(tail_at) else {
             return Ok(None);
         };
@@ -188,6 +199,14 @@ impl Run {
         }))
     }
 
+    /// Where a file that is not a whole run is wrong: in its header, or in what stands behind the
+    /// blocks.
+    pub(crate) fn wrong_at(file: &dyn StorageFile) -> io::Result<u64> {
+        let head = read_bytes(file, 0, HEADER_BYTES)?;
+        let tail = decode_header(&head).map(|(header, entries)| tail_offset(&header, entries));
+        Ok(tail.unwrap_or(0))
+    }
+
     pub(crate) fn may_hold(&self, key: u64) -> bool {
         self.bloom.as_ref().is_none_or(|bloom| bloom.may_hold(key))
     }
@@ -202,8 +221,8 @@ impl Run {
             Some(Pinned(file)) => Arc::clone(file),
             None => files.open(&self.name).map_err(|error| fault(Some(error)))?,
         };
-        let offset = (HEADER_BYTES + index * BLOCK_BYTES) as u64;
-        let bytes = read_bytes(&*file, offset, BLOCK_BYTES).map_err(|error| fault(Some(error)))?;
+        let bytes = read_bytes(&*file, block_offset(index), BLOCK_BYTES)
+            .map_err(|error| fault(Some(error)))?;
         if bytes.len() != BLOCK_BYTES || !has_checksum(&bytes) {
             return Err(fault(None));
         }

@@ -55,10 +55,39 @@ impl Findings {
         detail: &str,
     ) {
         let (file, offset, position) = place;
+        let file = match file {
+            "" => part.to_owned(),
+            file => format!("{part}/{file}"),
+        };
         self.damage.push(json!({
-            "part": part, "kind": kind, "file": format!("{part}/{file}"), "offset": offset,
+            "part": part, "kind": kind, "file": file, "offset": offset,
             "position": position, "detail": detail,
         }));
+    }
+
+    /// Damage of one blob: named by its digest too, since a blob that is gone has no file.
+    fn blob_damaged(
+        &mut self,
+        kind: &str,
+        digest: Digest,
+        place: (&str, u64, Option<u64>),
+        detail: &str,
+    ) {
+        self.damaged("content", kind, place, detail);
+        if let Some(damage) = self.damage.last_mut() {
+            damage["digest"] = json!(digest.to_string());
+        }
+    }
+
+    /// Blobs that events name and nobody has, in the order of the log.
+    fn blobs_missing(&mut self, missing: impl IntoIterator<Item = ([u8; 32], u64)>, detail: &str) {
+        let mut missing: Vec<_> = missing.into_iter().collect();
+        missing.sort_unstable_by_key(|(digest, position)| (*position, *digest));
+        for (digest, position) in missing {
+            let digest = Digest::from_bytes(digest);
+            let detail = format!("{digest} is named by an event, and {detail}");
+            self.blob_damaged("missing", digest, ("", 0, Some(position)), &detail);
+        }
     }
 }
 
@@ -227,13 +256,8 @@ fn content(
     tell: Tell<'_>,
 ) -> anyhow::Result<()> {
     if !places.content.is_dir() {
-        let mut named: Vec<_> = named.iter().map(|(digest, at)| (*at, digest)).collect();
-        named.sort_unstable();
-        for (position, digest) in named {
-            let digest = Digest::from_bytes(*digest);
-            let detail = format!("{digest} is named by an event, and the directory is not there");
-            findings.damaged("content", "missing", ("", 0, Some(position)), &detail);
-        }
+        let named = named.iter().map(|(digest, at)| (*digest, *at));
+        findings.blobs_missing(named, "the directory is not there");
         return Ok(());
     }
     let (store, _) = ContentStore::open_read_only(&places.content, content_options(settings))?;
@@ -256,26 +280,24 @@ fn check_content(
         let position = damage
             .digest
             .and_then(|digest| named.get(digest.as_bytes()).copied());
-        let kind = damage.kind.to_string();
-        findings.damaged(
-            "content",
-            &kind,
-            (&damage.file, damage.offset, position),
-            &damage.detail,
-        );
+        let kind = damage.kind.as_str();
+        let place = (&*damage.file, damage.offset, position);
         if let Some(digest) = damage.digest {
             missing.remove(digest.as_bytes());
+            findings.blob_damaged(kind, digest, place, &damage.detail);
+        } else {
+            findings.damaged("content", kind, place, &damage.detail);
         }
     }
     // What a writer beside us moved while this read on is looked up once more.
     store.refresh().ok();
-    for (digest, position) in missing {
-        let digest = Digest::from_bytes(digest);
-        if !store.contains(&digest).unwrap_or(false) {
-            let detail = format!("{digest} is named by an event and is not there");
-            findings.damaged("content", "missing", ("", 0, Some(position)), &detail);
-        }
-    }
+    let is_gone = |digest: &[u8; 32]| {
+        !store
+            .contains(&Digest::from_bytes(*digest))
+            .unwrap_or(false)
+    };
+    missing.retain(|digest, _| is_gone(digest));
+    findings.blobs_missing(missing, "it is not there");
     for file in &report.cut_files {
         findings
             .notes
@@ -451,6 +473,6 @@ impl Findings {
             Ok(Err(error)) => ("damaged", error.to_string()),
             Err(error) => ("missing", format!("{digest}: {error}")),
         };
-        self.damaged("content", damage.0, ("", 0, Some(position)), &damage.1);
+        self.blob_damaged(damage.0, digest, ("", 0, Some(position)), &damage.1);
     }
 }
