@@ -4,6 +4,7 @@
 //! appends. An event that it cannot apply stops it there: that is quarantine, and it is visible.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod ahead;
 mod fill;
 mod generation;
 mod lockstep;
@@ -14,6 +15,7 @@ mod runner;
 mod status;
 mod verify;
 
+pub use ahead::Ahead;
 pub use generation::{GenerationError, GenerationLock, Generations};
 pub use offline::rebuild_offline;
 pub use projection::{NotOfLog, Projection, Settings, StartError, WaitError};

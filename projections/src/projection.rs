@@ -14,6 +14,7 @@ use stemma_event_log::{Position, Reader};
 use stemma_views::{OpenState, Views};
 use tokio::sync::watch;
 
+use crate::ahead::Ahead;
 use crate::generation::{GenerationError, GenerationLock, Generations};
 use crate::lockstep::Lockstep;
 use crate::rebuild::{RebuildControl, RebuildError, RebuildOutcome};
@@ -103,7 +104,7 @@ impl std::fmt::Debug for Projection {
 }
 
 /// Opens the generation in use, or makes the first.
-pub(crate) fn open_current(settings: &Settings) -> Result<Views, StartError> {
+fn open_current(settings: &Settings, ahead: Option<(PathBuf, Views)>) -> Result<Views, StartError> {
     let generations = Generations::at(&settings.dir);
     let current = match generations.current() {
         // Whatever it should have named is made anew.
@@ -118,6 +119,10 @@ pub(crate) fn open_current(settings: &Settings) -> Result<Views, StartError> {
         dir
     };
     generations.remove_others()?;
+    if let Some(views) = ahead.filter(|(generation, _)| *generation == dir) {
+        must_be_of_log(&views.1, &settings.reader)?;
+        return Ok(views.1);
+    }
     let opened = Views::open(&dir, &settings.views)?;
     if let OpenState::Replaced { reason, kept_as } = &opened.state {
         tracing::warn!(reason, kept_as = %kept_as.display(), "the views are made anew");
@@ -172,10 +177,22 @@ impl Projection {
     /// # Errors
     /// [`StartError`].
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let lock = Generations::at(&settings.dir)
-            .lock()?
-            .ok_or(StartError::InUse)?;
-        let views = open_current(&settings)?;
+        Self::start_with(settings, None)
+    }
+
+    /// The same, with views of that directory that are open already.
+    ///
+    /// # Errors
+    /// [`StartError`]; the views are closed.
+    pub fn start_with(settings: Settings, ahead: Option<Ahead>) -> Result<Self, StartError> {
+        let (lock, ahead) = match ahead {
+            Some(ahead) => (ahead.lock, Some((ahead.generation, ahead.views))),
+            None => {
+                let lock = Generations::at(&settings.dir).lock()?;
+                (lock.ok_or(StartError::InUse)?, None)
+            }
+        };
+        let views = open_current(&settings, ahead)?;
         let (commands, inbox) = mpsc::channel();
         let shared = Arc::new(Shared {
             end: watch::Sender::new(views.end()),

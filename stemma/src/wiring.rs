@@ -2,15 +2,16 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use stemma_api::Proofs;
 use stemma_commands::{Commands, Dependencies};
-use stemma_content_store::ContentStore;
+use stemma_content_store::{ContentStore, OpenReport as ContentReport};
 use stemma_event_log::{FileStorage, Log, OpenError, OpenReport, ProofTree, Reader, Storage};
-use stemma_projections::{Projection, Settings as ProjectionSettings, StartError};
+use stemma_projections::{Ahead, Projection, Settings as ProjectionSettings, StartError};
 
 use crate::cli::Common;
 use crate::clock::{SystemClock, SystemIds};
@@ -258,6 +259,8 @@ pub(crate) struct Tenant {
 /// What is made from the log, and where it is kept.
 struct Derived {
     views: PathBuf,
+    /// The views there, opened beside the log.
+    ahead: Option<Ahead>,
     proofs: Proofs,
     scratch: Option<tempfile::TempDir>,
 }
@@ -268,8 +271,7 @@ impl Tenant {
         let lock = places.lock()?;
         places.must_not_lack_the_log()?;
         places.must_not_lack_the_content()?;
-        let opened = ContentStore::open(&places.content, content_options(settings));
-        let (content, found) = opened.context("open the content store")?;
+        let (log, (content, found), ahead) = open_parts(places, settings)?;
         for cut in &found.cut {
             tracing::warn!(
                 file = cut.file,
@@ -286,7 +288,6 @@ impl Tenant {
                 "content is damaged"
             );
         }
-        let log = Log::open(places.storage(), log_options(settings)).map_err(told)?;
         tell_of(&log.report);
         let proofs = Proofs {
             tree: ProofTree::new(log.reader.clone(), places.storage()),
@@ -294,6 +295,7 @@ impl Tenant {
         };
         let derived = Derived {
             views: places.views.clone(),
+            ahead,
             proofs,
             scratch: None,
         };
@@ -323,6 +325,7 @@ impl Tenant {
         };
         let derived = Derived {
             views: scratch.path().join("views"),
+            ahead: None,
             proofs,
             scratch: Some(scratch),
         };
@@ -354,11 +357,12 @@ impl Tenant {
             ..stemma_commands::Options::default()
         };
         let commands = Commands::new(on, options);
-        let projection = Projection::start(ProjectionSettings {
+        let folded = ProjectionSettings {
             reader: log.reader,
             dir: derived.views,
             views: views_options(settings),
-        });
+        };
+        let projection = Projection::start_with(folded, derived.ahead);
         let projection = projection.map_err(started)?;
         Ok(Self {
             commands,
@@ -377,6 +381,33 @@ impl Tenant {
         self.commands.content().close();
         Ok(())
     }
+}
+
+/// Opens log, content and views side by side: each reads what it was writing last.
+fn open_parts(
+    places: &Places,
+    settings: &Settings,
+) -> anyhow::Result<(Log, (ContentStore, ContentReport), Option<Ahead>)> {
+    let open_content = || ContentStore::open(&places.content, content_options(settings));
+    let open_views = || Ahead::open(&places.views, &views_options(settings));
+    std::thread::scope(|scope| {
+        let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let content = named("open-content").spawn_scoped(scope, open_content)?;
+        let views = named("open-views").spawn_scoped(scope, open_views)?;
+        let log = Log::open(places.storage(), log_options(settings));
+        let content = content.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let views = views.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let content = content.context("open the content store");
+        match (log, content) {
+            (Ok(log), Ok(content)) => Ok((log, content, views)),
+            (Ok(log), Err(error)) => {
+                // It was opened for nothing, and is left as it was found.
+                log.appender.close().context("close the log")?;
+                Err(error)
+            }
+            (Err(error), _) => Err(told(error)),
+        }
+    })
 }
 
 /// What stands in a directory; nothing where there is none.
