@@ -1,30 +1,30 @@
-//! Filling views from the log: one thread reads and decodes ahead, another folds.
+//! Filling a model from the log: one thread reads and decodes ahead, another folds.
 //!
-//! Invariant: views are at a position of the log whenever they are looked at; whatever ends the
-//! filling, they hold the fold of all records before it.
+//! Invariant: a model is at a position of the log whenever it is looked at; whatever ends the
+//! filling, it holds the fold of all records before it.
 
 use std::sync::mpsc;
 
 use stemma_event_log::{ReadError, Reader};
-use stemma_views::{ApplyError, Prepared, Views};
+use stemma_views::{ApplyError, Model, Prepared};
 
 use crate::rebuild::RebuildError;
 use crate::runner::{apply_with, causes, read};
 
-/// Most records of one batch of views that nobody reads yet.
+/// Most records of one batch of a model that nobody reads yet.
 const FILL_RECORDS: u64 = 8192;
 /// Batches that are read ahead of the one that is being folded.
 const BATCHES_AHEAD: usize = 1;
 
-/// Applies all records below `end`; `between` is told how far the views are after each batch, and
+/// Applies all records below `end`; `between` is told how far the model is after each batch, and
 /// may break off.
 pub(crate) fn fill_to(
-    views: &Views,
+    model: &impl Model,
     reader: &Reader,
     end: u64,
     between: &mut dyn FnMut(u64) -> Result<(), RebuildError>,
 ) -> Result<(), RebuildError> {
-    let start = views.end();
+    let start = model.end();
     if start >= end {
         return Ok(());
     }
@@ -34,17 +34,17 @@ pub(crate) fn fill_to(
         // Broken off, the receiver goes, and with it the thread that reads.
         for batch in ready {
             let batch: Vec<Prepared> = batch?;
-            apply_with(views, || views.apply_prepared(batch)).map_err(|error| failed(&error))?;
-            between(views.end())?;
+            apply_with(model, || model.apply_prepared(batch)).map_err(|error| failed(&error))?;
+            between(model.end())?;
         }
         Ok(())
     })
 }
 
 /// Applies the next records below `end`, on this thread alone.
-pub(crate) fn fill_some(views: &Views, reader: &Reader, end: u64) -> Result<(), RebuildError> {
-    let records = read(reader, views.end(), next_count(views.end(), end))?;
-    apply_with(views, || views.apply(&records)).map_err(|error| failed(&error))
+pub(crate) fn fill_some(model: &impl Model, reader: &Reader, end: u64) -> Result<(), RebuildError> {
+    let records = read(reader, model.end(), next_count(model.end(), end))?;
+    apply_with(model, || model.apply(&records)).map_err(|error| failed(&error))
 }
 
 fn read_ahead(

@@ -1,4 +1,4 @@
-//! Two sets of views kept at one position, and compared while they move.
+//! Two models kept at one position, and compared while they move.
 //!
 //! Between two batches both hold the fold of the same records, so the rows of one span of keys can
 //! be compared then, and a later batch changes both alike. Spans compared one after the other make
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
 use stemma_event_log::Reader;
-use stemma_views::{StateHasher, Views};
+use stemma_views::{CheckpointedStore, Model, StateHasher};
 
 use crate::fill::fill_some;
 use crate::generation::Generations;
@@ -20,18 +20,18 @@ use crate::rebuild::{RebuildControl, RebuildError, RebuildOutcome, RebuildPhase,
 /// Rows that are compared between two batches.
 const SLICE_ROWS: usize = 1000;
 
-/// Whether the live views go on.
+/// Whether the live model goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Live {
-    /// They will come to where the new ones are.
+    /// It will come to where the new one is.
     Follows,
-    /// They are quarantined, so the new ones cannot wait for them.
+    /// It is quarantined, so the new one cannot wait for it.
     Stopped,
 }
 
-/// Views that are being made, and how far they were compared.
-pub(crate) struct Lockstep {
-    rebuilt: Views,
+/// A model that is being made, and how far it was compared.
+pub(crate) struct Lockstep<M> {
+    rebuilt: M,
     dir: PathBuf,
     control: RebuildControl,
     answer: mpsc::Sender<Result<RebuildOutcome, RebuildError>>,
@@ -44,9 +44,9 @@ pub(crate) struct Lockstep {
     compared_to: Option<Vec<u8>>,
 }
 
-impl Lockstep {
+impl<M: Model> Lockstep<M> {
     pub(crate) fn new(
-        rebuilt: Views,
+        rebuilt: M,
         dir: PathBuf,
         control: RebuildControl,
         answer: mpsc::Sender<Result<RebuildOutcome, RebuildError>>,
@@ -64,8 +64,8 @@ impl Lockstep {
         }
     }
 
-    /// Brings the views that are being made towards where the live ones are, and not further; more
-    /// at a time than the live ones take, so that it gets there while others write.
+    /// Brings the model that is being made towards where the live one is, and not further; more
+    /// at a time than the live one takes, so that it gets there while others write.
     pub(crate) fn follow(&mut self, end: u64, reader: &Reader) {
         if self.failed.is_none() && self.rebuilt.end() < end {
             self.failed = fill_some(&self.rebuilt, reader, end).err();
@@ -73,7 +73,7 @@ impl Lockstep {
     }
 
     /// Compares the next rows; true when all were compared, or no more can be.
-    pub(crate) fn compare(&mut self, live: &Views, pace: Live) -> Result<bool, RebuildError> {
+    pub(crate) fn compare(&mut self, live: &M, pace: Live) -> Result<bool, RebuildError> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
@@ -106,14 +106,14 @@ impl Lockstep {
         Ok(is_done)
     }
 
-    /// Has the new views take over; `swap` puts them in the live ones' place.
-    pub(crate) fn finish(self, live: &Views, settings: &Settings, swap: impl FnOnce(Views)) {
+    /// Has the new model take over; `swap` puts it in the live one's place.
+    pub(crate) fn finish(self, live: &M, settings: &Settings, swap: impl FnOnce(M)) {
         let (digest_live, digest_rebuilt) =
             (self.live_hasher.finish(), self.rebuilt_hasher.finish());
         let equal =
             !self.live_failed && digest_live == digest_rebuilt && self.rebuilt.end() == live.end();
         if !equal {
-            tracing::warn!(%digest_live, %digest_rebuilt, "the rebuilt views differ");
+            tracing::warn!(model = M::NAME, %digest_live, %digest_rebuilt, "the rebuilt one differs");
         }
         let position = self.rebuilt.end().checked_sub(1);
         if let Err(error) = take_over(&self.rebuilt, &settings.dir, &self.dir) {
@@ -132,7 +132,7 @@ impl Lockstep {
         let _ = self.answer.send(Ok(outcome));
     }
 
-    /// Ends without having changed anything; the new views are gone when this is told.
+    /// Ends without having changed anything; the new one is gone when this is told.
     pub(crate) fn give_up(self, error: RebuildError) {
         drop(self.rebuilt);
         let _ = self.answer.send(Err(error));
@@ -140,8 +140,12 @@ impl Lockstep {
 }
 
 /// Has a generation take over. Where that fails, whatever `CURRENT` names by then stays.
-pub(crate) fn take_over(rebuilt: &Views, views: &Path, dir: &Path) -> Result<(), RebuildError> {
-    let generations = Generations::at(views);
+pub(crate) fn take_over(
+    rebuilt: &CheckpointedStore,
+    parent: &Path,
+    dir: &Path,
+) -> Result<(), RebuildError> {
+    let generations = Generations::at(parent);
     rebuilt.flush()?;
     rebuilt.keep();
     let switched = generations.switch_to(dir);
@@ -154,7 +158,7 @@ pub(crate) fn take_over(rebuilt: &Views, views: &Path, dir: &Path) -> Result<(),
 
 /// Digests a span of the live rows; false when the engine fails or panics over them.
 fn digest_live(
-    live: &Views,
+    live: &CheckpointedStore,
     after: Option<&[u8]>,
     to: Option<&[u8]>,
     hasher: &mut StateHasher,
@@ -163,11 +167,11 @@ fn digest_live(
     match catch_unwind(digest) {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
-            tracing::warn!(%error, "the live views cannot be read; they are replaced");
+            tracing::warn!(%error, "the live rows cannot be read; they are replaced");
             false
         }
         Err(_) => {
-            tracing::warn!("reading the live views panicked; they are replaced");
+            tracing::warn!("reading the live rows panicked; they are replaced");
             false
         }
     }

@@ -1,8 +1,8 @@
-//! Making the views anew while nothing else runs.
+//! Making a model anew while nothing else runs.
 
 use std::ops::ControlFlow;
 
-use stemma_views::{StateDigest, Views};
+use stemma_views::{Model, StateDigest};
 
 use crate::fill::fill_to;
 use crate::generation::Generations;
@@ -14,10 +14,10 @@ use crate::rebuild::{RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress
 /// is as far, and swaps.
 ///
 /// # Errors
-/// [`RebuildError`]; [`NotOfLog`](RebuildError::NotOfLog) when the views before hold events that the
+/// [`RebuildError`]; [`NotOfLog`](RebuildError::NotOfLog) when the rows before hold events that the
 /// log lost, since they are what shows it; [`Cancelled`](RebuildError::Cancelled) when `progress` broke it off; the
 /// generation before is in use then, as it was.
-pub fn rebuild_offline(
+pub fn rebuild_offline<M: Model>(
     settings: &Settings,
     progress: &mut dyn FnMut(RebuildProgress) -> ControlFlow<()>,
 ) -> Result<RebuildOutcome, RebuildError> {
@@ -26,14 +26,14 @@ pub fn rebuild_offline(
     let end = settings.reader.end().get();
     let current = generations.current()?;
     let dir = generations.next()?;
-    let views = Views::open(&dir, &settings.views)?.views;
-    views.discard_when_unused();
+    let model = M::open(&dir, &settings.views)?.model;
+    model.discard_when_unused();
     let before = std::thread::scope(|scope| {
         let digested = scope.spawn(|| match &current {
-            Some(dir) => digest_of(dir, settings, end),
+            Some(dir) => digest_of::<M>(dir, settings, end),
             None => Ok(None),
         });
-        fill_to(&views, &settings.reader, end, &mut |applied| {
+        fill_to(&model, &settings.reader, end, &mut |applied| {
             let told = progress(RebuildProgress {
                 applied,
                 end,
@@ -44,14 +44,14 @@ pub fn rebuild_offline(
             }
             Ok(())
         })?;
-        // An engine that panics over the old views is no reason not to have new ones.
+        // An engine that panics over the old rows is no reason not to have new ones.
         Ok::<_, RebuildError>(digested.join().unwrap_or(Ok(None))?)
     })?;
-    let digest_rebuilt = views.state_digest()?;
+    let digest_rebuilt = model.state_digest()?;
     let digest_live = before.unwrap_or(digest_rebuilt);
-    take_over(&views, &settings.dir, &dir)?;
-    let position = views.end().checked_sub(1);
-    drop(views);
+    take_over(&model, &settings.dir, &dir)?;
+    let position = model.end().checked_sub(1);
+    drop(model);
     generations.remove_others()?;
     Ok(RebuildOutcome {
         position,
@@ -62,20 +62,20 @@ pub fn rebuild_offline(
     })
 }
 
-/// The digest of views that are there, brought as far as the new ones will be; none of views that
+/// The digest of rows that are there, brought as far as the new ones will be; none of rows that
 /// cannot be read.
-fn digest_of(
+fn digest_of<M: Model>(
     dir: &std::path::Path,
     settings: &Settings,
     end: u64,
 ) -> Result<Option<StateDigest>, NotOfLog> {
-    let Ok(views) = Views::open_existing(dir, &settings.views) else {
+    let Ok(model) = M::open_existing(dir, &settings.views) else {
         return Ok(None);
     };
-    must_be_of_log(&views, &settings.reader)?;
+    must_be_of_log(&model, &settings.reader)?;
     let brought = || {
-        fill_to(&views, &settings.reader, end, &mut |_| Ok(()))?;
-        Ok::<_, RebuildError>(views.state_digest()?)
+        fill_to(&model, &settings.reader, end, &mut |_| Ok(()))?;
+        Ok::<_, RebuildError>(model.state_digest()?)
     };
     Ok(brought().ok())
 }

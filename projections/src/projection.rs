@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use stemma_event_log::{Position, Reader};
-use stemma_views::{OpenState, Views};
+use stemma_views::{CheckpointedStore, Model, OpenState, Views};
 use tokio::sync::watch;
 
 use crate::ahead::Ahead;
@@ -21,12 +21,12 @@ use crate::rebuild::{RebuildControl, RebuildError, RebuildOutcome};
 use crate::runner::Runner;
 use crate::status::{Counters, Phase, ProjectionMetrics, ProjectionStatus};
 
-/// Where a projection finds its log and keeps its views.
+/// Where a projection finds its log and keeps its rows.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The log.
     pub reader: Reader,
-    /// The directory of the views.
+    /// The directory of the rows' generations.
     pub dir: PathBuf,
     /// How they are kept.
     pub views: stemma_views::Options,
@@ -39,17 +39,17 @@ pub enum StartError {
     /// The directory cannot be used.
     #[error(transparent)]
     Generation(#[from] GenerationError),
-    /// No views can be opened, not even empty ones.
-    #[error("open the views")]
+    /// No rows can be opened, not even none.
+    #[error("open the projection")]
     Open(#[from] stemma_views::OpenError),
-    /// Another process, or another handle in this one, has the views.
-    #[error("the views are in use")]
+    /// Another process, or another handle in this one, has them.
+    #[error("the projection is in use")]
     InUse,
-    /// The views hold what the log does not: it was cut back, or is another one.
+    /// They hold what the log does not: it was cut back, or is another one.
     #[error(transparent)]
     NotOfLog(#[from] NotOfLog),
     /// The system refuses a thread.
-    #[error("start the views' thread")]
+    #[error("start the projection's thread")]
     Thread(#[source] std::io::Error),
 }
 
@@ -58,44 +58,51 @@ pub enum StartError {
 #[non_exhaustive]
 pub enum WaitError {
     /// The time was up.
-    #[error("the views have applied {end} records")]
+    #[error("{end} records are applied")]
     NotYet {
         /// How far they have come.
         end: u64,
     },
     /// The projection stopped at an event that it cannot apply.
-    #[error("the views are quarantined at position {position}")]
+    #[error("the projection is quarantined at position {position}")]
     Quarantined {
         /// Where it stopped.
         position: u64,
     },
     /// The projection was stopped.
-    #[error("the views are stopped")]
+    #[error("the projection is stopped")]
     Stopped,
 }
 
 /// A running projection; clones share it.
-#[derive(Clone)]
-pub struct Projection {
-    pub(crate) shared: Arc<Shared>,
+pub struct Projection<M: Model = Views> {
+    pub(crate) shared: Arc<Shared<M>>,
 }
 
-pub(crate) struct Shared {
+impl<M: Model> Clone for Projection<M> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+pub(crate) struct Shared<M: Model> {
     pub(crate) settings: Settings,
-    pub(crate) live: ArcSwap<Views>,
+    pub(crate) live: ArcSwap<M>,
     pub(crate) end: watch::Sender<u64>,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) stop: AtomicBool,
     pub(crate) retry: AtomicBool,
     pub(crate) counters: Counters,
-    commands: Mutex<Option<mpsc::Sender<Lockstep>>>,
+    commands: Mutex<Option<mpsc::Sender<Lockstep<M>>>>,
     pub(crate) rebuilding: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// Behind the views, so that it goes after them.
+    /// Behind the rows, so that it goes after them.
     _lock: GenerationLock,
 }
 
-impl std::fmt::Debug for Projection {
+impl<M: Model> std::fmt::Debug for Projection<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Projection")
             .field("status", &self.status())
@@ -104,7 +111,10 @@ impl std::fmt::Debug for Projection {
 }
 
 /// Opens the generation in use, or makes the first.
-fn open_current(settings: &Settings, ahead: Option<(PathBuf, Views)>) -> Result<Views, StartError> {
+fn open_current<M: Model>(
+    settings: &Settings,
+    ahead: Option<(PathBuf, M)>,
+) -> Result<M, StartError> {
     let generations = Generations::at(&settings.dir);
     let current = match generations.current() {
         // Whatever it should have named is made anew.
@@ -119,16 +129,16 @@ fn open_current(settings: &Settings, ahead: Option<(PathBuf, Views)>) -> Result<
         dir
     };
     generations.remove_others()?;
-    if let Some(views) = ahead.filter(|(generation, _)| *generation == dir) {
-        must_be_of_log(&views.1, &settings.reader)?;
-        return Ok(views.1);
+    if let Some((_, model)) = ahead.filter(|(generation, _)| *generation == dir) {
+        must_be_of_log(&model, &settings.reader)?;
+        return Ok(model);
     }
-    let opened = Views::open(&dir, &settings.views)?;
+    let opened = M::open(&dir, &settings.views)?;
     if let OpenState::Replaced { reason, kept_as } = &opened.state {
-        tracing::warn!(reason, kept_as = %kept_as.display(), "the views are made anew");
+        tracing::warn!(model = M::NAME, reason, kept_as = %kept_as.display(), "made anew");
     }
-    must_be_of_log(&opened.views, &settings.reader)?;
-    Ok(opened.views)
+    must_be_of_log(&opened.model, &settings.reader)?;
+    Ok(opened.model)
 }
 
 /// The views were folded from records that the log does not have. Only durable records are ever
@@ -145,7 +155,7 @@ pub struct NotOfLog {
 }
 
 /// Fails with [`NotOfLog`]; views that hold nothing are of any log.
-pub(crate) fn must_be_of_log(views: &Views, reader: &Reader) -> Result<(), NotOfLog> {
+pub(crate) fn must_be_of_log(views: &CheckpointedStore, reader: &Reader) -> Result<(), NotOfLog> {
     if is_of_log(views, reader) {
         return Ok(());
     }
@@ -157,7 +167,7 @@ pub(crate) fn must_be_of_log(views: &Views, reader: &Reader) -> Result<(), NotOf
 
 /// Whether views were folded from the records that this log has: the digest of the last one that
 /// was applied names all before it.
-fn is_of_log(views: &Views, reader: &Reader) -> bool {
+fn is_of_log(views: &CheckpointedStore, reader: &Reader) -> bool {
     let Some(last) = views.end().checked_sub(1) else {
         return true;
     };
@@ -171,8 +181,8 @@ fn is_of_log(views: &Views, reader: &Reader) -> bool {
     }
 }
 
-impl Projection {
-    /// Opens the views and starts to apply what they lack.
+impl<M: Model> Projection<M> {
+    /// Opens the rows and starts to apply what they lack.
     ///
     /// # Errors
     /// [`StartError`].
@@ -180,23 +190,23 @@ impl Projection {
         Self::start_with(settings, None)
     }
 
-    /// The same, with views of that directory that are open already.
+    /// The same, with rows of that directory that are open already.
     ///
     /// # Errors
-    /// [`StartError`]; the views are closed.
-    pub fn start_with(settings: Settings, ahead: Option<Ahead>) -> Result<Self, StartError> {
+    /// [`StartError`]; the rows are closed.
+    pub fn start_with(settings: Settings, ahead: Option<Ahead<M>>) -> Result<Self, StartError> {
         let (lock, ahead) = match ahead {
-            Some(ahead) => (ahead.lock, Some((ahead.generation, ahead.views))),
+            Some(ahead) => (ahead.lock, Some((ahead.generation, ahead.model))),
             None => {
                 let lock = Generations::at(&settings.dir).lock()?;
                 (lock.ok_or(StartError::InUse)?, None)
             }
         };
-        let views = open_current(&settings, ahead)?;
+        let model: M = open_current(&settings, ahead)?;
         let (commands, inbox) = mpsc::channel();
         let shared = Arc::new(Shared {
-            end: watch::Sender::new(views.end()),
-            live: ArcSwap::from_pointee(views),
+            end: watch::Sender::new(model.end()),
+            live: ArcSwap::from_pointee(model),
             settings,
             phase: watch::Sender::new(Phase::CatchingUp),
             stop: AtomicBool::new(false),
@@ -209,16 +219,16 @@ impl Projection {
         });
         let runner = Runner::new(Arc::clone(&shared), inbox);
         let thread = std::thread::Builder::new()
-            .name("views".into())
+            .name(M::NAME.into())
             .spawn(move || runner.run());
         let thread = thread.map_err(StartError::Thread)?;
         *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(Self { shared })
     }
 
-    /// The views in use.
-    pub fn views(&self) -> Views {
-        Views::clone(&self.shared.live.load())
+    /// The model in use.
+    pub fn model(&self) -> M {
+        M::clone(&self.shared.live.load())
     }
 
     /// How many records are applied.
@@ -296,16 +306,16 @@ impl Projection {
         self.shared.retry.store(true, Ordering::Release);
     }
 
-    /// Makes the views anew beside the live ones and swaps them in. Blocks; one at a time.
+    /// Makes the model anew beside the live one and swaps it in. Blocks; one at a time.
     ///
     /// # Errors
-    /// [`RebuildError`]; the live views are as they were.
+    /// [`RebuildError`]; the live model is as it was.
     pub fn rebuild(&self, control: RebuildControl) -> Result<RebuildOutcome, RebuildError> {
         crate::rebuild::run(self, control)
     }
 
     /// Hands a store that has nearly caught up over to the thread that applies.
-    pub(crate) fn hand_over(&self, lockstep: Lockstep) -> Result<(), RebuildError> {
+    pub(crate) fn hand_over(&self, lockstep: Lockstep<M>) -> Result<(), RebuildError> {
         let commands = self
             .shared
             .commands
@@ -340,10 +350,17 @@ impl Projection {
         if let Some(thread) = thread
             && thread.join().is_err()
         {
-            tracing::error!("the views' thread ended by a mistake of ours");
+            tracing::error!(model = M::NAME, "its thread ended by a mistake of ours");
         }
-        if let Err(error) = self.views().flush() {
-            tracing::warn!(%error, "the views were not flushed; the next start applies more");
+        if let Err(error) = self.model().flush() {
+            tracing::warn!(%error, model = M::NAME, "not flushed; the next start applies more");
         }
+    }
+}
+
+impl Projection<Views> {
+    /// The views in use.
+    pub fn views(&self) -> Views {
+        self.model()
     }
 }

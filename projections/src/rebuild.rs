@@ -1,15 +1,15 @@
-//! Making the views anew while the old ones serve.
+//! Making a model anew while the old one serves.
 //!
 //! A second store is filled from the log on the caller's thread. Close to the head it is handed to
 //! the thread that applies, which keeps both at the same position from there on, compares them
-//! slice by slice between batches, and swaps. Killed at any point, the live views are as they were.
+//! slice by slice between batches, and swaps. Killed at any point, the live one is as it was.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use stemma_event_log::ReadError;
-use stemma_views::{StateDigest, StoreError, Views};
+use stemma_views::{Model, StateDigest, StoreError};
 
 use crate::fill::fill_to;
 use crate::generation::{GenerationError, Generations};
@@ -60,28 +60,28 @@ pub enum RebuildPhase {
 pub struct RebuildOutcome {
     /// The last position that both hold; none of an empty log.
     pub position: Option<u64>,
-    /// The digest of the live views' rows. Where events came in meanwhile it is of the slices as
+    /// The digest of the live rows. Where events came in meanwhile it is of the slices as
     /// they were compared, each at one position, and equal to the other's when the rows are.
     pub digest_live: StateDigest,
-    /// The digest of the rebuilt views' rows.
+    /// The digest of the rebuilt rows.
     pub digest_rebuilt: StateDigest,
     /// Whether they are the same.
     pub equal: bool,
-    /// Whether the rebuilt views serve now.
+    /// Whether the rebuilt ones serve now.
     pub swapped: bool,
 }
 
-/// Why views were not rebuilt. The live views are as they were.
+/// Why nothing was rebuilt. The live model is as it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RebuildError {
     /// One is under way.
     #[error("a rebuild is under way")]
     Busy,
-    /// Another process, or a projection in this one, has the views.
-    #[error("the views are in use")]
+    /// Another process, or a projection in this one, has the rows.
+    #[error("the projection is in use")]
     InUse,
-    /// The views there are hold what the log does not: it was cut back, or is another one.
+    /// The rows there are hold what the log does not: it was cut back, or is another one.
     #[error(transparent)]
     NotOfLog(#[from] NotOfLog),
     /// A record cannot be read.
@@ -91,13 +91,13 @@ pub enum RebuildError {
     #[error("the rebuild was cancelled")]
     Cancelled,
     /// The projection was stopped.
-    #[error("the views are stopped")]
+    #[error("the projection is stopped")]
     Stopped,
     /// The directory cannot be used.
     #[error(transparent)]
     Generation(#[from] GenerationError),
     /// The new store cannot be opened.
-    #[error("open new views")]
+    #[error("open new rows")]
     Open(#[from] stemma_views::OpenError),
     /// A store failed.
     #[error(transparent)]
@@ -121,8 +121,8 @@ impl Drop for Place<'_> {
     }
 }
 
-pub(crate) fn run(
-    projection: &Projection,
+pub(crate) fn run<M: Model>(
+    projection: &Projection<M>,
     control: RebuildControl,
 ) -> Result<RebuildOutcome, RebuildError> {
     let shared = &projection.shared;
@@ -134,30 +134,30 @@ pub(crate) fn run(
     fill_and_swap(projection, &dir, control)
 }
 
-fn fill_and_swap(
-    projection: &Projection,
+fn fill_and_swap<M: Model>(
+    projection: &Projection<M>,
     dir: &std::path::Path,
     control: RebuildControl,
 ) -> Result<RebuildOutcome, RebuildError> {
     let shared = &projection.shared;
-    let views = Views::open(dir, &shared.settings.views)?.views;
-    views.discard_when_unused();
-    fill_behind_head(projection, &views, &control)?;
+    let model = M::open(dir, &shared.settings.views)?.model;
+    model.discard_when_unused();
+    fill_behind_head(projection, &model, &control)?;
     let (answer, answered) = mpsc::channel();
-    projection.hand_over(Lockstep::new(views, dir.to_path_buf(), control, answer))?;
+    projection.hand_over(Lockstep::new(model, dir.to_path_buf(), control, answer))?;
     answered.recv().unwrap_or(Err(RebuildError::Stopped))
 }
 
 /// Fills views from the log until they are close to its head, or come no closer because others
 /// write as fast: from there on the thread that applies keeps both, at one pace.
-fn fill_behind_head(
-    projection: &Projection,
-    views: &Views,
+fn fill_behind_head<M: Model>(
+    projection: &Projection<M>,
+    model: &M,
     control: &RebuildControl,
 ) -> Result<(), RebuildError> {
     let shared = &projection.shared;
     let reader = &shared.settings.reader;
-    let behind = || reader.end().get().saturating_sub(views.end());
+    let behind = || reader.end().get().saturating_sub(model.end());
     let mut gap = behind();
     loop {
         let end = reader.end().get();
@@ -175,8 +175,8 @@ fn fill_behind_head(
             }
             Ok(())
         };
-        told(views.end())?;
-        fill_to(views, reader, end, &mut told)?;
+        told(model.end())?;
+        fill_to(model, reader, end, &mut told)?;
         let gap_before = std::mem::replace(&mut gap, behind());
         if gap <= HAND_OVER || gap > gap_before / 2 {
             return Ok(());

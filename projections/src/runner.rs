@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use stemma_event_log::{Position, ReadError, ReadLimit, Reader, Record};
-use stemma_views::{ApplyError, StoreError, Views};
+use stemma_views::{ApplyError, CheckpointedStore, Model, StoreError};
 use tokio::sync::watch;
 
 use crate::lockstep::{Live, Lockstep};
@@ -17,7 +17,7 @@ use crate::projection::Shared;
 use crate::rebuild::RebuildError;
 use crate::status::Phase;
 
-/// Most records of one batch of the live views, so that questions wait little for a commit.
+/// Most records of one batch of the live model, so that questions wait little for a commit.
 const BATCH_RECORDS: usize = 4096;
 /// Bytes of records after which a batch takes no more.
 const BATCH_BYTES: usize = 32 << 20;
@@ -26,18 +26,18 @@ const LOOK_AROUND: Duration = Duration::from_millis(100);
 /// How often an engine that could not write is tried again: the disk may have room by then.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
 
-pub(crate) struct Runner {
-    shared: Arc<Shared>,
-    inbox: mpsc::Receiver<Lockstep>,
-    lockstep: Option<Lockstep>,
-    /// When the engine last failed to write, while that is what stopped the views.
+pub(crate) struct Runner<M: Model> {
+    shared: Arc<Shared<M>>,
+    inbox: mpsc::Receiver<Lockstep<M>>,
+    lockstep: Option<Lockstep<M>>,
+    /// When the engine last failed to write, while that is what stopped the model.
     full_since: Option<Instant>,
 }
 
 /// Tells that the thread has ended, however it did.
-struct Ending(Arc<Shared>);
+struct Ending<M: Model>(Arc<Shared<M>>);
 
-impl Drop for Ending {
+impl<M: Model> Drop for Ending<M> {
     fn drop(&mut self) {
         self.0.phase.send_replace(Phase::Stopped);
     }
@@ -51,8 +51,8 @@ enum Stop {
     Apply(ApplyError),
 }
 
-impl Runner {
-    pub(crate) fn new(shared: Arc<Shared>, inbox: mpsc::Receiver<Lockstep>) -> Self {
+impl<M: Model> Runner<M> {
+    pub(crate) fn new(shared: Arc<Shared<M>>, inbox: mpsc::Receiver<Lockstep<M>>) -> Self {
         Self {
             shared,
             inbox,
@@ -125,7 +125,7 @@ impl Runner {
     fn reopen(&self) {
         let views = self.shared.live.load_full();
         if let Err(error) = views.reopen() {
-            tracing::warn!(%error, "the views cannot be opened anew");
+            tracing::warn!(%error, "the rows cannot be opened anew");
         }
         self.shared.end.send_replace(views.end());
     }
@@ -148,7 +148,7 @@ impl Runner {
             return Ok(0);
         }
         let (before, started) = (views.end(), Instant::now());
-        let applied = apply(&views, &records);
+        let applied = apply(&*views, &records);
         self.shared
             .counters
             .record(views.end() - before, started.elapsed());
@@ -177,7 +177,7 @@ impl Runner {
         let compared = catch_unwind(compare).unwrap_or_else(|_| {
             Err(RebuildError::Apply {
                 position: views.end(),
-                reason: "comparing the views panicked".to_owned(),
+                reason: "comparing the rows panicked".to_owned(),
             })
         });
         match compared {
@@ -208,7 +208,13 @@ impl Runner {
     fn quarantine(&self, error: &ApplyError) {
         let reason = causes(error.reason.as_ref());
         let (position, event_type) = (error.position, error.event_type.clone());
-        tracing::error!(position, event_type, reason, "the views stopped");
+        tracing::error!(
+            model = M::NAME,
+            position,
+            event_type,
+            reason,
+            "a projection stopped"
+        );
         self.set_phase(Phase::Quarantined {
             position,
             event_type,
@@ -253,20 +259,20 @@ pub(crate) fn unread(position: u64, source: ReadError) -> ApplyError {
 }
 
 /// Applies records; a panic, of the engine or of ours, is an error like any other.
-pub(crate) fn apply(views: &Views, records: &[Record]) -> Result<(), ApplyError> {
-    apply_with(views, || views.apply(records))
+pub(crate) fn apply(model: &impl Model, records: &[Record]) -> Result<(), ApplyError> {
+    apply_with(model, || model.apply(records))
 }
 
 /// The same, by whichever way records are applied.
 pub(crate) fn apply_with(
-    views: &Views,
+    rows: &CheckpointedStore,
     apply: impl FnOnce() -> Result<u64, ApplyError>,
 ) -> Result<(), ApplyError> {
     let applied = catch_unwind(AssertUnwindSafe(apply));
     applied.map_or_else(
         |_| {
             Err(ApplyError {
-                position: views.end(),
+                position: rows.end(),
                 event_type: "a batch of records".to_owned(),
                 reason: "applying it panicked".into(),
             })

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use stemma_event_log::Reader;
-use stemma_views::{OpenError, Options, Views, hex};
+use stemma_views::{Model, OpenError, Options, Views, hex};
 
 use crate::fill::fill_to;
 use crate::generation::{GenerationError, Generations};
@@ -94,7 +94,7 @@ pub fn verify_views(
     if let Err(error) = must_be_of_log(&live, reader) {
         return Ok(vec![whole(&generation, "foreign", error.to_string())]);
     }
-    let folded = Views::open(&scratch.dir.join("folded"), options)?.views;
+    let folded = Views::open(&scratch.dir.join("folded"), options)?.model;
     folded.discard_when_unused();
     live.discard_when_unused();
     let end = live.end();

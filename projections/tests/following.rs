@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use stemma_projections::Projection;
 use stemma_projections::{Phase, RebuildError, StartError, WaitError, rebuild_offline};
-use stemma_views::{Engine, ResourceQuery};
+use stemma_views::{Engine, ResourceQuery, Views};
 use written::{Written, id, until};
 
 #[test]
@@ -133,7 +133,7 @@ fn views_that_hold_what_the_log_does_not_are_kept_and_nothing_starts() {
         panic!("{started:?}");
     };
     assert_eq!((told.applied, told.end), (6, 6));
-    let rebuilt = rebuild_offline(&settings, &mut |_| ControlFlow::Continue(()));
+    let rebuilt = rebuild_offline::<Views>(&settings, &mut |_| ControlFlow::Continue(()));
     assert!(
         matches!(rebuilt, Err(RebuildError::NotOfLog(_))),
         "{rebuilt:?}"

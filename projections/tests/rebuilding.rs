@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::ops::ControlFlow;
 
 use stemma_projections::{Projection, RebuildError, RebuildPhase, rebuild_offline, verify_views};
-use stemma_views::{Engine, ResourceQuery};
+use stemma_views::{Engine, ResourceQuery, Views};
 use written::{Written, damage, id, options, until, unwatched, watched};
 
 /// Resources that stand before a rebuild starts; more rows than one slice compares.
@@ -217,13 +217,13 @@ fn verification_names_each_damaged_row_and_an_offline_rebuild_mends_them() {
     );
     // Looking changed nothing.
     assert_eq!(verified(&written).len(), 3);
-    let outcome = rebuild_offline(&written.settings(Engine::Sled), &mut |_| {
+    let outcome = rebuild_offline::<Views>(&written.settings(Engine::Sled), &mut |_| {
         ControlFlow::Continue(())
     })
     .unwrap();
     assert!(!outcome.equal && outcome.swapped);
     assert_eq!(verified(&written), []);
-    let outcome = rebuild_offline(&written.settings(Engine::Sled), &mut |_| {
+    let outcome = rebuild_offline::<Views>(&written.settings(Engine::Sled), &mut |_| {
         ControlFlow::Continue(())
     })
     .unwrap();
@@ -277,7 +277,7 @@ fn nobody_verifies_or_rebuilds_under_a_running_projection() {
         ControlFlow::Continue(())
     });
     assert!(matches!(refused, Err(RebuildError::InUse)), "{refused:?}");
-    let refused = rebuild_offline(&written.settings(Engine::Sled), &mut |_| {
+    let refused = rebuild_offline::<Views>(&written.settings(Engine::Sled), &mut |_| {
         ControlFlow::Continue(())
     });
     assert!(matches!(refused, Err(RebuildError::InUse)), "{refused:?}");

@@ -14,10 +14,11 @@ use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
 use stemma_domain::resource::{AnnotationState, Descriptor};
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::EntityType;
-use stemma_event_log::{EventDigest, Record};
+use stemma_event_log::Record;
 
+use crate::checkpointed::Fold;
 use crate::key;
-use crate::row::{self, Checkpoint, Sizes, TypeRow};
+use crate::row::{self, Sizes, TypeRow};
 use crate::store::{Change, Store, StoreError};
 
 /// The record at which the fold stopped. All before it are applied.
@@ -33,7 +34,17 @@ pub struct ApplyError {
     pub reason: Box<dyn std::error::Error + Send + Sync>,
 }
 
-type Reason = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Reason = Box<dyn std::error::Error + Send + Sync>;
+
+impl ApplyError {
+    pub(crate) fn at(record: &Record, reason: Reason) -> Self {
+        Self {
+            position: record.position().get(),
+            event_type: record.event_type().to_owned(),
+            reason,
+        }
+    }
+}
 
 /// A record with its payload read, which needs no views and can be done ahead of applying.
 #[derive(Debug)]
@@ -86,15 +97,51 @@ pub(crate) struct Overlay<'a> {
     annotations: HashMap<(ResourceId, AnnotationId), Touched<AnnotationState>>,
     types: HashMap<EntityType, Touched<TypeRow>>,
     contents: BTreeSet<ContentDigest>,
-    last: Option<EventDigest>,
 }
 
-/// What a batch comes to.
-pub(crate) struct Folded {
-    /// The rows to write, the checkpoint among them.
-    pub(crate) changes: Vec<Change>,
+impl Fold for Overlay<'_> {
     /// The resources that were touched, as they are now.
-    pub(crate) descriptors: Vec<Arc<Descriptor>>,
+    type Outcome = Vec<Arc<Descriptor>>;
+
+    fn apply(
+        &mut self,
+        record: &Record,
+        event: Result<Event, DecodeError>,
+    ) -> Result<(), ApplyError> {
+        let applied = event
+            .map_err(Reason::from)
+            .and_then(|event| self.try_apply(record, &event));
+        applied.map_err(|reason| ApplyError::at(record, reason))
+    }
+
+    fn finish(mut self) -> Result<(Vec<Change>, Self::Outcome), StoreError> {
+        for touched in self.types.values_mut() {
+            touched.now.take_if(|row| row.is_unused());
+        }
+        let mut changes: Vec<Change> = Vec::with_capacity(8 * self.resources.len());
+        changes.extend(self.changed_sizes()?);
+        let mut descriptors = Vec::with_capacity(self.resources.len());
+        for touched in self.resources.into_values() {
+            let Some(now) = touched.now else { continue };
+            resource_changes(touched.before.as_deref(), &now, &mut changes);
+            descriptors.push(now);
+        }
+        for ((id, annotation_id), touched) in &self.annotations {
+            annotation_changes(*id, *annotation_id, touched, &mut changes);
+        }
+        for (name, touched) in &self.types {
+            let row = touched.now.as_deref().map(row::encode_type);
+            if row.is_some() || touched.before.is_some() {
+                changes.push((key::entity_type(name), row));
+            }
+        }
+        changes.extend(
+            self.contents
+                .iter()
+                .map(|digest| (key::content(digest), Some(vec![]))),
+        );
+        Ok((changes, descriptors))
+    }
 }
 
 impl<'a> Overlay<'a> {
@@ -109,26 +156,7 @@ impl<'a> Overlay<'a> {
             annotations: HashMap::new(),
             types: HashMap::new(),
             contents: BTreeSet::new(),
-            last: None,
         }
-    }
-
-    /// Folds one record in; one that cannot be applied leaves no trace.
-    pub(crate) fn apply(
-        &mut self,
-        record: &Record,
-        event: Result<Event, DecodeError>,
-    ) -> Result<(), ApplyError> {
-        let applied = event
-            .map_err(Reason::from)
-            .and_then(|event| self.try_apply(record, &event));
-        applied.map_err(|reason| ApplyError {
-            position: record.position().get(),
-            event_type: record.event_type().to_owned(),
-            reason,
-        })?;
-        self.last = Some(record.digest());
-        Ok(())
     }
 
     fn try_apply(&mut self, record: &Record, event: &Event) -> Result<(), Reason> {
@@ -304,44 +332,6 @@ impl<'a> Overlay<'a> {
         })
     }
 
-    /// The changes of the whole batch, with the checkpoint after its last record.
-    pub(crate) fn finish(mut self, end: u64) -> Result<Folded, StoreError> {
-        for touched in self.types.values_mut() {
-            touched.now.take_if(|row| row.is_unused());
-        }
-        let mut changes: Vec<Change> = Vec::with_capacity(8 * self.resources.len());
-        changes.extend(self.changed_sizes()?);
-        let mut descriptors = Vec::with_capacity(self.resources.len());
-        for touched in self.resources.into_values() {
-            let Some(now) = touched.now else { continue };
-            resource_changes(touched.before.as_deref(), &now, &mut changes);
-            descriptors.push(now);
-        }
-        for ((id, annotation_id), touched) in &self.annotations {
-            annotation_changes(*id, *annotation_id, touched, &mut changes);
-        }
-        for (name, touched) in &self.types {
-            let row = touched.now.as_deref().map(row::encode_type);
-            if row.is_some() || touched.before.is_some() {
-                changes.push((key::entity_type(name), row));
-            }
-        }
-        changes.extend(
-            self.contents
-                .iter()
-                .map(|digest| (key::content(digest), Some(vec![]))),
-        );
-        let checkpoint = Checkpoint {
-            end,
-            last: self.last,
-        };
-        changes.push((key::END.to_vec(), Some(row::encode_checkpoint(&checkpoint))));
-        Ok(Folded {
-            changes,
-            descriptors,
-        })
-    }
-
     fn changed_sizes(&self) -> Result<Option<Change>, StoreError> {
         let is_archived =
             |d: &Option<Arc<Descriptor>>| i64::from(d.as_ref().is_some_and(|d| d.archived));
@@ -389,7 +379,7 @@ fn types_of(descriptor: &Descriptor) -> Vec<EntityType> {
 }
 
 /// Removes the keys that are no longer and adds those that are new.
-fn key_changes(old: &[Vec<u8>], new: &[Vec<u8>], changes: &mut Vec<Change>) {
+pub(crate) fn key_changes(old: &[Vec<u8>], new: &[Vec<u8>], changes: &mut Vec<Change>) {
     let gone = old.iter().filter(|key| !new.contains(key));
     changes.extend(gone.map(|key| (key.clone(), None)));
     let come = new.iter().filter(|key| !old.contains(key));

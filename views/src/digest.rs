@@ -49,7 +49,7 @@ impl StateHasher {
         self.rows += 1;
     }
 
-    /// Takes rows that [`Views::rows_after`](crate::Views::rows_after) gave.
+    /// Takes rows that [`rows_after`](crate::CheckpointedStore::rows_after) gave.
     pub fn rows(&mut self, rows: &[(Vec<u8>, Vec<u8>)]) {
         rows.iter().for_each(|(key, value)| self.row(key, value));
     }

@@ -5,24 +5,27 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod apply;
+mod checkpointed;
 mod cursor;
 mod digest;
 #[doc(hidden)]
 pub mod fuzzing;
 mod key;
 mod list;
+mod model;
 mod open;
 mod query;
 mod row;
-mod state;
 mod store;
 mod views;
 mod walk;
 
 pub use apply::{ApplyError, Prepared};
+pub use checkpointed::CheckpointedStore;
 pub use cursor::{Cursor, CursorError};
 pub use digest::{StateDigest, StateHasher};
 pub use key::hex;
+pub use model::Model;
 pub use open::{OpenError, OpenState, Opened, Options};
 pub use query::{
     Archived, EntityTypeRow, Page, ReferenceRelation, ReferencedBy, ResourceQuery, Sort,

@@ -1,4 +1,4 @@
-//! Opening views: whatever is in the way is moved aside, never repaired.
+//! Opening a model: whatever is in the way is moved aside, never repaired.
 //!
 //! Invariant: after an open the rows are of one log up to `end`, or there are none.
 
@@ -6,17 +6,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::checkpointed::CheckpointedStore;
 use crate::key;
+use crate::model::Model;
 use crate::row::{self, FORMAT_VERSION};
 use crate::store::{self, Engine, StoreError};
-use crate::views::Views;
 
 /// How long an open waits for a handle that is being closed elsewhere.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// How often it looks meanwhile.
 const LOCK_LOOK: Duration = Duration::from_millis(10);
 
-/// How views are kept.
+/// How a model's rows are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// The engine, fjall by default.
@@ -41,11 +42,11 @@ impl Default for Options {
     }
 }
 
-/// Views, and what was found where they were opened.
+/// A model, and what was found where it was opened.
 #[derive(Debug)]
-pub struct Opened {
-    /// The views.
-    pub views: Views,
+pub struct Opened<M> {
+    /// The model.
+    pub model: M,
     /// What was found.
     pub state: OpenState,
 }
@@ -53,11 +54,11 @@ pub struct Opened {
 /// What stood in the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpenState {
-    /// Nothing: the views are empty.
+    /// Nothing: the model is empty.
     Fresh,
-    /// Views, to go on with.
+    /// Rows, to go on with.
     Existing,
-    /// Something that cannot be used; it was moved aside and the views are empty.
+    /// Something that cannot be used; it was moved aside and the model is empty.
     Replaced {
         /// Why it cannot be used.
         reason: String,
@@ -66,7 +67,7 @@ pub enum OpenState {
     },
 }
 
-/// Why no views could be opened.
+/// Why a model could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -79,20 +80,20 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
-    /// There are none, and none were to be made.
-    #[error("no views in {}", dir.display())]
+    /// There is nothing, and nothing was to be made.
+    #[error("nothing in {}", dir.display())]
     Missing {
         /// The directory.
         dir: PathBuf,
     },
-    /// Another process, or another handle in this one, has them open. Nothing was changed.
-    #[error("the views in {} are open elsewhere", dir.display())]
+    /// Another process, or another handle in this one, has it open. Nothing was changed.
+    #[error("{} is open elsewhere", dir.display())]
     Locked {
         /// The directory.
         dir: PathBuf,
     },
-    /// What is there cannot be used; or, when they were to be made, not even empty ones can.
-    #[error("the views in {} cannot be used: {reason}", dir.display())]
+    /// What is there cannot be used; or, when it was to be made, not even an empty one can.
+    #[error("{} cannot be used: {reason}", dir.display())]
     Unusable {
         /// The directory.
         dir: PathBuf,
@@ -101,7 +102,7 @@ pub enum OpenError {
     },
 }
 
-/// Why a directory's views are not to be had.
+/// Why what is in a directory is not to be had.
 enum Refused {
     Locked,
     Full,
@@ -122,54 +123,42 @@ impl Refused {
     }
 }
 
-impl Views {
-    /// Opens the views in a directory, making it when it is not there.
-    ///
-    /// An engine that fails or panics, and rows of another form, have the directory renamed to
-    /// `<dir>.unusable-<n>`; the views are empty then, to be filled from the log. What another
-    /// engine left in the directory is removed.
-    ///
-    /// # Errors
-    /// [`OpenError`] when not even empty views can be had, or when they are open elsewhere.
-    pub fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
-        let failed = |source| OpenError::Directory {
-            dir: dir.to_path_buf(),
-            source,
-        };
-        let existed = store_dir(dir, options.engine).exists();
-        std::fs::create_dir_all(dir).map_err(failed)?;
-        let reason = match try_open(dir, options) {
-            Ok(views) => {
-                remove_other_engines(dir, options.engine);
-                let state = if existed {
-                    OpenState::Existing
-                } else {
-                    OpenState::Fresh
-                };
-                return Ok(Opened { views, state });
-            }
-            // Neither tells anything of what is there.
-            Err(refused @ (Refused::Locked | Refused::Full)) => return Err(refused.told(dir)),
-            Err(Refused::Unusable(reason)) => reason,
-        };
-        let kept_as = move_aside(dir).map_err(failed)?;
-        std::fs::create_dir_all(dir).map_err(failed)?;
-        let views = try_open(dir, options).map_err(|refused| refused.told(dir))?;
-        let state = OpenState::Replaced { reason, kept_as };
-        Ok(Opened { views, state })
-    }
-
-    /// Opens views that are there, and moves nothing aside.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub fn open_existing(dir: &Path, options: &Options) -> Result<Self, OpenError> {
-        if !store_dir(dir, options.engine).exists() {
-            let dir = dir.to_path_buf();
-            return Err(OpenError::Missing { dir });
+/// See [`Model::open`].
+pub(crate) fn open<M: Model>(dir: &Path, options: &Options) -> Result<Opened<M>, OpenError> {
+    let failed = |source| OpenError::Directory {
+        dir: dir.to_path_buf(),
+        source,
+    };
+    let existed = store_dir(dir, options.engine).exists();
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let reason = match try_open(dir, options) {
+        Ok(model) => {
+            remove_other_engines(dir, options.engine);
+            let state = if existed {
+                OpenState::Existing
+            } else {
+                OpenState::Fresh
+            };
+            return Ok(Opened { model, state });
         }
-        try_open(dir, options).map_err(|refused| refused.told(dir))
+        // Neither tells anything of what is there.
+        Err(refused @ (Refused::Locked | Refused::Full)) => return Err(refused.told(dir)),
+        Err(Refused::Unusable(reason)) => reason,
+    };
+    let kept_as = move_aside(dir).map_err(failed)?;
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let model = try_open(dir, options).map_err(|refused| refused.told(dir))?;
+    let state = OpenState::Replaced { reason, kept_as };
+    Ok(Opened { model, state })
+}
+
+/// See [`Model::open_existing`].
+pub(crate) fn open_existing<M: Model>(dir: &Path, options: &Options) -> Result<M, OpenError> {
+    if !store_dir(dir, options.engine).exists() {
+        let dir = dir.to_path_buf();
+        return Err(OpenError::Missing { dir });
     }
+    try_open(dir, options).map_err(|refused| refused.told(dir))
 }
 
 /// Each engine has a directory of its own, so that none meets another's files.
@@ -177,11 +166,11 @@ fn store_dir(dir: &Path, engine: Engine) -> PathBuf {
     dir.join(engine.to_string())
 }
 
-fn try_open(dir: &Path, options: &Options) -> Result<Views, Refused> {
+fn try_open<M: Model>(dir: &Path, options: &Options) -> Result<M, Refused> {
     let until = Instant::now() + LOCK_WAIT;
     loop {
         match catch_unwind(AssertUnwindSafe(|| open_store(dir, options))) {
-            Ok(Ok(views)) => return Ok(views),
+            Ok(Ok(model)) => return Ok(model),
             Ok(Err(StoreError::Locked { .. })) if Instant::now() < until => {
                 // An engine's own threads may hold a directory a moment longer than its handle.
                 std::thread::sleep(LOCK_LOOK);
@@ -197,7 +186,7 @@ fn try_open(dir: &Path, options: &Options) -> Result<Views, Refused> {
     }
 }
 
-fn open_store(dir: &Path, options: &Options) -> Result<Views, StoreError> {
+fn open_store<M: Model>(dir: &Path, options: &Options) -> Result<M, StoreError> {
     let place = store_dir(dir, options.engine);
     let store = store::open(options.engine, &place, options.cache_bytes)?;
     let is_empty = store.get(key::END)?.is_none();
@@ -211,7 +200,7 @@ fn open_store(dir: &Path, options: &Options) -> Result<Views, StoreError> {
             return Err(row::unreadable(key::FORMAT, &problem));
         }
     }
-    Views::over(store, dir, options)
+    Ok(M::over(CheckpointedStore::over(store, dir)?, options))
 }
 
 fn remove_other_engines(dir: &Path, engine: Engine) {

@@ -144,15 +144,15 @@ impl ResourceQuery {
         }
     }
 
+    /// Whether a resource of this name can be asked for.
+    pub(crate) fn takes_name(&self, name: &str) -> bool {
+        self.name_contains
+            .as_ref()
+            .is_none_or(|wanted| name.to_lowercase().contains(&wanted.to_lowercase()))
+    }
+
     /// Whether a resource is asked for.
     pub(crate) fn takes(&self, descriptor: &Descriptor) -> bool {
-        let name_fits = self.name_contains.as_ref().is_none_or(|wanted| {
-            descriptor
-                .name
-                .as_str()
-                .to_lowercase()
-                .contains(&wanted.to_lowercase())
-        });
         self.archived.takes(descriptor.archived)
             && self
                 .entity_types
@@ -165,7 +165,7 @@ impl ResourceQuery {
             && self
                 .created_after
                 .is_none_or(|after| descriptor.created_at > after)
-            && name_fits
+            && self.takes_name(descriptor.name.as_str())
     }
 
     /// Where to begin in an index ordered by creation: nothing before was created after it.

@@ -126,7 +126,7 @@ pub(crate) fn relation_byte(relation: Relation) -> u8 {
 /// The byte of a reference that is no annotation's: derived from.
 pub(crate) const DERIVED_FROM: u8 = b'd';
 
-fn encode(row: &impl Serialize) -> Vec<u8> {
+pub(crate) fn encode(row: &impl Serialize) -> Vec<u8> {
     let config = bincode::config::legacy();
     let mut bytes = Vec::with_capacity(ROW_BYTES_EXPECTED);
     bytes.push(FORMAT_VERSION);
@@ -134,7 +134,7 @@ fn encode(row: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let (format, body) = bytes.split_first().ok_or("empty")?;
     if *format != FORMAT_VERSION {
         return Err(format!("format {format}"));

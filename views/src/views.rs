@@ -1,27 +1,27 @@
 //! The views: one handle for applying records and for asking.
 //!
-//! Invariant: a question sees the rows of one moment; a long list is several. Applying a batch holds the lock that every
-//! question shares, so nobody meets half a batch, nor an index without its row.
+//! Invariant: a question sees the rows of one moment; a long list is several.
 
 use std::borrow::Borrow;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::ops::Deref;
+use std::sync::Arc;
 
 use quick_cache::sync::Cache;
 use stemma_domain::event::{DecodeError, Event};
 use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
 use stemma_domain::resource::{AnnotationState, Descriptor};
 use stemma_domain::value::EntityType;
-use stemma_event_log::{EventDigest, Record};
+use stemma_event_log::Record;
 
-use crate::apply::{ApplyError, Folded, Overlay, Prepared, decode, read_annotation, read_sizes};
+use crate::apply::{ApplyError, Overlay, Prepared, decode, read_annotation, read_sizes};
+use crate::checkpointed::CheckpointedStore;
 use crate::cursor::CursorError;
 use crate::key;
+use crate::model::Model;
 use crate::open::Options;
 use crate::query::EntityTypeRow;
-use crate::row::{self, Checkpoint};
-use crate::store::{Engine, Store, StoreError};
+use crate::row;
+use crate::store::{Engine, StoreError};
 
 /// The views of one log; clones share them.
 #[derive(Clone)]
@@ -30,31 +30,9 @@ pub struct Views {
 }
 
 struct Shared {
-    store: Arc<dyn Store>,
+    rows: CheckpointedStore,
     options: Options,
-    /// Held for reading by questions, for writing while a batch is committed.
-    moment: RwLock<()>,
-    end: AtomicU64,
     descriptors: Cache<ResourceId, Arc<Descriptor>>,
-    /// Behind the store, so that it goes last.
-    directory: Directory,
-}
-
-/// Where the views are, and whether they are to stay there.
-struct Directory {
-    path: PathBuf,
-    is_unwanted: AtomicBool,
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if !self.is_unwanted.load(Ordering::Acquire) {
-            return;
-        }
-        if let Err(error) = std::fs::remove_dir_all(&self.path) {
-            tracing::warn!(%error, path = %self.path.display(), "unused views stay on disk");
-        }
-    }
 }
 
 /// Why a question could not be answered.
@@ -96,148 +74,60 @@ impl std::fmt::Debug for Views {
     }
 }
 
-impl Views {
-    /// The views over a store below `dir`.
-    pub(crate) fn over(
-        store: Arc<dyn Store>,
-        dir: &Path,
-        options: &Options,
-    ) -> Result<Self, StoreError> {
-        let checkpoint = read_checkpoint(store.as_ref())?;
+impl Deref for Views {
+    type Target = CheckpointedStore;
+
+    fn deref(&self) -> &CheckpointedStore {
+        &self.shared.rows
+    }
+}
+
+impl Model for Views {
+    const NAME: &'static str = "views";
+
+    fn over(rows: CheckpointedStore, options: &Options) -> Self {
         let shared = Shared {
-            store,
+            rows,
             options: options.clone(),
-            moment: RwLock::new(()),
-            end: AtomicU64::new(checkpoint.end),
             descriptors: Cache::new(options.descriptors_max),
-            directory: Directory {
-                path: dir.to_path_buf(),
-                is_unwanted: AtomicBool::new(false),
-            },
         };
-        Ok(Self {
+        Self {
             shared: Arc::new(shared),
-        })
+        }
     }
 
-    /// How many records were applied: the position of the next one.
-    pub fn end(&self) -> u64 {
-        self.shared.end.load(Ordering::Acquire)
+    fn apply(&self, records: &[Record]) -> Result<u64, ApplyError> {
+        self.fold(records.iter().map(|record| (record, decode(record))))
     }
 
-    /// The digest of the last record that was applied; it names all records before it, so it tells
-    /// whether the views are of one log or of another.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn last_applied(&self) -> Result<Option<EventDigest>, StoreError> {
-        Ok(read_checkpoint(self.store())?.last)
+    fn apply_prepared(&self, records: Vec<Prepared>) -> Result<u64, ApplyError> {
+        self.fold(records.into_iter().map(Prepared::into_parts))
     }
 
-    /// Has the directory removed once the last clone of these views is gone.
-    pub fn discard_when_unused(&self) {
+    fn reopen(&self) -> Result<(), StoreError> {
+        self.shared.rows.reopen(|| self.shared.descriptors.clear())
+    }
+}
+
+impl Views {
+    fn fold<R: Borrow<Record>>(
+        &self,
+        records: impl Iterator<Item = (R, Result<Event, DecodeError>)>,
+    ) -> Result<u64, ApplyError> {
+        let cached = |id| self.shared.descriptors.peek(&id);
+        let overlay = Overlay::new(self.store(), &cached);
         self.shared
-            .directory
-            .is_unwanted
-            .store(true, Ordering::Release);
-    }
-
-    /// Takes [`Views::discard_when_unused`] back.
-    pub fn keep(&self) {
-        self.shared
-            .directory
-            .is_unwanted
-            .store(false, Ordering::Release);
-    }
-
-    pub(crate) fn store(&self) -> &dyn Store {
-        self.shared.store.as_ref()
+            .rows
+            .apply_each(overlay, records, |descriptors| {
+                for descriptor in descriptors {
+                    self.shared.descriptors.insert(descriptor.id, descriptor);
+                }
+            })
     }
 
     /// Most rows that one page looks at.
     pub(crate) fn page_rows_max(&self) -> usize {
         self.shared.options.page_rows_max
-    }
-
-    pub(crate) fn moment(&self) -> RwLockReadGuard<'_, ()> {
-        self.shared
-            .moment
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Applies records, which follow one another; those below [`Views::end`] are passed over.
-    /// Gives the new end. To be called by one thread at a time.
-    ///
-    /// # Errors
-    /// [`ApplyError`] at the first record that cannot be applied; all before it are applied, and
-    /// the views stay at its position.
-    ///
-    /// # Panics
-    /// When a record is missing before the first that is to be applied: positions are dense.
-    pub fn apply(&self, records: &[Record]) -> Result<u64, ApplyError> {
-        self.apply_each(records.iter().map(|record| (record, decode(record))))
-    }
-
-    /// As [`Views::apply`], with payloads that were read ahead.
-    ///
-    /// # Errors
-    /// As [`Views::apply`].
-    ///
-    /// # Panics
-    /// As [`Views::apply`].
-    pub fn apply_prepared(&self, records: Vec<Prepared>) -> Result<u64, ApplyError> {
-        self.apply_each(records.into_iter().map(Prepared::into_parts))
-    }
-
-    fn apply_each<R: Borrow<Record>>(
-        &self,
-        records: impl Iterator<Item = (R, Result<Event, DecodeError>)>,
-    ) -> Result<u64, ApplyError> {
-        let start = self.end();
-        let cached = |id| self.shared.descriptors.peek(&id);
-        let mut overlay = Overlay::new(self.store(), &cached);
-        let mut end = start;
-        let mut stopped = None;
-        for (record, event) in records {
-            let record = record.borrow();
-            let position = record.position().get();
-            if position < end {
-                continue;
-            }
-            assert_eq!(position, end, "positions are dense");
-            if let Err(error) = overlay.apply(record, event) {
-                stopped = Some(error);
-                break;
-            }
-            end += 1;
-        }
-        if end > start {
-            self.commit(overlay, end).map_err(|source| ApplyError {
-                position: start,
-                event_type: "a batch of records".to_owned(),
-                reason: source.into(),
-            })?;
-        }
-        stopped.map_or(Ok(end), Err)
-    }
-
-    fn commit(&self, overlay: Overlay<'_>, end: u64) -> Result<(), StoreError> {
-        let Folded {
-            changes,
-            descriptors,
-        } = overlay.finish(end)?;
-        let _alone = self
-            .shared
-            .moment
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.store().commit(changes)?;
-        for descriptor in descriptors {
-            self.shared.descriptors.insert(descriptor.id, descriptor);
-        }
-        self.shared.end.store(end, Ordering::Release);
-        Ok(())
     }
 
     /// A resource as it is.
@@ -332,11 +222,6 @@ impl Views {
         })
     }
 
-    /// Bytes on disk.
-    pub fn disk_bytes(&self) -> u64 {
-        self.store().disk_bytes()
-    }
-
     /// Hits and misses of the descriptors that are kept decoded.
     pub fn descriptor_hits_and_misses(&self) -> (u64, u64) {
         (
@@ -344,36 +229,4 @@ impl Views {
             self.shared.descriptors.misses(),
         )
     }
-
-    /// Makes an engine whose write failed ready for writing again. The views may be at an earlier
-    /// position afterwards, to be applied from there. No question is answered meanwhile.
-    ///
-    /// # Errors
-    /// [`StoreError`]; to be tried again later.
-    pub fn reopen(&self) -> Result<(), StoreError> {
-        let _alone = self
-            .shared
-            .moment
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.store().reopen()?;
-        let checkpoint = read_checkpoint(self.store())?;
-        self.shared.descriptors.clear();
-        self.shared.end.store(checkpoint.end, Ordering::Release);
-        Ok(())
-    }
-
-    /// Writes what is applied to the disk, so that opening need not apply it again.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn flush(&self) -> Result<(), StoreError> {
-        self.store().flush()
-    }
-}
-
-fn read_checkpoint(store: &dyn Store) -> Result<Checkpoint, StoreError> {
-    let bytes = store.get(key::END)?;
-    let checkpoint = bytes.map(|bytes| row::decode_checkpoint(key::END, &bytes));
-    Ok(checkpoint.transpose()?.unwrap_or_default())
 }

@@ -10,7 +10,8 @@ use stemma_domain::event::{Encoded, Event, Metadata, ResourceCreated, ResourceRe
 use stemma_domain::id::{ContentDigest, ResourceId};
 use stemma_domain::value::{MediaType, ResourceName};
 use stemma_views::{
-    CursorError, Engine, OpenError, OpenState, Options, QueryError, ResourceQuery, Sort, Views,
+    CursorError, Engine, Model, OpenError, OpenState, Options, QueryError, ResourceQuery, Sort,
+    Views,
 };
 use uuid::Uuid;
 
@@ -70,9 +71,9 @@ fn a_store_that_does_not_open_is_moved_aside_and_the_views_are_empty() {
             fs::read(kept_as.join(engine.to_string())).unwrap(),
             b"rubbish"
         );
-        assert_eq!(opened.views.end(), 0);
-        opened.views.apply(&with_resources(2).records()).unwrap();
-        assert!(opened.views.resource(id(2)).unwrap().is_some());
+        assert_eq!(opened.model.end(), 0);
+        opened.model.apply(&with_resources(2).records()).unwrap();
+        assert!(opened.model.resource(id(2)).unwrap().is_some());
     }
 }
 
@@ -81,7 +82,7 @@ fn views_that_are_open_elsewhere_are_left_alone() {
     for engine in Engine::ALL {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("gen-000001");
-        let views = Views::open(&place, &options(engine)).unwrap().views;
+        let views = Views::open(&place, &options(engine)).unwrap().model;
         views.apply(&with_resources(1).records()).unwrap();
         let second = Views::open(&place, &options(engine)).unwrap_err();
         assert!(
@@ -98,11 +99,11 @@ fn another_engine_starts_empty_and_clears_the_first_ones_rows() {
     let dir = tempfile::tempdir().unwrap();
     let views = Views::open(dir.path(), &options(Engine::Sled))
         .unwrap()
-        .views;
+        .model;
     views.apply(&with_resources(3).records()).unwrap();
     drop(views);
     let opened = Views::open(dir.path(), &options(Engine::Fjall)).unwrap();
-    assert_eq!((opened.state, opened.views.end()), (OpenState::Fresh, 0));
+    assert_eq!((opened.state, opened.model.end()), (OpenState::Fresh, 0));
     assert!(!dir.path().join("sled").exists());
 }
 
@@ -119,7 +120,7 @@ fn discarded_views_answer_until_the_last_handle_is_gone_and_then_leave_the_disk(
     for engine in Engine::ALL {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("gen-000001");
-        let views = Views::open(&place, &options(engine)).unwrap().views;
+        let views = Views::open(&place, &options(engine)).unwrap().model;
         views.apply(&with_resources(1).records()).unwrap();
         let reader = views.clone();
         views.discard_when_unused();
@@ -167,7 +168,7 @@ fn an_event_that_cannot_be_applied_stops_the_fold_and_all_before_it_are_in() {
         let dir = tempfile::tempdir().unwrap();
         let views = Views::open(dir.path(), &options(Engine::Sled))
             .unwrap()
-            .views;
+            .model;
         let mut recorded = with_resources(2);
         recorded.append_encoded(stream, vec![event.clone()]);
         recorded.append(&id(3).stream_name(), &[created(3, "after")]);
@@ -192,7 +193,7 @@ fn a_page_ends_after_so_many_rows_and_the_next_goes_on() {
         page_rows_max: 3,
         ..options(Engine::Sled)
     };
-    let views = Views::open(dir.path(), &options).unwrap().views;
+    let views = Views::open(dir.path(), &options).unwrap().model;
     views.apply(&with_resources(10).records()).unwrap();
     let mut query = ResourceQuery {
         name_contains: Some("r9".to_owned()),
@@ -217,7 +218,7 @@ fn a_cursor_of_another_list_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let views = Views::open(dir.path(), &options(Engine::Sled))
         .unwrap()
-        .views;
+        .model;
     views.apply(&with_resources(3).records()).unwrap();
     let by_name = ResourceQuery {
         sort: Sort::Name,

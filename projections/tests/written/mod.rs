@@ -14,7 +14,7 @@ use stemma_event_log::{
     Appender, Batch, EventType, Log, MemoryStorage, Metadata, NewEvent, Reader, StreamId,
 };
 use stemma_projections::{Projection, RebuildControl, RebuildProgress, Settings, WaitError};
-use stemma_views::{Engine, Options, Views};
+use stemma_views::{Engine, Model, Options, Views};
 use uuid::Uuid;
 
 /// Longest wait of a test for another thread.
@@ -95,7 +95,7 @@ impl Written {
     /// The log folded afresh, elsewhere.
     pub(crate) fn folded(&self, engine: Engine) -> Views {
         let dir = self.beside("folded");
-        let views = Views::open(&dir, &options(engine)).unwrap().views;
+        let views = Views::open(&dir, &options(engine)).unwrap().model;
         views.discard_when_unused();
         let limit = stemma_event_log::ReadLimit {
             records: 1_000_000,

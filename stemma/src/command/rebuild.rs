@@ -5,6 +5,8 @@ use stemma_event_log::Log;
 use stemma_projections::{Settings as ProjectionSettings, rebuild_offline};
 
 use super::answer;
+use stemma_views::Views;
+
 use crate::cli::{Common, Rebuild};
 use crate::config::Settings;
 use crate::exit::Exit;
@@ -23,7 +25,7 @@ pub(crate) fn run(common: &Common, settings: &Settings, _: &Rebuild) -> anyhow::
         views: views_options(settings),
     };
     let mut progress = Progress::new("rebuilding views", on.reader.end().get());
-    let outcome = rebuild_offline(&on, &mut |told| {
+    let outcome = rebuild_offline::<Views>(&on, &mut |told| {
         progress.set(told.applied, told.end);
         interrupt::flow()
     })?;
