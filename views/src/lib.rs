@@ -10,6 +10,7 @@ mod cursor;
 mod digest;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod graph;
 mod key;
 mod list;
 mod model;
