@@ -111,7 +111,7 @@ fn an_event_that_cannot_be_applied_quarantines_and_reads_go_on() {
 fn a_second_projection_over_the_same_views_is_refused() {
     let written = Written::new();
     let projection = written.start(Engine::Sled);
-    let second = Projection::start(written.settings(Engine::Sled));
+    let second = Projection::<Views>::start(written.settings(Engine::Sled));
     assert!(matches!(second, Err(StartError::InUse)));
     projection.stop();
 }
@@ -128,7 +128,7 @@ fn views_that_hold_what_the_log_does_not_are_kept_and_nothing_starts() {
     let written = written.with_new_log();
     (4..=6).for_each(|number| written.writer().create(number));
     let settings = written.settings(Engine::Sled);
-    let started = Projection::start(settings.clone()).err();
+    let started = Projection::<Views>::start(settings.clone()).err();
     let Some(StartError::NotOfLog(told)) = started else {
         panic!("{started:?}");
     };
