@@ -70,6 +70,8 @@ codes! {
     EventNotFound 404 "EVENT_NOT_FOUND" "No such event" "No event has this digest.";
     JobNotFound 404 "JOB_NOT_FOUND" "No such job" "No job has this id, or it was finished long ago.";
     TileNotFound 404 "TILE_NOT_FOUND" "No such tile" "The log has not so many events yet.";
+    NodeNotFound 404 "NODE_NOT_FOUND" "No such node" "The graph has no node of this id.";
+    NoPath 404 "NO_PATH" "No path" "No path of so few edges leads from one node to the other.";
     MethodNotAllowed 405 "METHOD_NOT_ALLOWED" "Method not allowed" "The route exists; the `Allow` header lists its methods.";
     NotAcceptable 406 "NOT_ACCEPTABLE" "Not acceptable" "None of the media types in `Accept` can be given.";
     RequestTimeout 408 "REQUEST_TIMEOUT" "Request timeout" "The head of the request did not come in time (`http.head_ms`), or its body came too slowly (`http.body_ms`, `http.body_bytes_per_s`). Nothing was written.";
@@ -93,6 +95,7 @@ codes! {
     KeyReused 422 "IDEMPOTENCY_KEY_REUSED" "Idempotency key reused" "The key came before with another request. Nothing was written.";
     NotHappenedYet 422 "NOT_HAPPENED_YET" "Not happened yet" "The moment of the past that was asked for lies ahead.";
     NoSuchProof 422 "NO_SUCH_PROOF" "No such proof" "A size lies beyond the log's end, or the order of the two is wrong.";
+    QueryLimit 422 "QUERY_LIMIT" "Query limit" "The answer would take more than one question may: ask for less, or from nearer.";
     IntegerOutOfRange 422 "INTEGER_OUT_OF_RANGE" "Integer out of range" "An integer does not fit 64 bits, or a number is not finite.";
     RepeatedKey 422 "REPEATED_KEY" "Repeated key" "A JSON object has a key twice.";
     TooDeep 422 "TOO_DEEP" "Nested too deeply" "The JSON body is nested more deeply than is taken.";
@@ -100,9 +103,11 @@ codes! {
     Internal 500 "INTERNAL" "Internal error" "A mistake of ours; the log of the server tells more under this trace id.";
     ContentDamaged 500 "CONTENT_DAMAGED" "Content is damaged" "The stored bytes are not what was written, and are not served. Run `stemma verify`.";
     LogDamaged 500 "LOG_DAMAGED" "Log is damaged" "Stored events are not what was written. Run `stemma verify`.";
-    NotYet 503 "NOT_YET" "Not yet" "The views have not reached the position that is needed (`min_position`) in time (`timeout_ms`).";
+    NotYet 503 "NOT_YET" "Not yet" "The views, or the graph, have not reached the position that is needed (`min_position`) in time (`timeout_ms`).";
     WrittenNotVisible 503 "WRITTEN_NOT_VISIBLE" "Written, not visible yet" "The write is durable, but the views do not hold it yet. Sent again with the same key it is not repeated.";
     ViewsUnavailable 503 "VIEWS_UNAVAILABLE" "Views unavailable" "The views cannot be read.";
+    GraphOff 503 "GRAPH_OFF" "Graph is off" "The server keeps no graph (`graph.mode`).";
+    GraphUnavailable 503 "GRAPH_UNAVAILABLE" "Graph unavailable" "The graph is being opened, or cannot be had: `GET /api/health` says why. Lists, writes and all else go on; `stemma rebuild graph` makes it anew while the server is down.";
     StorageUnavailable 503 "STORAGE_UNAVAILABLE" "Storage unavailable" "The system failed to read or write. Nothing was written.";
     StorageFull 507 "STORAGE_FULL" "Storage is full" "The disk is full. Nothing was written; writing goes on once there is room.";
     OutcomeUnknown 503 "OUTCOME_UNKNOWN" "Outcome unknown" "A write or sync of the log failed, and whether the write is there shows once the log has been reopened; or it is there and its answer could not be read. Sent again with the same key it is not repeated.";

@@ -12,6 +12,7 @@ mod context;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod graph_gate;
 mod handlers;
 mod idempotency;
 mod jobs;

@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use stemma_event_log::AppenderStatus;
-use stemma_projections::{APPLY_BOUNDS_US, Phase};
+use stemma_projections::{APPLY_BOUNDS_US, Phase, ProjectionMetrics, ProjectionStatus};
 
 use crate::context::Answered;
 use crate::state::AppState;
@@ -206,7 +206,7 @@ impl Collector for Parts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let encoder = &mut encoder;
         self.log(encoder)?;
-        self.views(encoder)?;
+        self.projections(encoder)?;
         self.caches(encoder)?;
         let content = self.0.content().stats();
         gauge(
@@ -314,47 +314,14 @@ impl Parts {
         Ok(())
     }
 
-    fn views(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let (status, metrics) = (self.0.projection().status(), self.0.projection().metrics());
-        let is_quarantined = matches!(status.phase, Phase::Quarantined { .. });
-        gauge(
-            encoder,
-            "views_quarantined",
-            "1 while the views are stopped at an event",
-            f64::from(u8::from(is_quarantined)),
-        )?;
-        gauge(
-            encoder,
-            "views_end",
-            "Events applied to the views",
-            float(status.end),
-        )?;
-        gauge(
-            encoder,
-            "views_lag_events",
-            "Durable events that are not applied",
-            float(status.lag_positions),
-        )?;
-        gauge(
-            encoder,
-            "views_lag_seconds",
-            "Age of the oldest of them",
-            status.lag_seconds,
-        )?;
-        counter(encoder, "views_batches", "Batches applied", metrics.batches)?;
-        counter(encoder, "views_events", "Events applied", metrics.events)?;
-        let times = (
-            &APPLY_BOUNDS_US[..],
-            &metrics.apply_us[..],
-            metrics.apply_us_sum,
-        );
-        histogram(
-            encoder,
-            "views_apply_seconds",
-            "Time to apply a batch",
-            times,
-            MICROSECONDS,
-        )
+    fn projections(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let views = self.0.projection();
+        projection(encoder, "views", &views.status(), &views.metrics())?;
+        let graph = self.0.graph().and_then(|gate| gate.projection().get());
+        match graph {
+            Some(graph) => projection(encoder, "graph", &graph.status(), &graph.metrics()),
+            None => Ok(()),
+        }
     }
 
     fn caches(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
@@ -383,4 +350,49 @@ impl Parts {
         }
         Ok(())
     }
+}
+
+/// How far a projection is, under its name.
+fn projection(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    status: &ProjectionStatus,
+    metrics: &ProjectionMetrics,
+) -> Result<(), Error> {
+    let named = |what: &str| format!("{name}_{what}");
+    let is_quarantined = matches!(status.phase, Phase::Quarantined { .. });
+    for (what, help, value) in [
+        (
+            "quarantined",
+            "1 while it is stopped at an event",
+            f64::from(u8::from(is_quarantined)),
+        ),
+        ("end", "Events applied to it", float(status.end)),
+        (
+            "lag_events",
+            "Durable events that are not applied",
+            float(status.lag_positions),
+        ),
+        (
+            "lag_seconds",
+            "Age of the oldest of them",
+            status.lag_seconds,
+        ),
+    ] {
+        gauge(encoder, &named(what), help, value)?;
+    }
+    counter(
+        encoder,
+        &named("batches"),
+        "Batches applied",
+        metrics.batches,
+    )?;
+    counter(encoder, &named("events"), "Events applied", metrics.events)?;
+    let times = (
+        &APPLY_BOUNDS_US[..],
+        &metrics.apply_us[..],
+        metrics.apply_us_sum,
+    );
+    let help = "Time to apply a batch";
+    histogram(encoder, &named("apply_seconds"), help, times, MICROSECONDS)
 }

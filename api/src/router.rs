@@ -15,13 +15,14 @@ use actix_web::{HttpResponse, Resource, Route};
 use crate::accept;
 use crate::error::{ApiError, Code};
 use crate::handlers::{
-    admin, annotations, batch, content, docs, entity_types, events, health, jobs, proofs,
+    admin, annotations, batch, content, docs, entity_types, events, graph, health, jobs, proofs,
     resources, stream,
 };
 
 /// Puts every route into an application.
 pub fn configure(config: &mut ServiceConfig) {
     data(config);
+    of_graph(config);
     history(config);
     operation(config);
     config.default_service(web::to(unknown_route));
@@ -78,6 +79,15 @@ fn data(config: &mut ServiceConfig) {
         .service(at("/api/batch", "POST").route(web::post().to(batch::execute_batch)));
 }
 
+/// The graph.
+fn of_graph(config: &mut ServiceConfig) {
+    let get = |path: &str| at(path, "GET, HEAD");
+    config
+        .service(get("/api/graph/nodes/{node}/neighbors").route(json(read().to(graph::neighbors))))
+        .service(get("/api/graph/path").route(json(read().to(graph::path))))
+        .service(get("/api/graph/stats").route(json(read().to(graph::stats))));
+}
+
 /// Events, streams, proofs.
 fn history(config: &mut ServiceConfig) {
     let get = |path: &str| at(path, "GET, HEAD");
@@ -111,6 +121,10 @@ fn operation(config: &mut ServiceConfig) {
         .service(
             post("/api/admin/rebuild/views").route(bodyless(web::post().to(admin::rebuild_views))),
         )
+        .service(
+            post("/api/admin/rebuild/graph").route(bodyless(web::post().to(admin::rebuild_graph))),
+        )
+        .service(post("/api/admin/retry/graph").route(bodyless(web::post().to(admin::retry_graph))))
         .service(post("/api/admin/verify").route(bodyless(web::post().to(admin::verify))))
         .service(post("/api/admin/collect").route(bodyless(web::post().to(admin::collect))))
         .service(post("/api/admin/retry/views").route(bodyless(web::post().to(admin::retry_views))))

@@ -11,11 +11,12 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use stemma_commands::Commands;
 use stemma_content_store::ContentStore;
 use stemma_event_log::Reader;
-use stemma_projections::Projection;
+use stemma_projections::{GraphProjection, Projection};
 use stemma_views::Views;
 use tokio::sync::watch;
 
 use crate::error::{ApiError, Code};
+use crate::graph_gate::GraphGate;
 use crate::handlers::proofs::Proofs;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
@@ -43,6 +44,7 @@ struct Shared {
     shutdown: Shutdown,
     verifier: Option<Verifier>,
     proofs: Proofs,
+    graph: Option<GraphGate>,
 }
 
 /// Verifies all that is stored and gives what it found as JSON, or none when it was told to stop.
@@ -85,6 +87,7 @@ impl AppState {
         options: Options,
         verifier: Option<Verifier>,
         proofs: Proofs,
+        graph: Option<GraphProjection>,
     ) -> Result<Self, OptionsError> {
         options.check()?;
         let shared = Shared {
@@ -98,6 +101,7 @@ impl AppState {
             options,
             verifier,
             proofs,
+            graph: graph.map(GraphGate::new),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -157,6 +161,11 @@ impl AppState {
     /// What the log shows to others.
     pub(crate) fn proofs(&self) -> &Proofs {
         &self.shared.proofs
+    }
+
+    /// The graph, where there is one.
+    pub(crate) fn graph(&self) -> Option<&GraphGate> {
+        self.shared.graph.as_ref()
     }
 
     /// Told when the server is to stop.

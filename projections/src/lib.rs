@@ -7,6 +7,7 @@
 mod ahead;
 mod fill;
 mod generation;
+mod graph;
 mod lockstep;
 mod offline;
 mod projection;
@@ -17,8 +18,9 @@ mod verify;
 
 pub use ahead::Ahead;
 pub use generation::{GenerationError, GenerationLock, Generations};
+pub use graph::{GraphProjection, GraphState};
 pub use offline::rebuild_offline;
 pub use projection::{NotOfLog, Projection, Settings, StartError, WaitError};
 pub use rebuild::{RebuildControl, RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress};
 pub use status::{APPLY_BOUNDS_US, Phase, ProjectionMetrics, ProjectionStatus};
-pub use verify::{ViewDamage, verify_views};
+pub use verify::{ViewDamage, verify_model};

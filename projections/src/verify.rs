@@ -1,7 +1,7 @@
-//! Holding the views against the log: the log is folded once more, into a store that is thrown
+//! Holding a model against the log: the log is folded once more, into a store that is thrown
 //! away, and every row compared.
 //!
-//! Invariant: nothing is written where the views are. An engine writes as soon as it opens its
+//! Invariant: nothing is written where the rows are. An engine writes as soon as it opens its
 //! files, so it is given a copy of them.
 
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use stemma_event_log::Reader;
-use stemma_views::{Model, OpenError, Options, Views, hex};
+use stemma_views::{CheckpointedStore, Model, OpenError, Options, hex};
 
 use crate::fill::fill_to;
 use crate::generation::{GenerationError, Generations};
@@ -29,21 +29,21 @@ const DAMAGES_MAX: usize = 100_000;
 pub struct ViewDamage {
     /// `missing`, `surplus`, `differs`, `unreadable`, or `foreign` of views of another log.
     pub kind: &'static str,
-    /// The file or directory below that of the views: `CURRENT`, or the generation.
+    /// The file or directory below that of the model: `CURRENT`, or the generation.
     pub file: String,
-    /// The row's key in hex; empty when it is about the views as a whole.
+    /// The row's key in hex; empty when it is about all of them.
     pub key: String,
     /// What was found, for people.
     pub detail: String,
 }
 
-/// Compares the views in `dir` with the fold of the log up to where they are. Changes nothing in
-/// them; `scratch` is made, and removed again. Views that are not there are not damaged.
+/// Compares the rows of a model in `dir` with the fold of the log up to where they are. Changes nothing in
+/// them; `scratch` is made, and removed again. Rows that are not there are not damaged.
 ///
 /// # Errors
-/// [`RebuildError`] when the views are in use, when the log itself does not fold, when a directory
+/// [`RebuildError`] when the rows are in use, when the log itself does not fold, when a directory
 /// cannot be used, or when `progress` broke it off.
-pub fn verify_views(
+pub fn verify_model<M: Model>(
     reader: &Reader,
     dir: &Path,
     scratch: &Path,
@@ -78,9 +78,9 @@ pub fn verify_views(
     let generation = format!("{}/{}", generation.to_string_lossy(), options.engine);
     let scratch = Scratch::made(scratch)?;
     let copy = scratch.copy_of(&current)?;
-    let live = match Views::open_existing(&copy, options) {
+    let live = match M::open_existing(&copy, options) {
         Ok(live) => live,
-        // Of another engine: these views are yet to be made.
+        // Of another engine: these rows are yet to be made.
         Err(OpenError::Missing { .. }) if current.is_dir() => return Ok(Vec::new()),
         Err(OpenError::Missing { .. }) => {
             let detail = "CURRENT names a generation that is not there";
@@ -94,7 +94,7 @@ pub fn verify_views(
     if let Err(error) = must_be_of_log(&live, reader) {
         return Ok(vec![whole(&generation, "foreign", error.to_string())]);
     }
-    let folded = Views::open(&scratch.dir.join("folded"), options)?.model;
+    let folded = M::open(&scratch.dir.join("folded"), options)?.model;
     folded.discard_when_unused();
     live.discard_when_unused();
     let end = live.end();
@@ -196,7 +196,11 @@ fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
     }
 }
 
-fn compare(live: &Views, folded: &Views, file: &str) -> Result<Vec<ViewDamage>, RebuildError> {
+fn compare(
+    live: &CheckpointedStore,
+    folded: &CheckpointedStore,
+    file: &str,
+) -> Result<Vec<ViewDamage>, RebuildError> {
     let mut damages = Vec::new();
     let mut rows = (Rows::of(live), Rows::of(folded));
     let (mut found, mut expected) = (rows.0.next()?, rows.1.next()?);
@@ -240,18 +244,18 @@ fn compare(live: &Views, folded: &Views, file: &str) -> Result<Vec<ViewDamage>, 
 /// A key and its value.
 type Row = (Vec<u8>, Vec<u8>);
 
-/// All rows of views, slice by slice.
+/// All rows of a model, slice by slice.
 struct Rows<'a> {
-    views: &'a Views,
+    of: &'a CheckpointedStore,
     slice: std::vec::IntoIter<Row>,
     last: Option<Vec<u8>>,
     is_done: bool,
 }
 
 impl<'a> Rows<'a> {
-    fn of(views: &'a Views) -> Self {
+    fn of(of: &'a CheckpointedStore) -> Self {
         Self {
-            views,
+            of,
             slice: Vec::new().into_iter(),
             last: None,
             is_done: false,
@@ -265,7 +269,7 @@ impl<'a> Rows<'a> {
         if self.is_done {
             return Ok(None);
         }
-        let slice = self.views.rows_after(self.last.as_deref(), SLICE_ROWS)?;
+        let slice = self.of.rows_after(self.last.as_deref(), SLICE_ROWS)?;
         self.is_done = slice.len() < SLICE_ROWS;
         self.last = slice.last().map(|(key, _)| key.clone());
         self.slice = slice.into_iter();

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 use std::ops::ControlFlow;
 
-use stemma_projections::{Projection, RebuildError, RebuildPhase, rebuild_offline, verify_views};
+use stemma_projections::{Projection, RebuildError, RebuildPhase, rebuild_offline, verify_model};
 use stemma_views::{Engine, ResourceQuery, Views};
 use written::{Written, damage, id, options, until, unwatched, watched};
 
@@ -191,7 +191,7 @@ fn with_damage() -> Written {
 fn verified(written: &Written) -> Vec<(&'static str, String)> {
     let (reader, scratch) = (written.reader(), written.beside("scratch"));
     let options = options(Engine::Sled);
-    let found = verify_views(&reader, &written.dir(), &scratch, &options, &mut |_| {
+    let found = verify_model::<Views>(&reader, &written.dir(), &scratch, &options, &mut |_| {
         ControlFlow::Continue(())
     })
     .unwrap();
@@ -273,7 +273,7 @@ fn nobody_verifies_or_rebuilds_under_a_running_projection() {
     let (written, projection) = with_resources(Engine::Sled);
     let (reader, scratch) = (written.reader(), written.beside("scratch"));
     let options = options(Engine::Sled);
-    let refused = verify_views(&reader, &written.dir(), &scratch, &options, &mut |_| {
+    let refused = verify_model::<Views>(&reader, &written.dir(), &scratch, &options, &mut |_| {
         ControlFlow::Continue(())
     });
     assert!(matches!(refused, Err(RebuildError::InUse)), "{refused:?}");

@@ -69,6 +69,9 @@ pub(crate) struct Serve {
     /// Load the sample corpus, and print what to try
     #[arg(long)]
     pub(crate) demo: bool,
+    /// Keep the graph beside the views, or none [default: embedded]
+    #[arg(long, value_name = "embedded|none")]
+    pub(crate) graph: Option<String>,
     /// Serve what is whole and take no writes; for a log that is damaged
     #[arg(long, conflicts_with = "demo")]
     pub(crate) read_only: bool,
@@ -117,7 +120,7 @@ pub(crate) struct Verify {
     /// Look at this position only
     #[arg(long, value_name = "N")]
     pub(crate) position: Option<u64>,
-    /// Log only: leave content and views out
+    /// Log only: leave content, views and graph out
     #[arg(long)]
     pub(crate) quick: bool,
     /// File with a checkpoint that the log has to go on from
@@ -159,6 +162,8 @@ pub(crate) struct Rebuild {
 pub(crate) enum Rebuilt {
     /// The views
     Views,
+    /// The graph
+    Graph,
     /// All derived state
     All,
 }

@@ -10,25 +10,25 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// How far some work is.
 pub(crate) struct Progress {
-    what: &'static str,
+    what: String,
     bar: Option<ProgressBar>,
     last_line: Instant,
 }
 
 impl Progress {
     /// Begins to tell of work with this many steps, 0 when it is not known yet.
-    pub(crate) fn new(what: &'static str, total: u64) -> Self {
+    pub(crate) fn new(what: &str, total: u64) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let bar = is_terminal.then(|| {
             let bar = ProgressBar::new(total);
             let style =
                 ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {eta}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.set_message(what);
+            bar.set_message(what.to_owned());
             bar
         });
         Self {
-            what,
+            what: what.to_owned(),
             bar,
             last_line: Instant::now(),
         }

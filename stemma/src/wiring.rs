@@ -26,6 +26,7 @@ pub(crate) struct Places {
     pub(crate) log: PathBuf,
     pub(crate) content: PathBuf,
     pub(crate) views: PathBuf,
+    pub(crate) graph: PathBuf,
 }
 
 impl Places {
@@ -42,6 +43,7 @@ impl Places {
             log: below("log"),
             content: below("content"),
             views: below("views"),
+            graph: below("graph"),
             tenant,
         })
     }
@@ -186,6 +188,13 @@ pub(crate) fn views_options(settings: &Settings) -> stemma_views::Options {
     }
 }
 
+pub(crate) fn graph_options(settings: &Settings) -> stemma_views::Options {
+    stemma_views::Options {
+        cache_bytes: settings.number("graph.cache_bytes"),
+        ..views_options(settings)
+    }
+}
+
 /// A failed open, with the status that it ends with.
 pub(crate) fn told(error: OpenError) -> anyhow::Error {
     match error {
@@ -249,6 +258,8 @@ pub(crate) struct Tenant {
     pub(crate) projection: Projection,
     /// What the log shows to others.
     pub(crate) proofs: Proofs,
+    /// Where the graph is, if there is to be one.
+    pub(crate) graph: PathBuf,
     /// Whether all of the log was read when it was opened.
     pub(crate) is_checked: bool,
     /// Where derived files are while only a part of the log is served; removed at the end.
@@ -259,6 +270,7 @@ pub(crate) struct Tenant {
 /// What is made from the log, and where it is kept.
 struct Derived {
     views: PathBuf,
+    graph: PathBuf,
     /// The views there, opened beside the log.
     ahead: Option<Ahead>,
     proofs: Proofs,
@@ -295,6 +307,7 @@ impl Tenant {
         };
         let derived = Derived {
             views: places.views.clone(),
+            graph: places.graph.clone(),
             ahead,
             proofs,
             scratch: None,
@@ -325,6 +338,7 @@ impl Tenant {
         };
         let derived = Derived {
             views: scratch.path().join("views"),
+            graph: scratch.path().join("graph"),
             ahead: None,
             proofs,
             scratch: Some(scratch),
@@ -368,6 +382,7 @@ impl Tenant {
             commands,
             projection,
             proofs: derived.proofs,
+            graph: derived.graph,
             is_checked,
             _scratch: derived.scratch,
             _lock: lock,

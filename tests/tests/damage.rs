@@ -421,6 +421,9 @@ async fn a_full_disk_beside_the_views_is_a_failure_and_never_damage() {
         assert_eq!(damaged.status.code(), Some(3));
         let found: Value = serde_json::from_slice(&damaged.stdout).expect("JSON");
         let note = found["notes"][0].as_str().expect("a note");
-        assert!(note.starts_with("views were not verified"), "{found}");
+        assert!(
+            note.starts_with("views and graph were not verified"),
+            "{found}"
+        );
     }
 }

@@ -14,6 +14,7 @@ mod damage;
 mod durability;
 mod events;
 mod full_disk;
+mod graph;
 mod operation;
 mod proofs;
 mod resources;

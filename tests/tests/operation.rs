@@ -9,7 +9,7 @@ use stemma_tests::{Client, Server, SseReader};
 use tokio::task::JoinSet;
 
 /// Follows a job's stream to its end.
-async fn outcome(client: &Client, job: &Value) -> Value {
+pub(crate) async fn outcome(client: &Client, job: &Value) -> Value {
     let id = job["id"].as_str().expect("an id");
     let stream = format!("/api/jobs/{id}/events/stream");
     let mut reader = SseReader::open(client.request("GET", &stream)).await;

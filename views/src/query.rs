@@ -152,7 +152,7 @@ impl ResourceQuery {
     }
 
     /// Whether a resource is asked for.
-    pub(crate) fn takes(&self, descriptor: &Descriptor) -> bool {
+    pub fn takes(&self, descriptor: &Descriptor) -> bool {
         self.archived.takes(descriptor.archived)
             && self
                 .entity_types

@@ -245,7 +245,7 @@ impl<'a> Plainly<'a> {
             let next = self.distances(&at, None, |_| true);
             let next = next.iter().filter(|(_, d)| **d == 1).map(|(id, _)| id);
             let nearer = next.filter(|id| to_go.get(*id) == Some(&(to_go[&at] - 1)));
-            at = nearer.min_by_key(|id| id.to_string()).unwrap().clone();
+            at = nearer.min_by_key(ToString::to_string).unwrap().clone();
             path.push(at.to_string());
         }
         path

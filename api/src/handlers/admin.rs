@@ -13,8 +13,9 @@ use serde_json::json;
 use stemma_content_store::{CollectError, Digest, PutError};
 use stemma_domain::id::ContentDigest;
 use stemma_event_log::AppenderStatus;
-use stemma_projections::{RebuildControl, RebuildError, RebuildPhase};
-use stemma_views::Views;
+use stemma_projections::{Projection, RebuildControl, RebuildError, RebuildPhase};
+use stemma_views::graph::Graph;
+use stemma_views::{Model, Views};
 use tokio::runtime::Handle;
 
 use crate::body::blocking;
@@ -24,6 +25,8 @@ use crate::jobs::{Clock, Done, Job, JobBody, JobError, NewJob};
 use crate::query::Query;
 use crate::state::AppState;
 
+/// How long an operator waits for the graph to be opened.
+const GRAPH_WAIT: Duration = Duration::from_secs(10);
 /// How long a collection waits for the views to hold all events; else nothing is collected.
 const COLLECT_WAIT: Duration = Duration::from_secs(10);
 
@@ -35,13 +38,41 @@ pub(crate) async fn rebuild_views(
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let projection = state.projection().clone();
-    let body = start(&state, &context, "rebuild.views", move |job| {
+    rebuild(&state, &context, "rebuild.views", projection)
+}
+
+/// `POST /api/admin/rebuild/graph`
+pub(crate) async fn rebuild_graph(
+    request: HttpRequest,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    let projection = graph_of(&state).await?.clone();
+    rebuild(&state, &context, "rebuild.graph", projection)
+}
+
+/// The graph's projection, once it is open.
+async fn graph_of(state: &AppState) -> Result<&Projection<Graph>, ApiError> {
+    let gate = state.graph().ok_or_else(|| ApiError::of(Code::GraphOff))?;
+    gate.projection().opened(GRAPH_WAIT).await;
+    let projection = gate.projection().get();
+    projection.ok_or_else(|| ApiError::of(Code::GraphUnavailable))
+}
+
+fn rebuild<M: Model>(
+    state: &AppState,
+    context: &Context,
+    kind: &'static str,
+    projection: Projection<M>,
+) -> Result<HttpResponse, ApiError> {
+    let body = start(state, context, kind, move |job| {
         let own = job.clone();
         let control = RebuildControl {
             progress: Box::new(move |progress| {
                 let message = match progress.phase {
                     RebuildPhase::Filling => "folding the log",
-                    RebuildPhase::Comparing => "comparing with the live views",
+                    RebuildPhase::Comparing => "comparing with what is live",
                 };
                 own.progress(progress.applied, progress.end, message);
             }),
@@ -162,6 +193,16 @@ pub(crate) async fn retry_views(
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     state.projection().retry();
+    Ok(HttpResponse::build(StatusCode::ACCEPTED).json(json!({ "retrying": true })))
+}
+
+/// `POST /api/admin/retry/graph`: tries the event again at which the graph stopped.
+pub(crate) async fn retry_graph(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    graph_of(&state).await?.retry();
     Ok(HttpResponse::build(StatusCode::ACCEPTED).json(json!({ "retrying": true })))
 }
 

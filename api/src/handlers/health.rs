@@ -7,10 +7,11 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use stemma_content_store::StoreStatus;
 use stemma_event_log::AppenderStatus;
-use stemma_projections::Phase;
+use stemma_projections::{GraphState, Phase, ProjectionStatus};
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, Code};
+use crate::graph_gate::GraphGate;
 use crate::query::Query;
 use crate::state::AppState;
 
@@ -35,12 +36,14 @@ pub(crate) struct Parts {
     content: Part,
     /// The views.
     views: Part,
+    /// The graph; `off` where the server keeps none.
+    graph: Part,
 }
 
 /// How one part is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Part {
-    /// `ok`, `degraded` or `down`.
+    /// `ok`, `degraded` or `down`; `off` of a graph that is not kept.
     status: &'static str,
     /// Why it is not ok.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,8 +95,17 @@ fn parts(state: &AppState) -> Parts {
         StoreStatus::Poisoned { reason } => Part::new("down", Some(reason)),
         _ => Part::new("down", Some("closed".to_owned())),
     };
-    let status = state.projection().status();
-    let mut views = match &status.phase {
+    Parts {
+        log,
+        content,
+        views: following(&state.projection().status()),
+        graph: graph(state),
+    }
+}
+
+/// How a projection is that follows the log.
+fn following(status: &ProjectionStatus) -> Part {
+    let mut part = match &status.phase {
         Phase::Quarantined {
             position,
             event_type,
@@ -108,16 +120,26 @@ fn parts(state: &AppState) -> Parts {
         }
         Phase::CatchingUp | Phase::Live => Part::new("ok", None),
     };
-    views.end = Some(status.end);
-    views.lag = Some(status.lag_positions);
-    Parts {
-        log,
-        content,
-        views,
-    }
+    part.end = Some(status.end);
+    part.lag = Some(status.lag_positions);
+    part
 }
 
-/// `GET /api/health`: 503 when a part that matters is not ok.
+/// How the graph is: what it cannot answer the views do, so it is never more than degraded.
+fn graph(state: &AppState) -> Part {
+    let mut part = match state.graph().map(GraphGate::state) {
+        None => return Part::new("off", None),
+        Some(GraphState::Opening) => Part::new("degraded", Some("being opened".to_owned())),
+        Some(GraphState::Failed { reason }) => Part::new("degraded", Some(reason)),
+        Some(GraphState::Running(status)) => following(&status),
+    };
+    if part.status == "down" {
+        part.status = "degraded";
+    }
+    part
+}
+
+/// `GET /api/health`: 503 when a part that matters is not ok. The graph alone only degrades.
 pub(crate) async fn health(
     request: HttpRequest,
     state: Data<AppState>,
@@ -133,8 +155,9 @@ pub(crate) async fn health(
     } else {
         StatusCode::OK
     };
+    let is_graph_well = parts.graph.status != "degraded";
     let body = HealthBody {
-        status: worst.unwrap_or("ok"),
+        status: worst.unwrap_or(if is_graph_well { "ok" } else { "degraded" }),
         parts,
     };
     Ok(HttpResponse::build(status)

@@ -7,6 +7,7 @@ pub(crate) mod content;
 pub(crate) mod docs;
 pub(crate) mod entity_types;
 pub(crate) mod events;
+pub(crate) mod graph;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod proofs;

@@ -22,6 +22,7 @@ use crate::body::{self, blocking, essence};
 use crate::conditional::{no_precondition, precondition, revision_tag, tags};
 use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
+use crate::handlers::graph;
 use crate::idempotency;
 use crate::json::{Fields, boolean, checked};
 use crate::page::Page;
@@ -35,7 +36,10 @@ use crate::write::{Write, descriptor, execute_one, tagged};
 const SEARCHED_RESOURCES_MAX: usize = 10_000;
 /// Bytes of text after which a page of `?q=` ends.
 const SEARCHED_BYTES_MAX: u64 = 64 << 20;
+/// Which part answered.
 const STEMMA_SOURCE: HeaderName = HeaderName::from_static("stemma-source");
+/// Why another part than usual answered, or one that lacks something.
+pub(crate) const STEMMA_WARNING: HeaderName = HeaderName::from_static("stemma-warning");
 const LD_JSON: &str = "application/ld+json";
 const JSON: &str = "application/json";
 
@@ -185,6 +189,16 @@ pub(crate) async fn list(
     };
     query.finish()?;
     let at = state.views_at(wait).await?;
+    let body = |found| Page::of(found, |d: Arc<Descriptor>| ResourceBody::from(d.as_ref()));
+    let why = match graph::listed(&state, &at, &asked).await {
+        Some(Ok((found, position))) => {
+            let mut response = reflecting(StatusCode::OK, position);
+            response.insert_header((STEMMA_SOURCE, "graph"));
+            return Ok(response.json(body(found)));
+        }
+        Some(Err(why)) => Some(format!("{why}; the views answered")),
+        None => None,
+    };
     let found = match asked.narrowed_by.clone() {
         None => at.views.resources(&asked)?,
         Some(text) => {
@@ -194,9 +208,8 @@ pub(crate) async fn list(
     };
     let mut response = reflecting(StatusCode::OK, at.position());
     response.insert_header((STEMMA_SOURCE, "views"));
-    Ok(response.json(Page::of(found, |descriptor| {
-        ResourceBody::from(descriptor.as_ref())
-    })))
+    graph::warn(&mut response, why.as_deref());
+    Ok(response.json(body(found)))
 }
 
 /// A page of the resources whose name or text contains a text, without regard to case. It looks at

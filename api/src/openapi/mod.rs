@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use crate::error::{Code, FieldProblem, Problem};
+use crate::handlers::graph::{
+    EdgeBody, GraphStatsBody, LagBody, NeighborsBody, NodeBody, PathBody,
+};
 use crate::handlers::health::{HealthBody, Part, Parts};
 use crate::handlers::proofs::{ConsistencyBody, InclusionBody};
 use crate::jobs::{JobBody, JobError};
@@ -28,6 +31,12 @@ use schemas::request_schemas;
     JobError,
     InclusionBody,
     ConsistencyBody,
+    NodeBody,
+    EdgeBody,
+    NeighborsBody,
+    PathBody,
+    GraphStatsBody,
+    LagBody,
     HealthBody,
     Parts,
     Part,
@@ -83,6 +92,7 @@ fn operation(route: &Route) -> Value {
             "level" => json!({ "type": "integer", "minimum": 0, "maximum": 63 }),
             "tile" => json!({ "type": "string", "pattern": r"^(x[0-9]{3}/)*[0-9]{3}(\.p/([1-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?$" }),
             "type" => schemas::label(),
+            "node" => schemas::node(),
             _ => json!({ "type": "string", "minLength": 1, "maxLength": 256 }),
         };
         json!({ "name": name, "in": "path", "required": true, "schema": schema })
@@ -218,6 +228,10 @@ fn parameter(name: &str, path: &str) -> Value {
     let many = || json!({ "type": "array", "items": schemas::label() });
     let tags = || json!({ "type": "string", "minLength": 1, "pattern": ENTITY_TAGS });
     let (schema, description) = match name {
+        "limit" if path.starts_with("/api/graph/") => (
+            json!({ "type": "integer", "minimum": 1, "maximum": 1000, "default": 100 }),
+            "Most nodes of the answer",
+        ),
         "limit" => (
             json!({ "type": "integer", "minimum": 1, "maximum": 500, "default": 50 }),
             "Most items of the page",
@@ -273,6 +287,19 @@ fn parameter(name: &str, path: &str) -> Value {
         ),
         "If-Match" => (tags(), "Tags of which the resource must have one"),
         "If-None-Match" => (tags(), "Tags that the client holds"),
+        "from" | "to" if path == "/api/graph/path" => (schemas::node(), "A node's id"),
+        "depth" => (
+            json!({ "type": "integer", "minimum": 1, "maximum": 5, "default": 1 }),
+            "How many edges away at the most",
+        ),
+        "max_depth" => (
+            json!({ "type": "integer", "minimum": 1, "maximum": 10, "default": 5 }),
+            "Most edges of the path",
+        ),
+        "relation" => (
+            json!({ "enum": stemma_views::graph::EdgeType::ALL.map(stemma_views::graph::EdgeType::as_str) }),
+            "Only along edges of this type",
+        ),
         "size" | "to" => (number(), "A number of events; by default all there are"),
         "position" => (number(), "A position of the log"),
         "from" => (number(), "A number of events"),
@@ -288,7 +315,10 @@ fn parameter(name: &str, path: &str) -> Value {
     } else {
         "query"
     };
-    let required = matches!(name, "position" | "from");
+    let required = matches!(
+        (name, path),
+        ("position" | "from", _) | ("to", "/api/graph/path")
+    );
     json!({ "name": name, "in": place, "required": required, "schema": schema, "description": description })
 }
 

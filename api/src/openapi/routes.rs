@@ -233,6 +233,49 @@ pub(super) const ROUTES: &[Route] = &[
     with(
         route(
             "get",
+            "/api/graph/nodes/{node}/neighbors",
+            "Graph",
+            "What lies around a node, along edges in both directions",
+        ),
+        &[
+            "depth",
+            "relation",
+            "archived",
+            "limit",
+            "min_position",
+            "timeout_ms",
+        ],
+        Body::None,
+        &[(200, Answer::Schema("NeighborsBody"))],
+        &[400, 404, 422, 503],
+    ),
+    with(
+        route(
+            "get",
+            "/api/graph/path",
+            "Graph",
+            "The shortest path between two nodes; among equals the one whose ids sort first",
+        ),
+        &["from", "to", "max_depth", "min_position", "timeout_ms"],
+        Body::None,
+        &[(200, Answer::Schema("PathBody"))],
+        &[400, 404, 422, 503],
+    ),
+    with(
+        route(
+            "get",
+            "/api/graph/stats",
+            "Graph",
+            "How many nodes and edges there are, and how far the graph is",
+        ),
+        &["min_position", "timeout_ms"],
+        Body::None,
+        &[(200, Answer::Schema("GraphStatsBody"))],
+        &[400, 422, 503],
+    ),
+    with(
+        route(
+            "get",
             "/api/resources/{id}/events",
             "Events",
             "The history of a resource",
@@ -553,6 +596,30 @@ pub(super) const ROUTES: &[Route] = &[
         Body::None,
         &[(202, Answer::Schema("JobBody"))],
         &[400, 409, 415, 422, 503],
+    ),
+    with(
+        route(
+            "post",
+            "/api/admin/rebuild/graph",
+            OPERATION,
+            "Make the graph anew beside the live one, compare, swap",
+        ),
+        &[],
+        Body::None,
+        &[(202, Answer::Schema("JobBody"))],
+        &[400, 409, 415, 422, 503],
+    ),
+    with(
+        route(
+            "post",
+            "/api/admin/retry/graph",
+            OPERATION,
+            "Try the event again at which the graph stopped",
+        ),
+        &[],
+        Body::None,
+        &[(202, Answer::Any)],
+        &[400, 415, 422, 503],
     ),
     with(
         route(

@@ -13,6 +13,13 @@ pub(super) fn label() -> Value {
     })
 }
 
+/// A node's id.
+pub(super) fn node() -> Value {
+    let uuid = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}";
+    let named = "(collection|entity_type|person):.{1,1000}";
+    json!({ "type": "string", "pattern": format!("^((annotation:)?{uuid}|{named})$") })
+}
+
 /// The same, or null.
 #[expect(
     clippy::needless_pass_by_value,

@@ -23,9 +23,9 @@ use crate::logging;
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
     let common = &cli.common;
-    let listen = match &cli.command {
-        Command::Serve(serve) => serve.listen.clone(),
-        _ => None,
+    let (listen, graph) = match &cli.command {
+        Command::Serve(serve) => (serve.listen.clone(), serve.graph.clone()),
+        _ => (None, None),
     };
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
@@ -34,7 +34,14 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let data = common.data.as_ref().map(|dir| dir.display().to_string());
-    let settings = Settings::load(common, &[("listen", listen), ("data_dir", data)])?;
+    let settings = Settings::load(
+        common,
+        &[
+            ("listen", listen),
+            ("graph.mode", graph),
+            ("data_dir", data),
+        ],
+    )?;
     match cli.command {
         Command::Serve(serve) => {
             logging::start(serve.log_format);

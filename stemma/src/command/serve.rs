@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use stemma_api::{AppState, Options};
-use stemma_projections::Phase;
+use stemma_projections::{GraphProjection, Phase, Settings as ProjectionSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{answer, verify};
@@ -17,7 +17,7 @@ use crate::exit::{Exit, Usage, is_interruption};
 use crate::log_check::LogCheck;
 use crate::open_files;
 use crate::tree_thread::TreeThread;
-use crate::wiring::{Places, Tenant};
+use crate::wiring::{Places, Tenant, graph_options};
 
 /// How often the wait for the views looks whether they were stopped.
 const CATCH_UP_LOOK: Duration = Duration::from_secs(1);
@@ -84,6 +84,7 @@ async fn until_stopped(
                 Err(error) => Err(format!("{error:#}")),
             },
         );
+    let graph = graph(tenant, settings)?;
     let mut options = options(settings);
     options.connections_max = open_files::connections_max(&options, open_files::raise());
     let state = AppState::new(
@@ -92,6 +93,7 @@ async fn until_stopped(
         options,
         Some(verifier),
         tenant.proofs.clone(),
+        graph.clone(),
     )?;
     let address = listener.local_addr()?;
     let running = stemma_api::run(listener, state.clone())?;
@@ -116,6 +118,9 @@ async fn until_stopped(
         })
         .await;
     state.jobs().stop();
+    if let Some(graph) = graph {
+        graph.stop();
+    }
     check.into_iter().for_each(LogCheck::stop);
     tree.stop();
     if let Some(collector) = collector {
@@ -123,6 +128,19 @@ async fn until_stopped(
         tokio::task::spawn_blocking(|| collector.stop()).await?;
     }
     Ok(stopped?)
+}
+
+/// The graph, unless there is to be none.
+fn graph(tenant: &Tenant, settings: &Settings) -> anyhow::Result<Option<GraphProjection>> {
+    if settings.text("graph.mode") == Some("none") {
+        return Ok(None);
+    }
+    let graph = GraphProjection::start(ProjectionSettings {
+        reader: tenant.commands.reader().clone(),
+        dir: tenant.graph.clone(),
+        views: graph_options(settings),
+    });
+    Ok(Some(graph.context("start the graph's thread")?))
 }
 
 /// The check of a log that was too large to be read before the start.

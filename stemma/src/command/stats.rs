@@ -23,10 +23,11 @@ pub(crate) fn run(common: &Common, settings: &Settings) -> anyhow::Result<Exit> 
     let disk = reader.disk()?;
     let content = ContentStore::open_read_only(&places.content, content_options(settings)).ok();
     let content = content.map(|(store, _)| store.stats()).unwrap_or_default();
-    let (log_bytes, content_bytes, views_bytes) = (
+    let (log_bytes, content_bytes, views_bytes, graph_bytes) = (
         directory_bytes(&places.log),
         directory_bytes(&places.content),
         directory_bytes(&places.views),
+        directory_bytes(&places.graph),
     );
     let head = reader.head();
     let stats = json!({
@@ -37,7 +38,7 @@ pub(crate) fn run(common: &Common, settings: &Settings) -> anyhow::Result<Exit> 
         "resources": resources,
         "blobs": content.blobs,
         "blob_bytes": content.bytes,
-        "bytes": { "log": log_bytes, "content": content_bytes, "views": views_bytes },
+        "bytes": { "log": log_bytes, "content": content_bytes, "views": views_bytes, "graph": graph_bytes },
         "files": { "segments": disk.segments, "packs": content.pack_files, "large": content.large_files },
         "engine": settings.text("views.engine"),
     });
@@ -108,6 +109,7 @@ fn print(stats: &Value) -> anyhow::Result<()> {
             text("/bytes/views"),
             text("/engine")
         ),
+        format!("graph      {} bytes", text("/bytes/graph")),
     ]);
     answer(&lines.join("\n"))
 }

@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use stemma_commands::Commands;
 use stemma_content_store::{ContentStore, Digest, OpenError as ContentOpenError};
 use stemma_domain::event;
-use stemma_event_log::{Check, OpenError, Position, ReadError, ReadLimit, Record};
-use stemma_projections::{RebuildError, verify_views};
+use stemma_event_log::{Check, OpenError, Position, ReadError, ReadLimit, Reader, Record};
+use stemma_projections::{RebuildError, verify_model};
+use stemma_views::graph::Graph;
+use stemma_views::{Model, Views};
 
 use super::{against, answer};
 use crate::cli::{Common, Verify};
@@ -18,7 +21,8 @@ use crate::exit::{Exit, is_interruption};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
 use crate::wiring::{
-    Places, content_options, log_options, open_reader, open_whole_reader, views_options,
+    Places, content_options, graph_options, log_options, open_reader, open_whole_reader,
+    views_options,
 };
 
 /// What a verification found.
@@ -121,10 +125,10 @@ pub(crate) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
         let log_is_intact = findings.0.is_intact();
         content(&mut findings.0, &places, settings, &named, &mut tell)?;
         if log_is_intact {
-            let verified = views(&mut findings.0, &places, settings, &mut tell);
+            let verified = models(&mut findings.0, &places, settings, &mut tell);
             findings.0.not_verified(verified)?;
         } else {
-            let note = "views were left out, since the log that they are held against is damaged";
+            let note = "views and graph were left out, since the log that they are held against is damaged";
             findings.0.notes.push(note.to_owned());
         }
     }
@@ -185,7 +189,7 @@ pub(crate) fn online(
     check_content(&mut findings, commands.content(), &named, tell)?;
     findings
         .notes
-        .push("views are compared with the log by a rebuild".to_owned());
+        .push("views and graph are compared with the log by a rebuild".to_owned());
     Ok(findings.to_json())
 }
 
@@ -306,7 +310,8 @@ fn check_content(
     Ok(())
 }
 
-fn views(
+/// The views and the graph, each held against the log.
+fn models(
     findings: &mut Findings,
     places: &Places,
     settings: &Settings,
@@ -316,33 +321,40 @@ fn views(
         Ok(lock) => lock,
         Err(holder) => {
             let note = format!(
-                "views are in use by process {holder} and were left out; its rebuild compares them"
+                "views and graph are in use by process {holder} and were left out; a rebuild compares them"
             );
             findings.notes.push(note);
             return Ok(());
         }
     };
     let reader = open_reader(places, settings)?;
+    let (views, graph) = (views_options(settings), graph_options(settings));
+    model::<Views>(findings, &reader, &places.views, &views, tell)?;
+    model::<Graph>(findings, &reader, &places.graph, &graph, tell)
+}
+
+fn model<M: Model>(
+    findings: &mut Findings,
+    reader: &Reader,
+    dir: &Path,
+    options: &stemma_views::Options,
+    tell: Tell<'_>,
+) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir().context("make a directory to fold the log in")?;
-    let mut on_progress = |p: stemma_projections::RebuildProgress| tell(p.applied, p.end, "views");
-    let options = views_options(settings);
-    let found = verify_views(
-        &reader,
-        &places.views,
-        &scratch.path().join("views"),
-        &options,
-        &mut on_progress,
-    )
-    .map_err(|error| match error {
+    let mut on_progress = |p: stemma_projections::RebuildProgress| tell(p.applied, p.end, M::NAME);
+    let folded = scratch.path().join(M::NAME);
+    let found = verify_model::<M>(reader, dir, &folded, options, &mut on_progress);
+    let found = found.map_err(|error| match error {
         RebuildError::Cancelled => anyhow::Error::new(Interrupted),
         error => anyhow::Error::new(error).context(format!(
-            "verify the views in {}; TMPDIR names another place for it",
+            "verify the {} in {}; TMPDIR names another place for it",
+            M::NAME,
             scratch.path().display()
         )),
     })?;
     for damage in found {
         findings.damaged(
-            "views",
+            M::NAME,
             damage.kind,
             (&damage.file, 0, None),
             &format!("{} {}", damage.key, damage.detail),
@@ -426,12 +438,12 @@ impl Findings {
         }
     }
 
-    /// Views that could not be verified: a failure, unless there is damage to tell of first.
+    /// Views or a graph that could not be verified: a failure, unless there is damage to tell of first.
     fn not_verified(&mut self, verified: anyhow::Result<()>) -> anyhow::Result<()> {
         match verified {
             Err(error) if !self.is_intact() && !is_interruption(&error) => {
                 self.notes
-                    .push(format!("views were not verified: {error:#}"));
+                    .push(format!("views and graph were not verified: {error:#}"));
                 Ok(())
             }
             verified => verified,

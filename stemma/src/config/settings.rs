@@ -92,6 +92,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Directory of the data, where neither --data nor STEMMA_DATA names one; ./stemma-data without it",
     ),
     number(
+        "graph.cache_bytes",
+        "16777216",
+        (1 << 20, 64 * GIB),
+        "Bytes of the cache of the graph's engine, which is the views'",
+    ),
+    Setting {
+        key: "graph.mode",
+        kind: Kind::Choice(&["embedded", "none"]),
+        default: "embedded",
+        about: "The graph: kept beside the views, or not at all",
+    },
+    number(
         "http.batch_bytes_max",
         "33554432",
         (1024, GIB),

@@ -1,0 +1,129 @@
+//! When the graph may answer, and when the views do it in its place.
+//!
+//! Invariant: nobody waits for a graph that is not known to follow. After a wait in vain the graph
+//! counts as behind until it has caught up or a while has passed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use stemma_projections::{GraphProjection, GraphState, Projection};
+use stemma_views::graph::Graph;
+
+use crate::error::{ApiError, Code};
+use crate::query::MinPosition;
+
+/// How long a question waits for the graph to hold what the views hold.
+const WAIT: Duration = Duration::from_millis(100);
+/// How long the graph counts as behind after a wait in vain.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Events that the graph may lack for it to be waited for.
+const NEAR_EVENTS: u64 = 10_000;
+
+/// The graph, and whether it is worth waiting for.
+pub(crate) struct GraphGate {
+    projection: GraphProjection,
+    started: Instant,
+    /// Milliseconds since the start until which nobody waits.
+    behind_until: AtomicU64,
+}
+
+/// The graph at a moment that an answer reflects.
+pub(crate) struct GraphAt {
+    pub(crate) graph: Graph,
+    /// Records that it had applied before the question.
+    pub(crate) end: u64,
+    /// Why it may lack what the views hold.
+    pub(crate) warning: Option<String>,
+}
+
+impl GraphAt {
+    /// The position that an answer reflects; none while the log is empty.
+    pub(crate) fn position(&self) -> Option<u64> {
+        self.end.checked_sub(1)
+    }
+}
+
+impl GraphGate {
+    pub(crate) fn new(projection: GraphProjection) -> Self {
+        Self {
+            projection,
+            started: Instant::now(),
+            behind_until: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn projection(&self) -> &GraphProjection {
+        &self.projection
+    }
+
+    /// The graph once it holds `end` records, if it does so at once or nearly; else why not.
+    pub(crate) async fn following(&self, end: u64) -> Result<GraphAt, String> {
+        let opened = self.projection.get();
+        let Some(projection) = opened else {
+            return Err(self.trouble());
+        };
+        if projection.end() < end {
+            if let Some(trouble) = self.projection.state().trouble() {
+                return Err(trouble);
+            }
+            self.catch_up(projection, end).await?;
+        }
+        Ok(at(projection, None))
+    }
+
+    async fn catch_up(&self, projection: &Projection<Graph>, end: u64) -> Result<(), String> {
+        let behind = || "the graph is behind".to_owned();
+        let lacks = end.saturating_sub(projection.end());
+        if lacks > NEAR_EVENTS || self.now_ms() < self.behind_until.load(Ordering::Relaxed) {
+            return Err(behind());
+        }
+        let waited = projection.wait_for(end, WAIT).await;
+        if waited.is_err() {
+            let until = self.now_ms() + u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
+            self.behind_until.store(until, Ordering::Relaxed);
+        }
+        waited.map(|_| ()).map_err(|_| behind())
+    }
+
+    /// The graph for what only it can answer, once it is open: with the position that is asked for,
+    /// and with what the views hold where that is near. A graph that stopped answers as of where it is, and says
+    /// so.
+    pub(crate) async fn at(&self, wait: MinPosition, end: u64) -> Result<GraphAt, ApiError> {
+        self.projection.opened(wait.timeout).await;
+        let Some(projection) = self.projection.get() else {
+            return Err(ApiError::new(Code::GraphUnavailable, self.trouble()));
+        };
+        if let Some(position) = wait.position {
+            let waited = projection.wait_for(position.saturating_add(1), wait.timeout);
+            waited.await.map_err(|error| {
+                let detail = format!("position {position} is not in the graph yet");
+                ApiError::new(Code::NotYet, detail).because(&error)
+            })?;
+        }
+        let following = self.following(end).await;
+        Ok(following.unwrap_or_else(|why| at(projection, Some(why))))
+    }
+
+    fn trouble(&self) -> String {
+        let trouble = self.projection.state().trouble();
+        trouble.unwrap_or_else(|| "the graph is being opened".to_owned())
+    }
+
+    /// How the graph is.
+    pub(crate) fn state(&self) -> GraphState {
+        self.projection.state()
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn at(projection: &Projection<Graph>, warning: Option<String>) -> GraphAt {
+    let graph = projection.model();
+    GraphAt {
+        end: graph.end(),
+        graph,
+        warning,
+    }
+}

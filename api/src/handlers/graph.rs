@@ -1,0 +1,338 @@
+//! Questions to the graph: neighbors, paths, sizes; and resources by their entity types.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderValue;
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use serde::Serialize;
+use stemma_domain::resource::Descriptor;
+use stemma_projections::GraphState;
+use stemma_views::graph::{
+    Edge, EdgeType, Graph, GraphError, NeighborsQuery, Node, NodeId, PathQuery,
+};
+use stemma_views::{Page, ResourceQuery};
+use utoipa::ToSchema;
+
+use crate::body::blocking;
+use crate::error::{ApiError, Code};
+use crate::graph_gate::{GraphAt, GraphGate};
+use crate::handlers::resources::{STEMMA_WARNING, archived, reflecting};
+use crate::query::Query;
+use crate::state::{AppState, Reflected};
+
+/// Edges away from the node, at the most.
+const DEPTH_MAX: u32 = 5;
+/// Most nodes of an answer.
+const NODES_MAX: usize = 1000;
+/// Nodes of an answer where none is said.
+const NODES: usize = 100;
+/// Most edges of a path.
+const PATH_MAX: u32 = 10;
+/// Edges of a path where none is said.
+const PATH: u32 = 5;
+/// Most edges that one question looks at.
+const ROWS_MAX: usize = 100_000;
+
+/// A node.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct NodeBody {
+    /// A resource's UUID, or `annotation:`, `collection:`, `entity_type:` or `person:` and a name.
+    #[schema(example = "entity_type:Person")]
+    id: String,
+    /// `Annotation`, `Collection`, `EntityType`, `Person` or `Resource`.
+    label: &'static str,
+    /// What it is called; annotations have no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// Whether it is a resource that is archived.
+    archived: bool,
+    /// How many edges it is away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    depth: Option<u32>,
+}
+
+/// An edge.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EdgeBody {
+    /// How one leads to the other.
+    #[serde(rename = "type")]
+    #[schema(example = "HAS_TYPE")]
+    edge_type: &'static str,
+    /// The node where it begins.
+    from: String,
+    /// The node where it ends.
+    to: String,
+}
+
+/// What lies around a node.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct NeighborsBody {
+    /// By distance, then by id.
+    nodes: Vec<NodeBody>,
+    /// Those that were met on the way, by type, start and end.
+    edges: Vec<EdgeBody>,
+    /// Whether there is more than is shown.
+    truncated: bool,
+}
+
+/// A shortest way.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PathBody {
+    /// From one end to the other.
+    nodes: Vec<NodeBody>,
+    /// One between each two nodes.
+    edges: Vec<EdgeBody>,
+    /// How many edges.
+    length: usize,
+}
+
+/// How much there is in the graph, and how far it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GraphStatsBody {
+    /// Nodes by label.
+    nodes: BTreeMap<&'static str, u64>,
+    /// Edges by type.
+    edges: BTreeMap<&'static str, u64>,
+    /// What holds it: `embedded`.
+    backend: &'static str,
+    /// The last position that it holds.
+    position: Option<u64>,
+    /// What it lacks.
+    lag: LagBody,
+}
+
+/// What a projection lacks.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LagBody {
+    /// Durable events that it does not hold.
+    positions: u64,
+    /// Age of the oldest of them.
+    seconds: f64,
+}
+
+impl From<(Node, Option<u32>)> for NodeBody {
+    fn from((node, depth): (Node, Option<u32>)) -> Self {
+        Self {
+            id: node.id.to_string(),
+            label: node.id.label().as_str(),
+            name: node.name,
+            archived: node.archived,
+            depth,
+        }
+    }
+}
+
+impl From<Edge> for EdgeBody {
+    fn from(edge: Edge) -> Self {
+        Self {
+            edge_type: edge.edge_type.as_str(),
+            from: edge.from.to_string(),
+            to: edge.to.to_string(),
+        }
+    }
+}
+
+impl From<GraphError> for ApiError {
+    fn from(error: GraphError) -> Self {
+        match &error {
+            GraphError::NoNode(_) => Self::new(Code::NodeNotFound, error.to_string()),
+            GraphError::TooFar { .. } => Self::new(Code::QueryLimit, error.to_string()),
+            GraphError::Cursor(cursor) => stemma_views::QueryError::from(*cursor).into(),
+            _ => Self::of(Code::GraphUnavailable).because(&error),
+        }
+    }
+}
+
+fn gate(state: &AppState) -> Result<&GraphGate, ApiError> {
+    state.graph().ok_or_else(|| ApiError::of(Code::GraphOff))
+}
+
+fn node_id(text: &str) -> Result<NodeId, ApiError> {
+    let read = text.parse();
+    read.map_err(|error: stemma_views::graph::InvalidNodeId| {
+        ApiError::new(Code::InvalidId, error.to_string())
+    })
+}
+
+fn answer(at: &GraphAt) -> HttpResponseBuilder {
+    let mut response = reflecting(StatusCode::OK, at.position());
+    warn(&mut response, at.warning.as_deref());
+    response
+}
+
+/// Says why an answer is not what it would be with a graph that follows.
+pub(crate) fn warn(response: &mut HttpResponseBuilder, warning: Option<&str>) {
+    let Some(warning) = warning else { return };
+    // Reasons hold what events and systems said: a header takes less.
+    let plain = |c: char| {
+        if c.is_ascii_graphic() || c == ' ' {
+            c
+        } else {
+            '?'
+        }
+    };
+    let text: String = warning.chars().take(200).map(plain).collect();
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        response.insert_header((STEMMA_WARNING, value));
+    }
+}
+
+/// `GET /api/graph/nodes/{node}/neighbors`
+pub(crate) async fn neighbors(
+    request: HttpRequest,
+    node: Path<String>,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let of = node_id(&node)?;
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    let expected = format!("1 to {DEPTH_MAX}");
+    let depth = query.read("depth", &expected, |text| within(text, DEPTH_MAX));
+    let expected = format!("1 to {NODES_MAX}");
+    let limit = query.read("limit", &expected, |text| within(text, NODES_MAX));
+    let relation = query.read("relation", "a type of edges such as HAS_TYPE", |text| {
+        text.parse::<EdgeType>().ok()
+    });
+    let archived = archived(&mut query);
+    query.finish()?;
+    let at = gate(&state)?.at(wait, state.projection().end()).await?;
+    let graph = at.graph.clone();
+    let found = blocking(move || {
+        graph.neighbors(&NeighborsQuery {
+            of,
+            depth: depth.unwrap_or(1),
+            relation,
+            archived,
+            limit: limit.unwrap_or(NODES),
+            rows_max: ROWS_MAX,
+        })
+    })
+    .await??;
+    let nodes = found.nodes.into_iter();
+    Ok(answer(&at).json(NeighborsBody {
+        nodes: nodes
+            .map(|(node, depth)| NodeBody::from((node, Some(depth))))
+            .collect(),
+        edges: found.edges.into_iter().map(EdgeBody::from).collect(),
+        truncated: found.is_truncated,
+    }))
+}
+
+/// A number from 1 to the most.
+fn within<T: std::str::FromStr + PartialOrd + From<u8> + Copy>(text: &str, most: T) -> Option<T> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| is_number)?;
+    (T::from(1) <= number && number <= most).then_some(number)
+}
+
+/// `GET /api/graph/path`
+pub(crate) async fn path(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    let ends = ["from", "to"].map(|name| {
+        if !query.has(name) {
+            query.problem(name, "MISSING_PARAMETER", "expected a node's id");
+        }
+        query.read(name, "a node's id", |text| text.parse::<NodeId>().ok())
+    });
+    let expected = format!("1 to {PATH_MAX}");
+    let depth = query.read("max_depth", &expected, |text| within(text, PATH_MAX));
+    query.finish()?;
+    let [Some(from), Some(to)] = ends else {
+        return Err(ApiError::of(Code::InvalidParameters));
+    };
+    let at = gate(&state)?.at(wait, state.projection().end()).await?;
+    let graph = at.graph.clone();
+    let found = blocking(move || {
+        graph.shortest_path(&PathQuery {
+            from,
+            to,
+            depth_max: depth.unwrap_or(PATH),
+            rows_max: ROWS_MAX,
+        })
+    })
+    .await??;
+    let found = found.ok_or_else(|| ApiError::of(Code::NoPath))?;
+    let nodes = found.nodes.into_iter();
+    Ok(answer(&at).json(PathBody {
+        nodes: nodes.map(|node| NodeBody::from((node, None))).collect(),
+        length: found.edges.len(),
+        edges: found.edges.into_iter().map(EdgeBody::from).collect(),
+    }))
+}
+
+/// `GET /api/graph/stats`
+pub(crate) async fn stats(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    query.finish()?;
+    let gate = gate(&state)?;
+    let at = gate.at(wait, state.projection().end()).await?;
+    let graph = at.graph.clone();
+    let stats = blocking(move || graph.stats()).await?;
+    let stats = stats.map_err(GraphError::from)?;
+    let lag = match gate.state() {
+        GraphState::Running(status) => (status.lag_positions, status.lag_seconds),
+        _ => (0, 0.0),
+    };
+    let nodes = stats.nodes.into_iter();
+    let edges = stats.edges.into_iter();
+    Ok(answer(&at).json(GraphStatsBody {
+        nodes: nodes.map(|(label, n)| (label.as_str(), n)).collect(),
+        edges: edges.map(|(edge, n)| (edge.as_str(), n)).collect(),
+        backend: "embedded",
+        position: stats.end.checked_sub(1),
+        lag: LagBody {
+            positions: lag.0,
+            seconds: lag.1,
+        },
+    }))
+}
+
+/// A page of resources as the graph lists them and the views describe them, and the position that
+/// it reflects; none where the graph has no part in the question. What the graph cannot answer now
+/// is told, for the views to answer.
+pub(crate) async fn listed(
+    state: &AppState,
+    at: &Reflected,
+    asked: &ResourceQuery,
+) -> Option<Result<(Page<Arc<Descriptor>>, Option<u64>), String>> {
+    let gate = state.graph()?;
+    if asked.narrowed_by.is_some() || !Graph::can_list(asked) {
+        return None;
+    }
+    let graph = match gate.following(at.end).await {
+        Ok(graph) => graph,
+        Err(why) => return Some(Err(why)),
+    };
+    let page = match graph.graph.resources(asked) {
+        Ok(page) => page,
+        // The views refuse it with the same words.
+        Err(GraphError::Cursor(_)) => return None,
+        Err(error) => {
+            tracing::warn!(%error, "the graph cannot be read; the views answer");
+            return Some(Err("the graph cannot be read".to_owned()));
+        }
+    };
+    let mut items = Vec::with_capacity(page.items.len());
+    for id in page.items {
+        match at.views.resource(id) {
+            // Either may be some events ahead of the other.
+            Ok(found) => items.extend(found.filter(|descriptor| asked.takes(descriptor))),
+            // Asked again, the views tell what is wrong.
+            Err(_) => return None,
+        }
+    }
+    let next = page.next;
+    let position = at.end.min(graph.end).checked_sub(1);
+    Some(Ok((Page { items, next }, position)))
+}

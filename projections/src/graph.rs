@@ -1,0 +1,134 @@
+//! The graph beside the views: opened when there is time, never waited for by a write.
+//!
+//! Invariant: nothing of it keeps a server from starting, a write from being acknowledged or the
+//! views from answering. What is wrong with it is told as its state.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use stemma_views::graph::Graph;
+use tokio::sync::watch;
+
+use crate::projection::{Projection, Settings};
+use crate::runner::causes;
+use crate::status::{Phase, ProjectionStatus};
+
+/// The graph of a tenant; clones share it.
+#[derive(Clone, Debug)]
+pub struct GraphProjection {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    opened: OnceLock<Result<Projection<Graph>, String>>,
+    /// Becomes true with `opened`.
+    is_opened: watch::Sender<bool>,
+    opener: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How the graph is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GraphState {
+    /// Its rows are being opened.
+    Opening,
+    /// It cannot be had, and why.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// It is there, at some position.
+    Running(ProjectionStatus),
+}
+
+impl GraphState {
+    /// Why the graph cannot be expected to follow; none when it does.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Opening => Some("the graph is being opened".to_owned()),
+            Self::Failed { reason } => Some(format!("the graph cannot be had: {reason}")),
+            Self::Running(status) => match &status.phase {
+                Phase::Quarantined {
+                    position,
+                    event_type,
+                    reason,
+                } => Some(format!(
+                    "the graph stopped at {event_type}, position {position}: {reason}"
+                )),
+                Phase::Stopped => Some("the graph is stopped".to_owned()),
+                Phase::CatchingUp | Phase::Live => None,
+            },
+        }
+    }
+}
+
+impl GraphProjection {
+    /// Has a thread open the graph's rows, and then follow the log.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start(settings: Settings) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            opened: OnceLock::new(),
+            is_opened: watch::Sender::new(false),
+            opener: Mutex::default(),
+        });
+        let opening = Arc::clone(&shared);
+        let opener = std::thread::Builder::new()
+            .name("graph-open".to_owned())
+            .spawn(move || {
+                let started = Projection::<Graph>::start(settings).map_err(|error| {
+                    let reason = causes(&error);
+                    tracing::error!(reason, "the graph cannot be had; the views answer");
+                    reason
+                });
+                // Nobody else sets it.
+                let _ = opening.opened.set(started);
+                opening.is_opened.send_replace(true);
+            })?;
+        *shared.opener.lock().unwrap_or_else(PoisonError::into_inner) = Some(opener);
+        Ok(Self { shared })
+    }
+
+    /// What follows the log, once it is open.
+    pub fn get(&self) -> Option<&Projection<Graph>> {
+        self.shared.opened.get()?.as_ref().ok()
+    }
+
+    /// Waits until it was opened, or cannot be, or the time is up.
+    pub async fn opened(&self, timeout: Duration) {
+        let mut is_opened = self.shared.is_opened.subscribe();
+        // Whatever came of it shows in the state.
+        let _ = tokio::time::timeout(timeout, is_opened.wait_for(|is| *is)).await;
+    }
+
+    /// How it is.
+    pub fn state(&self) -> GraphState {
+        match self.shared.opened.get() {
+            None => GraphState::Opening,
+            Some(Err(reason)) => GraphState::Failed {
+                reason: reason.clone(),
+            },
+            Some(Ok(projection)) => GraphState::Running(projection.status()),
+        }
+    }
+
+    /// Stops following, and waits until that is done.
+    pub fn stop(&self) {
+        let opener = self
+            .shared
+            .opener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(opener) = opener
+            && opener.join().is_err()
+        {
+            tracing::error!("opening the graph panicked");
+        }
+        if let Some(projection) = self.get() {
+            projection.stop();
+        }
+    }
+}

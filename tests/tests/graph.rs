@@ -1,0 +1,391 @@
+//! The graph over HTTP (rows A4, A6, A7): lists by entity type, neighbors, paths, sizes; what it
+//! says after changes; with the graph gone, off, or made anew.
+
+use serde_json::{Value, json};
+use stemma_tests::{Answer, Client, Server, run};
+
+use crate::operation::outcome;
+
+const NEVER: &str = "019a0000-0000-7000-8000-00000000ffff";
+
+async fn resource(client: &Client, name: &str, types: &[&str], more: Value) -> String {
+    let mut body = json!({
+        "name": name, "media_type": "text/plain", "content": name, "entity_types": types,
+    });
+    for (key, value) in more.as_object().expect("an object") {
+        body[key] = value.clone();
+    }
+    let made = client.post("/api/resources", &body).await.expect(201);
+    made["id"].as_str().expect("an id").to_owned()
+}
+
+async fn annotate(client: &Client, id: &str, names: &str) -> String {
+    let iri = |id: &str| format!("/api/resources/{id}");
+    let body = json!({ "motivation": "linking", "body": iri(names), "target": iri(id) });
+    let path = format!("/api/resources/{id}/annotations");
+    let made = client.post(&path, &body).await.expect(201);
+    let id = made["id"].as_str().expect("an id");
+    format!("annotation:{}", id.trim_start_matches("urn:uuid:"))
+}
+
+/// A question for a list, once the graph is open: answered by the graph.
+async fn listed(client: &Client, query: &str) -> Answer {
+    client.get("/api/graph/stats").await.expect(200);
+    let answer = client.get(&format!("/api/resources?{query}")).await;
+    answer.expect(200);
+    assert_eq!(answer.header("stemma-source"), "graph");
+    answer
+}
+
+fn ids(list: &Value, field: &str) -> Vec<String> {
+    let items = list[field].as_array().expect("a list").iter();
+    items
+        .map(|item| item["id"].as_str().expect("an id").to_owned())
+        .collect()
+}
+
+async fn neighbors(client: &Client, node: &str, query: &str) -> Value {
+    let node = node.replace(' ', "%20").replace('/', "%2F");
+    let path = format!("/api/graph/nodes/{node}/neighbors?{query}");
+    client.get(&path).await.expect(200)
+}
+
+#[tokio::test]
+async fn resources_of_entity_types_are_listed_by_the_graph_page_by_page() {
+    let server = Server::start();
+    let client = server.client();
+    let mut people = Vec::new();
+    for n in 0..5 {
+        let types: &[&str] = if n % 2 == 0 {
+            &["Person", "Poet"]
+        } else {
+            &["Person"]
+        };
+        people.push(resource(&client, &format!("p{n}"), types, json!({})).await);
+    }
+    resource(&client, "no person", &["Place"], json!({})).await;
+    let mut found = Vec::new();
+    let mut query = "entityType=Person&limit=2".to_owned();
+    loop {
+        let page = listed(&client, &query).await.json();
+        found.extend(ids(&page, "items"));
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            break;
+        };
+        query = format!("entityType=Person&limit=2&cursor={cursor}");
+    }
+    assert_eq!(found, people);
+    let both = listed(
+        &client,
+        "entityType=Person&entity_type=Poet&sort=-created_at",
+    )
+    .await;
+    let poets: Vec<String> = [4, 2, 0].map(|n: usize| people[n].clone()).into();
+    assert_eq!(ids(&both.json(), "items"), poets);
+    // What is written is in the list that is read next, by whichever answers.
+    let path = format!("/api/resources/{}", people[0]);
+    let archived = client
+        .json("PATCH", &path, &json!({ "archived": true }))
+        .await;
+    let after = listed(&client, "entityType=Poet").await;
+    assert_eq!(
+        ids(&after.json(), "items"),
+        [people[2].clone(), people[4].clone()]
+    );
+    assert!(after.position() >= archived.position());
+    let archived = listed(&client, "entityType=Poet&archived=true").await;
+    assert_eq!(ids(&archived.json(), "items"), [people[0].clone()]);
+    assert_eq!(
+        listed(&client, "entityType=Nobody").await.json()["items"],
+        json!([])
+    );
+    let refused = client
+        .get("/api/resources?entityType=Person&cursor=00")
+        .await;
+    refused.expect_problem(422, "INVALID_CURSOR");
+}
+
+/// Someone in a collection, a note that an annotation links to her, and a copy of the note.
+struct Corpus {
+    ada: String,
+    moons: String,
+    copy: String,
+    link: String,
+}
+
+impl Corpus {
+    async fn write(client: &Client) -> Self {
+        let letters = json!({ "collection": "letters/1781" });
+        let ada = resource(client, "Ada", &["Person"], letters).await;
+        let moons = resource(client, "Moons", &["Note"], json!({})).await;
+        let copy = resource(client, "Copy", &[], json!({ "derived_from": moons })).await;
+        let link = annotate(client, &moons, &ada).await;
+        Self {
+            ada,
+            moons,
+            copy,
+            link,
+        }
+    }
+}
+
+#[tokio::test]
+async fn neighbors_are_all_that_a_node_hangs_together_with() {
+    let server = Server::start();
+    let client = server.client();
+    let Corpus {
+        ada,
+        moons,
+        copy,
+        link,
+    } = Corpus::write(&client).await;
+    let around = neighbors(&client, &moons, "").await;
+    assert_eq!(around["truncated"], false);
+    let mut near = vec![
+        copy.clone(),
+        link.clone(),
+        "entity_type:Note".to_owned(),
+        "person:anonymous".to_owned(),
+    ];
+    near.sort();
+    assert_eq!(ids(&around, "nodes"), near);
+    assert!(
+        around["nodes"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .all(|n| n["depth"] == 1)
+    );
+    let edge = |kind: &str, from: &str, to: &str| json!({ "type": kind, "from": from, "to": to });
+    assert_eq!(
+        around["edges"],
+        json!([
+            edge("ANNOTATES", &link, &moons),
+            edge("CREATED", "person:anonymous", &moons),
+            edge("DERIVED_FROM", &copy, &moons),
+            edge("HAS_TYPE", &moons, "entity_type:Note"),
+        ])
+    );
+    let along = neighbors(&client, &moons, "relation=DERIVED_FROM&depth=5").await;
+    assert_eq!(ids(&along, "nodes"), std::slice::from_ref(&copy));
+    let few = neighbors(&client, &moons, "limit=1").await;
+    assert_eq!(
+        (ids(&few, "nodes").len(), &few["truncated"]),
+        (1, &json!(true))
+    );
+    let in_collection = neighbors(&client, "collection:letters/1781", "").await;
+    assert_eq!(ids(&in_collection, "nodes"), std::slice::from_ref(&ada));
+    assert_eq!(in_collection["nodes"][0]["name"], "Ada");
+}
+
+#[tokio::test]
+async fn paths_and_sizes_follow_what_is_written_and_taken_away() {
+    let server = Server::start();
+    let client = server.client();
+    let Corpus {
+        ada,
+        moons,
+        copy,
+        link,
+    } = Corpus::write(&client).await;
+    let path = format!("/api/graph/path?from={moons}&to={ada}");
+    let way = client.get(&path).await.expect(200);
+    // Over the annotation and over who made both there are two edges; its id sorts first.
+    let between = std::cmp::min(link.as_str(), "person:anonymous");
+    assert_eq!(ids(&way, "nodes"), [&*moons, between, &*ada]);
+    assert_eq!(way["length"], 2);
+    assert_eq!(way["edges"][1]["type"], "REFERS_TO");
+
+    let stats = client.get("/api/graph/stats").await.expect(200);
+    assert_eq!(
+        stats["nodes"],
+        json!({ "Annotation": 1, "Collection": 1, "EntityType": 2, "Person": 1, "Resource": 3 })
+    );
+    assert_eq!(stats["edges"]["CREATED"], 4);
+    assert_eq!(
+        (&stats["backend"], &stats["lag"]["positions"]),
+        (&json!("embedded"), &json!(0))
+    );
+
+    // What is taken away is gone, and what led to it.
+    let aid = link.trim_start_matches("annotation:");
+    let path = format!("/api/resources/{moons}/annotations/{aid}");
+    client.raw("DELETE", &path, &[], "").await;
+    let path = format!("/api/resources/{moons}/entity_types/Note");
+    client.raw("DELETE", &path, &[], "").await.expect(200);
+    let path = format!("/api/resources/{copy}");
+    client
+        .json("PATCH", &path, &json!({ "archived": true }))
+        .await
+        .expect(200);
+    let around = neighbors(&client, &moons, "").await;
+    assert_eq!(ids(&around, "nodes"), ["person:anonymous"]);
+    let all = neighbors(&client, &moons, "archived=any").await;
+    assert_eq!(ids(&all, "nodes").len(), 2);
+    for gone in [&*link, "entity_type:Note", NEVER, "person:nobody"] {
+        let path = format!("/api/graph/nodes/{gone}/neighbors");
+        client
+            .get(&path)
+            .await
+            .expect_problem(404, "NODE_NOT_FOUND");
+    }
+}
+
+#[tokio::test]
+async fn wrong_questions_to_the_graph_are_told_what_is_taken() {
+    let server = Server::start();
+    let client = server.client();
+    let one = resource(&client, "one", &[], json!({ "collection": "c" })).await;
+    for (path, status, code) in [
+        ("/api/graph/nodes/ada/neighbors", 422, "INVALID_ID"),
+        ("/api/graph/nodes/thing:1/neighbors", 422, "INVALID_ID"),
+        (
+            "/api/graph/nodes/person:anonymous/neighbors?depth=6",
+            422,
+            "INVALID_PARAMETERS",
+        ),
+        (
+            "/api/graph/nodes/person:anonymous/neighbors?depth=0",
+            422,
+            "INVALID_PARAMETERS",
+        ),
+        (
+            "/api/graph/nodes/person:anonymous/neighbors?limit=1001",
+            422,
+            "INVALID_PARAMETERS",
+        ),
+        (
+            "/api/graph/nodes/person:anonymous/neighbors?relation=LIKES",
+            422,
+            "INVALID_PARAMETERS",
+        ),
+        (
+            "/api/graph/nodes/person:anonymous/neighbors?cursor=00",
+            422,
+            "INVALID_PARAMETERS",
+        ),
+        ("/api/graph/path", 422, "INVALID_PARAMETERS"),
+        (
+            "/api/graph/path?from=person:anonymous&to=x",
+            422,
+            "INVALID_PARAMETERS",
+        ),
+        (
+            "/api/graph/path?from=person:anonymous&to=person:b",
+            404,
+            "NODE_NOT_FOUND",
+        ),
+        ("/api/graph/stats?x=1", 422, "INVALID_PARAMETERS"),
+        (
+            "/api/graph/stats?min_position=999&timeout_ms=1",
+            503,
+            "NOT_YET",
+        ),
+    ] {
+        client.get(path).await.expect_problem(status, code);
+    }
+    // Two that only the one who made both connects, which is further than one edge.
+    let other = resource(&client, "other", &[], json!({})).await;
+    let path = format!("/api/graph/path?from={one}&to={other}&max_depth=1");
+    client.get(&path).await.expect_problem(404, "NO_PATH");
+}
+
+#[tokio::test]
+async fn a_graph_that_is_deleted_comes_back_equal_offline_and_online() {
+    let mut server = Server::start();
+    let (before, moons) = {
+        let client = server.client();
+        let moons = resource(&client, "Moons", &["Note"], json!({ "collection": "c" })).await;
+        annotate(&client, &moons, &moons).await;
+        let job = client
+            .raw("POST", "/api/admin/rebuild/graph", &[], "")
+            .await;
+        let job = job.expect(202);
+        assert_eq!(job["type"], "rebuild.graph");
+        let done = outcome(&client, &job).await;
+        assert_eq!(done["status"], "completed", "{done}");
+        assert_eq!(
+            (&done["result"]["equal"], &done["result"]["swapped"]),
+            (&json!(true), &json!(true))
+        );
+        (neighbors(&client, &moons, "depth=3").await, moons)
+    };
+    assert_eq!(server.stop(), Some(0));
+    let data = server.data().to_str().expect("UTF-8").to_owned();
+    let rebuilt = |args: &[&str]| {
+        let output = run(&[&["rebuild"], args, &["--json", "--data", &data]].concat());
+        assert_eq!(output.status.code(), Some(0));
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let again = rebuilt(&["graph"]);
+    assert_eq!(
+        (&again["model"], &again["equal"]),
+        (&json!("graph"), &json!(true))
+    );
+    std::fs::remove_dir_all(server.data().join("tenants/default/graph")).expect("it is there");
+    assert_eq!(
+        rebuilt(&["graph"])["digest_rebuilt"],
+        again["digest_rebuilt"]
+    );
+    std::fs::remove_dir_all(server.data().join("tenants/default/graph")).expect("it is there");
+    server.start_again();
+    let client = server.client();
+    let position = client
+        .get(&format!("/api/resources/{moons}"))
+        .await
+        .position();
+    let after = neighbors(&client, &moons, &format!("depth=3&min_position={position}")).await;
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn without_a_graph_the_views_answer_and_say_why() {
+    let mut server = Server::start();
+    let made = resource(&server.client(), "Moons", &["Note"], json!({})).await;
+    assert_eq!(server.stop(), Some(0));
+    // Nothing can be opened where a file is.
+    let graph = server.data().join("tenants/default/graph");
+    std::fs::remove_dir_all(&graph).expect("it is there");
+    std::fs::write(&graph, "in the way").expect("a file");
+    server.start_again();
+    let client = server.client();
+    client
+        .get("/api/graph/stats")
+        .await
+        .expect_problem(503, "GRAPH_UNAVAILABLE");
+    let answer = client.get("/api/resources?entityType=Note").await;
+    assert_eq!(
+        ids(&answer.expect(200), "items"),
+        std::slice::from_ref(&made)
+    );
+    assert_eq!(answer.header("stemma-source"), "views");
+    let warning = answer.header("stemma-warning");
+    assert!(warning.starts_with("the graph cannot be had"), "{warning}");
+    // A write does not care, and the whole is degraded but up.
+    client.create("b", "y").await;
+    let health = client.get("/api/health").await.expect(200);
+    assert_eq!(health["status"], "degraded");
+    assert_eq!(health["parts"]["graph"]["status"], "degraded");
+    assert_eq!(server.stop(), Some(0));
+
+    let off = Server::builder().arg("--graph").arg("none").start();
+    let client = off.client();
+    resource(&client, "Moons", &["Note"], json!({})).await;
+    let answer = client.get("/api/resources?entityType=Note").await;
+    answer.expect(200);
+    assert_eq!(answer.header("stemma-source"), "views");
+    for path in [
+        "stats",
+        "path?from=person:a&to=person:b",
+        "nodes/person:a/neighbors",
+    ] {
+        let answer = client.get(&format!("/api/graph/{path}")).await;
+        answer.expect_problem(503, "GRAPH_OFF");
+    }
+    let health = client.get("/api/health").await.expect(200);
+    assert_eq!(
+        (&health["status"], &health["parts"]["graph"]["status"]),
+        (&json!("ok"), &json!("off"))
+    );
+    assert!(!off.data().join("tenants/default/graph").exists());
+}
