@@ -94,6 +94,10 @@ codes! {
     LimitExceeded 422 "LIMIT_EXCEEDED" "Limit exceeded" "There would be more of something than one resource may have.";
     KeyReused 422 "IDEMPOTENCY_KEY_REUSED" "Idempotency key reused" "The key came before with another request. Nothing was written.";
     NotHappenedYet 422 "NOT_HAPPENED_YET" "Not happened yet" "The moment of the past that was asked for lies ahead.";
+    CypherSyntax 422 "CYPHER_SYNTAX" "Cypher syntax" "The query is not Cypher, or names what is not there; the detail says at which line and column.";
+    CypherUnsupported 422 "CYPHER_UNSUPPORTED" "Cypher not supported" "The query is Cypher, and uses a clause, function or form that is not supported; the detail names it, `docs/graph.md` lists what is.";
+    CypherWriteRefused 422 "CYPHER_WRITE_REFUSED" "Cypher write refused" "The query would write, call a procedure, load a file or tell of plans. Queries only read.";
+    CypherRuntime 422 "CYPHER_RUNTIME" "Cypher runtime error" "The query went wrong while it ran: a value of a wrong type, a division by zero, a parameter that is missing.";
     NoSuchProof 422 "NO_SUCH_PROOF" "No such proof" "A size lies beyond the log's end, or the order of the two is wrong.";
     QueryLimit 422 "QUERY_LIMIT" "Query limit" "The answer would take more than one question may: ask for less, or from nearer.";
     IntegerOutOfRange 422 "INTEGER_OUT_OF_RANGE" "Integer out of range" "An integer does not fit 64 bits, or a number is not finite.";

@@ -10,6 +10,7 @@ use stemma_projections::{GraphProjection, GraphState, Projection};
 use stemma_views::graph::Graph;
 
 use crate::error::{ApiError, Code};
+use crate::handlers::cypher::Queries;
 use crate::query::MinPosition;
 
 /// How long a question waits for the graph to hold what the views hold.
@@ -22,6 +23,7 @@ const NEAR_EVENTS: u64 = 10_000;
 /// The graph, and whether it is worth waiting for.
 pub(crate) struct GraphGate {
     projection: GraphProjection,
+    queries: Queries,
     started: Instant,
     /// Milliseconds since the start until which nobody waits.
     behind_until: AtomicU64,
@@ -47,9 +49,15 @@ impl GraphGate {
     pub(crate) fn new(projection: GraphProjection) -> Self {
         Self {
             projection,
+            queries: Queries::new(),
             started: Instant::now(),
             behind_until: AtomicU64::new(0),
         }
+    }
+
+    /// What runs Cypher.
+    pub(crate) fn queries(&self) -> &Queries {
+        &self.queries
     }
 
     pub(crate) fn projection(&self) -> &GraphProjection {

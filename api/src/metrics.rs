@@ -19,6 +19,8 @@ use stemma_event_log::AppenderStatus;
 use stemma_projections::{APPLY_BOUNDS_US, Phase, ProjectionMetrics, ProjectionStatus};
 
 use crate::context::Answered;
+use crate::graph_gate::GraphGate;
+use crate::handlers::cypher::Queries;
 use crate::state::AppState;
 
 /// Upper bounds of the buckets for the time of requests, in seconds.
@@ -326,6 +328,13 @@ impl Parts {
 
     fn caches(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let commands = self.0.commands();
+        let queries = self.0.graph().map(GraphGate::queries);
+        counter(
+            encoder,
+            "graph_queries_stopped",
+            "Cypher queries that were stopped at a limit",
+            queries.map(Queries::stopped).unwrap_or_default(),
+        )?;
         let caches = [
             (
                 "descriptors",
@@ -333,6 +342,10 @@ impl Parts {
             ),
             ("aggregates", commands.aggregate_hits_and_misses()),
             ("texts", commands.text_hits_and_misses()),
+            (
+                "graph_answers",
+                queries.map(Queries::hits_and_misses).unwrap_or_default(),
+            ),
         ];
         for (name, (hits, misses)) in caches {
             counter(

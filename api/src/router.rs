@@ -15,8 +15,8 @@ use actix_web::{HttpResponse, Resource, Route};
 use crate::accept;
 use crate::error::{ApiError, Code};
 use crate::handlers::{
-    admin, annotations, batch, content, docs, entity_types, events, graph, health, jobs, proofs,
-    resources, stream,
+    admin, annotations, batch, content, cypher, docs, entity_types, events, graph, health, jobs,
+    proofs, resources, stream,
 };
 
 /// Puts every route into an application.
@@ -85,6 +85,7 @@ fn of_graph(config: &mut ServiceConfig) {
     config
         .service(get("/api/graph/nodes/{node}/neighbors").route(json(read().to(graph::neighbors))))
         .service(get("/api/graph/path").route(json(read().to(graph::path))))
+        .service(at("/api/graph/query", "POST").route(json(web::post().to(cypher::query))))
         .service(get("/api/graph/stats").route(json(read().to(graph::stats))));
 }
 

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod ahead;
+mod cypher;
 mod fill;
 mod generation;
 mod graph;
@@ -17,6 +18,7 @@ mod status;
 mod verify;
 
 pub use ahead::Ahead;
+pub use cypher::Queried;
 pub use generation::{GenerationError, GenerationLock, Generations};
 pub use graph::{GraphProjection, GraphState};
 pub use offline::rebuild_offline;

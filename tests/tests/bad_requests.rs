@@ -106,6 +106,7 @@ impl Bench {
                 "type" => "Note",
                 "level" => "0",
                 "tile" => "000",
+                "node" => "person:anonymous",
                 "digest" => &format!("blake3:{}", "0".repeat(64)),
                 other => panic!("no example of {other}"),
             };

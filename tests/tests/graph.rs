@@ -389,3 +389,108 @@ async fn without_a_graph_the_views_answer_and_say_why() {
     );
     assert!(!off.data().join("tenants/default/graph").exists());
 }
+
+/// The questions of docs/graph.md: each with its query and the rows of its answer.
+fn questions() -> Vec<(String, String, Vec<Value>)> {
+    let document = include_str!("../../docs/graph.md");
+    let mut questions = Vec::new();
+    for section in document.split("\n### ").skip(1) {
+        let block = |kind: &str| {
+            let found = section.split(&format!("```{kind}\n")).nth(1);
+            found
+                .and_then(|rest| rest.split("```").next())
+                .expect("a block")
+        };
+        let rows = block("text").lines();
+        let rows = rows.map(|row| serde_json::from_str(row).expect("a row of JSON"));
+        let title = section.lines().next().expect("a title").to_owned();
+        questions.push((title, block("cypher").to_owned(), rows.collect()));
+    }
+    questions
+}
+
+#[tokio::test]
+async fn every_question_of_the_documentation_has_the_answer_that_stands_there() {
+    let server = Server::builder().arg("--demo").start();
+    let client = server.client();
+    let questions = questions();
+    assert_eq!(questions.len(), 10);
+    for (title, query, rows) in questions {
+        let answer = client
+            .post("/api/graph/query", &json!({ "query": query }))
+            .await;
+        assert_eq!(answer.expect(200)["rows"], Value::from(rows), "{title}");
+    }
+}
+
+#[tokio::test]
+async fn cypher_is_answered_refused_or_stopped() {
+    let server = Server::start();
+    let client = server.client();
+    let Corpus { ada, moons, .. } = Corpus::write(&client).await;
+    let ask = async |body: Value| client.post("/api/graph/query", &body).await;
+    let query = "MATCH (r:Resource {id: $id})<-[:ANNOTATES]-(a)-[e]->(x:Resource) WHERE x.id <> $id RETURN r.name AS name, e, x, 1.0/0 AS big";
+    let answer = ask(json!({ "query": query, "parameters": { "id": moons } })).await;
+    let body = answer.expect(200);
+    assert_eq!(body["columns"], json!(["name", "e", "x", "big"]));
+    assert_eq!(body["truncated"], false);
+    let row = body["rows"][0].as_array().expect("a row");
+    assert_eq!((&row[0], &row[3]), (&json!("Moons"), &json!("Infinity")));
+    assert_eq!(
+        (&row[1]["type"], &row[1]["end"]),
+        (&json!("REFERS_TO"), &json!(ada))
+    );
+    assert_eq!(
+        (&row[2]["id"], &row[2]["labels"]),
+        (&json!(ada), &json!(["Resource"]))
+    );
+    assert_eq!(row[2]["properties"]["name"], "Ada");
+    // What is written is in the next answer, also of a query that was asked before.
+    let count = json!({ "query": "MATCH (r:Resource) RETURN count(r)" });
+    assert_eq!(ask(count.clone()).await.expect(200)["rows"], json!([[3]]));
+    let made = resource(&client, "One more", &[], json!({})).await;
+    let position = client
+        .get(&format!("/api/resources/{made}"))
+        .await
+        .position();
+    let after = client
+        .post(&format!("/api/graph/query?min_position={position}"), &count)
+        .await;
+    assert_eq!(after.expect(200)["rows"], json!([[4]]));
+    assert!(after.position() >= position);
+    for (query, code) in [
+        ("CREATE (n)", "CYPHER_WRITE_REFUSED"),
+        (
+            "MATCH (n) CALL { CREATE (m) } RETURN n",
+            "CYPHER_WRITE_REFUSED",
+        ),
+        ("RETURN date()", "CYPHER_UNSUPPORTED"),
+        ("RETURN", "CYPHER_SYNTAX"),
+        ("RETURN 1/0", "CYPHER_RUNTIME"),
+        ("RETURN range(1, 1000000000)", "QUERY_LIMIT"),
+        ("MATCH (a), (b), (c), (d), (e), (f), (g), (h), (i), (j) RETURN count(*)", "QUERY_LIMIT"),
+    ] {
+        ask(json!({ "query": query }))
+            .await
+            .expect_problem(422, code);
+    }
+    for body in [
+        json!({}),
+        json!({ "query": 1 }),
+        json!({ "query": "RETURN 1", "limit": 0 }),
+    ] {
+        ask(body).await.expect_problem(422, "INVALID_FIELDS");
+    }
+    let limited = ask(json!({ "query": "UNWIND [1, 2] AS x RETURN x", "limit": 1 }))
+        .await
+        .expect(200);
+    assert_eq!(
+        (&limited["rows"], &limited["truncated"]),
+        (&json!([[1]]), &json!(true))
+    );
+    let metrics = client.get("/metrics").await.text();
+    assert!(
+        metrics.contains("stemma_graph_queries_stopped_total 2"),
+        "{metrics}"
+    );
+}

@@ -36,9 +36,10 @@ async fn health_names_each_part_and_metrics_count() {
     let server = Server::start();
     let client = server.client();
     client.create("a", "x").await;
+    client.get("/api/graph/stats").await.expect(200);
     let health = client.get("/api/health").await.expect(200);
     assert_eq!(health["status"], "ok");
-    for part in ["log", "content", "views"] {
+    for part in ["log", "content", "views", "graph"] {
         assert_eq!(health["parts"][part]["status"], "ok", "{health}");
     }
     assert_eq!(client.get("/api/health/live").await.status, 200);
@@ -52,6 +53,7 @@ async fn health_names_each_part_and_metrics_count() {
         "stemma_log_sync_seconds",
         "stemma_views_apply_seconds",
         "stemma_views_lag_events",
+        "stemma_graph_lag_seconds",
         "stemma_sse_streams_open",
         "stemma_cache_aggregates_hits_total",
     ] {

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod annotations;
 pub(crate) mod batch;
 pub(crate) mod content;
+pub(crate) mod cypher;
 pub(crate) mod docs;
 pub(crate) mod entity_types;
 pub(crate) mod events;

@@ -18,7 +18,7 @@ use crate::jobs::{JobBody, JobError};
 use crate::wire::batch::{BatchBody, BatchResultBody};
 use crate::wire::resource::{EntityTypeBody, ReferencedByBody, RepresentationBody, ResourceBody};
 use routes::{Answer, Body, Route};
-use schemas::request_schemas;
+use schemas::{query_schemas, request_schemas};
 
 #[derive(OpenApi)]
 #[openapi(components(schemas(
@@ -50,7 +50,7 @@ struct Schemas;
 pub fn document() -> Value {
     let schemas = serde_json::to_value(Schemas::openapi()).expect("the document is plain data");
     let mut components = schemas["components"].clone();
-    for (name, schema) in request_schemas() {
+    for (name, schema) in request_schemas().into_iter().chain(query_schemas()) {
         components["schemas"][name] = schema;
     }
     let mut paths: Map<String, Value> = Map::new();

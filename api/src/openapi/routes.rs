@@ -77,6 +77,7 @@ const PATCH: &str = r#"{"name":"Moons of Jupiter","metadata":{"checked":true,"ye
 const ANNOTATION: &str = r#"{"motivation":"commenting","body":{"type":"TextualBody","value":"Seen in 1610"},"target":{"selector":{"type":"TextQuoteSelector","exact":"four large moons"}}}"#;
 const BODY_OPERATIONS: &str = r#"{"operations":[{"op":"add","item":{"type":"TextualBody","value":"More","purpose":"commenting"}}]}"#;
 const BATCH: &str = r#"{"operations":[{"op":"create_resource","id":"019a0000-0000-7000-8000-0000000000ab","name":"n","media_type":"text/plain","content":"c"},{"op":"add_entity_type","resource_id":"019a0000-0000-7000-8000-0000000000ab","entity_type":"Note","expected_revision":0}]}"#;
+const GRAPH_QUERY: &str = r#"{"query":"MATCH (r:Resource)-[:HAS_TYPE]->(:EntityType {name: $type}) RETURN r.name ORDER BY r.name","parameters":{"type":"Note"},"limit":100}"#;
 const ENTITY_TYPE: &str =
     r#"{"name":"Observatory","description":"A place from which the sky is watched"}"#;
 
@@ -259,6 +260,18 @@ const ROUTES: &[Route] = &[
         Body::None,
         &[(200, Answer::Schema("PathBody"))],
         &[400, 404, 422, 503],
+    ),
+    with(
+        route(
+            "post",
+            "/api/graph/query",
+            "Graph",
+            "Ask in Cypher, reading only",
+        ),
+        &["min_position", "timeout_ms"],
+        Body::Json("GraphQuery", GRAPH_QUERY),
+        &[(200, Answer::Schema("GraphAnswer"))],
+        &[400, 413, 415, 422, 503],
     ),
     with(
         route(

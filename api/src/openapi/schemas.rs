@@ -182,6 +182,35 @@ fn batch_operations() -> Vec<Value> {
     ]
 }
 
+/// What is asked of the graph in Cypher, and what it answers.
+pub(super) fn query_schemas() -> Vec<(&'static str, Value)> {
+    vec![
+        (
+            "GraphQuery",
+            json!({
+                "type": "object", "required": ["query"], "additionalProperties": false,
+                "properties": {
+                    "query": { "type": "string", "description": "Cypher, reading only" },
+                    "parameters": { "type": ["object", "null"], "description": "Values for $names" },
+                    "limit": { "type": ["integer", "null"], "minimum": 1, "maximum": 10000, "description": "Most rows" },
+                },
+            }),
+        ),
+        (
+            "GraphAnswer",
+            json!({
+                "type": "object", "required": ["columns", "rows", "truncated", "took_ms"],
+                "properties": {
+                    "columns": { "type": "array", "items": { "type": "string" } },
+                    "rows": { "type": "array", "items": { "type": "array", "items": {} } },
+                    "truncated": { "type": "boolean", "description": "Whether there are more rows than the limit" },
+                    "took_ms": { "type": "integer", "minimum": 0 },
+                },
+            }),
+        ),
+    ]
+}
+
 /// What clients send, and what W3C and the log define.
 pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
     vec![

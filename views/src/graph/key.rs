@@ -6,7 +6,7 @@
 use stemma_domain::id::{AnnotationId, ResourceId};
 use uuid::Uuid;
 
-use super::node::{EdgeType, NodeId};
+use super::node::{EdgeType, Label, NodeId};
 use crate::store::StoreError;
 
 const NODE: u8 = b'n';
@@ -25,24 +25,28 @@ pub(super) enum Side {
     In,
 }
 
-fn push(key: &mut Vec<u8>, node: &NodeId) {
-    match node {
-        NodeId::Resource(id) => {
-            key.push(b'R');
-            key.extend_from_slice(id.as_bytes());
-        }
-        NodeId::Annotation(id) => {
-            key.push(b'A');
-            key.extend_from_slice(id.as_bytes());
-        }
-        NodeId::Collection(name) => push_name(key, b'C', name),
-        NodeId::EntityType(name) => push_name(key, b'E', name),
-        NodeId::Person(name) => push_name(key, b'P', name),
+const fn byte_of(label: Label) -> u8 {
+    match label {
+        Label::Annotation => b'A',
+        Label::Collection => b'C',
+        Label::EntityType => b'E',
+        Label::Person => b'P',
+        Label::Resource => b'R',
     }
 }
 
-fn push_name(key: &mut Vec<u8>, label: u8, name: &str) {
-    key.push(label);
+fn push(key: &mut Vec<u8>, node: &NodeId) {
+    key.push(byte_of(node.label()));
+    match node {
+        NodeId::Resource(id) => key.extend_from_slice(id.as_bytes()),
+        NodeId::Annotation(id) => key.extend_from_slice(id.as_bytes()),
+        NodeId::Collection(name) | NodeId::EntityType(name) | NodeId::Person(name) => {
+            push_name(key, name);
+        }
+    }
+}
+
+fn push_name(key: &mut Vec<u8>, name: &str) {
     // Names are checked labels, or principals of a few hundred bytes.
     let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
     key.extend_from_slice(&length.to_be_bytes());
@@ -78,6 +82,22 @@ pub(super) fn node(id: &NodeId) -> Vec<u8> {
     key.push(NODE);
     push(&mut key, id);
     key
+}
+
+/// Where all nodes stand, or those of a label.
+pub(super) fn nodes(label: Option<Label>) -> Vec<u8> {
+    let mut key = vec![NODE];
+    key.extend(label.map(byte_of));
+    key
+}
+
+/// The node that a row is of.
+pub(super) fn node_of(key: &[u8]) -> Result<NodeId, StoreError> {
+    let parsed = key.get(1..).and_then(pull);
+    match parsed {
+        Some((node, [])) => Ok(node),
+        _ => Err(crate::row::unreadable(key, &"not a node")),
+    }
 }
 
 /// Where a node's edges stand on one side, those of one type or all.

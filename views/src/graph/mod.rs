@@ -11,6 +11,7 @@ mod key;
 mod list;
 mod node;
 mod path;
+mod read;
 mod row;
 
 use std::borrow::Borrow;
@@ -24,6 +25,7 @@ pub use around::{Edge, Neighborhood, NeighborsQuery, Node};
 pub use list::ListedResources;
 pub use node::{EdgeType, InvalidNodeId, Label, NodeId};
 pub use path::{PathQuery, ShortestPath};
+pub use read::Property;
 
 use self::row::Counts;
 use crate::apply::{ApplyError, Prepared, decode};

@@ -42,6 +42,20 @@ impl Label {
     }
 }
 
+impl FromStr for Label {
+    type Err = UnknownLabel;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLabel> {
+        let named = |label: &Self| label.as_str() == text;
+        Self::ALL.into_iter().find(named).ok_or(UnknownLabel)
+    }
+}
+
+/// Not the name of a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected Annotation, Collection, EntityType, Person or Resource")]
+pub struct UnknownLabel;
+
 /// How one node leads to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EdgeType {

@@ -1,0 +1,300 @@
+//! `POST /api/graph/query`: Cypher over the graph, reading only.
+//!
+//! Each query runs on a thread of its own, with a stack for what may be nested, and at most so many
+//! at a time. Invariant: it ends with its limits, or as soon as nobody waits for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::{Bytes, Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use serde_json::{Map, Number, json};
+use stemma_cypher::{Answer, Error, Graph as _, Limits, Query, Value};
+use stemma_projections::Queried;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::body;
+use crate::error::{ApiError, Code};
+use crate::graph_gate::{GraphAt, GraphGate};
+use crate::handlers::graph::warn;
+use crate::handlers::resources::reflecting;
+use crate::json::{Fields, natural, object, text};
+use crate::query;
+use crate::state::AppState;
+
+/// Queries that run at the same time; others wait.
+const QUERIES_MAX: usize = 4;
+/// Stack of a query's thread, for expressions and patterns within each other.
+const STACK_BYTES: usize = 64 << 20;
+/// How much less than others a query's thread gets of the processors.
+const NICE: i32 = 10;
+/// Bytes of answers that are kept.
+const KEPT_BYTES: u64 = 16 << 20;
+/// Answers that are kept, about.
+const KEPT: usize = 4096;
+/// Largest answer that is kept.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
+/// What runs queries, and keeps their answers by query and position.
+pub(crate) struct Queries {
+    running: Arc<Semaphore>,
+    answers: Cache<[u8; 32], Bytes, ByBytes>,
+    refused: AtomicU64,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<[u8; 32], Bytes> for ByBytes {
+    fn weight(&self, _: &[u8; 32], answer: &Bytes) -> u64 {
+        answer.len() as u64 + 64
+    }
+}
+
+impl Queries {
+    pub(crate) fn new() -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(QUERIES_MAX)),
+            answers: Cache::with_weighter(KEPT, KEPT_BYTES, ByBytes),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// Answers that were kept and asked for again, and those that were not.
+    pub(crate) fn hits_and_misses(&self) -> (u64, u64) {
+        (self.answers.hits(), self.answers.misses())
+    }
+
+    /// Queries that were stopped at a limit.
+    pub(crate) fn stopped(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// What is asked.
+struct Asked {
+    query: String,
+    parameters: BTreeMap<Arc<str>, Value>,
+    limits: Limits,
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::Syntax { .. } => Code::CypherSyntax,
+            Error::Unsupported { .. } => Code::CypherUnsupported,
+            Error::WriteRefused { .. } => Code::CypherWriteRefused,
+            Error::Runtime(_) => Code::CypherRuntime,
+            Error::Limit { .. } => Code::QueryLimit,
+            _ => return Self::of(Code::GraphUnavailable).because(&error),
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// `POST /api/graph/query`
+pub(crate) async fn query(
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let mut parameters = query::Query::parse(request.query_string())?;
+    let wait = parameters.min_position(state.options());
+    parameters.finish()?;
+    let gate = state.graph().ok_or_else(|| ApiError::of(Code::GraphOff))?;
+    let bytes_max = state.options().json_bytes_max;
+    let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
+    let asked = asked(value)?;
+    let at = gate.at(wait, state.projection().end()).await?;
+    let key = key(&bytes, at.end);
+    let body = match gate.queries().answers.get(&key) {
+        Some(kept) => kept,
+        None => answered(gate, &at, asked, key).await?,
+    };
+    let mut response = reflecting(actix_web::http::StatusCode::OK, at.position());
+    warn(&mut response, at.warning.as_deref());
+    response.insert_header((CONTENT_TYPE, "application/json"));
+    Ok(response.body(body))
+}
+
+/// The request as it came, at a position: nothing that differs has the same.
+fn key(request: &[u8], end: u64) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&end.to_le_bytes()).update(request);
+    *hasher.finalize().as_bytes()
+}
+
+async fn answered(
+    gate: &GraphGate,
+    at: &GraphAt,
+    asked: Asked,
+    key: [u8; 32],
+) -> Result<Bytes, ApiError> {
+    /// Has the query end when the request does.
+    struct GivenUp(Arc<AtomicBool>);
+    impl Drop for GivenUp {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let queries = gate.queries();
+    let permit = Arc::clone(&queries.running).acquire_owned().await;
+    let permit = permit.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
+    let is_cancelled = Arc::new(AtomicBool::new(false));
+    let _given_up = GivenUp(Arc::clone(&is_cancelled));
+    let (answer, answered) = oneshot::channel();
+    let graph = Queried(at.graph.clone());
+    let thread = std::thread::Builder::new()
+        .name("graph-query".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            let _permit = permit;
+            // Others come first; where the system refuses, the limits still hold.
+            let _ = rustix::process::setpriority_process(None, NICE);
+            // Whoever asked may have gone.
+            let _ = answer.send(run(&graph, &asked, &is_cancelled));
+        });
+    thread.map_err(|error| ApiError::of(Code::StorageUnavailable).because(&error))?;
+    let answered = answered.await.map_err(|_| ApiError::of(Code::Internal))?;
+    let body = answered.inspect_err(|error| {
+        if matches!(error, Error::Limit { .. }) {
+            queries.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    })?;
+    // Each look at the graph sees it as it is then: of one position only if none came meanwhile.
+    if body.len() <= KEPT_BYTES_MAX && at.graph.end() == at.end {
+        queries.answers.insert(key, body.clone());
+    }
+    Ok(body)
+}
+
+fn run(graph: &Queried, asked: &Asked, is_cancelled: &AtomicBool) -> Result<Bytes, Error> {
+    let started = Instant::now();
+    let query = Query::parse(&asked.query, &asked.limits)?;
+    let answer = query.run(graph, &asked.parameters, &asked.limits, is_cancelled)?;
+    let took = started.elapsed();
+    let body = rendered(graph, &answer, took)?;
+    Ok(Bytes::from(body.to_string()))
+}
+
+/// Reads what is asked.
+fn asked(value: serde_json::Value) -> Result<Asked, ApiError> {
+    let limits = Limits::default();
+    let mut fields = Fields::of(value, "")?;
+    let query = fields.required("query", text);
+    let parameters = fields.optional("parameters", object);
+    let most = limits.rows as u64;
+    let limit = fields.optional("limit", |value| {
+        let limit = natural(value)?;
+        let is_taken = (1..=most).contains(&limit);
+        is_taken
+            .then_some(limit)
+            .ok_or("expected a whole number from 1 to 10000")
+    });
+    fields.finish()?;
+    let query = query.ok_or_else(|| ApiError::of(Code::InvalidFields))?;
+    let parameters = parameters.unwrap_or_default().into_iter();
+    let rows = limit.and_then(|limit| usize::try_from(limit).ok());
+    Ok(Asked {
+        query,
+        parameters: parameters
+            .map(|(name, value)| (Arc::from(name), taken(value)))
+            .collect(),
+        limits: Limits {
+            rows: rows.unwrap_or(limits.rows),
+            ..limits
+        },
+    })
+}
+
+/// A parameter's value.
+fn taken(value: serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(truth) => Value::Boolean(truth),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(integer), _) => Value::Integer(integer),
+            (None, float) => Value::Float(float.unwrap_or(f64::NAN)),
+        },
+        serde_json::Value::String(text) => Value::text(&text),
+        serde_json::Value::Array(values) => Value::list(values.into_iter().map(taken).collect()),
+        serde_json::Value::Object(entries) => {
+            let entries = entries.into_iter();
+            let entries = entries.map(|(key, value)| (Arc::from(key), taken(value)));
+            Value::Map(Arc::new(entries.collect()))
+        }
+    }
+}
+
+fn rendered(graph: &Queried, answer: &Answer, took: Duration) -> Result<serde_json::Value, Error> {
+    let rows = answer.rows.iter().map(|row| shown_all(graph, row));
+    Ok(json!({
+        "columns": texts(&answer.columns),
+        "rows": rows.collect::<Result<Vec<_>, _>>()?,
+        "truncated": answer.is_truncated,
+        "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    }))
+}
+
+fn texts(texts: &[Arc<str>]) -> Vec<&str> {
+    texts.iter().map(|text| &**text).collect()
+}
+
+fn shown_all(graph: &Queried, values: &[Value]) -> Result<Vec<serde_json::Value>, Error> {
+    values.iter().map(|value| shown(graph, value)).collect()
+}
+
+/// A value as JSON; what JSON has no number for is its name.
+fn shown(graph: &Queried, value: &Value) -> Result<serde_json::Value, Error> {
+    Ok(match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Boolean(truth) => json!(truth),
+        Value::Integer(integer) => json!(integer),
+        Value::Float(float) => match Number::from_f64(*float) {
+            Some(number) => serde_json::Value::Number(number),
+            None if float.is_nan() => json!("NaN"),
+            None if *float > 0.0 => json!("Infinity"),
+            None => json!("-Infinity"),
+        },
+        Value::String(text) => json!(&**text),
+        Value::List(values) => json!(shown_all(graph, values)?),
+        Value::Map(entries) => json!(shown_map(graph, entries)?),
+        Value::Node(id) => {
+            let properties = graph.properties(id)?.unwrap_or_default();
+            json!({
+                "id": &**id,
+                "labels": texts(&graph.labels(id)),
+                "properties": shown_map(graph, &properties)?,
+            })
+        }
+        Value::Relationship(edge) => json!({
+            "id": format!("{} {} {}", edge.from, edge.kind, edge.to),
+            "type": &*edge.kind,
+            "start": &*edge.from,
+            "end": &*edge.to,
+            "properties": {},
+        }),
+        Value::Path(path) => {
+            let nodes: Vec<Value> = path.nodes.iter().cloned().map(Value::Node).collect();
+            let edges = path.relationships.iter().cloned();
+            let edges: Vec<Value> = edges.map(Value::Relationship).collect();
+            json!({
+                "nodes": shown_all(graph, &nodes)?,
+                "relationships": shown_all(graph, &edges)?,
+            })
+        }
+    })
+}
+
+fn shown_map(
+    graph: &Queried,
+    entries: &BTreeMap<Arc<str>, Value>,
+) -> Result<Map<String, serde_json::Value>, Error> {
+    let shown = |(key, value): (&Arc<str>, &Value)| Ok((key.to_string(), shown(graph, value)?));
+    entries.iter().map(shown).collect()
+}

@@ -1,0 +1,177 @@
+//! Nodes and edges one page at a time, for whoever walks the graph by rules of his own.
+//!
+//! Invariant: the order of a page depends on the names alone, so that the next goes on behind the
+//! last thing of the one before, whatever was written meanwhile.
+
+use std::collections::BTreeMap;
+
+use stemma_domain::time::Timestamp;
+
+use super::Graph;
+use super::around::Edge;
+use super::key::{self, Side};
+use super::node::{EdgeType, Label, NodeId};
+use super::row::{AnnotationNode, HubNode, NodeRow, ResourceNode};
+use crate::key::after_prefix;
+use crate::store::{Direction, StoreError};
+
+/// A property of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Property {
+    /// True or false.
+    Boolean(bool),
+    /// A whole number.
+    Integer(u64),
+    /// A text.
+    Text(String),
+    /// Texts in order.
+    Texts(Vec<String>),
+}
+
+impl Graph {
+    /// The next nodes of a label, or of all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn nodes_after(
+        &self,
+        label: Option<Label>,
+        after: Option<&NodeId>,
+        limit: usize,
+    ) -> Result<Vec<NodeId>, StoreError> {
+        let _moment = self.moment();
+        let prefix = key::nodes(label);
+        let mut from = after.map_or_else(|| prefix.clone(), key::node);
+        if after.is_some() {
+            from.push(0);
+        }
+        let to = after_prefix(&prefix);
+        let rows = self
+            .store()
+            .scan(&from, &to, Direction::Forward)
+            .take(limit);
+        rows.map(|row| key::node_of(&row?.0)).collect()
+    }
+
+    /// The next edges of a node on one side, of one type or all; `after` is the last one before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn edges_after(
+        &self,
+        node: &NodeId,
+        is_out: bool,
+        edge_type: Option<EdgeType>,
+        after: Option<&Edge>,
+        limit: usize,
+    ) -> Result<Vec<Edge>, StoreError> {
+        let _moment = self.moment();
+        let side = if is_out { Side::Out } else { Side::In };
+        let prefix = key::edges(node, side, edge_type);
+        let from = match after {
+            None => prefix.clone(),
+            Some(edge) => {
+                let [out, into] = key::edge(&edge.from, edge.edge_type, &edge.to);
+                let mut from = if is_out { out } else { into };
+                from.push(0);
+                from
+            }
+        };
+        let to = after_prefix(&prefix);
+        let mut edges = Vec::new();
+        for row in self.store().scan(&from, &to, Direction::Forward) {
+            let (edge_type, other) = key::other_end(&row?.0, node)?;
+            // Only resources are named that need not be there.
+            let is_named = matches!(other, NodeId::Resource(_));
+            if is_named && self.read_node(&other)?.is_none() {
+                continue;
+            }
+            let (from, to) = if is_out {
+                (node.clone(), other)
+            } else {
+                (other, node.clone())
+            };
+            edges.push(Edge {
+                edge_type,
+                from,
+                to,
+            });
+            if edges.len() == limit {
+                break;
+            }
+        }
+        Ok(edges)
+    }
+
+    /// Whether a node is there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn has_node(&self, id: &NodeId) -> Result<bool, StoreError> {
+        Ok(self.store().get(&key::node(id))?.is_some())
+    }
+
+    /// The properties of a node, as docs/graph.md lists them; none of one that is not there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn properties(
+        &self,
+        id: &NodeId,
+    ) -> Result<Option<BTreeMap<&'static str, Property>>, StoreError> {
+        let _moment = self.moment();
+        let store = self.store();
+        let found = match id.label() {
+            Label::Resource => ResourceNode::read(store, id)?.map(of_resource),
+            Label::Annotation => AnnotationNode::read(store, id)?.map(of_annotation),
+            Label::Collection | Label::EntityType | Label::Person => {
+                HubNode::read(store, id)?.map(|row| of_hub(id, row))
+            }
+        };
+        Ok(found.map(|mut properties| {
+            properties.insert("id", Property::Text(id.to_string()));
+            properties
+        }))
+    }
+}
+
+fn instant(micros: i64) -> Property {
+    Property::Text(Timestamp::from_micros(micros).to_string())
+}
+
+fn of_resource(row: ResourceNode) -> BTreeMap<&'static str, Property> {
+    let mut properties = BTreeMap::from([
+        ("archived", Property::Boolean(row.archived)),
+        ("byte_size", Property::Integer(row.byte_size)),
+        ("created_at", instant(row.created_at)),
+        ("created_by", Property::Text(row.created_by)),
+        ("entity_types", Property::Texts(row.entity_types)),
+        ("media_type", Property::Text(row.media_type)),
+        ("name", Property::Text(row.name)),
+    ]);
+    let texts = [("collection", row.collection), ("language", row.language)];
+    let given = texts
+        .into_iter()
+        .filter_map(|(key, text)| Some((key, Property::Text(text?))));
+    properties.extend(given);
+    properties
+}
+
+fn of_annotation(row: AnnotationNode) -> BTreeMap<&'static str, Property> {
+    BTreeMap::from([
+        ("created_at", instant(row.created_at)),
+        ("created_by", Property::Text(row.created_by)),
+        ("motivations", Property::Texts(row.motivations)),
+    ])
+}
+
+fn of_hub(id: &NodeId, row: HubNode) -> BTreeMap<&'static str, Property> {
+    let name = id.name().unwrap_or_default().to_owned();
+    let mut properties = BTreeMap::from([("name", Property::Text(name))]);
+    if id.label() == Label::EntityType {
+        properties.insert("registered", Property::Boolean(row.is_registered));
+        let description = row.description.map(Property::Text);
+        properties.extend(description.map(|text| ("description", text)));
+    }
+    properties
+}
