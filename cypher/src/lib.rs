@@ -10,9 +10,11 @@
 mod aggregate;
 mod ast;
 mod check;
+mod clause_parser;
 mod compare;
 mod error;
 mod eval;
+mod form_parser;
 mod functions;
 mod graph;
 mod lexer;

@@ -1,13 +1,10 @@
-//! Tokens to clauses and expressions, by recursive descent.
+//! Tokens to expressions, by recursive descent.
 //!
 //! Invariant: nothing is nested deeper than [`DEPTH_MAX`], here and in what runs it.
 
 use std::sync::Arc;
 
-use crate::ast::{
-    Aggregate, AggregateKind, Clause, Comparison, Expr, Item, MapItem, Name, Operator, Projection,
-    Quantifier, Union,
-};
+use crate::ast::{Aggregate, AggregateKind, Comparison, Expr, Name, Operator, Quantifier, Union};
 use crate::error::Error;
 use crate::functions;
 use crate::lexer::{Kind, Token, tokens, wrong};
@@ -15,9 +12,6 @@ use crate::value::Value;
 
 /// How deep expressions may be nested.
 pub(crate) const DEPTH_MAX: usize = 100;
-
-/// Most clauses of a query.
-const CLAUSES_MAX: usize = 100;
 
 /// Clauses that write, call, load or tell of plans.
 const REFUSED: &[&str] = &[
@@ -90,12 +84,12 @@ const RESERVED: &[&str] = &[
 
 pub(crate) struct Parser<'t> {
     pub(crate) text: &'t str,
-    tokens: Vec<Token>,
+    pub(crate) tokens: Vec<Token>,
     /// Of each token that opens a bracket, the one that closes it.
     closing: Vec<Option<usize>>,
-    at: usize,
+    pub(crate) at: usize,
     depth: usize,
-    clauses: usize,
+    pub(crate) clauses: usize,
     /// Brackets that were found to hold a plain list, so that none is read twice but once.
     pub(crate) lists: std::collections::HashSet<usize>,
 }
@@ -168,7 +162,7 @@ impl Parser<'_> {
         &self.tokens[self.at].kind
     }
 
-    fn peek_behind(&self, count: usize) -> &Kind {
+    pub(crate) fn peek_behind(&self, count: usize) -> &Kind {
         let last = self.tokens.len() - 1;
         &self.tokens[(self.at + count).min(last)].kind
     }
@@ -222,7 +216,7 @@ impl Parser<'_> {
         is_there
     }
 
-    fn expect_word(&mut self, word: &str) -> Result<(), Error> {
+    pub(crate) fn expect_word(&mut self, word: &str) -> Result<(), Error> {
         if self.take_word(word) {
             return Ok(());
         }
@@ -246,7 +240,7 @@ impl Parser<'_> {
         )
     }
 
-    fn refused(&self) -> Option<Error> {
+    pub(crate) fn refused(&self) -> Option<Error> {
         let Kind::Word(word) = self.peek() else {
             return None;
         };
@@ -299,136 +293,6 @@ impl Parser<'_> {
         RESERVED
             .iter()
             .any(|reserved| reserved.eq_ignore_ascii_case(word))
-    }
-
-    fn union(&mut self) -> Result<Union, Error> {
-        let mut union = Union {
-            parts: vec![self.single()?],
-            is_distinct: false,
-        };
-        let mut is_all = None;
-        while self.take_word("UNION") {
-            let all = self.take_word("ALL");
-            if is_all.is_some_and(|before| before != all) {
-                let problem = "UNION and UNION ALL cannot be mixed";
-                return Err(wrong(self.text, self.place(), problem));
-            }
-            is_all = Some(all);
-            union.parts.push(self.single()?);
-        }
-        union.is_distinct = is_all == Some(false);
-        Ok(union)
-    }
-
-    fn single(&mut self) -> Result<Vec<Clause>, Error> {
-        let mut clauses = Vec::new();
-        loop {
-            if let Some(refused) = self.refused() {
-                return Err(refused);
-            }
-            self.clauses += 1;
-            if self.clauses > CLAUSES_MAX {
-                return Err(Error::Limit {
-                    what: "the number of clauses",
-                    limit: CLAUSES_MAX.to_string(),
-                });
-            }
-            if self.take_word("RETURN") {
-                clauses.push(Clause::Project(self.projection(true)?));
-                return Ok(clauses);
-            }
-            clauses.push(self.clause()?);
-        }
-    }
-
-    fn clause(&mut self) -> Result<Clause, Error> {
-        let is_optional = self.take_word("OPTIONAL");
-        if is_optional || self.is_word("MATCH") {
-            self.expect_word("MATCH")?;
-            let patterns = self.patterns()?;
-            let filter = self.filter()?;
-            return Ok(Clause::Match {
-                is_optional,
-                patterns,
-                filter,
-            });
-        }
-        if self.take_word("UNWIND") {
-            let list = self.expression()?;
-            self.expect_word("AS")?;
-            let name = self.variable()?;
-            return Ok(Clause::Unwind { list, name });
-        }
-        if self.take_word("WITH") {
-            return Ok(Clause::Project(self.projection(false)?));
-        }
-        Err(self.unexpected("MATCH, OPTIONAL MATCH, UNWIND, WITH or RETURN"))
-    }
-
-    pub(crate) fn filter(&mut self) -> Result<Option<Expr>, Error> {
-        if self.take_word("WHERE") {
-            return self.expression().map(Some);
-        }
-        Ok(None)
-    }
-
-    fn projection(&mut self, is_return: bool) -> Result<Projection, Error> {
-        let is_distinct = self.take_word("DISTINCT");
-        let has_star = self.take("*");
-        let mut items = Vec::new();
-        while !has_star || self.take(",") {
-            items.push(self.item(is_return)?);
-            if !has_star && !self.take(",") {
-                break;
-            }
-        }
-        let mut order = Vec::new();
-        if self.take_word("ORDER") {
-            self.expect_word("BY")?;
-            loop {
-                let by = self.expression()?;
-                let is_descending = self.take_word("DESC") || self.take_word("DESCENDING");
-                if !is_descending && !self.take_word("ASC") {
-                    self.take_word("ASCENDING");
-                }
-                order.push((by, is_descending));
-                if !self.take(",") {
-                    break;
-                }
-            }
-        }
-        let mut count = |words: &[&str]| -> Result<Option<Expr>, Error> {
-            let is_there = words.iter().any(|word| self.take_word(word));
-            is_there.then(|| self.expression()).transpose()
-        };
-        let skip = count(&["SKIP", "OFFSET"])?;
-        let limit = count(&["LIMIT"])?;
-        let filter = if is_return { None } else { self.filter()? };
-        Ok(Projection {
-            is_distinct,
-            has_star,
-            items,
-            order,
-            skip,
-            limit,
-            filter,
-        })
-    }
-
-    fn item(&mut self, is_return: bool) -> Result<Item, Error> {
-        let start = self.place();
-        let value = self.expression()?;
-        let end = self.tokens[self.at - 1].end;
-        let name = if self.take_word("AS") {
-            self.variable()?
-        } else if let Expr::Variable(name, _) = &value {
-            Arc::clone(name)
-        } else if is_return {
-            Arc::from(&self.text[start..end])
-        } else {
-            return Err(self.unexpected("AS and a name for what WITH passes on"));
-        };
-        Ok(Item { value, name })
     }
 
     /// An expression, from the operator that binds least.
@@ -784,87 +648,5 @@ impl Parser<'_> {
             return Err(wrong(self.text, place, problem));
         }
         Ok(Expr::Call(name, arguments))
-    }
-
-    /// `name IN list`, in front of a filter or a value.
-    pub(crate) fn each(&mut self) -> Result<(Name, Box<Expr>), Error> {
-        let name = self.variable()?;
-        self.expect_word("IN")?;
-        Ok((name, Box::new(self.expression()?)))
-    }
-
-    fn quantified(&mut self, quantifier: Quantifier) -> Result<Expr, Error> {
-        self.expect("(")?;
-        let (name, list) = self.each()?;
-        self.expect_word("WHERE")?;
-        let filter = Box::new(self.expression()?);
-        self.expect(")")?;
-        Ok(Expr::Quantified {
-            quantifier,
-            name,
-            list,
-            filter,
-        })
-    }
-
-    fn reduce(&mut self) -> Result<Expr, Error> {
-        self.expect("(")?;
-        let total = self.variable()?;
-        self.expect("=")?;
-        let start = Box::new(self.expression()?);
-        self.expect(",")?;
-        let (name, list) = self.each()?;
-        self.expect("|")?;
-        let next = Box::new(self.expression()?);
-        self.expect(")")?;
-        Ok(Expr::Reduce {
-            total,
-            start,
-            name,
-            list,
-            next,
-        })
-    }
-
-    fn map(&mut self) -> Result<Expr, Error> {
-        self.expect("{")?;
-        let mut entries = Vec::new();
-        while !self.is("}") {
-            let key = self.name("a key")?;
-            self.expect(":")?;
-            entries.push((key, self.expression()?));
-            if !self.take(",") {
-                break;
-            }
-        }
-        self.expect("}")?;
-        Ok(Expr::Map(entries))
-    }
-
-    fn map_projection(&mut self, of: Expr) -> Result<Expr, Error> {
-        self.expect("{")?;
-        let mut items = Vec::new();
-        while !self.is("}") {
-            let place = self.place();
-            items.push(if self.take(".") {
-                if self.take("*") {
-                    MapItem::AllProperties
-                } else {
-                    MapItem::Property(self.name("a key")?)
-                }
-            } else {
-                let key = self.name("a key")?;
-                if self.take(":") {
-                    MapItem::Entry(key, self.expression()?)
-                } else {
-                    MapItem::Variable(key, place)
-                }
-            });
-            if !self.take(",") {
-                break;
-            }
-        }
-        self.expect("}")?;
-        Ok(Expr::Projected(Box::new(of), items))
     }
 }

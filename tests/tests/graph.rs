@@ -468,7 +468,10 @@ async fn cypher_is_answered_refused_or_stopped() {
         ("RETURN", "CYPHER_SYNTAX"),
         ("RETURN 1/0", "CYPHER_RUNTIME"),
         ("RETURN range(1, 1000000000)", "QUERY_LIMIT"),
-        ("MATCH (a), (b), (c), (d), (e), (f), (g), (h), (i), (j) RETURN count(*)", "QUERY_LIMIT"),
+        (
+            "MATCH (a), (b), (c), (d), (e), (f), (g), (h), (i), (j) RETURN count(*)",
+            "QUERY_LIMIT",
+        ),
     ] {
         ask(json!({ "query": query }))
             .await
