@@ -16,6 +16,8 @@ mod error;
 mod eval;
 mod form_parser;
 mod functions;
+#[doc(hidden)]
+pub mod fuzzing;
 mod graph;
 mod lexer;
 mod limits;
