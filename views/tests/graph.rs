@@ -199,12 +199,24 @@ impl<'a> Plainly<'a> {
             .collect();
         let expected_edges = self.links.iter().filter(|link| met(link)).cloned();
         assert_eq!(edges, expected_edges.collect::<BTreeSet<_>>(), "{of}");
-        // The same with room for two: the first two, and that there are more.
+        // The same with room for two: the first two, that there are more, and their edges.
         let few = graph
             .neighbors(&NeighborsQuery { limit: 2, ..query })
             .unwrap();
         assert_eq!(few.nodes, found.nodes[..found.nodes.len().min(2)]);
         assert_eq!(few.is_truncated, found.nodes.len() > 2);
+        let shown = |id: &NodeId| id == of || few.nodes.iter().any(|(node, _)| node.id == *id);
+        let expanded = |id: &NodeId| {
+            let depth = few.nodes.iter().find(|(node, _)| node.id == *id);
+            let deepest = few.nodes.last().map_or(1, |(_, depth)| *depth);
+            id == of || depth.is_some_and(|(_, depth)| *depth < deepest.max(1))
+        };
+        for edge in &found.edges {
+            if shown(&edge.from) && shown(&edge.to) && (expanded(&edge.from) || expanded(&edge.to))
+            {
+                assert!(few.edges.contains(edge), "{edge:?} {few:?}");
+            }
+        }
     }
 
     fn check_paths(&self, graph: &Graph) {

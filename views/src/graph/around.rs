@@ -90,6 +90,136 @@ impl Budget {
     }
 }
 
+/// A search around a node, as far as it has come.
+struct Around<'a> {
+    graph: &'a Graph,
+    query: &'a NeighborsQuery,
+    budget: Budget,
+    seen: HashMap<NodeId, u32>,
+    edges: BTreeSet<Edge>,
+    /// Nodes of which not all edges were looked at.
+    cut: Vec<NodeId>,
+}
+
+impl Around<'_> {
+    /// Adds what lies next to a node to a level; false when the budget did not last.
+    ///
+    /// Edges to nodes of one label stand in the order of the ids, so no more of them are looked at
+    /// than the answer may hold: a person who made a million resources is passed as fast as any.
+    fn expand(
+        &mut self,
+        node: &NodeId,
+        level: &mut BTreeMap<String, Node>,
+    ) -> Result<bool, StoreError> {
+        for side in [Side::Out, Side::In] {
+            let prefix = key::edges(node, side, self.query.relation);
+            let to = after_prefix(&prefix);
+            let mut from = prefix;
+            while let Some(next) = self.run(node, side, (&from, &to), level)? {
+                match next {
+                    Some(next) => from = next,
+                    None => return Ok(false),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Looks at edges from a key on. Gives the key at which to go on, when there are enough of one
+    /// kind, or that the budget did not last; nothing at the end.
+    #[allow(clippy::option_option)]
+    fn run(
+        &mut self,
+        node: &NodeId,
+        side: Side,
+        (from, to): (&[u8], &[u8]),
+        level: &mut BTreeMap<String, Node>,
+    ) -> Result<Option<Option<Vec<u8>>>, StoreError> {
+        let (mut kind, mut taken) = (None, 0);
+        for pair in self.graph.store().scan(from, to, Direction::Forward) {
+            if !self.budget.take() {
+                return Ok(Some(None));
+            }
+            let (key, _) = pair?;
+            let (edge, other) = edge_at(&key, node, side)?;
+            if kind != Some((edge.edge_type, other.label())) {
+                kind = Some((edge.edge_type, other.label()));
+                taken = 0;
+            }
+            if self.seen.contains_key(&other) || level.contains_key(&other.to_string()) {
+                self.edges.insert(edge);
+                continue;
+            }
+            let Some(found) = self.graph.read_node(&other)? else {
+                continue;
+            };
+            let is_resource = other.label() == Label::Resource;
+            if is_resource && !self.query.archived.takes(found.archived) {
+                continue;
+            }
+            level.insert(other.to_string(), found);
+            taken += 1;
+            // Names are not in the order of their keys, and lead from few nodes.
+            let is_sorted = matches!(other, NodeId::Resource(_) | NodeId::Annotation(_));
+            if is_sorted && taken > self.query.limit {
+                self.cut.push(node.clone());
+                let kind = key::edges_to(node, side, edge.edge_type, other.label());
+                return Ok(Some(Some(after_prefix(&kind))));
+            }
+            self.edges.insert(edge);
+        }
+        Ok(None)
+    }
+
+    /// The edges that were met between nodes of the answer, and those that were passed over.
+    fn finish(mut self) -> Result<Vec<Edge>, StoreError> {
+        for node in std::mem::take(&mut self.cut) {
+            if !self.seen.contains_key(&node) {
+                continue;
+            }
+            let relation = self.query.relation;
+            let wanted = |edge: &EdgeType| relation.is_none_or(|wanted| wanted == *edge);
+            for other in self.seen.keys() {
+                for edge_type in EdgeType::ALL.into_iter().filter(wanted) {
+                    for (from, to) in [(&node, other), (other, &node)] {
+                        let [key, _] = key::edge(from, edge_type, to);
+                        if self.graph.store().get(&key)?.is_some() {
+                            let (from, to) = (from.clone(), to.clone());
+                            self.edges.insert(Edge {
+                                edge_type,
+                                from,
+                                to,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        let is_seen =
+            |edge: &Edge| self.seen.contains_key(&edge.from) && self.seen.contains_key(&edge.to);
+        let mut edges: Vec<Edge> = self.edges.into_iter().filter(is_seen).collect();
+        edges.sort_by_cached_key(|edge| {
+            (edge.edge_type, edge.from.to_string(), edge.to.to_string())
+        });
+        Ok(edges)
+    }
+}
+
+/// The edge at a key, and its other end.
+fn edge_at(key: &[u8], node: &NodeId, side: Side) -> Result<(Edge, NodeId), StoreError> {
+    let (edge_type, other) = key::other_end(key, node)?;
+    let (from, to) = match side {
+        Side::Out => (node.clone(), other.clone()),
+        Side::In => (other.clone(), node.clone()),
+    };
+    let edge = Edge {
+        edge_type,
+        from,
+        to,
+    };
+    Ok((edge, other))
+}
+
 impl Graph {
     /// A node, if it is there.
     ///
@@ -109,52 +239,39 @@ impl Graph {
         if self.read_node(&query.of)?.is_none() {
             return Err(GraphError::NoNode(query.of.clone()));
         }
-        let mut budget = Budget::of(query.rows_max);
-        let mut seen = HashMap::from([(query.of.clone(), 0)]);
+        let mut around = Around {
+            graph: self,
+            query,
+            budget: Budget::of(query.rows_max),
+            seen: HashMap::from([(query.of.clone(), 0)]),
+            edges: BTreeSet::new(),
+            cut: Vec::new(),
+        };
         let mut frontier = vec![query.of.clone()];
         let mut found = Neighborhood {
             nodes: Vec::new(),
             edges: Vec::new(),
             is_truncated: false,
         };
-        let mut edges = BTreeSet::new();
         for depth in 1..=query.depth {
             let mut level = BTreeMap::new();
             for node in std::mem::take(&mut frontier) {
-                let is_whole =
-                    self.edges_of(&node, query.relation, &mut budget, |edge, other| {
-                        if !seen.contains_key(&other) {
-                            level.entry(other.to_string()).or_insert(other);
-                        }
-                        edges.insert(edge);
-                    })?;
-                found.is_truncated |= !is_whole;
+                found.is_truncated |= !around.expand(&node, &mut level)?;
             }
-            for (_, id) in level {
-                let node = self.read_node(&id)?;
-                let is_wanted = |node: &Node| {
-                    id.label() != Label::Resource || query.archived.takes(node.archived)
-                };
-                let Some(node) = node.filter(is_wanted) else {
-                    continue;
-                };
+            for node in level.into_values() {
                 if found.nodes.len() == query.limit {
                     found.is_truncated = true;
                     break;
                 }
-                seen.insert(id.clone(), depth);
-                frontier.push(id);
+                around.seen.insert(node.id.clone(), depth);
+                frontier.push(node.id.clone());
                 found.nodes.push((node, depth));
             }
             if found.is_truncated {
                 break;
             }
         }
-        let are_seen = |edge: &Edge| seen.contains_key(&edge.from) && seen.contains_key(&edge.to);
-        found.edges = edges.into_iter().filter(are_seen).collect();
-        found.edges.sort_by_cached_key(|edge| {
-            (edge.edge_type, edge.from.to_string(), edge.to.to_string())
-        });
+        found.edges = around.finish()?;
         Ok(found)
     }
 
@@ -162,28 +279,18 @@ impl Graph {
     pub(super) fn edges_of(
         &self,
         node: &NodeId,
-        relation: Option<EdgeType>,
         budget: &mut Budget,
         mut met: impl FnMut(Edge, NodeId),
     ) -> Result<bool, StoreError> {
         for side in [Side::Out, Side::In] {
-            let prefix = key::edges(node, side, relation);
+            let prefix = key::edges(node, side, None);
             let to = after_prefix(&prefix);
             for pair in self.store().scan(&prefix, &to, Direction::Forward) {
                 if !budget.take() {
                     return Ok(false);
                 }
                 let (key, _) = pair?;
-                let (edge_type, other) = key::other_end(&key, node)?;
-                let (from, to) = match side {
-                    Side::Out => (node.clone(), other.clone()),
-                    Side::In => (other.clone(), node.clone()),
-                };
-                let edge = Edge {
-                    edge_type,
-                    from,
-                    to,
-                };
+                let (edge, other) = edge_at(&key, node, side)?;
                 met(edge, other);
             }
         }

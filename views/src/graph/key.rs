@@ -112,6 +112,13 @@ pub(super) fn edges(node: &NodeId, side: Side, edge: Option<EdgeType>) -> Vec<u8
     key
 }
 
+/// Where a node's edges of one type stand that lead to nodes of one label.
+pub(super) fn edges_to(node: &NodeId, side: Side, edge: EdgeType, label: Label) -> Vec<u8> {
+    let mut key = edges(node, side, Some(edge));
+    key.push(byte_of(label));
+    key
+}
+
 /// The keys of one edge, at either end.
 pub(super) fn edge(from: &NodeId, edge: EdgeType, to: &NodeId) -> [Vec<u8>; 2] {
     let mut out = edges(from, Side::Out, Some(edge));

@@ -98,7 +98,7 @@ impl Graph {
     fn advance(&self, side: &mut Search, budget: &mut Budget) -> Result<(), GraphError> {
         let mut next: HashMap<NodeId, BTreeSet<NodeId>> = HashMap::new();
         for node in std::mem::take(&mut side.frontier) {
-            let is_whole = self.edges_of(&node, None, budget, |_, other| {
+            let is_whole = self.edges_of(&node, budget, |_, other| {
                 if !side.reached.contains_key(&other) {
                     next.entry(other).or_default().insert(node.clone());
                 }
