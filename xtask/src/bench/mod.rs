@@ -4,6 +4,7 @@
 //! absolute numbers move with the machine.
 
 mod append;
+mod graph;
 mod growth;
 mod live;
 mod load;
@@ -43,12 +44,14 @@ enum Measure {
     Read(read::Args),
     /// A log that grows to ten million events, measured on the way (P3b, P3c, P6, P7, P9).
     Growth(growth::Args),
+    /// A million relations: feeding, rebuilding, neighbors, paths, lists, Cypher.
+    Graph(graph::Args),
     /// A mixed load for an hour with two thousand listeners that come and go.
     Soak(soak::Args),
 }
 
 /// The parts of a run of everything, each with its defaults.
-const ALL: [&str; 5] = ["append", "rebuild", "live", "read", "growth"];
+const ALL: [&str; 6] = ["append", "rebuild", "live", "read", "graph", "growth"];
 
 #[derive(Parser)]
 struct Named {
@@ -79,6 +82,7 @@ fn one(measure: &Measure, keep: bool) -> anyhow::Result<()> {
         Measure::Live(args) => live::run(args, keep),
         Measure::Read(args) => read::run(args, keep),
         Measure::Growth(args) => growth::run(args, keep),
+        Measure::Graph(args) => graph::run(args, keep),
         Measure::Soak(args) => soak::run(args, keep),
     }
 }
