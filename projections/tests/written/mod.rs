@@ -140,7 +140,11 @@ impl Writer {
         self.runtime.block_on(self.appender.append(batch)).unwrap();
     }
 
-    pub(crate) fn wait(&self, projection: &Projection, end: u64) -> Result<u64, WaitError> {
+    pub(crate) fn wait<M: Model>(
+        &self,
+        projection: &Projection<M>,
+        end: u64,
+    ) -> Result<u64, WaitError> {
         self.runtime.block_on(projection.wait_for(end, PATIENCE))
     }
 
