@@ -305,7 +305,7 @@ fn parameter(name: &str, path: &str) -> Value {
         "position" => (number(), "A position of the log"),
         "from" => (number(), "A number of events"),
         "stream" => (
-            json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" }),
+            json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-,.-~][!-~]*$" }),
             "A stream, such as `resource-` and a resource's id",
         ),
         "Last-Event-ID" => (text(), "The last position that was seen"),
