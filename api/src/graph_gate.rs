@@ -135,3 +135,81 @@ fn at(projection: &Projection<Graph>, warning: Option<String>) -> GraphAt {
         warning,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use stemma_event_log::{
+        Batch, EventType, Log, MemoryStorage, Metadata, NewEvent, Options, StreamId,
+    };
+    use stemma_projections::Settings;
+
+    use super::*;
+
+    /// A log whose third event nobody knows, and a graph that stopped there.
+    async fn stopped(dir: &std::path::Path) -> (Log, GraphGate) {
+        let log = Log::open(Arc::new(MemoryStorage::new()), Options::default()).unwrap();
+        let registered = r#"{"name":"Note"}"#;
+        for (kind, data) in [
+            ("entity_type.registered", registered),
+            ("entity_type.registered", registered),
+            ("entity_type.exploded", "{}"),
+        ] {
+            let event = NewEvent {
+                stream: StreamId::new("entity_types").unwrap(),
+                event_type: EventType::new(kind).unwrap(),
+                schema_version: 1,
+                data: data.into(),
+            };
+            let batch = Batch {
+                events: vec![event],
+                expected: vec![],
+                idempotency: None,
+                metadata: Metadata::default(),
+                proposed_at_us: 1,
+                order: None,
+            };
+            log.appender.append(batch).await.unwrap();
+        }
+        let graph = GraphProjection::start(Settings {
+            reader: log.reader.clone(),
+            dir: dir.to_path_buf(),
+            views: stemma_views::Options::default(),
+        });
+        let gate = GraphGate::new(graph.unwrap());
+        gate.projection.opened(Duration::from_secs(10)).await;
+        while gate.state().trouble().is_none() {
+            tokio::task::yield_now().await;
+        }
+        (log, gate)
+    }
+
+    #[actix_web::test]
+    async fn a_graph_that_stopped_is_not_waited_for_and_says_what_it_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_log, gate) = stopped(dir.path()).await;
+        // What it holds it answers for.
+        assert_eq!(gate.following(2).await.map(|at| at.end), Ok(2));
+        // What it does not it does not wait for.
+        let why = gate.following(3).await.map(|at| at.end).unwrap_err();
+        assert_eq!(gate.behind_until.load(Ordering::Relaxed), 0, "it waited");
+        assert!(
+            why.starts_with("the graph stopped at entity_type.exploded"),
+            "{why}"
+        );
+        let wait = MinPosition {
+            position: None,
+            timeout: Duration::from_secs(10),
+        };
+        let at = gate.at(wait, 3).await.unwrap();
+        assert_eq!((at.position(), at.warning), (Some(1), Some(why)));
+        let wait = MinPosition {
+            position: Some(2),
+            timeout: Duration::from_millis(1),
+        };
+        let refused = gate.at(wait, 3).await.map(|at| at.end);
+        assert_eq!(refused.unwrap_err().code(), Code::NotYet);
+        gate.projection.stop();
+    }
+}

@@ -14,6 +14,9 @@ use crate::projection::{Projection, Settings};
 use crate::runner::causes;
 use crate::status::{Phase, ProjectionStatus};
 
+/// How much less than others the graph's threads get of the processors.
+const NICE: i32 = 5;
+
 /// The graph of a tenant; clones share it.
 #[derive(Clone, Debug)]
 pub struct GraphProjection {
@@ -78,6 +81,9 @@ impl GraphProjection {
         let opener = std::thread::Builder::new()
             .name("graph-open".to_owned())
             .spawn(move || {
+                // For all threads of the graph, which this one starts: writes and the views come
+                // first. Where the system refuses, the graph takes its equal part.
+                let _ = rustix::process::setpriority_process(None, NICE);
                 let started = Projection::<Graph>::start(settings).map_err(|error| {
                     let reason = causes(&error);
                     tracing::error!(reason, "the graph cannot be had; the views answer");

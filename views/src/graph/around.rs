@@ -90,6 +90,16 @@ impl Budget {
     }
 }
 
+/// How a look at the edges of a node ended.
+enum Run {
+    /// There are no more.
+    Ended,
+    /// There are enough of one kind; the others are from this key on.
+    PassedOver(Vec<u8>),
+    /// No more may be looked at.
+    Spent,
+}
+
 /// A search around a node, as far as it has come.
 struct Around<'a> {
     graph: &'a Graph,
@@ -115,30 +125,29 @@ impl Around<'_> {
             let prefix = key::edges(node, side, self.query.relation);
             let to = after_prefix(&prefix);
             let mut from = prefix;
-            while let Some(next) = self.run(node, side, (&from, &to), level)? {
-                match next {
-                    Some(next) => from = next,
-                    None => return Ok(false),
+            loop {
+                match self.run(node, side, (&from, &to), level)? {
+                    Run::Ended => break,
+                    Run::PassedOver(next) => from = next,
+                    Run::Spent => return Ok(false),
                 }
             }
         }
         Ok(true)
     }
 
-    /// Looks at edges from a key on. Gives the key at which to go on, when there are enough of one
-    /// kind, or that the budget did not last; nothing at the end.
-    #[allow(clippy::option_option)]
+    /// Looks at edges from a key on, until there are enough of one kind.
     fn run(
         &mut self,
         node: &NodeId,
         side: Side,
         (from, to): (&[u8], &[u8]),
         level: &mut BTreeMap<String, Node>,
-    ) -> Result<Option<Option<Vec<u8>>>, StoreError> {
+    ) -> Result<Run, StoreError> {
         let (mut kind, mut taken) = (None, 0);
         for pair in self.graph.store().scan(from, to, Direction::Forward) {
             if !self.budget.take() {
-                return Ok(Some(None));
+                return Ok(Run::Spent);
             }
             let (key, _) = pair?;
             let (edge, other) = edge_at(&key, node, side)?;
@@ -164,11 +173,11 @@ impl Around<'_> {
             if is_sorted && taken > self.query.limit {
                 self.cut.push(node.clone());
                 let kind = key::edges_to(node, side, edge.edge_type, other.label());
-                return Ok(Some(Some(after_prefix(&kind))));
+                return Ok(Run::PassedOver(after_prefix(&kind)));
             }
             self.edges.insert(edge);
         }
-        Ok(None)
+        Ok(Run::Ended)
     }
 
     /// The edges that were met between nodes of the answer, and those that were passed over.
