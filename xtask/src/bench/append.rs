@@ -1,5 +1,5 @@
 //! Appends over HTTP (measures P1, P1b, P1c, P1d, P2), each beside the floor and a probe of the disk,
-//! in turns in one run; Redis and PostgreSQL beside them where they are installed.
+//! in turns in one run; Redis, PostgreSQL and UmaDB beside them where they are to be had.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::server::resource;
 use super::table::{Table, count, share};
-use super::{postgres, probe, redis, server};
+use super::{postgres, probe, redis, server, umadb};
 
 /// How to measure appends.
 #[derive(clap::Args)]
@@ -44,6 +44,17 @@ const RESOURCES: usize = 256;
 /// Events of one request of P1c.
 const BATCH: usize = 100;
 
+const COLUMNS: [&str; 8] = [
+    "measure",
+    "what",
+    "who",
+    "events/s",
+    "p50 µs",
+    "p99 µs",
+    "flushes/s",
+    "× floor",
+];
+
 /// Measures.
 pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     let binaries = server::build()?;
@@ -54,17 +65,8 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     server.fill_for_bench(RESOURCES)?;
     let redis = peer("Redis", redis::Redis::start(dir.path()));
     let postgres = peer("PostgreSQL", postgres::Postgres::start(dir.path()));
-    let columns = [
-        "measure",
-        "what",
-        "who",
-        "events/s",
-        "p50 µs",
-        "p99 µs",
-        "flushes/s",
-        "× floor",
-    ];
-    let mut table = Table::new("append", &columns);
+    let umadb = peer("UmaDB", umadb::Umadb::start(dir.path()));
+    let mut table = Table::new("append", &COLUMNS);
     for one in runs() {
         let probed = probe::sync(dir.path(), std::time::Duration::from_secs(1))?;
         let probe_name = "4 KiB and a sync, one after the other";
@@ -109,6 +111,10 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
                 None,
                 floor_rate,
             );
+        }
+        if let Some(umadb) = &umadb {
+            let figures = umadb.append(one.writers, one.events, args.seconds)?;
+            row(&mut table, &one, "UmaDB", &figures, None, floor_rate);
         }
     }
     eprintln!("peak resident memory: {} MiB", server.peak_kib() / 1024);

@@ -19,6 +19,7 @@ mod redis;
 mod server;
 mod soak;
 mod table;
+mod umadb;
 
 use clap::Parser;
 
