@@ -91,6 +91,8 @@ pub(crate) struct Shared<M: Model> {
     pub(crate) settings: Settings,
     pub(crate) live: ArcSwap<M>,
     pub(crate) end: watch::Sender<u64>,
+    /// Changes when somebody waits for records that are not applied.
+    pub(crate) urged: watch::Sender<u64>,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) stop: AtomicBool,
     pub(crate) retry: AtomicBool,
@@ -206,6 +208,7 @@ impl<M: Model> Projection<M> {
         let (commands, inbox) = mpsc::channel();
         let shared = Arc::new(Shared {
             end: watch::Sender::new(model.end()),
+            urged: watch::Sender::new(0),
             live: ArcSwap::from_pointee(model),
             settings,
             phase: watch::Sender::new(Phase::CatchingUp),
@@ -243,6 +246,9 @@ impl<M: Model> Projection<M> {
     pub async fn wait_for(&self, end: u64, timeout: Duration) -> Result<u64, WaitError> {
         if self.end() >= end {
             return Ok(self.end());
+        }
+        if !M::PACE.is_zero() {
+            self.shared.urged.send_modify(|waits| *waits += 1);
         }
         let mut applied = self.shared.end.subscribe();
         let mut phase = self.shared.phase.subscribe();

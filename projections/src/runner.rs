@@ -1,7 +1,7 @@
 //! The thread that applies: it catches up, then follows.
 //!
 //! Invariants: records are applied in order, once, by this thread alone; those who wait for a
-//! position are woken once a batch; whatever ends the thread, a panic too, is told as a phase.
+//! position are woken once a batch, and have a model that takes its time hurry; whatever ends the thread, a panic too, is told as a phase.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -64,6 +64,7 @@ impl<M: Model> Runner<M> {
     pub(crate) fn run(mut self) {
         let _ending = Ending(Arc::clone(&self.shared));
         let mut follow = self.shared.settings.reader.follow();
+        let mut urged = self.shared.urged.subscribe();
         while !self.shared.stop.load(Ordering::Acquire) {
             if self.lockstep.is_none() {
                 self.lockstep = self.inbox.try_recv().ok();
@@ -85,12 +86,14 @@ impl<M: Model> Runner<M> {
                         self.rest(&mut follow);
                     }
                 }
-                Ok(_) => {
+                Ok(count) => {
                     self.full_since = None;
                     if self.is_quarantined() {
                         self.set_phase(Phase::CatchingUp);
                     }
-                    self.advance_rebuild();
+                    if !self.advance_rebuild() && count < BATCH_RECORDS && !M::PACE.is_zero() {
+                        wait_for_change(&mut urged, M::PACE);
+                    }
                 }
                 Err(Stop::Apply(error)) => {
                     // Of the event itself nothing was said.

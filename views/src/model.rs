@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::ops::Deref;
 use std::path::Path;
+use std::time::Duration;
 
 use stemma_event_log::Record;
 
@@ -15,6 +16,10 @@ use crate::store::StoreError;
 pub trait Model: Clone + Debug + Deref<Target = CheckpointedStore> + Send + Sync + 'static {
     /// What it is called where people are told of it.
     const NAME: &'static str;
+
+    /// How long a projection lets records gather before it takes them up, while nobody waits for
+    /// them: none for what writes wait for.
+    const PACE: Duration;
 
     /// The model over rows that were opened.
     fn over(rows: CheckpointedStore, options: &Options) -> Self;

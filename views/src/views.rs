@@ -5,6 +5,7 @@
 use std::borrow::Borrow;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quick_cache::sync::Cache;
 use stemma_domain::event::{DecodeError, Event};
@@ -84,6 +85,7 @@ impl Deref for Views {
 
 impl Model for Views {
     const NAME: &'static str = "views";
+    const PACE: Duration = Duration::ZERO;
 
     fn over(rows: CheckpointedStore, options: &Options) -> Self {
         let shared = Shared {

@@ -17,6 +17,7 @@ mod row;
 use std::borrow::Borrow;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stemma_domain::event::{DecodeError, Event};
 use stemma_event_log::Record;
@@ -97,6 +98,7 @@ impl Deref for Graph {
 
 impl Model for Graph {
     const NAME: &'static str = "graph";
+    const PACE: Duration = Duration::from_millis(25);
 
     fn over(rows: CheckpointedStore, options: &Options) -> Self {
         let options = options.clone();
