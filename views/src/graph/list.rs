@@ -45,6 +45,11 @@ impl Graph {
             return Ok(page);
         };
         let label = Some(rarest.as_str());
+        // The members of one type, archived or not, are just those that its index lists.
+        let is_decided = query.entity_types.len() == 1
+            && query.name_contains.is_none()
+            && query.collection.is_none()
+            && query.created_after.is_none();
         let mut walk = Walk::new(self.store(), query, BY_TYPE, label, after);
         let mut last: Option<Vec<u8>> = None;
         let mut looked_at = 0;
@@ -55,6 +60,10 @@ impl Graph {
             }
             looked_at += 1;
             last = Some(order);
+            if is_decided {
+                page.items.push(id);
+                continue;
+            }
             let node = ResourceNode::read(self.store(), &NodeId::Resource(id))?;
             if node.is_some_and(|node| takes(query, &node)) {
                 page.items.push(id);
