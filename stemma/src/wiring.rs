@@ -188,9 +188,14 @@ pub(crate) fn views_options(settings: &Settings) -> stemma_views::Options {
     }
 }
 
+/// Rows of the graph that are gathered in memory.
+const GRAPH_MEMTABLE_BYTES: u64 = 16 << 20;
+
 pub(crate) fn graph_options(settings: &Settings) -> stemma_views::Options {
     stemma_views::Options {
         cache_bytes: settings.number("graph.cache_bytes"),
+        // It is written in fewer and larger batches, by a thread that has time.
+        memtable_bytes: GRAPH_MEMTABLE_BYTES,
         ..views_options(settings)
     }
 }

@@ -24,6 +24,9 @@ pub struct Options {
     pub engine: Engine,
     /// Bytes of the engine's cache, 64 MiB by default.
     pub cache_bytes: u64,
+    /// Bytes of rows that fjall gathers in memory before it writes a table, 64 MiB by default. Two
+    /// or three times that is resident while much is written.
+    pub memtable_bytes: u64,
     /// Resources whose descriptors are kept decoded, 16,384 by default.
     pub descriptors_max: usize,
     /// Most rows that one page of a list looks at, 10,000 by default; a page that found less
@@ -36,6 +39,7 @@ impl Default for Options {
         Self {
             engine: Engine::Sled,
             cache_bytes: 64 << 20,
+            memtable_bytes: 64 << 20,
             descriptors_max: 16_384,
             page_rows_max: 10_000,
         }
@@ -188,7 +192,12 @@ fn try_open<M: Model>(dir: &Path, options: &Options) -> Result<M, Refused> {
 
 fn open_store<M: Model>(dir: &Path, options: &Options) -> Result<M, StoreError> {
     let place = store_dir(dir, options.engine);
-    let store = store::open(options.engine, &place, options.cache_bytes)?;
+    let store = store::open(
+        options.engine,
+        &place,
+        options.cache_bytes,
+        options.memtable_bytes,
+    )?;
     let is_empty = store.get(key::END)?.is_none();
     match store.get(key::FORMAT)?.as_deref() {
         Some([FORMAT_VERSION]) => {}

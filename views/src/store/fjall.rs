@@ -23,7 +23,8 @@ pub(super) struct FjallStore {
     open: RwLock<Option<Opened>>,
     has_failed: AtomicBool,
     dir: PathBuf,
-    cache_bytes: u64,
+    /// Of the cache, and of a table in memory.
+    bytes: (u64, u64),
 }
 
 #[derive(Clone)]
@@ -33,7 +34,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn at(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+    fn at(dir: &Path, (cache_bytes, memtable_bytes): (u64, u64)) -> Result<Self, StoreError> {
         let db = Database::builder(dir)
             .cache_size(cache_bytes)
             // The log is what is durable: a journal that is behind costs a crash some folding.
@@ -46,6 +47,7 @@ impl Opened {
         let whole = PinningPolicy::new([true, true, true, false]);
         let options = || {
             KeyspaceCreateOptions::default()
+                .max_memtable_size(memtable_bytes)
                 .filter_block_pinning_policy(whole.clone())
                 .index_block_pinning_policy(whole.clone())
         };
@@ -55,12 +57,12 @@ impl Opened {
 }
 
 impl FjallStore {
-    pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+    pub(super) fn open(dir: &Path, bytes: (u64, u64)) -> Result<Self, StoreError> {
         Ok(Self {
-            open: RwLock::new(Some(Opened::at(dir, cache_bytes)?)),
+            open: RwLock::new(Some(Opened::at(dir, bytes)?)),
             has_failed: AtomicBool::new(false),
             dir: dir.to_path_buf(),
-            cache_bytes,
+            bytes,
         })
     }
 
@@ -145,7 +147,7 @@ impl Store for FjallStore {
         *open = None;
         let until = Instant::now() + CLOSING_MAX;
         let opened = loop {
-            match Opened::at(&self.dir, self.cache_bytes) {
+            match Opened::at(&self.dir, self.bytes) {
                 Err(StoreError::Locked { .. }) if Instant::now() < until => {
                     std::thread::sleep(CLOSING_LOOK);
                 }

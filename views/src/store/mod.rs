@@ -126,10 +126,11 @@ pub(crate) fn open(
     engine: Engine,
     dir: &Path,
     cache_bytes: u64,
+    memtable_bytes: u64,
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match engine {
         Engine::Sled => Arc::new(sled::SledStore::open(dir, cache_bytes)?),
-        Engine::Fjall => Arc::new(fjall::FjallStore::open(dir, cache_bytes)?),
+        Engine::Fjall => Arc::new(fjall::FjallStore::open(dir, (cache_bytes, memtable_bytes))?),
     })
 }
 
@@ -157,7 +158,7 @@ mod tests {
         for engine in Engine::ALL {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("store");
-            expect(&|| open(engine, &path, 8 << 20).unwrap());
+            expect(&|| open(engine, &path, 8 << 20, 8 << 20).unwrap());
         }
     }
 
@@ -210,9 +211,11 @@ mod tests {
     fn a_directory_that_is_open_is_locked_and_free_again_afterwards() {
         for engine in Engine::ALL {
             let dir = tempfile::tempdir().unwrap();
-            let store = open(engine, dir.path(), 8 << 20).unwrap();
+            let store = open(engine, dir.path(), 8 << 20, 8 << 20).unwrap();
             store.commit(vec![put("a", "1")]).unwrap();
-            let refused = open(engine, dir.path(), 8 << 20).map(|_| ()).unwrap_err();
+            let refused = open(engine, dir.path(), 8 << 20, 8 << 20)
+                .map(|_| ())
+                .unwrap_err();
             assert!(matches!(refused, StoreError::Locked { .. }), "{refused:?}");
             assert_eq!(store.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
         }
