@@ -174,6 +174,8 @@ pub(crate) enum Expr {
 pub(crate) struct Inner {
     pub(crate) patterns: Vec<PathPattern>,
     pub(crate) filter: Option<Expr>,
+    /// Whether they may name what is not named around them.
+    pub(crate) may_bind: bool,
 }
 
 #[derive(Debug, Clone)]

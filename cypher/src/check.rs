@@ -242,8 +242,16 @@ impl Checker<'_> {
     }
 
     fn inner(&self, inner: &Inner, scope: &Scope) -> Result<Scope, Error> {
+        let before = scope;
         let mut scope = scope.clone();
         self.patterns(&inner.patterns, &mut scope)?;
+        let new = scope
+            .keys()
+            .filter(|name| !before.contains_key(*name))
+            .min();
+        if let Some(name) = new.filter(|_| !inner.may_bind) {
+            return Err(self.wrong(format!("there is no variable {name}")));
+        }
         self.exprs(&inner.filter, &scope)?;
         Ok(scope)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::ast::{Clause, Expr, Item, Projection, Union};
+use crate::check::is_same;
 use crate::error::Error;
 use crate::lexer::wrong;
 use crate::parser::Parser;
@@ -101,7 +102,7 @@ impl Parser<'_> {
                 if !is_descending && !self.take_word("ASC") {
                     self.take_word("ASCENDING");
                 }
-                order.push((by, is_descending));
+                order.push((in_columns(by, &items), is_descending));
                 if !self.take(",") {
                     break;
                 }
@@ -139,5 +140,32 @@ impl Parser<'_> {
             return Err(self.unexpected("AS and a name for what WITH passes on"));
         };
         Ok(Item { value, name })
+    }
+}
+
+/// An expression with every part that is a column replaced by the column's name: what is ordered by
+/// may speak of what was put together.
+fn in_columns(expr: Expr, items: &[Item]) -> Expr {
+    if let Some(item) = items.iter().find(|item| is_same(&item.value, &expr)) {
+        return Expr::Variable(Arc::clone(&item.name), 0);
+    }
+    let one = |inner: Box<Expr>| Box::new(in_columns(*inner, items));
+    match expr {
+        Expr::Binary(operator, left, right) => Expr::Binary(operator, one(left), one(right)),
+        Expr::Not(inner) => Expr::Not(one(inner)),
+        Expr::Negate(inner) => Expr::Negate(one(inner)),
+        Expr::Call(name, arguments) => {
+            let arguments = arguments.into_iter();
+            Expr::Call(
+                name,
+                arguments.map(|inner| in_columns(inner, items)).collect(),
+            )
+        }
+        Expr::Compared(first, others) => {
+            let others = others.into_iter();
+            let others = others.map(|(comparison, other)| (comparison, in_columns(other, items)));
+            Expr::Compared(one(first), others.collect())
+        }
+        other => other,
     }
 }

@@ -46,6 +46,13 @@ pub(crate) fn all(truths: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     result
 }
 
+/// Whether two values are numbers of which one is none: every comparison of them is false.
+pub(crate) fn is_nan_among_numbers(one: &Value, other: &Value) -> bool {
+    let is_number = |value: &Value| matches!(value, Value::Integer(_) | Value::Float(_));
+    let is_nan = |value: &Value| matches!(value, Value::Float(f) if f.is_nan());
+    is_number(one) && is_number(other) && (is_nan(one) || is_nan(other))
+}
+
 /// How two values compare with `<` and the like; none of values that have no order between them.
 pub(crate) fn compare(one: &Value, other: &Value) -> Option<Ordering> {
     match (one, other) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::ast::{Comparison, Expr, MapItem, Name, Operator, Quantifier};
-use crate::compare::{all, compare, equal};
+use crate::compare::{all, compare, equal, is_nan_among_numbers};
 use crate::error::Error;
 use crate::functions::{self, float_text};
 use crate::graph::Graph;
@@ -394,6 +394,7 @@ impl<'a> Env<'a> {
             truths.push(match comparison {
                 Comparison::Equal => equal(&left, &right),
                 Comparison::NotEqual => equal(&left, &right).map(|truth| !truth),
+                _ if is_nan_among_numbers(&left, &right) => Some(false),
                 Comparison::Less => compare(&left, &right).map(std::cmp::Ordering::is_lt),
                 Comparison::LessOrEqual => compare(&left, &right).map(std::cmp::Ordering::is_le),
                 Comparison::Greater => compare(&left, &right).map(std::cmp::Ordering::is_gt),

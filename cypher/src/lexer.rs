@@ -142,9 +142,13 @@ impl<'t> Lexer<'t> {
             if self.rest().to_ascii_lowercase().starts_with(prefix) {
                 let digits = &self.text[start + 2..];
                 let end = digits.find(|c| !in_word(c)).unwrap_or(digits.len());
-                let number = i64::from_str_radix(&digits[..end], radix).map_err(|_| bad(start))?;
+                let number = u64::from_str_radix(&digits[..end], radix);
                 self.at += 2 + end;
-                return Ok(Kind::Integer(number));
+                // As below, one too large stands behind a minus.
+                return match number {
+                    Ok(number) if number <= 1 << 63 => Ok(Kind::Integer(number.cast_signed())),
+                    _ => Err(bad(start)),
+                };
             }
         }
         self.take_while(|c| c.is_ascii_digit());

@@ -103,7 +103,12 @@ impl Parser<'_> {
     }
 
     fn properties(&mut self) -> Result<Option<Expr>, Error> {
-        if self.is("{") || matches!(self.peek(), Kind::Parameter(_)) {
+        if matches!(self.peek(), Kind::Parameter(_)) {
+            return Err(Error::unsupported(
+                "a parameter for all properties of a pattern",
+            ));
+        }
+        if self.is("{") {
             return self.expression().map(Some);
         }
         Ok(None)
@@ -182,7 +187,11 @@ impl Parser<'_> {
     fn pattern_predicate(&mut self) -> Result<Expr, Error> {
         let patterns = vec![self.unnamed()?];
         let filter = None;
-        Ok(Expr::Exists(Box::new(Inner { patterns, filter })))
+        Ok(Expr::Exists(Box::new(Inner {
+            patterns,
+            filter,
+            may_bind: false,
+        })))
     }
 
     fn unnamed(&mut self) -> Result<PathPattern, Error> {
@@ -243,7 +252,11 @@ impl Parser<'_> {
         }
         let value = Box::new(self.expression()?);
         let patterns = vec![pattern];
-        let inner = Box::new(Inner { patterns, filter });
+        let inner = Box::new(Inner {
+            patterns,
+            filter,
+            may_bind: true,
+        });
         Ok(Some(Expr::PatternComprehension(inner, value)))
     }
 
@@ -282,7 +295,11 @@ impl Parser<'_> {
             )));
         }
         self.expect("}")?;
-        let inner = Box::new(Inner { patterns, filter });
+        let inner = Box::new(Inner {
+            patterns,
+            filter,
+            may_bind: true,
+        });
         Ok(if word == "EXISTS" {
             Expr::Exists(inner)
         } else {

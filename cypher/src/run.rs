@@ -81,6 +81,11 @@ impl Query {
         };
         for clauses in &self.union.parts {
             let mut stages = Stage::of(clauses);
+            for stage in &mut stages {
+                if let Stage::Project(projecting) = stage {
+                    projecting.counts(&env)?;
+                }
+            }
             let flow = feed(&env, &mut stages, &mut rows, &mut Row::default())?;
             // A LIMIT in the middle stops what comes before it, and not what comes behind.
             if flow.is_continue() || !rows.is_truncated {
