@@ -15,7 +15,7 @@ use crate::runner::causes;
 use crate::status::{Phase, ProjectionStatus};
 
 /// How much less than others the graph's threads get of the processors.
-const NICE: i32 = 15;
+const NICE: i32 = 19;
 
 /// The graph of a tenant; clones share it.
 #[derive(Clone, Debug)]
