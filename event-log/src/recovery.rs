@@ -12,7 +12,7 @@ use crate::id::LogId;
 use crate::index::{Active, Sealed};
 use crate::mark::{Found, MARK_DRAFT_NAME, MARK_NAME, Mark};
 use crate::options::Options;
-use crate::prepare::{name_segment, prewrite, write_header};
+use crate::prepare::{clear, name_segment, prewrite, write_header};
 use crate::scan::{end_of_bytes, good_frame_behind};
 use crate::segment::{HEADER_BYTES, SPARE_NAME, SegmentHeader, segment_first, segment_name};
 use crate::segments::{SegmentInfo, check_segments, damaged, failed};
@@ -254,12 +254,14 @@ fn load_last(
         None => settle_unmarked(storage, mode, loaded, &walk, &scan, info)?,
     }
     if mode.writes() && !loaded.clean {
-        // A process that died between a write and its sync leaves bytes that can be read but need
-        // not be on disk. Only the last frame can be such; writing it again makes it durable.
+        // A write whose sync failed, or never came, can be read but need not be on disk. Only the
+        // last frame can be such, and the zeros behind it, where a torn tail was cleared; writing
+        // both again makes them durable.
         if let Some((offset, frame)) = &scan.last {
             file.write_at(frame, *offset)
                 .map_err(failed("write", name))?;
         }
+        clear(&*file, scan.offset, bytes).map_err(failed("clear", name))?;
         file.sync_data().map_err(failed("sync", name))?;
     }
     if scan.end == TipEnd::Sealed {

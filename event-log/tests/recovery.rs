@@ -86,6 +86,36 @@ fn a_group_torn_at_any_byte_is_cut_whole_and_kept_aside() {
 }
 
 #[test]
+fn a_torn_tail_whose_clearing_failed_does_not_come_back_behind_what_is_written_later() {
+    let whole = crashed(5);
+    let (name, mut torn) = last_segment(&whole);
+    let group = last_group(&torn);
+    torn[group.start] ^= 1;
+    let failed = Arc::new(AtomicBool::new(false));
+    let once = Arc::clone(&failed);
+    let storage = whole.after_crash(Loss::None, {
+        let name = name.clone();
+        move |operation: Operation<'_>| {
+            let of_segment = operation.kind == OperationKind::Sync && operation.name == name;
+            if of_segment && !once.swap(true, Ordering::SeqCst) {
+                return Fate::Fail(io::ErrorKind::StorageFull);
+            }
+            Fate::Proceed
+        }
+    });
+    storage.put_file(&name, torn);
+    assert!(matches!(open_error(&storage), OpenError::Io { .. }));
+    assert!(failed.load(Ordering::SeqCst), "clearing met the fault");
+
+    // What is read now are zeros that are in memory only.
+    let log = open(&storage);
+    assert_eq!((log.reader.end().get(), log.report.cut), (4, None));
+    let after = storage.after_crash(Loss::All, calm);
+    let bytes = after.bytes_of(&name).unwrap();
+    assert!(bytes[group.start..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
 fn a_bad_group_with_a_good_one_behind_it_is_damage() {
     let storage = crashed(5);
     let (name, whole) = last_segment(&storage);
