@@ -318,8 +318,11 @@ impl Loader<'_> {
         if self.access == Access::Write && damage.is_empty() {
             let cut = settle(self.storage, subject, found).map_err(at(name))?;
             self.loaded.report.cut.extend(cut);
-            if let Some(last) = found.entries.last().filter(|_| is_last) {
-                self.write_again(subject, last.group..found.end)?;
+            if is_last {
+                let from = found.entries.last().map_or(found.end, |last| last.group);
+                // The zeros behind the end too: where a cut tail stood they may be in memory only.
+                let to = file.len().map_err(at(name))?;
+                self.write_again(subject, from..to)?;
             }
         }
         let entries = self.take_entries(subject.number, found);

@@ -3,7 +3,7 @@
 //! [`MemoryStorage::crash`] gives what a disk would hold after the power went: all that was
 //! synced, and as much of the rest as the caller says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -53,6 +53,34 @@ type Content = Arc<Mutex<Bytes>>;
 struct Bytes {
     now: Vec<u8>,
     synced: Vec<u8>,
+    /// Bytes that a failed sync lost: they are read, and no later sync brings them to the disk
+    /// unless they are written again.
+    lost: BTreeSet<usize>,
+}
+
+impl Bytes {
+    fn durable(bytes: Vec<u8>) -> Self {
+        Self {
+            now: bytes.clone(),
+            synced: bytes,
+            lost: BTreeSet::new(),
+        }
+    }
+
+    fn lose(&mut self) {
+        let unsynced =
+            (0..self.now.len()).filter(|at| self.synced.get(*at) != Some(&self.now[*at]));
+        self.lost.extend(unsynced);
+    }
+
+    fn sync(&mut self) {
+        let before = std::mem::replace(&mut self.synced, self.now.clone());
+        for at in &self.lost {
+            if let Some(byte) = self.synced.get_mut(*at) {
+                *byte = before.get(*at).copied().unwrap_or_default();
+            }
+        }
+    }
 }
 
 impl MemoryStorage {
@@ -82,11 +110,7 @@ impl MemoryStorage {
                     *byte = now;
                 }
             }
-            let content = Bytes {
-                now: bytes.clone(),
-                synced: bytes,
-            };
-            files.insert(name.clone(), Arc::new(Mutex::new(content)));
+            files.insert(name.clone(), Arc::new(Mutex::new(Bytes::durable(bytes))));
         }
         let disk = Disk {
             durable: files.clone(),
@@ -108,10 +132,7 @@ impl MemoryStorage {
 
     /// Puts a file's bytes, durably.
     pub fn put(&self, name: &str, bytes: Vec<u8>) {
-        let content = Arc::new(Mutex::new(Bytes {
-            now: bytes.clone(),
-            synced: bytes,
-        }));
+        let content = Arc::new(Mutex::new(Bytes::durable(bytes)));
         let mut disk = lock(&self.disk);
         disk.files.insert(name.to_owned(), Arc::clone(&content));
         disk.durable.insert(name.to_owned(), content);
@@ -264,15 +285,21 @@ impl StorageFile for MemoryFile {
             content.now.resize(end, 0);
         }
         content.now[start..end].copy_from_slice(bytes);
+        let again: Vec<_> = content.lost.range(start..end).copied().collect();
+        for at in again {
+            content.lost.remove(&at);
+        }
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.storage.check(Operation::Sync, &self.name)?;
+        let verdict = self.storage.check(Operation::Sync, &self.name);
         let mut content = lock(&self.content);
-        let Bytes { now, synced } = &mut *content;
-        synced.clone_from(now);
-        Ok(())
+        match &verdict {
+            Ok(()) => content.sync(),
+            Err(_) => content.lose(),
+        }
+        verdict
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {

@@ -60,6 +60,28 @@ fn a_tail_torn_at_any_byte_is_cut_and_nothing_else() {
 }
 
 #[test]
+fn a_cut_whose_sync_failed_does_not_come_back_behind_what_is_written_later() {
+    let blobs = [blob(1, 100), blob(2, 61)];
+    let disk = after_crash(&blobs);
+    let start = HEADER + entry_bytes(100);
+    let mut bytes = disk.bytes(PACK).unwrap();
+    bytes[start] ^= 1;
+    disk.put(PACK, bytes);
+    disk.set_fault(Box::new(|operation, name| {
+        (operation == Operation::Sync && name == PACK).then_some(ErrorKind::StorageFull)
+    }));
+    assert!(ContentStore::open_on(Arc::new(disk.clone()), small_packs()).is_err());
+    disk.clear_fault();
+
+    // What is read now are zeros that are in memory only.
+    let (store, report) = open(&disk);
+    assert_eq!((report.cut, report.damage), (vec![], vec![]));
+    assert_eq!(read(&store, &blobs[0]).as_ref(), Some(&blobs[0]));
+    let after = disk.crash(&mut |_, _| false).bytes(PACK).unwrap();
+    assert!(after[start..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
 fn unsynced_bytes_that_came_in_any_order_are_never_damage_nor_served_wrong() {
     let acknowledged = blob(1, 300);
     for seed in 0..150_u64 {
