@@ -103,15 +103,30 @@ impl Fold for Overlay<'_> {
     /// The resources that were touched, as they are now.
     type Outcome = Vec<Arc<Descriptor>>;
 
-    fn apply(
-        &mut self,
-        record: &Record,
-        event: Result<Event, DecodeError>,
-    ) -> Result<(), ApplyError> {
-        let applied = event
-            .map_err(Reason::from)
-            .and_then(|event| self.try_apply(record, &event));
-        applied.map_err(|reason| ApplyError::at(record, reason))
+    fn apply(&mut self, record: &Record, event: Event) -> Result<(), Reason> {
+        let envelope = Envelope {
+            position: record.position().get(),
+            revision: record.revision().get(),
+            recorded_at: Timestamp::from_micros(record.recorded_at_us()),
+            actor: record.actor(),
+        };
+        if let Event::EntityTypeRegistered(registered) = &event {
+            let row = self
+                .entity_type(&registered.name)?
+                .now
+                .get_or_insert_default();
+            let row = Arc::make_mut(row);
+            row.description.clone_from(&registered.description);
+            row.registered = true;
+            return Ok(());
+        }
+        if matches!(event, Event::RequestAnswered(_)) {
+            return Ok(());
+        }
+        let id = ResourceId::from_stream_name(record.stream()).ok_or_else(|| {
+            Reason::from(format!("stream {} is not a resource's", record.stream()))
+        })?;
+        self.apply_to_resource(id, &envelope, &event)
     }
 
     fn finish(mut self) -> Result<(Vec<Change>, Self::Outcome), StoreError> {
@@ -157,32 +172,6 @@ impl<'a> Overlay<'a> {
             types: HashMap::new(),
             contents: BTreeSet::new(),
         }
-    }
-
-    fn try_apply(&mut self, record: &Record, event: &Event) -> Result<(), Reason> {
-        let envelope = Envelope {
-            position: record.position().get(),
-            revision: record.revision().get(),
-            recorded_at: Timestamp::from_micros(record.recorded_at_us()),
-            actor: record.actor(),
-        };
-        if let Event::EntityTypeRegistered(registered) = event {
-            let row = self
-                .entity_type(&registered.name)?
-                .now
-                .get_or_insert_default();
-            let row = Arc::make_mut(row);
-            row.description.clone_from(&registered.description);
-            row.registered = true;
-            return Ok(());
-        }
-        if matches!(event, Event::RequestAnswered(_)) {
-            return Ok(());
-        }
-        let id = ResourceId::from_stream_name(record.stream()).ok_or_else(|| {
-            Reason::from(format!("stream {} is not a resource's", record.stream()))
-        })?;
-        self.apply_to_resource(id, &envelope, event)
     }
 
     /// Whatever is read or checked comes first; from the first change on nothing fails.

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use stemma_domain::event::{DecodeError, Event};
 use stemma_event_log::{EventDigest, Record};
 
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, Reason};
 use crate::digest::{StateDigest, StateHasher};
 use crate::key;
 use crate::row::{self, Checkpoint};
@@ -53,11 +53,7 @@ pub(crate) trait Fold {
     /// What is known once the batch is in, besides the rows.
     type Outcome;
     /// Folds one record in; one that cannot be applied leaves no trace.
-    fn apply(
-        &mut self,
-        record: &Record,
-        event: Result<Event, DecodeError>,
-    ) -> Result<(), ApplyError>;
+    fn apply(&mut self, record: &Record, event: Event) -> Result<(), Reason>;
     /// The rows to write for the whole batch.
     fn finish(self) -> Result<(Vec<Change>, Self::Outcome), StoreError>;
 }
@@ -137,8 +133,11 @@ impl CheckpointedStore {
                 continue;
             }
             assert_eq!(position, end, "positions are dense");
-            if let Err(error) = fold.apply(record, event) {
-                stopped = Some(error);
+            let applied = event
+                .map_err(Reason::from)
+                .and_then(|event| fold.apply(record, event));
+            if let Err(reason) = applied {
+                stopped = Some(ApplyError::at(record, reason));
                 break;
             }
             last = Some(record.digest());

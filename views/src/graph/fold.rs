@@ -8,9 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Deserialize;
-use stemma_domain::event::{
-    AnnotationAdded, DecodeError, Event, Reference, Relation, ResourceCreated,
-};
+use stemma_domain::event::{AnnotationAdded, Event, Reference, Relation, ResourceCreated};
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::EntityType;
@@ -22,7 +20,7 @@ use super::node::{EdgeType, NodeId};
 use super::row::{
     AnnotationNode, Counts, HubNode, NodeRow, ResourceNode, encode_counts, read_counts,
 };
-use crate::apply::{ApplyError, Reason, key_changes};
+use crate::apply::{Reason, key_changes};
 use crate::checkpointed::Fold;
 use crate::key::{BY_TYPE, index_start, sortable};
 use crate::row::{relation_byte, unreadable};
@@ -54,40 +52,7 @@ pub(super) struct Overlay<'a> {
 impl Fold for Overlay<'_> {
     type Outcome = ();
 
-    fn apply(
-        &mut self,
-        record: &Record,
-        event: Result<Event, DecodeError>,
-    ) -> Result<(), ApplyError> {
-        let applied = event
-            .map_err(Reason::from)
-            .and_then(|event| self.try_apply(record, event));
-        applied.map_err(|reason| ApplyError::at(record, reason))
-    }
-
-    fn finish(self) -> Result<(Vec<Change>, ()), StoreError> {
-        let mut batch = Batch::new(self.store)?;
-        for (id, touched) in &self.resources {
-            batch.resource(*id, touched);
-        }
-        for (id, touched) in &self.annotations {
-            batch.annotation(*id, touched);
-        }
-        Ok((batch.finish(&self.described)?, ()))
-    }
-}
-
-impl<'a> Overlay<'a> {
-    pub(super) fn new(store: &'a dyn Store) -> Self {
-        Self {
-            store,
-            resources: HashMap::new(),
-            annotations: HashMap::new(),
-            described: BTreeMap::new(),
-        }
-    }
-
-    fn try_apply(&mut self, record: &Record, event: Event) -> Result<(), Reason> {
+    fn apply(&mut self, record: &Record, event: Event) -> Result<(), Reason> {
         if let Event::EntityTypeRegistered(registered) = event {
             let name = registered.name.as_str().to_owned();
             self.described.insert(name, registered.description);
@@ -119,6 +84,28 @@ impl<'a> Overlay<'a> {
                 Ok(())
             }
             event => change(self.existing(id)?, event),
+        }
+    }
+
+    fn finish(self) -> Result<(Vec<Change>, ()), StoreError> {
+        let mut batch = Batch::new(self.store)?;
+        for (id, touched) in &self.resources {
+            batch.resource(*id, touched);
+        }
+        for (id, touched) in &self.annotations {
+            batch.annotation(*id, touched);
+        }
+        Ok((batch.finish(&self.described)?, ()))
+    }
+}
+
+impl<'a> Overlay<'a> {
+    pub(super) fn new(store: &'a dyn Store) -> Self {
+        Self {
+            store,
+            resources: HashMap::new(),
+            annotations: HashMap::new(),
+            described: BTreeMap::new(),
         }
     }
 
