@@ -191,15 +191,7 @@ impl Around<'_> {
             for other in self.seen.keys() {
                 for edge_type in EdgeType::ALL.into_iter().filter(wanted) {
                     for (from, to) in [(&node, other), (other, &node)] {
-                        let [key, _] = key::edge(from, edge_type, to);
-                        if self.graph.store().get(&key)?.is_some() {
-                            let (from, to) = (from.clone(), to.clone());
-                            self.edges.insert(Edge {
-                                edge_type,
-                                from,
-                                to,
-                            });
-                        }
+                        self.edges.extend(self.graph.edge(from, edge_type, to)?);
                     }
                 }
             }
@@ -215,7 +207,7 @@ impl Around<'_> {
 }
 
 /// The edge at a key, and its other end.
-fn edge_at(key: &[u8], node: &NodeId, side: Side) -> Result<(Edge, NodeId), StoreError> {
+pub(super) fn edge_at(key: &[u8], node: &NodeId, side: Side) -> Result<(Edge, NodeId), StoreError> {
     let (edge_type, other) = key::other_end(key, node)?;
     let (from, to) = match side {
         Side::Out => (node.clone(), other.clone()),
@@ -304,6 +296,22 @@ impl Graph {
             }
         }
         Ok(true)
+    }
+
+    /// An edge, if it is there. To be called with the moment held.
+    pub(super) fn edge(
+        &self,
+        from: &NodeId,
+        edge_type: EdgeType,
+        to: &NodeId,
+    ) -> Result<Option<Edge>, StoreError> {
+        let [key, _] = key::edge(from, edge_type, to);
+        let found = self.store().get(&key)?;
+        Ok(found.map(|_| Edge {
+            edge_type,
+            from: from.clone(),
+            to: to.clone(),
+        }))
     }
 
     /// To be called with the moment held.

@@ -171,14 +171,8 @@ impl Graph {
     fn edge_between(&self, one: &NodeId, other: &NodeId) -> Result<Option<Edge>, StoreError> {
         for edge_type in super::EdgeType::ALL {
             for (from, to) in [(one, other), (other, one)] {
-                let [key, _] = super::key::edge(from, edge_type, to);
-                if self.store().get(&key)?.is_some() {
-                    let (from, to) = (from.clone(), to.clone());
-                    return Ok(Some(Edge {
-                        edge_type,
-                        from,
-                        to,
-                    }));
+                if let Some(edge) = self.edge(from, edge_type, to)? {
+                    return Ok(Some(edge));
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use stemma_domain::time::Timestamp;
 
 use super::Graph;
-use super::around::Edge;
+use super::around::{Edge, edge_at};
 use super::key::{self, Side};
 use super::node::{EdgeType, Label, NodeId};
 use super::row::{AnnotationNode, HubNode, NodeRow, ResourceNode};
@@ -80,22 +80,13 @@ impl Graph {
         let to = after_prefix(&prefix);
         let mut edges = Vec::new();
         for row in self.store().scan(&from, &to, Direction::Forward) {
-            let (edge_type, other) = key::other_end(&row?.0, node)?;
+            let (edge, other) = edge_at(&row?.0, node, side)?;
             // Only resources are named that need not be there.
             let is_named = matches!(other, NodeId::Resource(_));
             if is_named && self.read_node(&other)?.is_none() {
                 continue;
             }
-            let (from, to) = if is_out {
-                (node.clone(), other)
-            } else {
-                (other, node.clone())
-            };
-            edges.push(Edge {
-                edge_type,
-                from,
-                to,
-            });
+            edges.push(edge);
             if edges.len() == limit {
                 break;
             }
