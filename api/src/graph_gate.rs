@@ -94,8 +94,8 @@ impl GraphGate {
     }
 
     /// The graph for what only it can answer, once it is open: with the position that is asked for,
-    /// and with what the views hold where that is near. A graph that stopped answers as of where it is, and says
-    /// so.
+    /// and with what the views hold where that is near. A graph that stopped answers as of where it
+    /// is, and says so.
     pub(crate) async fn at(&self, wait: MinPosition, end: u64) -> Result<GraphAt, ApiError> {
         self.projection.opened(wait.timeout).await;
         let Some(projection) = self.projection.get() else {

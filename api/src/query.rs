@@ -98,6 +98,17 @@ impl Query {
         self.read(name, "a whole number from 0", parse_number)
     }
 
+    /// A parameter that is a whole number from 1 to `max`.
+    pub(crate) fn up_to<T>(&mut self, name: &str, max: T) -> Option<T>
+    where
+        T: TryFrom<u64> + From<u8> + PartialOrd + std::fmt::Display,
+    {
+        self.read(name, &format!("1 to {max}"), |text| {
+            let number = T::try_from(parse_number(text)?).ok()?;
+            (T::from(1)..=max).contains(&number).then_some(number)
+        })
+    }
+
     /// A parameter that may repeat, each value read by `read`.
     pub(crate) fn read_many<T, E: std::fmt::Display>(
         &mut self,
@@ -116,11 +127,7 @@ impl Query {
 
     /// `limit`, in its range.
     pub(crate) fn limit(&mut self, options: &Options) -> usize {
-        let max = options.page_limit_max;
-        let limit = self.read("limit", &format!("1 to {max}"), |text| {
-            let limit = usize::try_from(parse_number(text)?).ok()?;
-            (1..=max).contains(&limit).then_some(limit)
-        });
+        let limit = self.up_to("limit", options.page_limit_max);
         limit.unwrap_or(options.page_limit)
     }
 

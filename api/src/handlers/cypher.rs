@@ -21,8 +21,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::body;
 use crate::error::{ApiError, Code};
 use crate::graph_gate::{GraphAt, GraphGate};
-use crate::handlers::graph::warn;
-use crate::handlers::resources::reflecting;
+use crate::handlers::graph::{answer, gate};
 use crate::json::{Fields, natural, object, text};
 use crate::query;
 use crate::state::AppState;
@@ -44,7 +43,7 @@ const KEPT_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Queries {
     running: Arc<Semaphore>,
     answers: Cache<[u8; 32], Bytes, ByBytes>,
-    refused: AtomicU64,
+    stopped: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -61,7 +60,7 @@ impl Queries {
         Self {
             running: Arc::new(Semaphore::new(QUERIES_MAX)),
             answers: Cache::with_weighter(KEPT, KEPT_BYTES, ByBytes),
-            refused: AtomicU64::new(0),
+            stopped: AtomicU64::new(0),
         }
     }
 
@@ -72,7 +71,7 @@ impl Queries {
 
     /// Queries that were stopped at a limit.
     pub(crate) fn stopped(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.stopped.load(Ordering::Relaxed)
     }
 }
 
@@ -106,7 +105,7 @@ pub(crate) async fn query(
     let mut parameters = query::Query::parse(request.query_string())?;
     let wait = parameters.min_position(state.options());
     parameters.finish()?;
-    let gate = state.graph().ok_or_else(|| ApiError::of(Code::GraphOff))?;
+    let gate = gate(&state)?;
     let bytes_max = state.options().json_bytes_max;
     let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
     let asked = asked(value)?;
@@ -116,8 +115,7 @@ pub(crate) async fn query(
         Some(kept) => kept,
         None => answered(gate, &at, asked, key).await?,
     };
-    let mut response = reflecting(actix_web::http::StatusCode::OK, at.position());
-    warn(&mut response, at.warning.as_deref());
+    let mut response = answer(&at);
     response.insert_header((CONTENT_TYPE, "application/json"));
     Ok(response.body(body))
 }
@@ -163,7 +161,7 @@ async fn answered(
     let answered = answered.await.map_err(|_| ApiError::of(Code::Internal))?;
     let body = answered.inspect_err(|error| {
         if matches!(error, Error::Limit { .. }) {
-            queries.refused.fetch_add(1, Ordering::Relaxed);
+            queries.stopped.fetch_add(1, Ordering::Relaxed);
         }
     })?;
     // Each look at the graph sees it as it is then: of one position only if none came meanwhile.

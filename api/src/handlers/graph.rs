@@ -146,7 +146,7 @@ impl From<GraphError> for ApiError {
     }
 }
 
-fn gate(state: &AppState) -> Result<&GraphGate, ApiError> {
+pub(crate) fn gate(state: &AppState) -> Result<&GraphGate, ApiError> {
     state.graph().ok_or_else(|| ApiError::of(Code::GraphOff))
 }
 
@@ -157,7 +157,7 @@ fn node_id(text: &str) -> Result<NodeId, ApiError> {
     })
 }
 
-fn answer(at: &GraphAt) -> HttpResponseBuilder {
+pub(crate) fn answer(at: &GraphAt) -> HttpResponseBuilder {
     let mut response = reflecting(StatusCode::OK, at.position());
     warn(&mut response, at.warning.as_deref());
     response
@@ -189,10 +189,8 @@ pub(crate) async fn neighbors(
     let of = node_id(&node)?;
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
-    let expected = format!("1 to {DEPTH_MAX}");
-    let depth = query.read("depth", &expected, |text| within(text, DEPTH_MAX));
-    let expected = format!("1 to {NODES_MAX}");
-    let limit = query.read("limit", &expected, |text| within(text, NODES_MAX));
+    let depth = query.up_to("depth", DEPTH_MAX);
+    let limit = query.up_to("limit", NODES_MAX);
     let relation = query.read("relation", "a type of edges such as HAS_TYPE", |text| {
         text.parse::<EdgeType>().ok()
     });
@@ -221,13 +219,6 @@ pub(crate) async fn neighbors(
     }))
 }
 
-/// A number from 1 to the most.
-fn within<T: std::str::FromStr + PartialOrd + From<u8> + Copy>(text: &str, most: T) -> Option<T> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|_| is_number)?;
-    (T::from(1) <= number && number <= most).then_some(number)
-}
-
 /// `GET /api/graph/path`
 pub(crate) async fn path(
     request: HttpRequest,
@@ -241,8 +232,7 @@ pub(crate) async fn path(
         }
         query.read(name, "a node's id", |text| text.parse::<NodeId>().ok())
     });
-    let expected = format!("1 to {PATH_MAX}");
-    let depth = query.read("max_depth", &expected, |text| within(text, PATH_MAX));
+    let depth = query.up_to("max_depth", PATH_MAX);
     query.finish()?;
     let [Some(from), Some(to)] = ends else {
         return Err(ApiError::of(Code::InvalidParameters));
