@@ -427,11 +427,8 @@ impl<'a> Env<'a> {
 
     /// The values of a list; none of null.
     fn values_of(&self, list: &Expr, row: &mut Row) -> Result<Arc<Vec<Value>>, Error> {
-        match self.eval(list, row)? {
-            Value::Null => Ok(Arc::default()),
-            Value::List(values) => Ok(values),
-            other => Err(Error::runtime(format!("{} is no list", other.kind()))),
-        }
+        let list = self.eval(list, row)?;
+        Ok(list_in(&list)?.cloned().unwrap_or_default())
     }
 
     fn comprehension(
@@ -443,10 +440,8 @@ impl<'a> Env<'a> {
         row: &mut Row,
     ) -> Result<Value, Error> {
         let list = self.eval(list, row)?;
-        let values = match list {
-            Value::Null => return Ok(Value::Null),
-            Value::List(values) => values,
-            other => return Err(Error::runtime(format!("{} is no list", other.kind()))),
+        let Some(values) = list_in(&list)? else {
+            return Ok(Value::Null);
         };
         let (mut found, mut bytes) = (Vec::new(), 0);
         for each in values.iter() {
@@ -477,10 +472,8 @@ impl<'a> Env<'a> {
         row: &mut Row,
     ) -> Result<Value, Error> {
         let list = self.eval(list, row)?;
-        let values = match list {
-            Value::Null => return Ok(Value::Null),
-            Value::List(values) => values,
-            other => return Err(Error::runtime(format!("{} is no list", other.kind()))),
+        let Some(values) = list_in(&list)? else {
+            return Ok(Value::Null);
         };
         let (mut trues, mut falses, mut unknown) = (0_usize, 0_usize, 0_usize);
         for each in values.iter() {
@@ -520,6 +513,15 @@ pub(crate) fn truth(value: &Value) -> Result<Option<bool>, Error> {
     }
 }
 
+/// The values of a list; none of null.
+fn list_in(value: &Value) -> Result<Option<&Arc<Vec<Value>>>, Error> {
+    match value {
+        Value::Null => Ok(None),
+        Value::List(values) => Ok(Some(values)),
+        other => Err(Error::runtime(format!("{} is no list", other.kind()))),
+    }
+}
+
 /// A place in a list; from the end when it is below 0.
 fn position(index: i64, length: usize) -> Option<usize> {
     if index < 0 {
@@ -530,10 +532,8 @@ fn position(index: i64, length: usize) -> Option<usize> {
 }
 
 fn slice(of: &Value, from: Option<&Value>, to: Option<&Value>) -> Result<Value, Error> {
-    let values = match of {
-        Value::Null => return Ok(Value::Null),
-        Value::List(values) => values,
-        other => return Err(Error::runtime(format!("{} is no list", other.kind()))),
+    let Some(values) = list_in(of)? else {
+        return Ok(Value::Null);
     };
     let end = |end: Option<&Value>, default: usize| match end {
         None => Ok(Some(default)),
@@ -568,10 +568,8 @@ fn negated(value: &Value) -> Result<Value, Error> {
 }
 
 fn is_in(one: &Value, list: &Value) -> Result<Value, Error> {
-    let values = match list {
-        Value::Null => return Ok(Value::Null),
-        Value::List(values) => values,
-        other => return Err(Error::runtime(format!("{} is no list", other.kind()))),
+    let Some(values) = list_in(list)? else {
+        return Ok(Value::Null);
     };
     let mut decided = Some(false);
     for value in values.iter() {
