@@ -285,10 +285,7 @@ impl StorageFile for MemoryFile {
             content.now.resize(end, 0);
         }
         content.now[start..end].copy_from_slice(bytes);
-        let again: Vec<_> = content.lost.range(start..end).copied().collect();
-        for at in again {
-            content.lost.remove(&at);
-        }
+        content.lost.retain(|at| !(start..end).contains(at));
         Ok(())
     }
 
