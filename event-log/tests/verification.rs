@@ -75,28 +75,22 @@ fn a_whole_log_is_found_whole_while_open_and_when_closed() {
 #[test]
 fn a_flip_of_any_byte_of_a_closed_log_is_told_with_its_file() {
     let storage = closed(14);
-    let mut flips = 0;
+    let mut n_flips = 0;
     for file in storage.list().unwrap() {
         if file.name == "lock" {
             continue;
         }
         let bytes = storage.bytes_of(&file.name).unwrap();
-        for at in 0..bytes.len() {
-            // Long runs of zeros are looked at here and there.
-            if bytes[at] == 0 && at % 61 != 0 && bytes[at.saturating_sub(1)] == 0 {
-                continue;
-            }
+        for (at, flipped) in flips(&bytes) {
             let copy = storage.after_crash(Loss::None, calm);
-            let mut flipped = bytes.clone();
-            flipped[at] ^= 0x20;
             copy.put_file(&file.name, flipped);
             let report = look(&copy);
             let told = report.damages.iter().any(|damage| damage.file == file.name);
             assert!(told, "{} byte {at}: {:?}", file.name, report.damages);
-            flips += 1;
+            n_flips += 1;
         }
     }
-    assert!(flips > 5_000);
+    assert!(n_flips > 5_000);
 }
 
 #[test]

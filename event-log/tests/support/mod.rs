@@ -127,3 +127,15 @@ pub(crate) fn last_group(segment: &[u8]) -> std::ops::Range<usize> {
     let length = u32::from_le_bytes(segment[start + 4..start + 8].try_into().unwrap());
     start..start + length as usize
 }
+
+/// The bytes with one of them flipped, and which: each in turn, in long runs of zeros some.
+pub(crate) fn flips(bytes: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> {
+    let is_inside_zeros =
+        |at: &usize| bytes[*at] == 0 && !at.is_multiple_of(61) && bytes[at.saturating_sub(1)] == 0;
+    let places = (0..bytes.len()).filter(move |at| !is_inside_zeros(at));
+    places.map(|at| {
+        let mut flipped = bytes.to_vec();
+        flipped[at] ^= 0x20;
+        (at, flipped)
+    })
+}
