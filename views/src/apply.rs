@@ -34,7 +34,8 @@ pub struct ApplyError {
     pub reason: Box<dyn std::error::Error + Send + Sync>,
 }
 
-pub(crate) type Reason = Box<dyn std::error::Error + Send + Sync>;
+/// Why a record cannot be applied.
+pub type Reason = Box<dyn std::error::Error + Send + Sync>;
 
 impl ApplyError {
     pub(crate) fn at(record: &Record, reason: Reason) -> Self {

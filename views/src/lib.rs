@@ -21,7 +21,7 @@ mod store;
 mod views;
 mod walk;
 
-pub use apply::{ApplyError, Prepared};
+pub use apply::{ApplyError, Prepared, Reason};
 pub use checkpointed::CheckpointedStore;
 pub use cursor::{Cursor, CursorError};
 pub use digest::{StateDigest, StateHasher};

@@ -6,6 +6,7 @@
 //! both are written in one step with the nodes that they come from.
 
 mod around;
+mod delta;
 mod fold;
 mod key;
 mod list;
@@ -23,12 +24,13 @@ use stemma_domain::event::{DecodeError, Event};
 use stemma_event_log::Record;
 
 pub use around::{Edge, Neighborhood, NeighborsQuery, Node};
+pub use delta::{BelowZero, Delta, Edges, Folding, Source, Touched};
 pub use list::ListedResources;
 pub use node::{EdgeType, InvalidNodeId, Label, NodeId};
 pub use path::{PathQuery, ShortestPath};
 pub use read::Property;
+pub use row::{AnnotationNode, Counts, HubNode, ResourceNode};
 
-use self::row::Counts;
 use crate::apply::{ApplyError, Prepared, decode};
 use crate::checkpointed::CheckpointedStore;
 use crate::model::Model;

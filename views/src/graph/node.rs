@@ -174,6 +174,18 @@ impl NodeId {
     }
 }
 
+impl From<ResourceId> for NodeId {
+    fn from(id: ResourceId) -> Self {
+        Self::Resource(id)
+    }
+}
+
+impl From<AnnotationId> for NodeId {
+    fn from(id: AnnotationId) -> Self {
+        Self::Annotation(id)
+    }
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -9,52 +9,70 @@ use crate::store::{Store, StoreError};
 
 /// A resource, as far as the graph knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ResourceNode {
-    pub(super) name: String,
-    pub(super) media_type: String,
-    pub(super) byte_size: u64,
-    pub(super) language: Option<String>,
-    pub(super) archived: bool,
-    pub(super) collection: Option<String>,
+pub struct ResourceNode {
+    /// Its name.
+    pub name: String,
+    /// The type of its content.
+    pub media_type: String,
+    /// Bytes of its content.
+    pub byte_size: u64,
+    /// The language of its content.
+    pub language: Option<String>,
+    /// Whether it is archived.
+    pub archived: bool,
+    /// Where it was put.
+    pub collection: Option<String>,
     /// Each once, sorted.
-    pub(super) entity_types: Vec<String>,
-    pub(super) derived_from: Option<[u8; 16]>,
-    pub(super) created_at: i64,
-    pub(super) created_by: String,
+    pub entity_types: Vec<String>,
+    /// What it was made from.
+    pub derived_from: Option<[u8; 16]>,
+    /// When it was made, in microseconds since 1970.
+    pub created_at: i64,
+    /// Who made it.
+    pub created_by: String,
 }
 
 /// An annotation, as far as the graph knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct AnnotationNode {
+pub struct AnnotationNode {
     /// The resource that it was made in.
-    pub(super) resource: [u8; 16],
+    pub resource: [u8; 16],
     /// What its body and target name.
-    pub(super) references: Vec<(u8, [u8; 16])>,
-    pub(super) motivations: Vec<String>,
-    pub(super) created_at: i64,
-    pub(super) created_by: String,
+    pub references: Vec<(u8, [u8; 16])>,
+    /// What it is for, in its order.
+    pub motivations: Vec<String>,
+    /// When it was made, in microseconds since 1970.
+    pub created_at: i64,
+    /// Who made it.
+    pub created_by: String,
 }
 
 /// A collection, entity type or person: there as long as an edge leads to it or from it, or it was
 /// described.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct HubNode {
-    pub(super) description: Option<String>,
-    pub(super) is_registered: bool,
-    pub(super) edges: u64,
+pub struct HubNode {
+    /// What an entity type was described as.
+    pub description: Option<String>,
+    /// Whether an entity type was described.
+    pub is_registered: bool,
+    /// How many edges lead to it or from it.
+    pub edges: u64,
 }
 
 impl HubNode {
-    pub(super) fn is_there(&self) -> bool {
+    /// Whether anything leads to it, or it was described.
+    pub fn is_there(&self) -> bool {
         self.is_registered || self.edges > 0
     }
 }
 
 /// How many nodes and edges there are, in the order of their names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Counts {
-    pub(super) nodes: [u64; 5],
-    pub(super) edges: [u64; 7],
+pub struct Counts {
+    /// Nodes of each label.
+    pub nodes: [u64; 5],
+    /// Edges of each type.
+    pub edges: [u64; 7],
 }
 
 /// A kind of row that a node can have.
