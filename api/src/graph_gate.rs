@@ -3,11 +3,11 @@
 //! Invariant: nobody waits for a graph that is not known to follow. After a wait in vain the graph
 //! counts as behind until it has caught up or a while has passed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use stemma_projections::{GraphProjection, GraphState, Projection};
-use stemma_views::graph::Graph;
+use stemma_projections::{GraphProjection, GraphState, GraphStore, WaitError};
 
 use crate::error::{ApiError, Code};
 use crate::handlers::cypher::Queries;
@@ -27,11 +27,14 @@ pub(crate) struct GraphGate {
     started: Instant,
     /// Milliseconds since the start until which nobody waits.
     behind_until: AtomicU64,
+    /// Milliseconds since the start until which the views answer what they can, since the graph
+    /// failed to.
+    passed_over_until: AtomicU64,
 }
 
 /// The graph at a moment that an answer reflects.
 pub(crate) struct GraphAt {
-    pub(crate) graph: Graph,
+    pub(crate) graph: Arc<dyn GraphStore>,
     /// Records that it had applied before the question.
     pub(crate) end: u64,
     /// Why it may lack what the views hold.
@@ -52,6 +55,7 @@ impl GraphGate {
             queries: Queries::new(),
             started: Instant::now(),
             behind_until: AtomicU64::new(0),
+            passed_over_until: AtomicU64::new(0),
         }
     }
 
@@ -66,29 +70,49 @@ impl GraphGate {
 
     /// The graph once it holds `end` records, if it does so at once or nearly; else why not.
     pub(crate) async fn following(&self, end: u64) -> Result<GraphAt, String> {
-        let opened = self.projection.get();
-        let Some(projection) = opened else {
+        let Some(graph) = self.projection.store() else {
             return Err(self.trouble());
         };
-        if projection.end() < end {
+        if let Some(why) = self.projection.out_of_reach() {
+            return Err(why);
+        }
+        if graph.end() < end {
             if let Some(trouble) = self.projection.state().trouble() {
                 return Err(trouble);
             }
-            self.catch_up(projection, end).await?;
+            self.catch_up(end).await?;
         }
-        Ok(at(projection, None))
+        Ok(self.now(None).unwrap_or_else(|| at(graph, None)))
     }
 
-    async fn catch_up(&self, projection: &Projection<Graph>, end: u64) -> Result<(), String> {
+    /// The same for what the views can answer as well: a graph that failed to answer is passed over
+    /// for a while.
+    pub(crate) async fn at_hand(&self, end: u64) -> Result<GraphAt, String> {
+        if self.now_ms() < self.passed_over_until.load(Ordering::Relaxed) {
+            return Err("the graph failed to answer a moment ago".to_owned());
+        }
+        self.following(end).await
+    }
+
+    /// Has the views answer for a while what they can.
+    pub(crate) fn pass_over(&self) {
+        self.pause(&self.passed_over_until);
+    }
+
+    fn pause(&self, until: &AtomicU64) {
+        let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
+        until.store(self.now_ms() + pause, Ordering::Relaxed);
+    }
+
+    async fn catch_up(&self, end: u64) -> Result<(), String> {
         let behind = || "the graph is behind".to_owned();
-        let lacks = end.saturating_sub(projection.end());
+        let lacks = end.saturating_sub(self.projection.end());
         if lacks > NEAR_EVENTS || self.now_ms() < self.behind_until.load(Ordering::Relaxed) {
             return Err(behind());
         }
-        let waited = projection.wait_for(end, WAIT).await;
+        let waited = self.projection.wait_for(end, WAIT).await;
         if waited.is_err() {
-            let until = self.now_ms() + u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
-            self.behind_until.store(until, Ordering::Relaxed);
+            self.pause(&self.behind_until);
         }
         waited.map(|_| ()).map_err(|_| behind())
     }
@@ -98,18 +122,35 @@ impl GraphGate {
     /// is, and says so.
     pub(crate) async fn at(&self, wait: MinPosition, end: u64) -> Result<GraphAt, ApiError> {
         self.projection.opened(wait.timeout).await;
-        let Some(projection) = self.projection.get() else {
-            return Err(ApiError::new(Code::GraphUnavailable, self.trouble()));
-        };
+        let unavailable = |why: String| ApiError::new(Code::GraphUnavailable, why);
+        if let Some(why) = self.projection.out_of_reach() {
+            return Err(unavailable(why));
+        }
         if let Some(position) = wait.position {
-            let waited = projection.wait_for(position.saturating_add(1), wait.timeout);
-            waited.await.map_err(|error| {
-                let detail = format!("position {position} is not in the graph yet");
-                ApiError::new(Code::NotYet, detail).because(&error)
+            let end = position.saturating_add(1);
+            let waited = self.projection.wait_for(end, wait.timeout).await;
+            waited.map_err(|error| match error {
+                WaitError::Away => unavailable(self.trouble()),
+                error => {
+                    let detail = format!("position {position} is not in the graph yet");
+                    ApiError::new(Code::NotYet, detail).because(&error)
+                }
             })?;
         }
-        let following = self.following(end).await;
-        Ok(following.unwrap_or_else(|why| at(projection, Some(why))))
+        match self.following(end).await {
+            Ok(at) => Ok(at),
+            Err(why) => match self.projection.out_of_reach() {
+                Some(why) => Err(unavailable(why)),
+                None => self
+                    .now(Some(why))
+                    .ok_or_else(|| unavailable(self.trouble())),
+            },
+        }
+    }
+
+    /// The graph as it is now, if it is open.
+    fn now(&self, warning: Option<String>) -> Option<GraphAt> {
+        Some(at(self.projection.store()?, warning))
     }
 
     fn trouble(&self) -> String {
@@ -127,8 +168,7 @@ impl GraphGate {
     }
 }
 
-fn at(projection: &Projection<Graph>, warning: Option<String>) -> GraphAt {
-    let graph = projection.model();
+fn at(graph: Arc<dyn GraphStore>, warning: Option<String>) -> GraphAt {
     GraphAt {
         end: graph.end(),
         graph,
@@ -172,7 +212,7 @@ mod tests {
             };
             log.appender.append(batch).await.unwrap();
         }
-        let graph = GraphProjection::start(Settings {
+        let graph = GraphProjection::embedded(Settings {
             reader: log.reader.clone(),
             dir: dir.to_path_buf(),
             views: stemma_views::Options::default(),

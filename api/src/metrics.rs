@@ -319,9 +319,10 @@ impl Parts {
     fn projections(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let views = self.0.projection();
         projection(encoder, "views", &views.status(), &views.metrics())?;
-        let graph = self.0.graph().and_then(|gate| gate.projection().get());
+        let graph = self.0.graph().map(GraphGate::projection);
+        let graph = graph.and_then(|graph| Some((graph.status()?, graph.metrics()?)));
         match graph {
-            Some(graph) => projection(encoder, "graph", &graph.status(), &graph.metrics()),
+            Some((status, metrics)) => projection(encoder, "graph", &status, &metrics),
             None => Ok(()),
         }
     }

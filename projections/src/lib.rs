@@ -5,12 +5,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod ahead;
-mod cypher;
 mod fill;
 mod generation;
 mod graph;
 mod lockstep;
 mod offline;
+mod progress;
 mod projection;
 mod rebuild;
 mod runner;
@@ -18,11 +18,13 @@ mod status;
 mod verify;
 
 pub use ahead::Ahead;
-pub use cypher::Queried;
 pub use generation::{GenerationError, GenerationLock, Generations};
-pub use graph::{GraphProjection, GraphState};
+pub use graph::{
+    GraphProjection, GraphState, GraphStore, Neo4jError, Neo4jServer, Neo4jSettings, rebuild_neo4j,
+};
 pub use offline::rebuild_offline;
-pub use projection::{NotOfLog, Projection, Settings, StartError, WaitError};
+pub use progress::WaitError;
+pub use projection::{NotOfLog, Projection, Settings, StartError};
 pub use rebuild::{RebuildControl, RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress};
 pub use status::{APPLY_BOUNDS_US, Phase, ProjectionMetrics, ProjectionStatus};
 pub use verify::{ViewDamage, verify_model};

@@ -12,14 +12,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use stemma_event_log::{Position, Reader};
 use stemma_views::{CheckpointedStore, Model, OpenState, Views};
-use tokio::sync::watch;
 
 use crate::ahead::Ahead;
 use crate::generation::{GenerationError, GenerationLock, Generations};
 use crate::lockstep::Lockstep;
+use crate::progress::{Progress, WaitError};
 use crate::rebuild::{RebuildControl, RebuildError, RebuildOutcome};
 use crate::runner::Runner;
-use crate::status::{Counters, Phase, ProjectionMetrics, ProjectionStatus};
+use crate::status::{ProjectionMetrics, ProjectionStatus};
 
 /// Where a projection finds its log and keeps its rows.
 #[derive(Debug, Clone)]
@@ -53,27 +53,6 @@ pub enum StartError {
     Thread(#[source] std::io::Error),
 }
 
-/// Why a wait for a position ended without it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum WaitError {
-    /// The time was up.
-    #[error("{end} records are applied")]
-    NotYet {
-        /// How far they have come.
-        end: u64,
-    },
-    /// The projection stopped at an event that it cannot apply.
-    #[error("the projection is quarantined at position {position}")]
-    Quarantined {
-        /// Where it stopped.
-        position: u64,
-    },
-    /// The projection was stopped.
-    #[error("the projection is stopped")]
-    Stopped,
-}
-
 /// A running projection; clones share it.
 pub struct Projection<M: Model = Views> {
     pub(crate) shared: Arc<Shared<M>>,
@@ -90,13 +69,7 @@ impl<M: Model> Clone for Projection<M> {
 pub(crate) struct Shared<M: Model> {
     pub(crate) settings: Settings,
     pub(crate) live: ArcSwap<M>,
-    pub(crate) end: watch::Sender<u64>,
-    /// Changes when somebody waits for records that are not applied.
-    pub(crate) urged: watch::Sender<u64>,
-    pub(crate) phase: watch::Sender<Phase>,
-    pub(crate) stop: AtomicBool,
-    pub(crate) retry: AtomicBool,
-    pub(crate) counters: Counters,
+    pub(crate) progress: Progress,
     commands: Mutex<Option<mpsc::Sender<Lockstep<M>>>>,
     pub(crate) rebuilding: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -207,14 +180,9 @@ impl<M: Model> Projection<M> {
         let model: M = open_current(&settings, ahead)?;
         let (commands, inbox) = mpsc::channel();
         let shared = Arc::new(Shared {
-            end: watch::Sender::new(model.end()),
-            urged: watch::Sender::new(0),
+            progress: Progress::at(model.end(), settings.reader.clone()),
             live: ArcSwap::from_pointee(model),
             settings,
-            phase: watch::Sender::new(Phase::CatchingUp),
-            stop: AtomicBool::new(false),
-            retry: AtomicBool::new(false),
-            counters: Counters::default(),
             commands: Mutex::new(Some(commands)),
             rebuilding: AtomicBool::new(false),
             thread: Mutex::default(),
@@ -236,7 +204,7 @@ impl<M: Model> Projection<M> {
 
     /// How many records are applied.
     pub fn end(&self) -> u64 {
-        *self.shared.end.borrow()
+        self.shared.progress.end()
     }
 
     /// Waits until `end` records are applied; gives how many are.
@@ -244,72 +212,25 @@ impl<M: Model> Projection<M> {
     /// # Errors
     /// [`WaitError`] when that will not be, or not in time.
     pub async fn wait_for(&self, end: u64, timeout: Duration) -> Result<u64, WaitError> {
-        if self.end() >= end {
-            return Ok(self.end());
-        }
         if !M::PACE.is_zero() {
-            self.shared.urged.send_modify(|waits| *waits += 1);
+            self.shared.progress.urge(end);
         }
-        let mut applied = self.shared.end.subscribe();
-        let mut phase = self.shared.phase.subscribe();
-        let reached = async {
-            loop {
-                let now = *applied.borrow_and_update();
-                if now >= end {
-                    return Ok(now);
-                }
-                match &*phase.borrow_and_update() {
-                    Phase::Quarantined { position, .. } => {
-                        return Err(WaitError::Quarantined {
-                            position: *position,
-                        });
-                    }
-                    Phase::Stopped => return Err(WaitError::Stopped),
-                    Phase::CatchingUp | Phase::Live => {}
-                }
-                tokio::select! {
-                    changed = applied.changed() => changed.map_err(|_| WaitError::Stopped)?,
-                    changed = phase.changed() => changed.map_err(|_| WaitError::Stopped)?,
-                }
-            }
-        };
-        let waited = tokio::time::timeout(timeout, reached).await;
-        waited.unwrap_or_else(|_| Err(WaitError::NotYet { end: self.end() }))
+        self.shared.progress.wait_for(end, timeout).await
     }
 
     /// How far it has come and what it is doing.
     pub fn status(&self) -> ProjectionStatus {
-        let end = self.end();
-        let reader = &self.shared.settings.reader;
-        let lag_positions = reader.end().get().saturating_sub(end);
-        let oldest = if lag_positions > 0 {
-            reader.read_one(Position::new(end)).ok()
-        } else {
-            None
-        };
-        let newest = reader.head().map(|head| head.recorded_at_us);
-        let lag_us = match (oldest.flatten(), newest) {
-            (Some(oldest), Some(newest)) => newest.saturating_sub(oldest.recorded_at_us()),
-            _ => 0,
-        };
-        let lag_seconds = Duration::from_micros(lag_us.unsigned_abs()).as_secs_f64();
-        let phase = self.shared.phase.borrow().clone();
-        ProjectionStatus {
-            phase,
-            end,
-            lag_positions,
-            lag_seconds,
-        }
+        self.shared.progress.status()
     }
 
     /// What it has done.
     pub fn metrics(&self) -> ProjectionMetrics {
-        self.shared.counters.snapshot()
+        self.shared.progress.counters.snapshot()
     }
 
     /// Tries the event again at which it stopped.
     pub fn retry(&self) {
-        self.shared.retry.store(true, Ordering::Release);
+        self.shared.progress.retry.store(true, Ordering::Release);
     }
 
     /// Makes the model anew beside the live one and swaps it in. Blocks; one at a time.
@@ -341,7 +262,7 @@ impl<M: Model> Projection<M> {
 
     /// Stops applying, and waits until the thread has ended.
     pub fn stop(&self) {
-        self.shared.stop.store(true, Ordering::Release);
+        self.shared.progress.stop.store(true, Ordering::Release);
         self.shared
             .commands
             .lock()

@@ -102,6 +102,9 @@ pub enum RebuildError {
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What keeps the graph elsewhere cannot do its part.
+    #[error("Neo4j: {0}")]
+    Elsewhere(String),
     /// An event cannot be applied.
     #[error("event at position {position} cannot be applied: {reason}")]
     Apply {
@@ -112,8 +115,16 @@ pub enum RebuildError {
     },
 }
 
-/// Takes the one place for a rebuild, and gives it back.
-struct Place<'a>(&'a AtomicBool);
+/// The one place for a rebuild, given back when it is dropped.
+pub(crate) struct Place<'a>(&'a AtomicBool);
+
+impl<'a> Place<'a> {
+    /// Takes it, if nobody has it.
+    pub(crate) fn take(place: &'a AtomicBool) -> Option<Self> {
+        let is_taken = place.swap(true, Ordering::AcqRel);
+        (!is_taken).then_some(Self(place))
+    }
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
@@ -126,10 +137,7 @@ pub(crate) fn run<M: Model>(
     control: RebuildControl,
 ) -> Result<RebuildOutcome, RebuildError> {
     let shared = &projection.shared;
-    if shared.rebuilding.swap(true, Ordering::AcqRel) {
-        return Err(RebuildError::Busy);
-    }
-    let _place = Place(&shared.rebuilding);
+    let _place = Place::take(&shared.rebuilding).ok_or(RebuildError::Busy)?;
     let dir = Generations::at(&shared.settings.dir).next()?;
     fill_and_swap(projection, &dir, control)
 }
@@ -170,7 +178,7 @@ fn fill_behind_head<M: Model>(
             if control.cancel.load(Ordering::Acquire) {
                 return Err(RebuildError::Cancelled);
             }
-            if shared.stop.load(Ordering::Acquire) {
+            if shared.progress.stop.load(Ordering::Acquire) {
                 return Err(RebuildError::Stopped);
             }
             Ok(())

@@ -39,7 +39,7 @@ struct Ending<M: Model>(Arc<Shared<M>>);
 
 impl<M: Model> Drop for Ending<M> {
     fn drop(&mut self) {
-        self.0.phase.send_replace(Phase::Stopped);
+        self.0.progress.phase.send_replace(Phase::Stopped);
     }
 }
 
@@ -64,12 +64,12 @@ impl<M: Model> Runner<M> {
     pub(crate) fn run(mut self) {
         let _ending = Ending(Arc::clone(&self.shared));
         let mut follow = self.shared.settings.reader.follow();
-        let mut urged = self.shared.urged.subscribe();
-        while !self.shared.stop.load(Ordering::Acquire) {
+        let mut urged = self.shared.progress.urged.subscribe();
+        while !self.shared.progress.stop.load(Ordering::Acquire) {
             if self.lockstep.is_none() {
                 self.lockstep = self.inbox.try_recv().ok();
             }
-            let is_retried = self.shared.retry.swap(false, Ordering::AcqRel);
+            let is_retried = self.shared.progress.retry.swap(false, Ordering::AcqRel);
             if is_retried {
                 self.reopen();
             }
@@ -130,11 +130,11 @@ impl<M: Model> Runner<M> {
         if let Err(error) = views.reopen() {
             tracing::warn!(%error, "the rows cannot be opened anew");
         }
-        self.shared.end.send_replace(views.end());
+        self.shared.progress.end.send_replace(views.end());
     }
 
     fn is_quarantined(&self) -> bool {
-        matches!(*self.shared.phase.borrow(), Phase::Quarantined { .. })
+        matches!(*self.shared.progress.phase.borrow(), Phase::Quarantined { .. })
     }
 
     /// Applies the next records to the live views, and to those that are being made; gives how
@@ -153,12 +153,13 @@ impl<M: Model> Runner<M> {
         let (before, started) = (views.end(), Instant::now());
         let applied = apply(&*views, &records);
         self.shared
+            .progress
             .counters
             .record(views.end() - before, started.elapsed());
         if let Some(lockstep) = &mut self.lockstep {
             lockstep.follow(views.end(), reader);
         }
-        self.shared.end.send_replace(views.end());
+        self.shared.progress.end.send_replace(views.end());
         applied.map_err(Stop::Apply)?;
         Ok(records.len())
     }
@@ -190,9 +191,9 @@ impl<M: Model> Runner<M> {
                 lockstep.finish(&views, &shared.settings, |rebuilt| {
                     let end = rebuilt.end();
                     shared.live.store(Arc::new(rebuilt));
-                    shared.end.send_replace(end);
+                    shared.progress.end.send_replace(end);
                     // New views may pass what the old ones could not apply.
-                    shared.retry.store(true, Ordering::Release);
+                    shared.progress.retry.store(true, Ordering::Release);
                 });
             }
             Err(error) => lockstep.give_up(error),
@@ -201,11 +202,7 @@ impl<M: Model> Runner<M> {
     }
 
     fn set_phase(&self, phase: Phase) {
-        self.shared.phase.send_if_modified(|now| {
-            let changes = *now != phase;
-            *now = phase;
-            changes
-        });
+        self.shared.progress.set_phase(phase);
     }
 
     fn quarantine(&self, error: &ApplyError) {
@@ -291,7 +288,7 @@ pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Blocks this thread until the watched value changes, or the time is up.
-fn wait_for_change(follow: &mut watch::Receiver<u64>, timeout: Duration) {
+pub(crate) fn wait_for_change(follow: &mut watch::Receiver<u64>, timeout: Duration) {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -19,6 +19,11 @@ pub enum Phase {
         /// Why it cannot be applied.
         reason: String,
     },
+    /// What keeps it cannot be reached; it goes on by itself once it can.
+    Away {
+        /// Why.
+        reason: String,
+    },
     /// It was stopped.
     Stopped,
 }

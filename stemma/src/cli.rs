@@ -69,8 +69,8 @@ pub(crate) struct Serve {
     /// Load the sample corpus, and print what to try
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Keep the graph beside the views, or none [default: embedded]
-    #[arg(long, value_name = "embedded|none")]
+    /// Keep the graph beside the views, in Neo4j, or not at all [default: embedded]
+    #[arg(long, value_name = "embedded|none|neo4j://HOST:PORT")]
     pub(crate) graph: Option<String>,
     /// Serve what is whole and take no writes; for a log that is damaged
     #[arg(long, conflicts_with = "demo")]

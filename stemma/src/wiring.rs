@@ -11,7 +11,9 @@ use stemma_api::Proofs;
 use stemma_commands::{Commands, Dependencies};
 use stemma_content_store::{ContentStore, OpenReport as ContentReport};
 use stemma_event_log::{FileStorage, Log, OpenError, OpenReport, ProofTree, Reader, Storage};
-use stemma_projections::{Ahead, Projection, Settings as ProjectionSettings, StartError};
+use stemma_projections::{
+    Ahead, Neo4jServer, Projection, Settings as ProjectionSettings, StartError,
+};
 
 use crate::cli::Common;
 use crate::clock::{SystemClock, SystemIds};
@@ -198,6 +200,32 @@ pub(crate) fn graph_options(settings: &Settings) -> stemma_views::Options {
         memtable_bytes: GRAPH_MEMTABLE_BYTES,
         ..views_options(settings)
     }
+}
+
+/// Where Neo4j is, if that is where the graph is to be.
+pub(crate) fn neo4j(settings: &Settings) -> anyhow::Result<Option<Neo4jServer>> {
+    if settings.text("graph.mode") != Some("neo4j") {
+        return Ok(None);
+    }
+    let owned = |key: &str| settings.text(key).map(str::to_owned);
+    let password = match settings.text("graph.password_file") {
+        None => owned("graph.password").unwrap_or_default(),
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| Usage(format!("graph.password_file: read {file}: {error}")))?;
+            text.lines().next().unwrap_or_default().to_owned()
+        }
+    };
+    let server = Neo4jServer {
+        uri: owned("graph.uri").unwrap_or_default(),
+        user: owned("graph.user").unwrap_or_default(),
+        password,
+        database: owned("graph.database"),
+        ca_file: settings.text("graph.ca_file").map(PathBuf::from),
+    };
+    let checked = server.check();
+    checked.map_err(|error| Usage(format!("graph.uri: {error}")))?;
+    Ok(Some(server))
 }
 
 /// A failed open, with the status that it ends with.

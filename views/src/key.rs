@@ -7,6 +7,7 @@ use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
 use stemma_domain::resource::Descriptor;
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::EntityType;
+use uuid::Uuid;
 
 /// Rows about the store itself; left out of the state's digest.
 pub(crate) const META: u8 = b'm';
@@ -122,6 +123,17 @@ pub(crate) fn sortable(instant: Timestamp) -> [u8; 8] {
     (instant.micros().cast_unsigned() ^ (1 << 63)).to_be_bytes()
 }
 
+/// The instant and the resource that a place in the order of creation is of.
+pub(crate) fn created_place(order: &[u8]) -> Option<(Timestamp, ResourceId)> {
+    let (instant, id) = order.split_first_chunk::<8>()?;
+    let id: [u8; 16] = id.try_into().ok()?;
+    let micros = (u64::from_be_bytes(*instant) ^ (1 << 63)).cast_signed();
+    Some((
+        Timestamp::from_micros(micros),
+        ResourceId::new(Uuid::from_bytes(id)),
+    ))
+}
+
 fn by_created(mut start: Vec<u8>, descriptor: &Descriptor) -> Vec<u8> {
     start.extend_from_slice(&sortable(descriptor.created_at));
     start.extend_from_slice(descriptor.id.as_bytes());
@@ -161,7 +173,7 @@ pub(crate) fn indexes(descriptor: &Descriptor) -> Vec<Vec<u8>> {
 /// The resource that an index key leads to: its last sixteen bytes.
 pub(crate) fn indexed_resource(key: &[u8]) -> Option<ResourceId> {
     let bytes: [u8; 16] = key.get(key.len().checked_sub(16)?..)?.try_into().ok()?;
-    Some(ResourceId::new(uuid::Uuid::from_bytes(bytes)))
+    Some(ResourceId::new(Uuid::from_bytes(bytes)))
 }
 
 /// The first key after all that begin with `prefix`.

@@ -5,7 +5,7 @@ use stemma_domain::resource::Descriptor;
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::{CollectionName, EntityType, ResourceName};
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, CursorError};
 use crate::key;
 use crate::store::Direction;
 
@@ -31,7 +31,8 @@ pub enum Archived {
 }
 
 impl Archived {
-    pub(crate) fn takes(self, archived: bool) -> bool {
+    /// Whether a resource is asked for that is archived or not.
+    pub fn takes(self, archived: bool) -> bool {
         match self {
             Self::No => !archived,
             Self::Yes => archived,
@@ -166,6 +167,24 @@ impl ResourceQuery {
                 .created_after
                 .is_none_or(|after| descriptor.created_at > after)
             && self.takes_name(descriptor.name.as_str())
+    }
+
+    /// Behind which resource a page in the order of creation begins.
+    ///
+    /// # Errors
+    /// [`CursorError`] of a cursor that is another query's, or names no such place.
+    pub fn created_place(&self) -> Result<Option<(Timestamp, ResourceId)>, CursorError> {
+        let Some(cursor) = &self.after else {
+            return Ok(None);
+        };
+        let place = key::created_place(cursor.last(&self.mark())?);
+        place.map(Some).ok_or(CursorError::Malformed)
+    }
+
+    /// The cursor of a page in the order of creation that ended with this resource.
+    pub fn created_cursor(&self, created_at: Timestamp, id: ResourceId) -> Cursor {
+        let last = [&key::sortable(created_at)[..], id.as_bytes()].concat();
+        Cursor::new(&self.mark(), &last)
     }
 
     /// Where to begin in an index ordered by creation: nothing before was created after it.

@@ -13,14 +13,16 @@ use serde_json::json;
 use stemma_content_store::{CollectError, Digest, PutError};
 use stemma_domain::id::ContentDigest;
 use stemma_event_log::AppenderStatus;
-use stemma_projections::{Projection, RebuildControl, RebuildError, RebuildPhase};
-use stemma_views::graph::Graph;
-use stemma_views::{Model, Views};
+use stemma_projections::{
+    GraphProjection, GraphState, RebuildControl, RebuildError, RebuildOutcome, RebuildPhase,
+};
+use stemma_views::Views;
 use tokio::runtime::Handle;
 
 use crate::body::blocking;
 use crate::context::Context;
 use crate::error::{ApiError, Code};
+use crate::graph_gate::GraphGate;
 use crate::jobs::{Clock, Done, Job, JobBody, JobError, NewJob};
 use crate::query::Query;
 use crate::state::AppState;
@@ -38,7 +40,8 @@ pub(crate) async fn rebuild_views(
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let projection = state.projection().clone();
-    rebuild(&state, &context, "rebuild.views", projection)
+    let rebuilt = move |control| projection.rebuild(control);
+    rebuild(&state, &context, "rebuild.views", rebuilt)
 }
 
 /// `POST /api/admin/rebuild/graph`
@@ -48,23 +51,31 @@ pub(crate) async fn rebuild_graph(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
-    let projection = graph_of(&state).await?.clone();
-    rebuild(&state, &context, "rebuild.graph", projection)
+    let graph = graph_of(&state).await?.clone();
+    let rebuilt = move |control| graph.rebuild(control);
+    rebuild(&state, &context, "rebuild.graph", rebuilt)
 }
 
 /// The graph's projection, once it is open.
-async fn graph_of(state: &AppState) -> Result<&Projection<Graph>, ApiError> {
-    let gate = state.graph().ok_or_else(|| ApiError::of(Code::GraphOff))?;
-    gate.projection().opened(GRAPH_WAIT).await;
-    let projection = gate.projection().get();
-    projection.ok_or_else(|| ApiError::of(Code::GraphUnavailable))
+async fn graph_of(state: &AppState) -> Result<&GraphProjection, ApiError> {
+    let graph = state.graph().map(GraphGate::projection);
+    let graph = graph.ok_or_else(|| ApiError::of(Code::GraphOff))?;
+    graph.opened(GRAPH_WAIT).await;
+    match graph.state() {
+        // Kept in rows, it cannot be had at all; kept elsewhere, what is there can be replaced.
+        GraphState::Failed { reason } if graph.backend() == "embedded" => {
+            Err(ApiError::new(Code::GraphUnavailable, reason))
+        }
+        GraphState::Opening => Err(ApiError::of(Code::GraphUnavailable)),
+        GraphState::Failed { .. } | GraphState::Running(_) => Ok(graph),
+    }
 }
 
-fn rebuild<M: Model>(
+fn rebuild(
     state: &AppState,
     context: &Context,
     kind: &'static str,
-    projection: Projection<M>,
+    rebuilt: impl FnOnce(RebuildControl) -> Result<RebuildOutcome, RebuildError> + Send + 'static,
 ) -> Result<HttpResponse, ApiError> {
     let body = start(state, context, kind, move |job| {
         let own = job.clone();
@@ -78,7 +89,7 @@ fn rebuild<M: Model>(
             }),
             cancel: job.cancel_flag(),
         };
-        match projection.rebuild(control) {
+        match rebuilt(control) {
             Ok(outcome) => Ok(Some(json!({
                 "position": outcome.position,
                 "digest_live": outcome.digest_live.to_string(),

@@ -14,8 +14,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde_json::{Map, Number, json};
-use stemma_cypher::{Answer, Error, Graph as _, Limits, Query, Value};
-use stemma_projections::Queried;
+use stemma_cypher::{Answer, Error, Graph, Limits, Query, Value};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::body;
@@ -146,7 +145,7 @@ async fn answered(
     let is_cancelled = Arc::new(AtomicBool::new(false));
     let _given_up = GivenUp(Arc::clone(&is_cancelled));
     let (answer, answered) = oneshot::channel();
-    let graph = Queried(at.graph.clone());
+    let graph = at.graph.queried();
     let thread = std::thread::Builder::new()
         .name("graph-query".to_owned())
         .stack_size(STACK_BYTES)
@@ -155,7 +154,7 @@ async fn answered(
             // Others come first; where the system refuses, the limits still hold.
             let _ = rustix::process::setpriority_process(None, NICE);
             // Whoever asked may have gone.
-            let _ = answer.send(run(&graph, &asked, &is_cancelled));
+            let _ = answer.send(run(&*graph, &asked, &is_cancelled));
         });
     thread.map_err(|error| ApiError::of(Code::StorageUnavailable).because(&error))?;
     let answered = answered.await.map_err(|_| ApiError::of(Code::Internal))?;
@@ -171,7 +170,7 @@ async fn answered(
     Ok(body)
 }
 
-fn run(graph: &Queried, asked: &Asked, is_cancelled: &AtomicBool) -> Result<Bytes, Error> {
+fn run(graph: &dyn Graph, asked: &Asked, is_cancelled: &AtomicBool) -> Result<Bytes, Error> {
     let started = Instant::now();
     let query = Query::parse(&asked.query, &asked.limits)?;
     let answer = query.run(graph, &asked.parameters, &asked.limits, is_cancelled)?;
@@ -229,7 +228,7 @@ fn taken(value: serde_json::Value) -> Value {
     }
 }
 
-fn rendered(graph: &Queried, answer: &Answer, took: Duration) -> Result<serde_json::Value, Error> {
+fn rendered(graph: &dyn Graph, answer: &Answer, took: Duration) -> Result<serde_json::Value, Error> {
     let rows = answer.rows.iter().map(|row| shown_all(graph, row));
     Ok(json!({
         "columns": texts(&answer.columns),
@@ -243,12 +242,12 @@ fn texts(texts: &[Arc<str>]) -> Vec<&str> {
     texts.iter().map(|text| &**text).collect()
 }
 
-fn shown_all(graph: &Queried, values: &[Value]) -> Result<Vec<serde_json::Value>, Error> {
+fn shown_all(graph: &dyn Graph, values: &[Value]) -> Result<Vec<serde_json::Value>, Error> {
     values.iter().map(|value| shown(graph, value)).collect()
 }
 
 /// A value as JSON; what JSON has no number for is its name.
-fn shown(graph: &Queried, value: &Value) -> Result<serde_json::Value, Error> {
+fn shown(graph: &dyn Graph, value: &Value) -> Result<serde_json::Value, Error> {
     Ok(match value {
         Value::Null => serde_json::Value::Null,
         Value::Boolean(truth) => json!(truth),
@@ -290,7 +289,7 @@ fn shown(graph: &Queried, value: &Value) -> Result<serde_json::Value, Error> {
 }
 
 fn shown_map(
-    graph: &Queried,
+    graph: &dyn Graph,
     entries: &BTreeMap<Arc<str>, Value>,
 ) -> Result<Map<String, serde_json::Value>, Error> {
     let shown = |(key, value): (&Arc<str>, &Value)| Ok((key.to_string(), shown(graph, value)?));

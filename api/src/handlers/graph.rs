@@ -9,7 +9,6 @@ use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 use stemma_domain::resource::Descriptor;
-use stemma_projections::GraphState;
 use stemma_views::graph::{
     Edge, EdgeType, Graph, GraphError, NeighborsQuery, Node, NodeId, PathQuery,
 };
@@ -96,7 +95,7 @@ pub(crate) struct GraphStatsBody {
     nodes: BTreeMap<&'static str, u64>,
     /// Edges by type.
     edges: BTreeMap<&'static str, u64>,
-    /// What holds it: `embedded`.
+    /// What holds it: `embedded` or `neo4j`.
     backend: &'static str,
     /// The last position that it holds.
     position: Option<u64>,
@@ -141,6 +140,7 @@ impl From<GraphError> for ApiError {
             GraphError::NoNode(_) => Self::new(Code::NodeNotFound, error.to_string()),
             GraphError::TooFar { .. } => Self::new(Code::QueryLimit, error.to_string()),
             GraphError::Cursor(cursor) => stemma_views::QueryError::from(*cursor).into(),
+            GraphError::Elsewhere(_) => Self::new(Code::GraphUnavailable, error.to_string()),
             _ => Self::of(Code::GraphUnavailable).because(&error),
         }
     }
@@ -197,7 +197,7 @@ pub(crate) async fn neighbors(
     let archived = archived(&mut query);
     query.finish()?;
     let at = gate(&state)?.at(wait, state.projection().end()).await?;
-    let graph = at.graph.clone();
+    let graph = Arc::clone(&at.graph);
     let found = blocking(move || {
         graph.neighbors(&NeighborsQuery {
             of,
@@ -238,7 +238,7 @@ pub(crate) async fn path(
         return Err(ApiError::of(Code::InvalidParameters));
     };
     let at = gate(&state)?.at(wait, state.projection().end()).await?;
-    let graph = at.graph.clone();
+    let graph = Arc::clone(&at.graph);
     let found = blocking(move || {
         graph.shortest_path(&PathQuery {
             from,
@@ -267,19 +267,18 @@ pub(crate) async fn stats(
     query.finish()?;
     let gate = gate(&state)?;
     let at = gate.at(wait, state.projection().end()).await?;
-    let graph = at.graph.clone();
+    let graph = Arc::clone(&at.graph);
     let stats = blocking(move || graph.stats()).await?;
-    let stats = stats.map_err(GraphError::from)?;
-    let lag = match gate.state() {
-        GraphState::Running(status) => (status.lag_positions, status.lag_seconds),
-        _ => (0, 0.0),
-    };
+    let stats = stats?;
+    let lag = gate.projection().status().map_or((0, 0.0), |status| {
+        (status.lag_positions, status.lag_seconds)
+    });
     let nodes = stats.nodes.into_iter();
     let edges = stats.edges.into_iter();
     Ok(answer(&at).json(GraphStatsBody {
         nodes: nodes.map(|(label, n)| (label.as_str(), n)).collect(),
         edges: edges.map(|(edge, n)| (edge.as_str(), n)).collect(),
-        backend: "embedded",
+        backend: at.graph.backend(),
         position: stats.end.checked_sub(1),
         lag: LagBody {
             positions: lag.0,
@@ -300,15 +299,23 @@ pub(crate) async fn listed(
     if asked.narrowed_by.is_some() || !Graph::can_list(asked) {
         return None;
     }
-    let graph = match gate.following(at.end).await {
+    let graph = match gate.at_hand(at.end).await {
         Ok(graph) => graph,
         Err(why) => return Some(Err(why)),
     };
-    let page = match graph.graph.resources(asked) {
+    let found = if graph.graph.is_local() {
+        graph.graph.resources(asked)
+    } else {
+        let (there, asked) = (Arc::clone(&graph.graph), asked.clone());
+        // Stopping is the only reason that it does not run.
+        blocking(move || there.resources(&asked)).await.ok()?
+    };
+    let page = match found {
         Ok(page) => page,
         // The views refuse it with the same words.
         Err(GraphError::Cursor(_)) => return None,
         Err(error) => {
+            gate.pass_over();
             tracing::warn!(%error, "the graph cannot be read; the views answer");
             return Some(Err("the graph cannot be read".to_owned()));
         }

@@ -114,6 +114,7 @@ fn following(status: &ProjectionStatus) -> Part {
             let reason = format!("stopped at {event_type}, position {position}: {reason}");
             Part::new("down", Some(reason))
         }
+        Phase::Away { reason } => Part::new("down", Some(format!("out of reach: {reason}"))),
         Phase::Stopped => Part::new("down", Some("stopped".to_owned())),
         Phase::CatchingUp | Phase::Live if status.lag_positions > LAG_EVENTS_MAX => {
             Part::new("degraded", Some("catching up".to_owned()))

@@ -28,12 +28,7 @@ pub(crate) fn run(common: &Common, settings: &Settings, config: &Config) -> anyh
         answer(&serde_json::Value::Object(all).to_string())?;
     } else {
         for (key, resolved) in settings.all() {
-            let value = if resolved.value.is_empty() {
-                "–"
-            } else {
-                &resolved.value
-            };
-            answer(&format!("{key} = {value}  ({})", resolved.source))?;
+            answer(&format!("{key} = {}  ({})", resolved.shown(), resolved.source))?;
         }
     }
     Ok(Exit::Done)

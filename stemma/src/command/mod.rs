@@ -34,11 +34,17 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let data = common.data.as_ref().map(|dir| dir.display().to_string());
+    // An address says that the graph is in Neo4j, and where.
+    let (mode, uri) = match graph {
+        Some(uri) if uri.contains("://") => (Some("neo4j".to_owned()), Some(uri)),
+        mode => (mode, None),
+    };
     let settings = Settings::load(
         common,
         &[
             ("listen", listen),
-            ("graph.mode", graph),
+            ("graph.mode", mode),
+            ("graph.uri", uri),
             ("data_dir", data),
         ],
     )?;

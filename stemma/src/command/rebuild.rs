@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use serde_json::json;
-use stemma_event_log::Log;
-use stemma_projections::{Settings as ProjectionSettings, rebuild_offline};
+use stemma_event_log::{Log, Reader};
+use stemma_projections::{
+    Neo4jServer, Neo4jSettings, RebuildOutcome, Settings as ProjectionSettings, rebuild_neo4j,
+    rebuild_offline,
+};
 
 use stemma_views::graph::Graph;
 use stemma_views::{Model, Views};
@@ -15,7 +18,9 @@ use crate::config::Settings;
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::progress::Progress;
-use crate::wiring::{Places, graph_options, log_options, told, views_options};
+use crate::wiring::{
+    Places, graph_options, log_options, neo4j, told, views_options,
+};
 
 pub(crate) fn run(common: &Common, settings: &Settings, asked: &Rebuild) -> anyhow::Result<Exit> {
     let places = Places::of(common, settings)?;
@@ -31,9 +36,27 @@ pub(crate) fn run(common: &Common, settings: &Settings, asked: &Rebuild) -> anyh
         rebuild::<Views>(common, &on(&places.views, views_options(settings)))?;
     }
     if matches!(asked.what, Rebuilt::Graph | Rebuilt::All) {
-        rebuild::<Graph>(common, &on(&places.graph, graph_options(settings)))?;
+        match neo4j(settings)? {
+            Some(server) => rebuild_in(common, server, &reader)?,
+            None => rebuild::<Graph>(common, &on(&places.graph, graph_options(settings)))?,
+        }
     }
     Ok(Exit::Done)
+}
+
+fn rebuild_in(common: &Common, server: Neo4jServer, reader: &Reader) -> anyhow::Result<()> {
+    let mut progress = Progress::new("rebuilding graph in Neo4j", reader.end().get());
+    let there = Neo4jSettings {
+        reader: reader.clone(),
+        tenant: common.tenant.clone(),
+        server,
+    };
+    let outcome = rebuild_neo4j(&there, &mut |told| {
+        progress.set(told.applied, told.end);
+        interrupt::flow()
+    })?;
+    progress.finish();
+    tell(common, Graph::NAME, &outcome)
 }
 
 fn rebuild<M: Model>(common: &Common, on: &ProjectionSettings) -> anyhow::Result<()> {
@@ -44,9 +67,13 @@ fn rebuild<M: Model>(common: &Common, on: &ProjectionSettings) -> anyhow::Result
         interrupt::flow()
     })?;
     progress.finish();
+    tell(common, M::NAME, &outcome)
+}
+
+fn tell(common: &Common, model: &str, outcome: &RebuildOutcome) -> anyhow::Result<()> {
     if common.json {
         let outcome = json!({
-            "model": M::NAME,
+            "model": model,
             "position": outcome.position,
             "digest_live": outcome.digest_live.to_string(),
             "digest_rebuilt": outcome.digest_rebuilt.to_string(),
@@ -62,8 +89,7 @@ fn rebuild<M: Model>(common: &Common, on: &ProjectionSettings) -> anyhow::Result
     };
     let end = outcome.position.map_or(0, |position| position + 1);
     answer(&format!(
-        "{} rebuilt from {end} events: {} ({compared})",
-        M::NAME,
+        "{model} rebuilt from {end} events: {} ({compared})",
         outcome.digest_rebuilt
     ))
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use stemma_api::{AppState, Options};
-use stemma_projections::{GraphProjection, Phase, Settings as ProjectionSettings};
+use stemma_projections::{
+    GraphProjection, Neo4jSettings, Phase, Settings as ProjectionSettings,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{answer, verify};
@@ -17,7 +19,7 @@ use crate::exit::{Exit, Usage, is_interruption};
 use crate::log_check::LogCheck;
 use crate::open_files;
 use crate::tree_thread::TreeThread;
-use crate::wiring::{Places, Tenant, graph_options};
+use crate::wiring::{Places, Tenant, graph_options, neo4j};
 
 /// How often the wait for the views looks whether they were stopped.
 const CATCH_UP_LOOK: Duration = Duration::from_secs(1);
@@ -38,14 +40,24 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
     }
     let is_usable = options(settings).check();
     is_usable.map_err(|error| Usage(error.to_string()))?;
+    let there = neo4j(settings)?;
     let listener = TcpListener::bind(&listen).with_context(|| format!("listen on {listen}"))?;
     let tenant = if serve.read_only {
         Tenant::open_whole_part(&places, settings)?
     } else {
         Tenant::open(&places, settings)?
     };
-    let ran = actix_web::rt::System::new()
-        .block_on(until_stopped(listener, &tenant, settings, serve, &places));
+    let there = there.map(|server| Neo4jSettings {
+        reader: tenant.commands.reader().clone(),
+        tenant: common.tenant.clone(),
+        server,
+    });
+    let on = On {
+        listener,
+        places: &places,
+        there,
+    };
+    let ran = actix_web::rt::System::new().block_on(until_stopped(on, &tenant, settings, serve));
     tracing::info!("stopping");
     let closed = tenant.close();
     ran?;
@@ -53,13 +65,25 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
     Ok(Exit::Done)
 }
 
-async fn until_stopped(
+/// What a server works on, besides the tenant.
+struct On<'a> {
     listener: TcpListener,
+    places: &'a Places,
+    /// The graph's Neo4j, if that is where it is.
+    there: Option<Neo4jSettings>,
+}
+
+async fn until_stopped(
+    on: On<'_>,
     tenant: &Tenant,
     settings: &Settings,
     serve: &Serve,
-    places: &Places,
 ) -> anyhow::Result<()> {
+    let On {
+        listener,
+        places,
+        there,
+    } = on;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let begun = async {
@@ -84,7 +108,7 @@ async fn until_stopped(
                 Err(error) => Err(format!("{error:#}")),
             },
         );
-    let graph = graph(tenant, settings)?;
+    let graph = graph(tenant, settings, there)?;
     let mut options = options(settings);
     options.connections_max = open_files::connections_max(&options, open_files::raise());
     let state = AppState::new(
@@ -131,16 +155,26 @@ async fn until_stopped(
 }
 
 /// The graph, unless there is to be none.
-fn graph(tenant: &Tenant, settings: &Settings) -> anyhow::Result<Option<GraphProjection>> {
+fn graph(
+    tenant: &Tenant,
+    settings: &Settings,
+    there: Option<Neo4jSettings>,
+) -> anyhow::Result<Option<GraphProjection>> {
     if settings.text("graph.mode") == Some("none") {
         return Ok(None);
     }
-    let graph = GraphProjection::start(ProjectionSettings {
-        reader: tenant.commands.reader().clone(),
-        dir: tenant.graph.clone(),
-        views: graph_options(settings),
-    });
-    Ok(Some(graph.context("start the graph's thread")?))
+    let graph = match there {
+        Some(there) => GraphProjection::neo4j(there)?,
+        None => {
+            let started = GraphProjection::embedded(ProjectionSettings {
+                reader: tenant.commands.reader().clone(),
+                dir: tenant.graph.clone(),
+                views: graph_options(settings),
+            });
+            started.context("start the graph's thread")?
+        }
+    };
+    Ok(Some(graph))
 }
 
 /// The check of a log that was too large to be read before the start.

@@ -7,6 +7,9 @@ use super::settings::{Kind, SETTINGS, Setting};
 use crate::cli::Common;
 use crate::exit::Usage;
 
+/// What is shown in the place of what nobody is to see.
+const SECRET: &str = "(not shown)";
+
 /// A setting in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resolved {
@@ -17,11 +20,21 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
+    /// Its value for people.
+    pub(crate) fn shown(&self) -> &str {
+        match self.kind {
+            _ if self.value.is_empty() => "–",
+            Kind::Secret => SECRET,
+            _ => &self.value,
+        }
+    }
+
     /// A value or a default as JSON: a number, a text, or null for none.
     pub(crate) fn json(&self, text: &str) -> serde_json::Value {
         match self.kind {
             _ if text.is_empty() => serde_json::Value::Null,
             Kind::Number(..) => text.parse::<u64>().map_or_else(|_| text.into(), Into::into),
+            Kind::Secret => SECRET.into(),
             Kind::Text | Kind::Choice(_) => text.into(),
         }
     }

@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Text,
     /// A whole number in a range.
     Number(u64, u64),
+    /// Any text, which nobody is shown.
+    Secret,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -97,12 +99,39 @@ pub(crate) const SETTINGS: &[Setting] = &[
         (1 << 20, 64 * GIB),
         "Bytes of the cache of the graph's engine, which is the views'",
     ),
+    text(
+        "graph.ca_file",
+        "",
+        "File of certificates, as PEM, of those who may vouch for Neo4j over TLS; those that the system trusts without it",
+    ),
+    text(
+        "graph.database",
+        "",
+        "Database of Neo4j; its own default without it",
+    ),
     Setting {
         key: "graph.mode",
-        kind: Kind::Choice(&["embedded", "none"]),
+        kind: Kind::Choice(&["embedded", "neo4j", "none"]),
         default: "embedded",
-        about: "The graph: kept beside the views, or not at all",
+        about: "The graph: kept beside the views, in Neo4j at graph.uri, or not at all",
     },
+    Setting {
+        key: "graph.password",
+        kind: Kind::Secret,
+        default: "",
+        about: "Password for Neo4j; better in a file",
+    },
+    text(
+        "graph.password_file",
+        "",
+        "File whose first line is the password for Neo4j",
+    ),
+    text(
+        "graph.uri",
+        "neo4j://127.0.0.1:7687",
+        "Where Neo4j is: neo4j://HOST:PORT; neo4j+s:// over TLS, neo4j+ssc:// over TLS with whatever certificate",
+    ),
+    text("graph.user", "neo4j", "User of Neo4j"),
     number(
         "http.batch_bytes_max",
         "33554432",
@@ -288,6 +317,7 @@ impl Kind {
     pub(crate) fn expected(self) -> String {
         match self {
             Self::Text => "a text".to_owned(),
+            Self::Secret => "a text that is not shown".to_owned(),
             Self::Number(least, most) => format!("a whole number from {least} to {most}"),
             Self::Choice(words) => words.join(" or "),
         }
@@ -296,7 +326,7 @@ impl Kind {
     /// Whether a text is taken.
     pub(crate) fn takes(self, text: &str) -> bool {
         match self {
-            Self::Text => true,
+            Self::Text | Self::Secret => true,
             Self::Number(least, most) => {
                 text.parse().is_ok_and(|n: u64| (least..=most).contains(&n))
             }

@@ -20,6 +20,19 @@ use super::row::{AnnotationNode, Counts, HubNode, ResourceNode};
 use crate::apply::Reason;
 use crate::row::relation_byte;
 
+impl AnnotationNode {
+    /// What an edge from an annotation to a resource says of it; none of an edge that says where
+    /// the annotation was made, or is no annotation's.
+    pub fn reference(edge_type: EdgeType, to: ResourceId) -> Option<(u8, [u8; 16])> {
+        let relation = match edge_type {
+            EdgeType::RefersTo => Relation::Body,
+            EdgeType::Targets => Relation::Target,
+            _ => return None,
+        };
+        Some((relation_byte(relation), *to.as_bytes()))
+    }
+}
+
 /// Where nodes are found as they were before a batch.
 pub trait Source {
     /// A resource, if it is there.
@@ -104,7 +117,7 @@ impl<S: Source> Folding<S> {
         let mut edges = Edges {
             resources: Vec::new(),
             annotations: Vec::new(),
-            edges: Vec::new(),
+            changed: Vec::new(),
             nodes: [0; 5],
             types: [0; 7],
             hubs: BTreeMap::new(),
@@ -352,7 +365,7 @@ fn links_of_annotation(id: AnnotationId, node: &AnnotationNode) -> BTreeSet<Edge
 pub struct Edges {
     resources: Vec<(ResourceId, Touched<ResourceNode>)>,
     annotations: Vec<(AnnotationId, Touched<AnnotationNode>)>,
-    edges: Vec<(Edge, bool)>,
+    changed: Vec<(Edge, bool)>,
     /// Steps of the counts.
     nodes: [i64; 5],
     types: [i64; 7],
@@ -414,7 +427,7 @@ impl Edges {
                 *self.hubs.entry(end.clone()).or_default() += step;
             }
         }
-        self.edges.push((edge.clone(), is_there));
+        self.changed.push((edge.clone(), is_there));
     }
 
     /// The collections, entity types and people that the batch is about.
@@ -460,7 +473,7 @@ impl Edges {
             resources: self.resources,
             annotations: self.annotations,
             hubs,
-            edges: self.edges,
+            edges: self.changed,
             counts: is_counted.then_some(counts),
         })
     }

@@ -65,7 +65,7 @@ impl Graph {
                 continue;
             }
             let node = ResourceNode::read(self.store(), &NodeId::Resource(id))?;
-            if node.is_some_and(|node| takes(query, &node)) {
+            if node.is_some_and(|node| node.is_taken_by(query)) {
                 page.items.push(id);
             }
         }
@@ -89,23 +89,25 @@ impl Graph {
     }
 }
 
-/// As [`ResourceQuery::takes`], of what the graph knows.
-fn takes(query: &ResourceQuery, node: &ResourceNode) -> bool {
-    let has_type = |wanted: &EntityType| {
-        let wanted = wanted.as_str();
-        let types = &node.entity_types;
-        types
-            .binary_search_by(|kept| kept.as_str().cmp(wanted))
-            .is_ok()
-    };
-    query.takes_name(&node.name)
-        && query.archived.takes(node.archived)
-        && query.entity_types.iter().all(has_type)
-        && query
-            .collection
-            .as_ref()
-            .is_none_or(|wanted| node.collection.as_deref() == Some(wanted.as_str()))
-        && query
-            .created_after
-            .is_none_or(|after| node.created_at > after.micros())
+impl ResourceNode {
+    /// As [`ResourceQuery::takes`], of what the graph knows.
+    pub fn is_taken_by(&self, query: &ResourceQuery) -> bool {
+        let has_type = |wanted: &EntityType| {
+            let wanted = wanted.as_str();
+            let types = &self.entity_types;
+            types
+                .binary_search_by(|kept| kept.as_str().cmp(wanted))
+                .is_ok()
+        };
+        query.takes_name(&self.name)
+            && query.archived.takes(self.archived)
+            && query.entity_types.iter().all(has_type)
+            && query
+                .collection
+                .as_ref()
+                .is_none_or(|wanted| self.collection.as_deref() == Some(wanted.as_str()))
+            && query
+                .created_after
+                .is_none_or(|after| self.created_at > after.micros())
+    }
 }

@@ -28,7 +28,7 @@ pub use delta::{BelowZero, Delta, Edges, Folding, Source, Touched};
 pub use list::ListedResources;
 pub use node::{EdgeType, InvalidNodeId, Label, NodeId};
 pub use path::{PathQuery, ShortestPath};
-pub use read::Property;
+pub use read::{Properties, Property};
 pub use row::{AnnotationNode, Counts, HubNode, ResourceNode};
 
 use crate::apply::{ApplyError, Prepared, decode};
@@ -80,6 +80,9 @@ pub enum GraphError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What keeps the graph elsewhere cannot be asked.
+    #[error("the graph cannot be asked: {0}")]
+    Elsewhere(String),
 }
 
 impl std::fmt::Debug for Graph {

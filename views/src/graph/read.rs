@@ -109,60 +109,74 @@ impl Graph {
     pub fn properties(
         &self,
         id: &NodeId,
-    ) -> Result<Option<BTreeMap<&'static str, Property>>, StoreError> {
+    ) -> Result<Option<Properties>, StoreError> {
         let _moment = self.moment();
         let store = self.store();
-        let found = match id.label() {
-            Label::Resource => ResourceNode::read(store, id)?.map(of_resource),
-            Label::Annotation => AnnotationNode::read(store, id)?.map(of_annotation),
+        Ok(match id.label() {
+            Label::Resource => ResourceNode::read(store, id)?.map(|row| row.properties(id)),
+            Label::Annotation => AnnotationNode::read(store, id)?.map(|row| row.properties(id)),
             Label::Collection | Label::EntityType | Label::Person => {
-                HubNode::read(store, id)?.map(|row| of_hub(id, row))
+                HubNode::read(store, id)?.map(|row| row.properties(id))
             }
-        };
-        Ok(found.map(|mut properties| {
-            properties.insert("id", Property::Text(id.to_string()));
-            properties
-        }))
+        })
     }
 }
+
+/// The properties of a node by their names.
+pub type Properties = BTreeMap<&'static str, Property>;
 
 fn instant(micros: i64) -> Property {
     Property::Text(Timestamp::from_micros(micros).to_string())
 }
 
-fn of_resource(row: ResourceNode) -> BTreeMap<&'static str, Property> {
-    let mut properties = BTreeMap::from([
-        ("archived", Property::Boolean(row.archived)),
-        ("byte_size", Property::Integer(row.byte_size)),
-        ("created_at", instant(row.created_at)),
-        ("created_by", Property::Text(row.created_by)),
-        ("entity_types", Property::Texts(row.entity_types)),
-        ("media_type", Property::Text(row.media_type)),
-        ("name", Property::Text(row.name)),
-    ]);
-    let texts = [("collection", row.collection), ("language", row.language)];
-    let given = texts
-        .into_iter()
-        .filter_map(|(key, text)| Some((key, Property::Text(text?))));
-    properties.extend(given);
-    properties
+fn own_id(id: &NodeId) -> (&'static str, Property) {
+    ("id", Property::Text(id.to_string()))
 }
 
-fn of_annotation(row: AnnotationNode) -> BTreeMap<&'static str, Property> {
-    BTreeMap::from([
-        ("created_at", instant(row.created_at)),
-        ("created_by", Property::Text(row.created_by)),
-        ("motivations", Property::Texts(row.motivations)),
-    ])
-}
-
-fn of_hub(id: &NodeId, row: HubNode) -> BTreeMap<&'static str, Property> {
-    let name = id.name().unwrap_or_default().to_owned();
-    let mut properties = BTreeMap::from([("name", Property::Text(name))]);
-    if id.label() == Label::EntityType {
-        properties.insert("registered", Property::Boolean(row.is_registered));
-        let description = row.description.map(Property::Text);
-        properties.extend(description.map(|text| ("description", text)));
+impl ResourceNode {
+    /// Its properties, as docs/graph.md lists them.
+    pub fn properties(self, id: &NodeId) -> Properties {
+        let mut properties = BTreeMap::from([
+            own_id(id),
+            ("archived", Property::Boolean(self.archived)),
+            ("byte_size", Property::Integer(self.byte_size)),
+            ("created_at", instant(self.created_at)),
+            ("created_by", Property::Text(self.created_by)),
+            ("entity_types", Property::Texts(self.entity_types)),
+            ("media_type", Property::Text(self.media_type)),
+            ("name", Property::Text(self.name)),
+        ]);
+        let texts = [("collection", self.collection), ("language", self.language)];
+        let given = texts
+            .into_iter()
+            .filter_map(|(key, text)| Some((key, Property::Text(text?))));
+        properties.extend(given);
+        properties
     }
-    properties
+}
+
+impl AnnotationNode {
+    /// Its properties, as docs/graph.md lists them.
+    pub fn properties(self, id: &NodeId) -> Properties {
+        BTreeMap::from([
+            own_id(id),
+            ("created_at", instant(self.created_at)),
+            ("created_by", Property::Text(self.created_by)),
+            ("motivations", Property::Texts(self.motivations)),
+        ])
+    }
+}
+
+impl HubNode {
+    /// Its properties, as docs/graph.md lists them.
+    pub fn properties(self, id: &NodeId) -> Properties {
+        let name = id.name().unwrap_or_default().to_owned();
+        let mut properties = BTreeMap::from([own_id(id), ("name", Property::Text(name))]);
+        if id.label() == Label::EntityType {
+            properties.insert("registered", Property::Boolean(self.is_registered));
+            let description = self.description.map(Property::Text);
+            properties.extend(description.map(|text| ("description", text)));
+        }
+        properties
+    }
 }

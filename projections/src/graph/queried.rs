@@ -9,7 +9,7 @@ use stemma_views::graph::{Edge, EdgeType, Graph, Label, NodeId, Property};
 
 /// A graph to run queries over. Each look at it sees the graph as it is then.
 #[derive(Debug, Clone)]
-pub struct Queried(pub Graph);
+pub(super) struct Queried(pub(super) Graph);
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err gives it")]
 fn failed(error: StoreError) -> Error {
@@ -25,7 +25,28 @@ fn id_of(text: &str) -> Option<NodeId> {
     text.parse().ok()
 }
 
-fn value(property: Property) -> Value {
+/// What the value of a property says of the node that has it.
+pub(super) enum Named {
+    /// Which node it is.
+    Node(NodeId),
+    /// That there is none.
+    Nothing,
+    /// Nothing that finds it.
+    Other,
+}
+
+pub(super) fn named(label: Option<&str>, key: &str, value: &str) -> Named {
+    let name = || value.to_owned();
+    match (key, label.and_then(|label| label.parse().ok())) {
+        ("id", _) => id_of(value).map_or(Named::Nothing, Named::Node),
+        ("name", Some(Label::Collection)) => Named::Node(NodeId::Collection(name())),
+        ("name", Some(Label::EntityType)) => Named::Node(NodeId::EntityType(name())),
+        ("name", Some(Label::Person)) => Named::Node(NodeId::Person(name())),
+        _ => Named::Other,
+    }
+}
+
+pub(super) fn value(property: Property) -> Value {
     match property {
         Property::Boolean(truth) => Value::Boolean(truth),
         Property::Integer(number) => Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)),
@@ -61,15 +82,10 @@ impl stemma_cypher::Graph for Queried {
         let Value::String(wanted) = value else {
             return Ok(None);
         };
-        let id = match (key, label.and_then(|label| label.parse().ok())) {
-            ("id", _) => id_of(wanted),
-            ("name", Some(Label::Collection)) => Some(NodeId::Collection(wanted.to_string())),
-            ("name", Some(Label::EntityType)) => Some(NodeId::EntityType(wanted.to_string())),
-            ("name", Some(Label::Person)) => Some(NodeId::Person(wanted.to_string())),
-            _ => return Ok(None),
-        };
-        let Some(id) = id else {
-            return Ok(Some(Vec::new()));
+        let id = match named(label, key, wanted) {
+            Named::Other => return Ok(None),
+            Named::Nothing => return Ok(Some(Vec::new())),
+            Named::Node(id) => id,
         };
         let is_there = self.0.has_node(&id).map_err(failed)?;
         Ok(Some(is_there.then(|| text(&id)).into_iter().collect()))
@@ -162,7 +178,7 @@ fn edge_of(relationship: &Relationship) -> Option<Edge> {
     })
 }
 
-fn relationship(edge: &Edge) -> Relationship {
+pub(super) fn relationship(edge: &Edge) -> Relationship {
     Relationship {
         kind: Arc::from(edge.edge_type.as_str()),
         from: text(&edge.from),

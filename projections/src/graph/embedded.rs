@@ -1,4 +1,4 @@
-//! The graph beside the views: opened when there is time, never waited for by a write.
+//! The graph in rows beside the views: opened when there is time, never waited for by a write.
 //!
 //! Invariant: nothing of it keeps a server from starting, a write from being acknowledged or the
 //! views from answering. What is wrong with it is told as its state.
@@ -10,16 +10,16 @@ use std::time::Duration;
 use stemma_views::graph::Graph;
 use tokio::sync::watch;
 
+use super::GraphState;
 use crate::projection::{Projection, Settings};
 use crate::runner::causes;
-use crate::status::{Phase, ProjectionStatus};
 
 /// How much less than others the graph's threads get of the processors.
 const NICE: i32 = 19;
 
-/// The graph of a tenant; clones share it.
-#[derive(Clone, Debug)]
-pub struct GraphProjection {
+/// The graph of a tenant, in rows beside the views.
+#[derive(Debug)]
+pub(super) struct Embedded {
     shared: Arc<Shared>,
 }
 
@@ -31,47 +31,12 @@ struct Shared {
     opener: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// How the graph is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum GraphState {
-    /// Its rows are being opened.
-    Opening,
-    /// It cannot be had, and why.
-    Failed {
-        /// Why.
-        reason: String,
-    },
-    /// It is there, at some position.
-    Running(ProjectionStatus),
-}
-
-impl GraphState {
-    /// Why the graph cannot be expected to follow; none when it does.
-    pub fn trouble(&self) -> Option<String> {
-        match self {
-            Self::Opening => Some("the graph is being opened".to_owned()),
-            Self::Failed { reason } => Some(format!("the graph cannot be had: {reason}")),
-            Self::Running(status) => match &status.phase {
-                Phase::Quarantined {
-                    position,
-                    event_type,
-                    reason,
-                } => Some(format!(
-                    "the graph stopped at {event_type}, position {position}: {reason}"
-                )),
-                Phase::Stopped => Some("the graph is stopped".to_owned()),
-                Phase::CatchingUp | Phase::Live => None,
-            },
-        }
-    }
-}
-
-impl GraphProjection {
+impl Embedded {
     /// Has a thread open the graph's rows, and then follow the log.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(settings: Settings) -> std::io::Result<Self> {
+    pub(super) fn start(settings: Settings) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             opened: OnceLock::new(),
             is_opened: watch::Sender::new(false),
@@ -98,19 +63,19 @@ impl GraphProjection {
     }
 
     /// What follows the log, once it is open.
-    pub fn get(&self) -> Option<&Projection<Graph>> {
+    pub(super) fn get(&self) -> Option<&Projection<Graph>> {
         self.shared.opened.get()?.as_ref().ok()
     }
 
     /// Waits until it was opened, or cannot be, or the time is up.
-    pub async fn opened(&self, timeout: Duration) {
+    pub(super) async fn opened(&self, timeout: Duration) {
         let mut is_opened = self.shared.is_opened.subscribe();
         // Whatever came of it shows in the state.
         let _ = tokio::time::timeout(timeout, is_opened.wait_for(|is| *is)).await;
     }
 
     /// How it is.
-    pub fn state(&self) -> GraphState {
+    pub(super) fn state(&self) -> GraphState {
         match self.shared.opened.get() {
             None => GraphState::Opening,
             Some(Err(reason)) => GraphState::Failed {
@@ -121,7 +86,7 @@ impl GraphProjection {
     }
 
     /// Stops following, and waits until that is done.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         let opener = self
             .shared
             .opener
