@@ -134,7 +134,10 @@ impl<M: Model> Runner<M> {
     }
 
     fn is_quarantined(&self) -> bool {
-        matches!(*self.shared.progress.phase.borrow(), Phase::Quarantined { .. })
+        matches!(
+            *self.shared.progress.phase.borrow(),
+            Phase::Quarantined { .. }
+        )
     }
 
     /// Applies the next records to the live views, and to those that are being made; gives how

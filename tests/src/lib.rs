@@ -5,10 +5,14 @@
 
 mod client;
 mod disk;
+mod neo4j;
+mod proxy;
 mod server;
 mod sse;
 
 pub use client::{Answer, Client};
 pub use disk::SmallDisk;
+pub use neo4j::Neo4j;
+pub use proxy::Proxy;
 pub use server::{Server, ServerBuilder, binary, run};
 pub use sse::{SseEvent, SseReader};

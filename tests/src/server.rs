@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
-use crate::{Client, SmallDisk};
+use crate::{Client, Neo4j, SmallDisk};
 
 /// The binary under test; `cargo xtask test` builds it first.
 ///
@@ -69,6 +69,21 @@ impl ServerBuilder {
         self.data = Some(disk.data());
         self.through = disk.entrance();
         self
+    }
+
+    /// Keeps the graph in Neo4j.
+    #[must_use]
+    pub fn graph_in(self, neo4j: &Neo4j) -> Self {
+        self.graph_at(&neo4j.uri())
+    }
+
+    /// Keeps the graph in the Neo4j at an address.
+    #[must_use]
+    pub fn graph_at(self, uri: &str) -> Self {
+        let password = Neo4j::password();
+        self.env("STEMMA_GRAPH__PASSWORD", password)
+            .arg("--graph")
+            .arg(uri)
     }
 
     /// Adds an argument of `serve`.

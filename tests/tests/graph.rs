@@ -1,14 +1,21 @@
-//! The graph over HTTP (rows A4, A6, A7): lists by entity type, neighbors, paths, sizes; what it
-//! says after changes; with the graph gone, off, or made anew.
+//! The graph over HTTP (rows A4, A6, A7), on everything that keeps one: lists by entity type,
+//! neighbors, paths, sizes, Cypher; what it says after changes; with the graph gone, off, or made
+//! anew.
 
 use serde_json::{Value, json};
-use stemma_tests::{Answer, Client, Server, run};
+use stemma_tests::{Answer, Client, Neo4j, Server, ServerBuilder, run};
 
 use crate::operation::outcome;
 
 const NEVER: &str = "019a0000-0000-7000-8000-00000000ffff";
 
-async fn resource(client: &Client, name: &str, types: &[&str], more: Value) -> String {
+/// Servers that keep their graphs in each of the ways there are.
+fn on_all() -> [(&'static str, ServerBuilder); 2] {
+    let in_neo4j = Server::builder().graph_in(Neo4j::shared());
+    [("embedded", Server::builder()), ("neo4j", in_neo4j)]
+}
+
+pub(crate) async fn resource(client: &Client, name: &str, types: &[&str], more: Value) -> String {
     let mut body = json!({
         "name": name, "media_type": "text/plain", "content": name, "entity_types": types,
     });
@@ -19,7 +26,7 @@ async fn resource(client: &Client, name: &str, types: &[&str], more: Value) -> S
     made["id"].as_str().expect("an id").to_owned()
 }
 
-async fn annotate(client: &Client, id: &str, names: &str) -> String {
+pub(crate) async fn annotate(client: &Client, id: &str, names: &str) -> String {
     let iri = |id: &str| format!("/api/resources/{id}");
     let body = json!({ "motivation": "linking", "body": iri(names), "target": iri(id) });
     let path = format!("/api/resources/{id}/annotations");
@@ -28,32 +35,45 @@ async fn annotate(client: &Client, id: &str, names: &str) -> String {
     format!("annotation:{}", id.trim_start_matches("urn:uuid:"))
 }
 
-/// A question for a list, once the graph is open: answered by the graph.
+/// Waits until the graph holds all that the views do.
+pub(crate) async fn caught_up(client: &Client) {
+    let position = client.get("/api/resources?limit=1").await.position();
+    let path = format!("/api/graph/stats?min_position={position}&timeout_ms=60000");
+    client.get(&path).await.expect(200);
+}
+
+/// A question for a list: answered by the graph.
 async fn listed(client: &Client, query: &str) -> Answer {
-    client.get("/api/graph/stats").await.expect(200);
+    caught_up(client).await;
     let answer = client.get(&format!("/api/resources?{query}")).await;
     answer.expect(200);
     assert_eq!(answer.header("stemma-source"), "graph");
     answer
 }
 
-fn ids(list: &Value, field: &str) -> Vec<String> {
+pub(crate) fn ids(list: &Value, field: &str) -> Vec<String> {
     let items = list[field].as_array().expect("a list").iter();
     items
         .map(|item| item["id"].as_str().expect("an id").to_owned())
         .collect()
 }
 
-async fn neighbors(client: &Client, node: &str, query: &str) -> Value {
+pub(crate) async fn neighbors(client: &Client, node: &str, query: &str) -> Value {
     let node = node.replace(' ', "%20").replace('/', "%2F");
     let path = format!("/api/graph/nodes/{node}/neighbors?{query}");
+    caught_up(client).await;
     client.get(&path).await.expect(200)
 }
 
 #[tokio::test]
 async fn resources_of_entity_types_are_listed_by_the_graph_page_by_page() {
-    let server = Server::start();
-    let client = server.client();
+    for (_, server) in on_all() {
+        let server = server.start();
+        list_by_type(&server.client()).await;
+    }
+}
+
+async fn list_by_type(client: &Client) {
     let mut people = Vec::new();
     for n in 0..5 {
         let types: &[&str] = if n % 2 == 0 {
@@ -61,13 +81,13 @@ async fn resources_of_entity_types_are_listed_by_the_graph_page_by_page() {
         } else {
             &["Person"]
         };
-        people.push(resource(&client, &format!("p{n}"), types, json!({})).await);
+        people.push(resource(client, &format!("p{n}"), types, json!({})).await);
     }
-    resource(&client, "no person", &["Place"], json!({})).await;
+    resource(client, "no person", &["Place"], json!({})).await;
     let mut found = Vec::new();
     let mut query = "entityType=Person&limit=2".to_owned();
     loop {
-        let page = listed(&client, &query).await.json();
+        let page = listed(client, &query).await.json();
         found.extend(ids(&page, "items"));
         let Some(cursor) = page["next_cursor"].as_str() else {
             break;
@@ -76,7 +96,7 @@ async fn resources_of_entity_types_are_listed_by_the_graph_page_by_page() {
     }
     assert_eq!(found, people);
     let both = listed(
-        &client,
+        client,
         "entityType=Person&entity_type=Poet&sort=-created_at",
     )
     .await;
@@ -87,16 +107,16 @@ async fn resources_of_entity_types_are_listed_by_the_graph_page_by_page() {
     let archived = client
         .json("PATCH", &path, &json!({ "archived": true }))
         .await;
-    let after = listed(&client, "entityType=Poet").await;
+    let after = listed(client, "entityType=Poet").await;
     assert_eq!(
         ids(&after.json(), "items"),
         [people[2].clone(), people[4].clone()]
     );
     assert!(after.position() >= archived.position());
-    let archived = listed(&client, "entityType=Poet&archived=true").await;
+    let archived = listed(client, "entityType=Poet&archived=true").await;
     assert_eq!(ids(&archived.json(), "items"), [people[0].clone()]);
     assert_eq!(
-        listed(&client, "entityType=Nobody").await.json()["items"],
+        listed(client, "entityType=Nobody").await.json()["items"],
         json!([])
     );
     let refused = client
@@ -131,15 +151,20 @@ impl Corpus {
 
 #[tokio::test]
 async fn neighbors_are_all_that_a_node_hangs_together_with() {
-    let server = Server::start();
-    let client = server.client();
+    for (_, server) in on_all() {
+        let server = server.start();
+        look_around(&server.client()).await;
+    }
+}
+
+async fn look_around(client: &Client) {
     let Corpus {
         ada,
         moons,
         copy,
         link,
-    } = Corpus::write(&client).await;
-    let around = neighbors(&client, &moons, "").await;
+    } = Corpus::write(client).await;
+    let around = neighbors(client, &moons, "").await;
     assert_eq!(around["truncated"], false);
     let mut near = vec![
         copy.clone(),
@@ -166,29 +191,35 @@ async fn neighbors_are_all_that_a_node_hangs_together_with() {
             edge("HAS_TYPE", &moons, "entity_type:Note"),
         ])
     );
-    let along = neighbors(&client, &moons, "relation=DERIVED_FROM&depth=5").await;
+    let along = neighbors(client, &moons, "relation=DERIVED_FROM&depth=5").await;
     assert_eq!(ids(&along, "nodes"), std::slice::from_ref(&copy));
-    let few = neighbors(&client, &moons, "limit=1").await;
+    let few = neighbors(client, &moons, "limit=1").await;
     assert_eq!(
         (ids(&few, "nodes").len(), &few["truncated"]),
         (1, &json!(true))
     );
-    let in_collection = neighbors(&client, "collection:letters/1781", "").await;
+    let in_collection = neighbors(client, "collection:letters/1781", "").await;
     assert_eq!(ids(&in_collection, "nodes"), std::slice::from_ref(&ada));
     assert_eq!(in_collection["nodes"][0]["name"], "Ada");
 }
 
 #[tokio::test]
 async fn paths_and_sizes_follow_what_is_written_and_taken_away() {
-    let server = Server::start();
-    let client = server.client();
+    for (backend, server) in on_all() {
+        let server = server.start();
+        write_and_take_away(backend, &server.client()).await;
+    }
+}
+
+async fn write_and_take_away(backend: &str, client: &Client) {
     let Corpus {
         ada,
         moons,
         copy,
         link,
-    } = Corpus::write(&client).await;
+    } = Corpus::write(client).await;
     let path = format!("/api/graph/path?from={moons}&to={ada}");
+    caught_up(client).await;
     let way = client.get(&path).await.expect(200);
     // Over the annotation and over who made both there are two edges; its id sorts first.
     let between = std::cmp::min(link.as_str(), "person:anonymous");
@@ -204,7 +235,7 @@ async fn paths_and_sizes_follow_what_is_written_and_taken_away() {
     assert_eq!(stats["edges"]["CREATED"], 4);
     assert_eq!(
         (&stats["backend"], &stats["lag"]["positions"]),
-        (&json!("embedded"), &json!(0))
+        (&json!(backend), &json!(0))
     );
 
     // What is taken away is gone, and what led to it.
@@ -218,9 +249,9 @@ async fn paths_and_sizes_follow_what_is_written_and_taken_away() {
         .json("PATCH", &path, &json!({ "archived": true }))
         .await
         .expect(200);
-    let around = neighbors(&client, &moons, "").await;
+    let around = neighbors(client, &moons, "").await;
     assert_eq!(ids(&around, "nodes"), ["person:anonymous"]);
-    let all = neighbors(&client, &moons, "archived=any").await;
+    let all = neighbors(client, &moons, "archived=any").await;
     assert_eq!(ids(&all, "nodes").len(), 2);
     for gone in [&*link, "entity_type:Note", NEVER, "person:nobody"] {
         let path = format!("/api/graph/nodes/{gone}/neighbors");
@@ -233,9 +264,15 @@ async fn paths_and_sizes_follow_what_is_written_and_taken_away() {
 
 #[tokio::test]
 async fn wrong_questions_to_the_graph_are_told_what_is_taken() {
-    let server = Server::start();
-    let client = server.client();
-    let one = resource(&client, "one", &[], json!({ "collection": "c" })).await;
+    for (_, server) in on_all() {
+        let server = server.start();
+        ask_wrongly(&server.client()).await;
+    }
+}
+
+async fn ask_wrongly(client: &Client) {
+    let one = resource(client, "one", &[], json!({ "collection": "c" })).await;
+    caught_up(client).await;
     for (path, status, code) in [
         ("/api/graph/nodes/ada/neighbors", 422, "INVALID_ID"),
         ("/api/graph/nodes/thing:1/neighbors", 422, "INVALID_ID"),
@@ -285,8 +322,9 @@ async fn wrong_questions_to_the_graph_are_told_what_is_taken() {
         client.get(path).await.expect_problem(status, code);
     }
     // Two that only the one who made both connects, which is further than one edge.
-    let other = resource(&client, "other", &[], json!({})).await;
+    let other = resource(client, "other", &[], json!({})).await;
     let path = format!("/api/graph/path?from={one}&to={other}&max_depth=1");
+    caught_up(client).await;
     client.get(&path).await.expect_problem(404, "NO_PATH");
 }
 
@@ -411,23 +449,33 @@ fn questions() -> Vec<(String, String, Vec<Value>)> {
 
 #[tokio::test]
 async fn every_question_of_the_documentation_has_the_answer_that_stands_there() {
-    let server = Server::builder().arg("--demo").start();
-    let client = server.client();
     let questions = questions();
     assert_eq!(questions.len(), 10);
-    for (title, query, rows) in questions {
-        let answer = client
-            .post("/api/graph/query", &json!({ "query": query }))
-            .await;
-        assert_eq!(answer.expect(200)["rows"], Value::from(rows), "{title}");
+    for (backend, server) in on_all() {
+        let server = server.arg("--demo").start();
+        let client = server.client();
+        caught_up(&client).await;
+        for (title, query, rows) in &questions {
+            let answer = client
+                .post("/api/graph/query", &json!({ "query": query }))
+                .await;
+            let expected = Value::from(rows.clone());
+            assert_eq!(answer.expect(200)["rows"], expected, "{title} on {backend}");
+        }
     }
 }
 
 #[tokio::test]
 async fn cypher_is_answered_refused_or_stopped() {
-    let server = Server::start();
-    let client = server.client();
-    let Corpus { ada, moons, .. } = Corpus::write(&client).await;
+    for (_, server) in on_all() {
+        let server = server.start();
+        ask_in_cypher(&server.client()).await;
+    }
+}
+
+async fn ask_in_cypher(client: &Client) {
+    let Corpus { ada, moons, .. } = Corpus::write(client).await;
+    caught_up(client).await;
     let ask = async |body: Value| client.post("/api/graph/query", &body).await;
     let query = "MATCH (r:Resource {id: $id})<-[:ANNOTATES]-(a)-[e]->(x:Resource) WHERE x.id <> $id RETURN r.name AS name, e, x, 1.0/0 AS big";
     let answer = ask(json!({ "query": query, "parameters": { "id": moons } })).await;
@@ -448,13 +496,16 @@ async fn cypher_is_answered_refused_or_stopped() {
     // What is written is in the next answer, also of a query that was asked before.
     let count = json!({ "query": "MATCH (r:Resource) RETURN count(r)" });
     assert_eq!(ask(count.clone()).await.expect(200)["rows"], json!([[3]]));
-    let made = resource(&client, "One more", &[], json!({})).await;
+    let made = resource(client, "One more", &[], json!({})).await;
     let position = client
         .get(&format!("/api/resources/{made}"))
         .await
         .position();
     let after = client
-        .post(&format!("/api/graph/query?min_position={position}"), &count)
+        .post(
+            &format!("/api/graph/query?min_position={position}&timeout_ms=60000"),
+            &count,
+        )
         .await;
     assert_eq!(after.expect(200)["rows"], json!([[4]]));
     assert!(after.position() >= position);

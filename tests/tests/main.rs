@@ -15,6 +15,8 @@ mod durability;
 mod events;
 mod full_disk;
 mod graph;
+mod graph_conformance;
+mod graph_in_neo4j;
 mod operation;
 mod proofs;
 mod resources;

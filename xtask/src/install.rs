@@ -14,6 +14,8 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("curl", "--version", "curl"),
     ("go", "version", "golang-go"),
     ("python3", "--version", "python3"),
+    ("javac", "--version", "default-jdk-headless"),
+    ("mvn", "--version", "maven"),
 ];
 
 /// Installs what is missing.
@@ -31,6 +33,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
         install_packages(&missing)?;
     }
     install_schemathesis()?;
+    install_neo4j()?;
     if !is_there("cargo-deny", "--version") {
         run(command("cargo", &["install", "--locked", "cargo-deny"]))?;
     }
@@ -69,6 +72,31 @@ fn install_schemathesis() -> anyhow::Result<()> {
             wanted,
         ],
     ))
+}
+
+/// The parts of a Neo4j server, as its makers publish them, below `target/`.
+fn install_neo4j() -> anyhow::Result<()> {
+    let wanted = std::fs::read(root().join("tests/neo4j/pom.xml"))?;
+    let place = root().join("target/neo4j");
+    let (library, whole) = (place.join("lib"), place.join("pom.xml"));
+    if std::fs::read(&whole).is_ok_and(|had| had == wanted) {
+        return Ok(());
+    }
+    let output = format!("-DoutputDirectory={}", library.display());
+    run(command(
+        "mvn",
+        &[
+            "--quiet",
+            "--batch-mode",
+            "--file",
+            "tests/neo4j/pom.xml",
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            &output,
+        ],
+    ))?;
+    // Written last: what was broken off is begun again.
+    Ok(std::fs::write(whole, wanted)?)
 }
 
 fn install_packages(missing: &[&str]) -> anyhow::Result<()> {

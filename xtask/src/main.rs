@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `tidy`, `kill`, `crash`, `fuzz`, `bench`.
+//! The project's own commands: `cargo xtask test`, `install`, `tidy`, `kill`, `crash`, `fuzz`, `bench`.
 //!
 //! `test` is the one command that passes every test on a fresh machine; CI runs the same.
 
@@ -29,6 +29,8 @@ struct Cli {
 enum Command {
     /// Install what the tests need, then run every check and every test.
     Test(test::Args),
+    /// Install what the tests need, and nothing more.
+    Install,
     /// Check the house rules: crate table, file headers, glossary, generated documents.
     Tidy,
     /// Kill a loaded server again and again, and look for what it had acknowledged.
@@ -44,6 +46,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Test(args) => test::run_all(&args),
+        Command::Install => install::run_all(),
         Command::Tidy => tidy::run(),
         Command::Kill(args) => kill::run_all(&args),
         Command::Crash(args) => crash::run_all(&args),

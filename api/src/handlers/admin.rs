@@ -52,7 +52,14 @@ pub(crate) async fn rebuild_graph(
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let graph = graph_of(&state).await?.clone();
-    let rebuilt = move |control| graph.rebuild(control);
+    let own = state.clone();
+    let rebuilt = move |control| {
+        let outcome = graph.rebuild(control)?;
+        if let Some(gate) = own.graph() {
+            gate.queries().forget();
+        }
+        Ok(outcome)
+    };
     rebuild(&state, &context, "rebuild.graph", rebuilt)
 }
 

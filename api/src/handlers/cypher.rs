@@ -43,6 +43,8 @@ pub(crate) struct Queries {
     running: Arc<Semaphore>,
     answers: Cache<[u8; 32], Bytes, ByBytes>,
     stopped: AtomicU64,
+    /// How often the graph was replaced by another one of the same position.
+    replaced: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -60,12 +62,18 @@ impl Queries {
             running: Arc::new(Semaphore::new(QUERIES_MAX)),
             answers: Cache::with_weighter(KEPT, KEPT_BYTES, ByBytes),
             stopped: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
         }
     }
 
     /// Answers that were kept and asked for again, and those that were not.
     pub(crate) fn hits_and_misses(&self) -> (u64, u64) {
         (self.answers.hits(), self.answers.misses())
+    }
+
+    /// Has no answer be given that was found in the graph so far.
+    pub(crate) fn forget(&self) {
+        self.replaced.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Queries that were stopped at a limit.
@@ -108,8 +116,10 @@ pub(crate) async fn query(
     let bytes_max = state.options().json_bytes_max;
     let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
     let asked = asked(value)?;
+    // Before the graph is taken, so that an answer out of one that was replaced is not kept.
+    let replaced = gate.queries().replaced.load(Ordering::Acquire);
     let at = gate.at(wait, state.projection().end()).await?;
-    let key = key(&bytes, at.end);
+    let key = key(&bytes, at.end, replaced);
     let body = match gate.queries().answers.get(&key) {
         Some(kept) => kept,
         None => answered(gate, &at, asked, key).await?,
@@ -119,9 +129,10 @@ pub(crate) async fn query(
     Ok(response.body(body))
 }
 
-/// The request as it came, at a position: nothing that differs has the same.
-fn key(request: &[u8], end: u64) -> [u8; 32] {
+/// The request as it came, at a position of one graph: nothing that differs has the same.
+fn key(request: &[u8], end: u64, replaced: u64) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(&replaced.to_le_bytes());
     hasher.update(&end.to_le_bytes()).update(request);
     *hasher.finalize().as_bytes()
 }
@@ -228,7 +239,11 @@ fn taken(value: serde_json::Value) -> Value {
     }
 }
 
-fn rendered(graph: &dyn Graph, answer: &Answer, took: Duration) -> Result<serde_json::Value, Error> {
+fn rendered(
+    graph: &dyn Graph,
+    answer: &Answer,
+    took: Duration,
+) -> Result<serde_json::Value, Error> {
     let rows = answer.rows.iter().map(|row| shown_all(graph, row));
     Ok(json!({
         "columns": texts(&answer.columns),

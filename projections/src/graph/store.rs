@@ -2,11 +2,11 @@
 
 use std::fmt::Debug;
 
+use stemma_views::ResourceQuery;
 use stemma_views::graph::{
     Graph, GraphError, GraphStats, ListedResources, Neighborhood, NeighborsQuery, PathQuery,
     ShortestPath,
 };
-use stemma_views::ResourceQuery;
 
 use super::queried::Queried;
 

@@ -28,7 +28,11 @@ pub(crate) fn run(common: &Common, settings: &Settings, config: &Config) -> anyh
         answer(&serde_json::Value::Object(all).to_string())?;
     } else {
         for (key, resolved) in settings.all() {
-            answer(&format!("{key} = {}  ({})", resolved.shown(), resolved.source))?;
+            answer(&format!(
+                "{key} = {}  ({})",
+                resolved.shown(),
+                resolved.source
+            ))?;
         }
     }
     Ok(Exit::Done)

@@ -18,9 +18,7 @@ use crate::config::Settings;
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::progress::Progress;
-use crate::wiring::{
-    Places, graph_options, log_options, neo4j, told, views_options,
-};
+use crate::wiring::{Places, graph_options, log_options, neo4j, told, views_options};
 
 pub(crate) fn run(common: &Common, settings: &Settings, asked: &Rebuild) -> anyhow::Result<Exit> {
     let places = Places::of(common, settings)?;

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use stemma_api::{AppState, Options};
-use stemma_projections::{
-    GraphProjection, Neo4jSettings, Phase, Settings as ProjectionSettings,
-};
+use stemma_projections::{GraphProjection, Neo4jSettings, Phase, Settings as ProjectionSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{answer, verify};

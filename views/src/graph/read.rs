@@ -106,10 +106,7 @@ impl Graph {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn properties(
-        &self,
-        id: &NodeId,
-    ) -> Result<Option<Properties>, StoreError> {
+    pub fn properties(&self, id: &NodeId) -> Result<Option<Properties>, StoreError> {
         let _moment = self.moment();
         let store = self.store();
         Ok(match id.label() {

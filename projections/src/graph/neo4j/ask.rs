@@ -33,8 +33,7 @@ const PAGE_ROWS_MAX: usize = 100_000;
 const SORTED_MAX: i64 = 20_000;
 /// Every type of relationship, as a pattern names them: whatever else others keep there is none of
 /// the graph.
-const KINDS: &str =
-    "ANNOTATES|CREATED|DERIVED_FROM|HAS_TYPE|IN_COLLECTION|REFERS_TO|TARGETS";
+const KINDS: &str = "ANNOTATES|CREATED|DERIVED_FROM|HAS_TYPE|IN_COLLECTION|REFERS_TO|TARGETS";
 
 /// The graph in Neo4j, as it is asked; clones share its connections.
 #[derive(Clone)]
@@ -176,7 +175,8 @@ impl Neo4jStore {
     /// Nodes that are there, in the order in which they are asked for.
     fn nodes_of(&self, ids: &[String]) -> Result<Vec<Node>, Neo4jError> {
         let label = &self.label;
-        let text = format!("UNWIND $ids AS id MATCH (n:`{label}` {{id: id}}) RETURN properties(n) AS p");
+        let text =
+            format!("UNWIND $ids AS id MATCH (n:`{label}` {{id: id}}) RETURN properties(n) AS p");
         let rows = self
             .client
             .rows(query(&text).param("ids", texts(ids)), QUESTION)?;

@@ -67,7 +67,9 @@ impl Neo4jServer {
             let opened = std::fs::File::open(file);
             opened.map_err(|error| {
                 let file = file.display();
-                Neo4jError::Settings(format!("the certificates in {file} cannot be read: {error}"))
+                Neo4jError::Settings(format!(
+                    "the certificates in {file} cannot be read: {error}"
+                ))
             })?;
         }
         Ok(())

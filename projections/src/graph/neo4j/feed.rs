@@ -13,8 +13,8 @@ use stemma_domain::event::{self, Event};
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_event_log::Record;
 use stemma_views::graph::{
-    AnnotationNode, BelowZero, Delta, Edge, EdgeType, Folding, HubNode, Label, NodeId,
-    Properties, ResourceNode, Source, Touched,
+    AnnotationNode, BelowZero, Delta, Edge, EdgeType, Folding, HubNode, Label, NodeId, Properties,
+    ResourceNode, Source, Touched,
 };
 use stemma_views::{ApplyError, Reason};
 
@@ -267,9 +267,8 @@ fn statements(generation: &Generation, delta: &Delta) -> Vec<Query> {
     let mut statements = Vec::new();
     for (kind, rows) in nodes.put {
         let kind = kind.as_str();
-        let text = format!(
-            "UNWIND $rows AS row MERGE (n:`{label}` {{id: row.id}}) SET n:{kind}, n = row"
-        );
+        let text =
+            format!("UNWIND $rows AS row MERGE (n:`{label}` {{id: row.id}}) SET n:{kind}, n = row");
         statements.push(query(&text).param("rows", list(rows)));
     }
     edges(generation, &delta.edges, made, &mut statements);

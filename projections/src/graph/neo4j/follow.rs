@@ -176,10 +176,7 @@ impl Follower {
         let label = Arc::new(generation.label.clone());
         shared.current.store(Some(label));
         shared.progress.end.send_replace(generation.end);
-        if !matches!(
-            *shared.progress.phase.borrow(),
-            Phase::Quarantined { .. }
-        ) {
+        if !matches!(*shared.progress.phase.borrow(), Phase::Quarantined { .. }) {
             shared.progress.phase.send_replace(Phase::CatchingUp);
         }
         Ok(generation)
@@ -314,8 +311,12 @@ impl Follower {
         };
         match making.step(live, is_stuck, &self.shared.settings.reader) {
             Ok(Step::More) => self.making = Some(making),
-            Ok(Step::Swapped) => {
+            Ok(Step::Swapped(outcome)) => {
                 self.retired_at = Some(Instant::now());
+                // Whoever asks from here on asks the new one.
+                let label = Arc::new(making.label().to_owned());
+                self.shared.current.store(Some(label));
+                making.answer(outcome);
                 // The new one may pass what the old one could not apply.
                 self.shared.progress.retry.store(true, Ordering::Release);
                 return Err(Left::Anew);

@@ -140,9 +140,7 @@ impl Generation {
     pub(super) fn remove(&self, client: &Client) -> Result<(), Neo4jError> {
         let (label, waiting) = (&self.label, self.waiting());
         for text in [
-            format!(
-                "MATCH (:`{label}`)-[e]->() WITH e LIMIT $most DELETE e RETURN count(*) AS n"
-            ),
+            format!("MATCH (:`{label}`)-[e]->() WITH e LIMIT $most DELETE e RETURN count(*) AS n"),
             format!("MATCH (n:`{label}`) WITH n LIMIT $most DETACH DELETE n RETURN count(*) AS n"),
             format!("MATCH (n:`{waiting}`) WITH n LIMIT $most DELETE n RETURN count(*) AS n"),
         ] {

@@ -414,7 +414,11 @@ impl Graph for Look {
         let end = found.len().min(start.saturating_add(limit));
         let page = &found[start..end];
         kept.give(page.iter().map(|edge| {
-            let other = if *edge.from == *node { &edge.to } else { &edge.from };
+            let other = if *edge.from == *node {
+                &edge.to
+            } else {
+                &edge.from
+            };
             Arc::clone(other)
         }));
         kept.page = Some((around, end));

@@ -54,7 +54,10 @@ impl Stored {
     }
 
     fn micros(&self) -> Result<i64, Neo4jError> {
-        let instant = self.created_at.as_deref().and_then(|text| text.parse().ok());
+        let instant = self
+            .created_at
+            .as_deref()
+            .and_then(|text| text.parse().ok());
         let instant: Timestamp = instant.ok_or_else(|| unreadable("created_at", &self.id))?;
         Ok(instant.micros())
     }
@@ -72,8 +75,12 @@ impl Stored {
             byte_size: byte_size.ok_or_else(|| unreadable("byte_size", id))?,
             archived: self.archived.ok_or_else(|| unreadable("archived", id))?,
             name: self.name.ok_or_else(|| unreadable("name", id))?,
-            media_type: self.media_type.ok_or_else(|| unreadable("media_type", id))?,
-            created_by: self.created_by.ok_or_else(|| unreadable("created_by", id))?,
+            media_type: self
+                .media_type
+                .ok_or_else(|| unreadable("media_type", id))?,
+            created_by: self
+                .created_by
+                .ok_or_else(|| unreadable("created_by", id))?,
             language: self.language,
             collection: self.collection,
             entity_types: self.entity_types.unwrap_or_default(),

@@ -39,8 +39,8 @@ const SLICE: Duration = Duration::from_mins(1);
 pub(super) enum Step {
     /// There is more to do.
     More,
-    /// The new generation is in use.
-    Swapped,
+    /// The new generation is the current one.
+    Swapped(RebuildOutcome),
 }
 
 /// A generation that is being made, and how far it was compared.
@@ -105,8 +105,7 @@ impl Making {
         if !is_compared {
             return Ok(Step::More);
         }
-        self.take_over()?;
-        Ok(Step::Swapped)
+        Ok(Step::Swapped(self.take_over()?))
     }
 
     /// Compares the next nodes; true when all were compared.
@@ -143,23 +142,31 @@ impl Making {
         Ok(is_done)
     }
 
-    fn take_over(&self) -> Result<(), RebuildError> {
+    fn take_over(&self) -> Result<RebuildOutcome, RebuildError> {
         let (digest_live, digest_rebuilt) = (self.live.finish(), self.made.finish());
         let equal = !self.live_failed && digest_live == digest_rebuilt;
         if !equal {
             tracing::warn!(%digest_live, %digest_rebuilt, "the rebuilt graph differs");
         }
         self.generation.replace_all(&self.client)?;
-        let outcome = RebuildOutcome {
+        Ok(RebuildOutcome {
             position: self.generation.end.checked_sub(1),
             digest_live,
             digest_rebuilt,
             equal,
             swapped: true,
-        };
-        // Whoever asked may have gone.
+        })
+    }
+
+    /// The label of the new generation's nodes.
+    pub(super) fn label(&self) -> &str {
+        &self.generation.label
+    }
+
+    /// Tells whoever asked what came of it.
+    pub(super) fn answer(&self, outcome: RebuildOutcome) {
+        // They may have gone.
         let _ = self.answer.send(Ok(outcome));
-        Ok(())
     }
 
     /// Puts the new generation to use although there is none that it can be compared with.
@@ -278,7 +285,9 @@ pub(super) fn run(
     }
     let makings = shared.makings.lock();
     let makings = makings.unwrap_or_else(std::sync::PoisonError::into_inner);
-    let sent = makings.as_ref().map(|makings| makings.send(Box::new(making)));
+    let sent = makings
+        .as_ref()
+        .map(|makings| makings.send(Box::new(making)));
     drop(makings);
     if !matches!(sent, Some(Ok(()))) {
         return Err(RebuildError::Stopped);
@@ -390,7 +399,10 @@ fn fill(
     Ok(())
 }
 
-fn digest(client: &Client, generation: &Generation) -> Result<stemma_views::StateDigest, Neo4jError> {
+fn digest(
+    client: &Client,
+    generation: &Generation,
+) -> Result<stemma_views::StateDigest, Neo4jError> {
     let mut hasher = StateHasher::default();
     let mut after = String::new();
     loop {
