@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// Passes connections on to a server, on a port of its own.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct Proxy {
     state: Arc<State>,
     /// Changes when all connections are to be cut.
     cut: watch::Sender<u64>,
+    /// Ends with the proxy, and all connections with it.
+    _accepting: JoinSet<()>,
 }
 
 #[derive(Debug)]
@@ -39,7 +42,9 @@ impl Proxy {
         });
         let cut = watch::Sender::new(0);
         let (server, passed, cuts) = (server.to_owned(), Arc::clone(&state), cut.clone());
-        tokio::spawn(async move {
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
+            let mut passing = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 // Nobody there: the client is told by being hung up on.
                 let Ok(there) = TcpStream::connect(&server).await else {
@@ -48,7 +53,7 @@ impl Proxy {
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = there.into_split();
                 for (from, to) in [(from_client, to_server), (from_server, to_client)] {
-                    tokio::spawn(pass(from, to, Arc::clone(&passed), cuts.clone()));
+                    passing.spawn(pass(from, to, Arc::clone(&passed), cuts.clone()));
                 }
             }
         });
@@ -56,6 +61,7 @@ impl Proxy {
             address,
             state,
             cut,
+            _accepting: accepting,
         }
     }
 
@@ -68,11 +74,6 @@ impl Proxy {
     /// that come after are passed on.
     pub fn cut_after(&self, bytes: u32) {
         self.state.left.store(i64::from(bytes), Ordering::SeqCst);
-    }
-
-    /// Whether the cut that was asked for has come.
-    pub fn is_cut(&self) -> bool {
-        self.state.left.load(Ordering::SeqCst) < 0
     }
 
     /// Swallows what comes from either side, or passes it on again.

@@ -509,6 +509,11 @@ async fn ask_in_cypher(client: &Client) {
         .await;
     assert_eq!(after.expect(200)["rows"], json!([[4]]));
     assert!(after.position() >= position);
+    ask_what_is_refused(client).await;
+}
+
+async fn ask_what_is_refused(client: &Client) {
+    let ask = async |body: Value| client.post("/api/graph/query", &body).await;
     for (query, code) in [
         ("CREATE (n)", "CYPHER_WRITE_REFUSED"),
         (

@@ -10,11 +10,11 @@ use stemma_tests::{Client, Neo4j, Proxy, Server, binary, run};
 use tempfile::TempDir;
 
 use crate::graph::{caught_up, resource};
-use crate::graph_conformance::{Dice, Made, answers, must_be_equal};
+use crate::graph_conformance::{Dice, Made};
 use crate::operation::outcome;
 
 /// How long a graph may take to be found well again.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks for health until the graph is as it is wanted; gives what is said of it.
 async fn health(client: &Client, wanted: impl Fn(&Value) -> bool) -> Value {
@@ -132,36 +132,32 @@ async fn a_connection_that_is_cut_anywhere_leaves_the_graph_as_a_replay_makes_it
     let mut server = Server::builder()
         .graph_at(&format!("neo4j://{}", proxy.address()))
         .start();
-    let (mut dice, mut made) = (Dice(11), Made::default());
-    for round in 0..40 {
+    let (mut dice, mut made, mut cuts) = (Dice(11), Made::default(), 0);
+    for round in 0..24 {
         let client = server.client();
-        proxy.cut_after(u32::try_from(dice.roll(30_000)).expect("few"));
-        while !proxy.is_cut() {
+        proxy.cut_after(u32::try_from(dice.roll(25_000)).expect("few"));
+        for _ in 0..3 {
             let operations = made.operations(&mut dice, 15);
             let answer = client
                 .post("/api/batch", &json!({ "operations": operations }))
                 .await;
             made.learn(&operations, &answer.expect(200));
-            // The way there is used as well; whether it holds is another question.
+            // The way there is to be used; whether it holds is another question.
             let position = answer.position();
-            let path = format!("/api/graph/stats?min_position={position}&timeout_ms=200");
-            client.get(&path).await;
+            let path = format!("/api/graph/stats?min_position={position}&timeout_ms=1000");
+            cuts += usize::from(client.get(&path).await.status != 200);
         }
         // Now and then the server itself goes in the middle of it.
-        if round % 10 == 9 {
+        if round % 6 == 5 {
             server.kill();
             server.start_again();
         }
     }
+    assert!(cuts > 5, "{cuts} questions fell into a cut");
     let client = server.client();
     health(&client, is_well).await;
-    let position = client.get("/api/resources?limit=1").await.position();
-    let there = answers(&client, position).await;
     must_equal_a_replay(&client).await;
     assert_eq!(server.stop(), Some(0));
-    let in_rows = Server::builder().data(server.data()).start();
-    let here = answers(&in_rows.client(), position).await;
-    must_be_equal(&there, &here, "after cuts, and in rows");
 }
 
 #[tokio::test]

@@ -84,15 +84,8 @@ async fn until_stopped(
     } = on;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let begun = async {
-        catch_up(tenant).await;
-        if serve.demo {
-            demo::load(tenant).await.context("load the sample corpus")?;
-        }
-        anyhow::Ok(())
-    };
     tokio::select! {
-        begun = begun => begun?,
+        begun = begin(tenant, serve) => begun?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     }
@@ -150,6 +143,15 @@ async fn until_stopped(
         tokio::task::spawn_blocking(|| collector.stop()).await?;
     }
     Ok(stopped?)
+}
+
+/// Brings all up to date that must be before the first request.
+async fn begin(tenant: &Tenant, serve: &Serve) -> anyhow::Result<()> {
+    catch_up(tenant).await;
+    if serve.demo {
+        demo::load(tenant).await.context("load the sample corpus")?;
+    }
+    Ok(())
 }
 
 /// The graph, unless there is to be none.

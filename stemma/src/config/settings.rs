@@ -93,16 +93,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "Directory of the data, where neither --data nor STEMMA_DATA names one; ./stemma-data without it",
     ),
+    text(
+        "graph.ca_file",
+        "",
+        "File of certificates, as PEM, of those who may vouch for Neo4j over TLS; those that the system trusts without it",
+    ),
     number(
         "graph.cache_bytes",
         "16777216",
         (1 << 20, 64 * GIB),
         "Bytes of the cache of the graph's engine, which is the views'",
-    ),
-    text(
-        "graph.ca_file",
-        "",
-        "File of certificates, as PEM, of those who may vouch for Neo4j over TLS; those that the system trusts without it",
     ),
     text(
         "graph.database",

@@ -199,6 +199,14 @@ impl Client {
         })
     }
 
+    /// Begins to read: what is asked there goes one way there and back, and no more.
+    pub(super) fn reading(&self, within: Duration) -> Result<Reading, Neo4jError> {
+        timed(within, async {
+            let transaction = self.graph.start_txn().await?;
+            Ok(Reading { transaction })
+        })
+    }
+
     /// One statement in a transaction of its own, as those about indexes must be.
     pub(super) fn run(&self, query: Query, within: Duration) -> Result<(), Neo4jError> {
         timed(within, async { Ok(self.graph.run(query).await?) })
@@ -240,6 +248,25 @@ impl Client {
             }
             transaction.commit().await?;
             Ok(Written::Done)
+        })
+    }
+}
+
+/// A transaction that only reads. It ends when it is dropped; after an error it is of no use.
+pub(super) struct Reading {
+    transaction: neo4rs::Txn,
+}
+
+impl Reading {
+    /// The rows of a statement.
+    pub(super) fn rows(&mut self, query: Query, within: Duration) -> Result<Vec<Row>, Neo4jError> {
+        timed(within, async {
+            let mut stream = self.transaction.execute(query).await?;
+            let mut rows = Vec::new();
+            while let Some(row) = stream.next(self.transaction.handle()).await? {
+                rows.push(row);
+            }
+            Ok(rows)
         })
     }
 }

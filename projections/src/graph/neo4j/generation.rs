@@ -190,20 +190,19 @@ pub(super) fn make(owner: &Owner, is: Use, client: &Client) -> Result<Generation
     ] {
         client.run(query(text), LONG)?;
     }
-    let last = all(owner, client)?.last().map_or(0, |last| last.number);
-    let number = last + 1;
+    let last = all(owner, client)?.pop();
+    // One that was begun as the first and never finished is gone on with.
+    let begun = last
+        .as_ref()
+        .filter(|last| is == Use::Current && last.is == Use::Building && last.end == 0);
+    let number = match (begun, &last) {
+        (Some(begun), _) => begun.number,
+        (None, last) => 1 + last.as_ref().map_or(0, |last| last.number),
+    };
     let label = owner.label(number);
-    // First the node: what is begun and left is found by it.
-    let text = "CREATE (g:StemmaGraph {label: $label, tenant: $tenant, log: $log, number: $number, \
-                state: 'building', format: $format, end: 0, last: '', \
-                nodes: [0, 0, 0, 0, 0], edges: [0, 0, 0, 0, 0, 0, 0]})";
-    let made = query(text)
-        .param("label", label.as_str())
-        .param("tenant", owner.tenant.as_str())
-        .param("log", owner.log.as_str())
-        .param("number", number)
-        .param("format", FORMAT);
-    client.run(made, SHORT)?;
+    if begun.is_none() {
+        name(owner, &label, number, client)?;
+    }
     let waiting = waiting(&label);
     for text in [
         format!(
@@ -231,4 +230,19 @@ pub(super) fn make(owner: &Owner, is: Use, client: &Client) -> Result<Generation
         made.replace_all(client)?;
     }
     Ok(made)
+}
+
+/// Writes the node of a generation, before anything else of it: what is begun and left is found by
+/// that.
+fn name(owner: &Owner, label: &str, number: i64, client: &Client) -> Result<(), Neo4jError> {
+    let text = "CREATE (g:StemmaGraph {label: $label, tenant: $tenant, log: $log, number: $number, \
+                state: 'building', format: $format, end: 0, last: '', \
+                nodes: [0, 0, 0, 0, 0], edges: [0, 0, 0, 0, 0, 0, 0]})";
+    let made = query(text)
+        .param("label", label)
+        .param("tenant", owner.tenant.as_str())
+        .param("log", owner.log.as_str())
+        .param("number", number)
+        .param("format", FORMAT);
+    client.run(made, SHORT)
 }

@@ -15,7 +15,7 @@ use neo4rs::{Query, Row, query};
 use stemma_cypher::{Direction, Error, Graph, Relationship, Value};
 use stemma_views::graph::{EdgeType, Label, NodeId};
 
-use super::client::{Client, Neo4jError, list};
+use super::client::{Client, Neo4jError, Reading, list};
 use super::nodes::Stored;
 use crate::graph::queried::{Named, named, value};
 
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Nodes that are fetched together, at the most.
 const TOGETHER_MAX: usize = 256;
 /// Relationships up to which a node's are fetched before they are asked for.
-const FEW: i64 = 512;
+const FEW: usize = 256;
 /// Nodes whose properties are kept.
 const NODES_MAX: usize = 100_000;
 /// Relationships that are kept, and most of one node.
@@ -43,6 +43,8 @@ pub(super) struct Look {
     client: Client,
     label: String,
     kept: RefCell<Kept>,
+    /// What is read in, once something was.
+    reading: RefCell<Option<Reading>>,
 }
 
 #[derive(Default)]
@@ -79,8 +81,8 @@ impl Kept {
     }
 
     /// Notes that nodes were given together.
-    fn give(&mut self, ids: impl Iterator<Item = Arc<str>>) {
-        let ids: Arc<[Arc<str>]> = ids.collect();
+    fn give(&mut self, ids: Vec<Arc<str>>) {
+        let ids: Arc<[Arc<str>]> = ids.into();
         if self.given.len() + ids.len() > NODES_MAX {
             self.given.clear();
         }
@@ -120,11 +122,19 @@ impl Look {
             client,
             label,
             kept: RefCell::default(),
+            reading: RefCell::new(None),
         }
     }
 
     fn rows(&self, query: Query) -> Result<Vec<Row>, Error> {
-        self.client.rows(query, LOOK).map_err(failed)
+        let begun = self.reading.take();
+        let mut reading = match begun {
+            Some(reading) => reading,
+            None => self.client.reading(LOOK).map_err(failed)?,
+        };
+        let rows = reading.rows(query, LOOK).map_err(failed)?;
+        self.reading.replace(Some(reading));
+        Ok(rows)
     }
 
     /// Fetches a node and some that will be asked for next.
@@ -181,11 +191,12 @@ impl Look {
         let asked = query(&text)
             .param("ids", texts(&ids))
             .param("wanted", &**node)
-            .param("few", FEW);
+            .param("few", i64::try_from(FEW).unwrap_or(i64::MAX));
         let rows = self.rows(asked)?;
         let mut kept = self.kept.borrow_mut();
         // One that is not there has none.
         let mut wanted: Arc<[Relationship]> = Arc::new([]);
+        let mut others: Vec<Arc<str>> = Vec::new();
         kept.keep_relationships(of(node), Arc::clone(&wanted));
         for row in rows {
             let unread = |error: neo4rs::DeError| failed(error.into());
@@ -203,8 +214,13 @@ impl Look {
             if id == *node {
                 wanted = Arc::clone(&found);
             }
+            if found.len() <= FEW {
+                others.extend(found.iter().map(|edge| other_end(edge, &id)));
+            }
             kept.keep_relationships(of(&id), found);
         }
+        // Whoever goes on from one goes on from all.
+        kept.give(others);
         Ok(wanted)
     }
 
@@ -249,6 +265,15 @@ impl Look {
         }
         Ok(found)
     }
+}
+
+fn other_end(edge: &Relationship, node: &str) -> Arc<str> {
+    let other = if *edge.from == *node {
+        &edge.to
+    } else {
+        &edge.from
+    };
+    Arc::clone(other)
 }
 
 fn by_length(one: &Arc<str>, other: &Arc<str>) -> Ordering {
@@ -349,7 +374,7 @@ impl Graph for Look {
                 }
             }
         }
-        self.kept.borrow_mut().give(found.iter().cloned());
+        self.kept.borrow_mut().give(found.clone());
         Ok(found)
     }
 
@@ -413,14 +438,10 @@ impl Graph for Look {
         });
         let end = found.len().min(start.saturating_add(limit));
         let page = &found[start..end];
-        kept.give(page.iter().map(|edge| {
-            let other = if *edge.from == *node {
-                &edge.to
-            } else {
-                &edge.from
-            };
-            Arc::clone(other)
-        }));
+        if found.len() > FEW {
+            let others = page.iter().map(|edge| other_end(edge, node));
+            kept.give(others.collect());
+        }
         kept.page = Some((around, end));
         Ok(page.to_vec())
     }
