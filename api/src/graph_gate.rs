@@ -4,11 +4,16 @@
 //! counts as behind until it has caught up or a while has passed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use stemma_projections::{GraphProjection, GraphState, GraphStore, WaitError};
+use stemma_commands::AsOf;
+use stemma_event_log::Reader;
+use stemma_projections::{
+    GraphProjection, GraphState, GraphStore, PastError, PastGraphs, WaitError,
+};
 
+use crate::body::blocking;
 use crate::error::{ApiError, Code};
 use crate::handlers::cypher::Queries;
 use crate::query::MinPosition;
@@ -24,6 +29,8 @@ const NEAR_EVENTS: u64 = 10_000;
 pub(crate) struct GraphGate {
     projection: GraphProjection,
     queries: Queries,
+    reader: Reader,
+    past: Arc<PastGraphs>,
     started: Instant,
     /// Milliseconds since the start until which nobody waits.
     behind_until: AtomicU64,
@@ -49,10 +56,12 @@ impl GraphAt {
 }
 
 impl GraphGate {
-    pub(crate) fn new(projection: GraphProjection) -> Self {
+    pub(crate) fn new(projection: GraphProjection, reader: &Reader, past_events_max: u64) -> Self {
         Self {
             projection,
             queries: Queries::new(),
+            reader: reader.clone(),
+            past: Arc::new(PastGraphs::new(reader.clone(), past_events_max)),
             started: Instant::now(),
             behind_until: AtomicU64::new(0),
             passed_over_until: AtomicU64::new(0),
@@ -148,6 +157,32 @@ impl GraphGate {
         }
     }
 
+    /// The graph as it was at a moment, which has come if it is before `now_us`.
+    pub(crate) async fn past(&self, as_of: AsOf, now_us: i64) -> Result<GraphAt, ApiError> {
+        let end = self.end_at(as_of, now_us)?;
+        let given_up = GivenUp::new();
+        let (past, is_given_up) = (Arc::clone(&self.past), given_up.flag());
+        let found = blocking(move || past.at(end, &is_given_up)).await?;
+        let graph = found.map_err(|error| match &error {
+            PastError::TooFar { .. } => ApiError::new(Code::QueryLimit, error.to_string()),
+            _ => ApiError::of(Code::GraphUnavailable).because(&error),
+        })?;
+        Ok(at(graph, None))
+    }
+
+    /// How many records there were at a moment.
+    fn end_at(&self, as_of: AsOf, now_us: i64) -> Result<u64, ApiError> {
+        let not_yet = || ApiError::of(Code::NotHappenedYet);
+        match as_of {
+            AsOf::Position(position) if position < self.reader.end().get() => Ok(position + 1),
+            AsOf::Time(instant) if instant.micros() <= now_us => {
+                let last = self.reader.position_at_time(instant.micros())?;
+                Ok(last.map_or(0, |last| last.get() + 1))
+            }
+            _ => Err(not_yet()),
+        }
+    }
+
     /// The graph as it is now, if it is open.
     fn now(&self, warning: Option<String>) -> Option<GraphAt> {
         Some(at(self.projection.store()?, warning))
@@ -165,6 +200,26 @@ impl GraphGate {
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Has work end when the request does that it is for.
+pub(crate) struct GivenUp(Arc<AtomicBool>);
+
+impl GivenUp {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicBool::new(false)))
+    }
+
+    /// Becomes true when the request is gone.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
@@ -217,7 +272,7 @@ mod tests {
             dir: dir.to_path_buf(),
             views: stemma_views::Options::default(),
         });
-        let gate = GraphGate::new(graph.unwrap());
+        let gate = GraphGate::new(graph.unwrap(), &log.reader, 10);
         gate.projection.opened(Duration::from_secs(10)).await;
         while gate.state().trouble().is_none() {
             tokio::task::yield_now().await;

@@ -57,6 +57,8 @@ pub struct Options {
     pub keep_alive_ms: u64,
     /// How long requests may go on once the server is told to stop, in seconds, 8 by default.
     pub shutdown_s: u64,
+    /// Most events that are folded to answer of a moment in the past, 1,000,000 by default.
+    pub past_events_max: u64,
     /// Live streams.
     pub sse: SseOptions,
 }
@@ -105,6 +107,7 @@ impl Default for Options {
             write_stall_ms: 60_000,
             keep_alive_ms: 75_000,
             shutdown_s: 8,
+            past_events_max: 1_000_000,
             sse: SseOptions::default(),
         }
     }

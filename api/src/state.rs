@@ -90,6 +90,8 @@ impl AppState {
         graph: Option<GraphProjection>,
     ) -> Result<Self, OptionsError> {
         options.check()?;
+        let graph =
+            graph.map(|kept| GraphGate::new(kept, commands.reader(), options.past_events_max));
         let shared = Shared {
             jobs: Jobs::new(options.jobs_kept_max),
             metrics: Metrics::new(),
@@ -101,7 +103,7 @@ impl AppState {
             options,
             verifier,
             proofs,
-            graph: graph.map(GraphGate::new),
+            graph,
         };
         Ok(Self {
             shared: Arc::new(shared),

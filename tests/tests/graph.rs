@@ -262,6 +262,85 @@ async fn write_and_take_away(backend: &str, client: &Client) {
     }
 }
 
+/// Row E6: the graph as of a position, or of a time.
+#[tokio::test]
+async fn the_graph_is_answered_of_as_it_was() {
+    for (_, server) in on_all() {
+        let server = server.env("STEMMA_GRAPH__PAST_EVENTS_MAX", "9").start();
+        look_back(&server.client()).await;
+    }
+}
+
+async fn look_back(client: &Client) {
+    let Corpus {
+        ada, moons, link, ..
+    } = Corpus::write(client).await;
+    let then = client.get(&format!("/api/resources/{moons}")).await;
+    let position = then.position();
+    let path = format!("/api/events?after={}", position - 1);
+    let time = client.get(&path).await.expect(200)["items"][0]["recorded_at"].clone();
+    let time = time.as_str().expect("a time").to_owned();
+    // What was is taken away, and something else is made.
+    let aid = link.trim_start_matches("annotation:");
+    let path = format!("/api/resources/{moons}/annotations/{aid}");
+    client.raw("DELETE", &path, &[], "").await;
+    let path = format!("/api/resources/{ada}");
+    let archived = json!({ "archived": true });
+    client.json("PATCH", &path, &archived).await.expect(200);
+    resource(client, "Later", &["Person"], json!({})).await;
+    let query = json!({ "query": "MATCH (r:Resource {archived: false}) RETURN count(r)" });
+    for moment in [
+        format!("as_of_position={position}"),
+        format!("as_of={time}"),
+    ] {
+        let path = format!("/api/graph/path?from={link}&to={ada}&{moment}");
+        let way = client.get(&path).await;
+        assert_eq!(ids(&way.expect(200), "nodes"), [&*link, &*ada]);
+        assert_eq!(way.position(), position);
+        let path = format!("/api/graph/nodes/entity_type:Person/neighbors?{moment}");
+        let people = client.get(&path).await.expect(200);
+        assert_eq!(ids(&people, "nodes"), std::slice::from_ref(&ada));
+        let path = format!("/api/graph/stats?{moment}");
+        let stats = client.get(&path).await.expect(200);
+        assert_eq!(
+            (&stats["position"], &stats["nodes"]["Annotation"]),
+            (&json!(position), &json!(1))
+        );
+        let path = format!("/api/graph/query?{moment}");
+        let asked = client.post(&path, &query).await.expect(200);
+        assert_eq!(asked["rows"], json!([[3]]));
+    }
+    caught_up(client).await;
+    let path = format!("/api/graph/nodes/{link}/neighbors");
+    client
+        .get(&path)
+        .await
+        .expect_problem(404, "NODE_NOT_FOUND");
+    for (moment, code) in [
+        ("as_of_position=99999", "NOT_HAPPENED_YET"),
+        ("as_of=2999-01-01T00:00:00Z", "NOT_HAPPENED_YET"),
+        (
+            "as_of_position=1&as_of=2020-01-01T00:00:00Z",
+            "INVALID_PARAMETERS",
+        ),
+        ("as_of=yesterday", "INVALID_PARAMETERS"),
+    ] {
+        let path = format!("/api/graph/stats?{moment}");
+        client.get(&path).await.expect_problem(422, code);
+    }
+    let before_all = client
+        .get("/api/graph/stats?as_of=2020-01-01T00:00:00Z")
+        .await
+        .expect(200);
+    assert_eq!(before_all["nodes"]["Resource"], json!(0));
+    // More lies before it than is folded for a question here.
+    for number in 0..3 {
+        resource(client, &format!("n{number}"), &[], json!({})).await;
+    }
+    let path = "/api/graph/stats?as_of_position=9";
+    client.get(path).await.expect_problem(422, "QUERY_LIMIT");
+}
+
 #[tokio::test]
 async fn wrong_questions_to_the_graph_are_told_what_is_taken() {
     for (_, server) in on_all() {

@@ -19,8 +19,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::body;
 use crate::error::{ApiError, Code};
-use crate::graph_gate::{GraphAt, GraphGate};
-use crate::handlers::graph::{answer, gate};
+use crate::graph_gate::{GivenUp, GraphAt, GraphGate};
+use crate::handlers::graph::{Moment, answer, gate};
 use crate::json::{Fields, natural, object, text};
 use crate::query;
 use crate::state::AppState;
@@ -110,7 +110,7 @@ pub(crate) async fn query(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let mut parameters = query::Query::parse(request.query_string())?;
-    let wait = parameters.min_position(state.options());
+    let moment = Moment::of(&mut parameters, &state);
     parameters.finish()?;
     let gate = gate(&state)?;
     let bytes_max = state.options().json_bytes_max;
@@ -118,7 +118,7 @@ pub(crate) async fn query(
     let asked = asked(value)?;
     // Before the graph is taken, so that an answer out of one that was replaced is not kept.
     let replaced = gate.queries().replaced.load(Ordering::Acquire);
-    let at = gate.at(wait, state.projection().end()).await?;
+    let at = moment.graph(&state).await?;
     let key = key(&bytes, at.end, replaced);
     let body = match gate.queries().answers.get(&key) {
         Some(kept) => kept,
@@ -143,18 +143,11 @@ async fn answered(
     asked: Asked,
     key: [u8; 32],
 ) -> Result<Bytes, ApiError> {
-    /// Has the query end when the request does.
-    struct GivenUp(Arc<AtomicBool>);
-    impl Drop for GivenUp {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let queries = gate.queries();
     let permit = Arc::clone(&queries.running).acquire_owned().await;
     let permit = permit.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
-    let is_cancelled = Arc::new(AtomicBool::new(false));
-    let _given_up = GivenUp(Arc::clone(&is_cancelled));
+    let given_up = GivenUp::new();
+    let is_cancelled = given_up.flag();
     let (answer, answered) = oneshot::channel();
     let graph = at.graph.queried();
     let thread = std::thread::Builder::new()

@@ -8,6 +8,7 @@ use actix_web::http::header::HeaderValue;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
+use stemma_commands::AsOf;
 use stemma_domain::resource::Descriptor;
 use stemma_views::graph::{
     Edge, EdgeType, Graph, GraphError, NeighborsQuery, Node, NodeId, PathQuery,
@@ -18,8 +19,8 @@ use utoipa::ToSchema;
 use crate::body::blocking;
 use crate::error::{ApiError, Code};
 use crate::graph_gate::{GraphAt, GraphGate};
-use crate::handlers::resources::{STEMMA_WARNING, archived, reflecting};
-use crate::query::Query;
+use crate::handlers::resources::{STEMMA_WARNING, archived, as_of, reflecting};
+use crate::query::{MinPosition, Query};
 use crate::state::{AppState, Reflected};
 
 /// Edges away from the node, at the most.
@@ -150,6 +151,39 @@ pub(crate) fn gate(state: &AppState) -> Result<&GraphGate, ApiError> {
     state.graph().ok_or_else(|| ApiError::of(Code::GraphOff))
 }
 
+/// Of which moment a question to the graph is.
+pub(crate) struct Moment {
+    wait: MinPosition,
+    as_of: Option<AsOf>,
+}
+
+impl Moment {
+    pub(crate) fn of(query: &mut Query, state: &AppState) -> Self {
+        Self {
+            wait: query.min_position(state.options()),
+            as_of: as_of(query, None),
+        }
+    }
+
+    /// Whether it is as the graph is, and not as it was.
+    fn is_now(&self) -> bool {
+        self.as_of.is_none()
+    }
+
+    /// The graph of that moment.
+    pub(crate) async fn graph(&self, state: &AppState) -> Result<GraphAt, ApiError> {
+        let gate = gate(state)?;
+        match self.as_of {
+            None => gate.at(self.wait, state.projection().end()).await,
+            Some(as_of) => {
+                // What is asked for may have been written just now.
+                state.views_at(self.wait).await?;
+                gate.past(as_of, state.commands().now().micros()).await
+            }
+        }
+    }
+}
+
 fn node_id(text: &str) -> Result<NodeId, ApiError> {
     let read = text.parse();
     read.map_err(|error: stemma_views::graph::InvalidNodeId| {
@@ -188,7 +222,7 @@ pub(crate) async fn neighbors(
 ) -> Result<HttpResponse, ApiError> {
     let of = node_id(&node)?;
     let mut query = Query::parse(request.query_string())?;
-    let wait = query.min_position(state.options());
+    let moment = Moment::of(&mut query, &state);
     let depth = query.up_to("depth", DEPTH_MAX);
     let limit = query.up_to("limit", NODES_MAX);
     let relation = query.read("relation", "a type of edges such as HAS_TYPE", |text| {
@@ -196,7 +230,7 @@ pub(crate) async fn neighbors(
     });
     let archived = archived(&mut query);
     query.finish()?;
-    let at = gate(&state)?.at(wait, state.projection().end()).await?;
+    let at = moment.graph(&state).await?;
     let graph = Arc::clone(&at.graph);
     let found = blocking(move || {
         graph.neighbors(&NeighborsQuery {
@@ -225,7 +259,7 @@ pub(crate) async fn path(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
-    let wait = query.min_position(state.options());
+    let moment = Moment::of(&mut query, &state);
     let ends = ["from", "to"].map(|name| {
         if !query.has(name) {
             query.problem(name, "MISSING_PARAMETER", "expected a node's id");
@@ -237,7 +271,7 @@ pub(crate) async fn path(
     let [Some(from), Some(to)] = ends else {
         return Err(ApiError::of(Code::InvalidParameters));
     };
-    let at = gate(&state)?.at(wait, state.projection().end()).await?;
+    let at = moment.graph(&state).await?;
     let graph = Arc::clone(&at.graph);
     let found = blocking(move || {
         graph.shortest_path(&PathQuery {
@@ -263,14 +297,15 @@ pub(crate) async fn stats(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
-    let wait = query.min_position(state.options());
+    let moment = Moment::of(&mut query, &state);
     query.finish()?;
-    let gate = gate(&state)?;
-    let at = gate.at(wait, state.projection().end()).await?;
+    let at = moment.graph(&state).await?;
     let graph = Arc::clone(&at.graph);
     let stats = blocking(move || graph.stats()).await?;
     let stats = stats?;
-    let lag = gate.projection().status().map_or((0, 0.0), |status| {
+    let gate = gate(&state)?;
+    let status = gate.projection().status().filter(|_| moment.is_now());
+    let lag = status.map_or((0, 0.0), |status| {
         (status.lag_positions, status.lag_seconds)
     });
     let nodes = stats.nodes.into_iter();

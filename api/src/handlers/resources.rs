@@ -269,9 +269,8 @@ fn sort(text: &str) -> Option<Sort> {
     }
 }
 
-/// `?as_of_revision=`, `?as_of_position=`, `?as_of=`: at most one of them.
-fn as_of(query: &mut Query) -> Option<AsOf> {
-    let revision = query.number("as_of_revision").map(AsOf::Revision);
+/// `?as_of_position=` and `?as_of=`, beside what else can name a moment: at most one of them.
+pub(crate) fn as_of(query: &mut Query, revision: Option<AsOf>) -> Option<AsOf> {
     let position = query.number("as_of_position").map(AsOf::Position);
     let time = query
         .read("as_of", "an RFC 3339 instant", |text| text.parse().ok())
@@ -307,7 +306,8 @@ pub(crate) async fn get(
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
-    let as_of = as_of(&mut query);
+    let revision = query.number("as_of_revision").map(AsOf::Revision);
+    let as_of = as_of(&mut query, revision);
     query.finish()?;
     let media_type = accept::choose(&request, &[JSON, LD_JSON])?;
     let at = state.views_at(wait).await?;

@@ -232,6 +232,7 @@ fn options(settings: &Settings) -> Options {
         body_bytes_per_s: settings.number("http.body_bytes_per_s"),
         write_stall_ms: settings.number("http.write_stall_ms"),
         keep_alive_ms: settings.number("http.keep_alive_ms"),
+        past_events_max: settings.number("graph.past_events_max"),
         page_limit_max: settings.count("http.page_items_max"),
         ranges_max: settings.count("http.ranges_max"),
         request_head_ms: settings.number("http.head_ms"),

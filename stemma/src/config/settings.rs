@@ -126,6 +126,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "File whose first line is the password for Neo4j",
     ),
+    number(
+        "graph.past_events_max",
+        "1000000",
+        (0, 1 << 40),
+        "Most events that are folded to answer of the graph as it was (as_of, as_of_position)",
+    ),
     text(
         "graph.uri",
         "neo4j://127.0.0.1:7687",

@@ -1,5 +1,5 @@
-//! The graph with a million relations: feeding, rebuilding, the common questions, Cypher, and the
-//! same lists from the views.
+//! The graph with a million relations, in rows and in Neo4j: feeding, rebuilding, the common
+//! questions, Cypher, and the same lists from the views.
 
 use std::process::Command;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::load::Connection;
+use super::neo4j::{Neo4j, PASSWORD};
 use super::server::{Server, build, directory};
 use super::table::{Table, count, place};
 use crate::run::{command, run as run_command};
@@ -49,10 +50,11 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
                 "--data",
             ])
             .arg(&data)
+            .env("STEMMA_GRAPH__PASSWORD", PASSWORD)
             .env("STEMMA_VIEWS__ENGINE", &args.engine);
         Server::of(serve)
     };
-    let mut table = Table::new("graph", &["what", "figure"]);
+    let mut table = Table::new("graph", &["what", "in rows", "in Neo4j"]);
     let server = start("embedded")?;
     let mut connection = Connection::open(&server.host)?;
     let started = Instant::now();
@@ -61,7 +63,7 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     }
     let written = started.elapsed().as_secs_f64();
     let events = (groups * GROUP) as f64;
-    table.row(&[&"events written, a second", &count(events / written)]);
+    table.row(&[&"events written, a second", &count(events / written), &""]);
     // Whatever the graph lacks by now it takes up while this waits.
     let position = groups * GROUP - 1;
     let caught_up = Instant::now();
@@ -69,23 +71,19 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     let stats = connection.get(&path).context("the graph follows")?;
     let stats: Value = serde_json::from_str(&stats)?;
     let late = caught_up.elapsed().as_millis();
-    table.row(&[&"the graph had them so many ms after the last", &late]);
+    table.row(&[&"the graph had them so many ms after the last", &late, &""]);
     let relations: u64 = stats["edges"]
         .as_object()
         .into_iter()
         .flat_map(|edges| edges.values().filter_map(Value::as_u64))
         .sum();
-    table.row(&[&"relations", &count(relations as f64)]);
-    questions(&mut connection, groups, &mut table)?;
-    table.row(&[&"resident, MiB", &(server.resident_kib() / 1024)]);
+    table.row(&[&"relations", &count(relations as f64), &"the same"]);
+    let in_rows = questions(&mut connection, groups)?;
+    let resident = server.resident_kib() / 1024;
     server.stop()?;
     let server = start("none")?;
     let mut connection = Connection::open(&server.host)?;
-    median(
-        &mut table,
-        "page of 50 of an entity type, from the views, p50 µs",
-        |_| connection.get("/api/resources?entityType=T0&limit=50"),
-    )?;
+    let page = median(|_| connection.get("/api/resources?entityType=T0&limit=50"))?;
     server.stop()?;
     let mut rebuild = command(&binaries.stemma.to_string_lossy(), &["rebuild", "graph"]);
     rebuild
@@ -95,12 +93,66 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     let started = Instant::now();
     run_command(rebuild)?;
     let took = started.elapsed().as_secs_f64();
-    table.row(&[&"rebuilt and compared, events/s", &count(events / took)]);
-    table.row(&[&"the same, relations/s", &count(relations as f64 / took)]);
+    let there = in_neo4j(dir.path(), groups, &start)?;
+    let fed = there.as_ref().map(|there| relations as f64 / there.fed_s);
+    table.row(&[
+        &"taken up from nothing (in rows: and compared), relations/s",
+        &count(relations as f64 / took),
+        &fed.map_or_else(missing, count),
+    ]);
+    for (index, (what, figure)) in in_rows.iter().enumerate() {
+        let other = there.as_ref().map(|there| there.questions[index].1);
+        let other = other.map_or_else(missing, |figure| figure.to_string());
+        table.row(&[what, figure, &other]);
+    }
+    let what = "page of 50 of an entity type, from the views, p50 µs";
+    table.row(&[&what, &page, &"the same"]);
+    let memory = there.map(|there| there.resident_mib);
+    let memory = memory.map_or_else(missing, |memory| memory.to_string());
+    table.row(&[&"resident (Stemma alone), MiB", &resident, &memory]);
     if keep {
         place("machine", &super::machine::described())?;
     }
     table.keep(keep)
+}
+
+fn missing() -> String {
+    "Neo4j is not installed".to_owned()
+}
+
+/// What was measured of the graph in Neo4j.
+struct There {
+    fed_s: f64,
+    questions: Figures,
+    resident_mib: u64,
+}
+
+/// Takes the same log up into Neo4j, and asks it the same; none where there is no Neo4j.
+fn in_neo4j(
+    dir: &std::path::Path,
+    groups: usize,
+    start: &dyn Fn(&str) -> anyhow::Result<Server>,
+) -> anyhow::Result<Option<There>> {
+    let Some(neo4j) = Neo4j::start(&dir.join("neo4j"))? else {
+        return Ok(None);
+    };
+    let server = start(&neo4j.uri())?;
+    let started = Instant::now();
+    let mut connection = Connection::open(&server.host)?;
+    let position = groups * GROUP - 1;
+    let path = format!("/api/graph/stats?min_position={position}&timeout_ms=60000");
+    while connection.get(&path).is_err() {
+        connection = Connection::open(&server.host)?;
+    }
+    let fed_s = started.elapsed().as_secs_f64();
+    let questions = questions(&mut connection, groups)?;
+    let resident_mib = server.resident_kib() / 1024;
+    server.stop()?;
+    Ok(Some(There {
+        fed_s,
+        questions,
+        resident_mib,
+    }))
 }
 
 fn id(group: usize) -> String {
@@ -129,39 +181,45 @@ fn operations(batch: usize, groups: usize) -> String {
     format!(r#"{{"operations":[{}]}}"#, operations.join(","))
 }
 
-fn questions(connection: &mut Connection, groups: usize, table: &mut Table) -> anyhow::Result<()> {
+/// What was asked, and the figure for it.
+type Figures = Vec<(&'static str, u128)>;
+
+fn questions(connection: &mut Connection, groups: usize) -> anyhow::Result<Figures> {
     let node = |index: usize| id(index * 7_919_003 % groups);
-    median(table, "neighbors of a resource, p50 µs", |index| {
-        connection.get(&format!("/api/graph/nodes/{}/neighbors", node(index)))
+    let mut figures = Figures::new();
+    let mut get = |what, path: &dyn Fn(usize) -> String| -> anyhow::Result<()> {
+        figures.push((what, median(|index| connection.get(&path(index)))?));
+        Ok(())
+    };
+    get("neighbors of a resource, p50 µs", &|index| {
+        format!("/api/graph/nodes/{}/neighbors", node(index))
     })?;
-    median(table, "the same, three hops, 100 nodes, p50 µs", |index| {
-        connection.get(&format!(
-            "/api/graph/nodes/{}/neighbors?depth=3",
-            node(index)
-        ))
+    get("the same, three hops, 100 nodes, p50 µs", &|index| {
+        format!("/api/graph/nodes/{}/neighbors?depth=3", node(index))
     })?;
-    median(table, "neighbors of who made everything, p50 µs", |_| {
-        connection.get("/api/graph/nodes/person:anonymous/neighbors")
+    get("neighbors of who made everything, p50 µs", &|_| {
+        "/api/graph/nodes/person:anonymous/neighbors".to_owned()
     })?;
-    median(table, "path between two resources, p50 µs", |index| {
+    get("path between two resources, p50 µs", &|index| {
         let (from, to) = (node(index), node(index + 1));
-        connection.get(&format!("/api/graph/path?from={from}&to={to}"))
+        format!("/api/graph/path?from={from}&to={to}")
     })?;
-    median(
-        table,
+    get(
         "page of 50 of an entity type, from the graph, p50 µs",
-        |_| connection.get("/api/resources?entityType=T0&limit=50"),
+        &|_| "/api/resources?entityType=T0&limit=50".to_owned(),
     )?;
-    let mut cypher = |table: &mut Table, what: &str, query: &dyn Fn(usize) -> String| {
-        median(table, what, |index| {
+    let mut cypher = |what, query: &dyn Fn(usize) -> String| -> anyhow::Result<()> {
+        let median = median(|index| {
             let query = serde_json::json!({ "query": query(index) }).to_string();
             connection.send("POST", "/api/graph/query", &query)
-        })
+        });
+        figures.push((what, median?));
+        Ok(())
     };
-    cypher(table, "Cypher: one node by its id, p50 µs", &|index| {
+    cypher("Cypher: one node by its id, p50 µs", &|index| {
         format!("MATCH (r {{id: '{}'}}) RETURN r.name", node(index))
     })?;
-    cypher(table, "Cypher: what a resource names, p50 µs", &|index| {
+    cypher("Cypher: what a resource names, p50 µs", &|index| {
         let id = node(index);
         format!(
             "MATCH ({{id: '{id}'}})<-[:ANNOTATES]-()-[:REFERS_TO]->(r) RETURN r.name ORDER BY r.name"
@@ -170,18 +228,14 @@ fn questions(connection: &mut Connection, groups: usize, table: &mut Table) -> a
     let started = Instant::now();
     let count_all = r#"{"query":"MATCH (r:Resource) RETURN count(r)"}"#;
     connection.send("POST", "/api/graph/query", count_all)?;
-    table.row(&[
-        &"Cypher: all resources counted, ms",
-        &started.elapsed().as_millis(),
-    ]);
-    Ok(())
+    figures.push((
+        "Cypher: all resources counted, ms",
+        started.elapsed().as_millis(),
+    ));
+    Ok(figures)
 }
 
-fn median(
-    table: &mut Table,
-    what: &str,
-    mut ask: impl FnMut(usize) -> anyhow::Result<String>,
-) -> anyhow::Result<()> {
+fn median(mut ask: impl FnMut(usize) -> anyhow::Result<String>) -> anyhow::Result<u128> {
     let mut times = Vec::with_capacity(SAMPLES);
     for index in 0..SAMPLES {
         let asked = Instant::now();
@@ -189,6 +243,5 @@ fn median(
         times.push(asked.elapsed());
     }
     times.sort_unstable();
-    table.row(&[&what, &times[SAMPLES / 2].as_micros()]);
-    Ok(())
+    Ok(times[SAMPLES / 2].as_micros())
 }

@@ -9,6 +9,7 @@ mod growth;
 mod live;
 mod load;
 mod machine;
+mod neo4j;
 mod nginx;
 mod plot;
 mod postgres;
