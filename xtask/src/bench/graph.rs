@@ -57,27 +57,7 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     let mut table = Table::new("graph", &["what", "in rows", "in Neo4j"]);
     let server = start("embedded")?;
     let mut connection = Connection::open(&server.host)?;
-    let started = Instant::now();
-    for batch in 0..groups * GROUP / BATCH {
-        connection.send("POST", "/api/batch", &operations(batch, groups))?;
-    }
-    let written = started.elapsed().as_secs_f64();
-    let events = (groups * GROUP) as f64;
-    table.row(&[&"events written, a second", &count(events / written), &""]);
-    // Whatever the graph lacks by now it takes up while this waits.
-    let position = groups * GROUP - 1;
-    let caught_up = Instant::now();
-    let path = format!("/api/graph/stats?min_position={position}&timeout_ms=60000");
-    let stats = connection.get(&path).context("the graph follows")?;
-    let stats: Value = serde_json::from_str(&stats)?;
-    let late = caught_up.elapsed().as_millis();
-    table.row(&[&"the graph had them so many ms after the last", &late, &""]);
-    let relations: u64 = stats["edges"]
-        .as_object()
-        .into_iter()
-        .flat_map(|edges| edges.values().filter_map(Value::as_u64))
-        .sum();
-    table.row(&[&"relations", &count(relations as f64), &"the same"]);
+    let relations = write(&mut connection, groups, &mut table)?;
     let in_rows = questions(&mut connection, groups)?;
     let resident = server.resident_kib() / 1024;
     server.stop()?;
@@ -114,6 +94,32 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
         place("machine", &super::machine::described())?;
     }
     table.keep(keep)
+}
+
+/// Writes all events, and waits for the graph; gives how many relations there are.
+fn write(connection: &mut Connection, groups: usize, table: &mut Table) -> anyhow::Result<u64> {
+    let started = Instant::now();
+    for batch in 0..groups * GROUP / BATCH {
+        connection.send("POST", "/api/batch", &operations(batch, groups))?;
+    }
+    let written = started.elapsed().as_secs_f64();
+    let events = (groups * GROUP) as f64;
+    table.row(&[&"events written, a second", &count(events / written), &""]);
+    // Whatever the graph lacks by now it takes up while this waits.
+    let position = groups * GROUP - 1;
+    let caught_up = Instant::now();
+    let path = format!("/api/graph/stats?min_position={position}&timeout_ms=60000");
+    let stats = connection.get(&path).context("the graph follows")?;
+    let stats: Value = serde_json::from_str(&stats)?;
+    let late = caught_up.elapsed().as_millis();
+    table.row(&[&"the graph had them so many ms after the last", &late, &""]);
+    let relations: u64 = stats["edges"]
+        .as_object()
+        .into_iter()
+        .flat_map(|edges| edges.values().filter_map(Value::as_u64))
+        .sum();
+    table.row(&[&"relations", &count(relations as f64), &"the same"]);
+    Ok(relations)
 }
 
 fn missing() -> String {
