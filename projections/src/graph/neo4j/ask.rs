@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neo4rs::{Query, query};
 use stemma_domain::id::ResourceId;
@@ -23,8 +23,8 @@ use crate::progress::Progress;
 
 /// How long a list may take: the views can answer it too.
 const LIST: Duration = Duration::from_millis(500);
-/// How long a question may take that only the graph can answer.
-const QUESTION: Duration = Duration::from_secs(10);
+/// How long a statement may take of a question that only the graph can answer.
+const QUESTION: Duration = Duration::from_secs(5);
 /// Resources that are looked at together, where not all of them are wanted.
 const CHUNK: usize = 500;
 /// Resources that one page looks at.
@@ -113,17 +113,18 @@ impl GraphStore for Neo4jStore {
     }
 
     fn resources(&self, query: &ResourceQuery) -> Result<ListedResources, GraphError> {
+        let until = Instant::now() + LIST;
         let mut place = query.created_place()?;
         let mut page = Page {
             items: Vec::new(),
             next: None,
         };
-        let Some((rarest, members)) = self.rarest(query)? else {
+        let Some((rarest, members)) = self.rarest(query, until)? else {
             return Ok(page);
         };
         let (mut looked_at, mut is_full) = (0, false);
         loop {
-            let found = self.members(query, &rarest, members, place)?;
+            let found = self.members(query, (&rarest, members), place, until)?;
             let is_last = found.len() < CHUNK;
             for stored in found {
                 if is_full {
@@ -327,7 +328,11 @@ impl Neo4jStore {
     }
 
     /// The type with the fewest resources, and how many; none when one has none.
-    fn rarest(&self, asked: &ResourceQuery) -> Result<Option<(String, i64)>, Neo4jError> {
+    fn rarest(
+        &self,
+        asked: &ResourceQuery,
+        until: Instant,
+    ) -> Result<Option<(String, i64)>, Neo4jError> {
         let label = &self.label;
         let text = format!(
             "UNWIND $ids AS id MATCH (t:`{label}` {{id: id}}) \
@@ -336,9 +341,10 @@ impl Neo4jStore {
         );
         let names: BTreeSet<&str> = asked.entity_types.iter().map(EntityType::as_str).collect();
         let ids = names.iter().map(|name| format!("entity_type:{name}"));
-        let rows = self
-            .client
-            .rows(query(&text).param("ids", list(ids.map(Into::into))), LIST)?;
+        let rows = self.client.rows(
+            query(&text).param("ids", list(ids.map(Into::into))),
+            left(until),
+        )?;
         if rows.len() < names.len() {
             return Ok(None);
         }
@@ -354,9 +360,9 @@ impl Neo4jStore {
     fn members(
         &self,
         asked: &ResourceQuery,
-        of: &str,
-        members: i64,
+        (of, members): (&str, i64),
         place: Option<(Timestamp, ResourceId)>,
+        until: Instant,
     ) -> Result<Vec<Stored>, Neo4jError> {
         let label = &self.label;
         let is_back = asked.sort == Sort::CreatedDescending;
@@ -392,9 +398,13 @@ impl Neo4jStore {
         if let Some(after) = asked.created_after {
             question = question.param("after", after.to_string());
         }
-        let rows = self.client.rows(question, LIST)?;
+        let rows = self.client.rows(question, left(until))?;
         rows.iter().map(|row| Stored::of(row, "p")).collect()
     }
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }
 
 fn archived(wanted: Archived, name: &str) -> String {

@@ -11,6 +11,7 @@ use neo4rs::{BoltList, BoltMap, BoltString, BoltType, ConfigBuilder, Query, Row}
 use stemma_event_log::Reader;
 use stemma_views::graph::{GraphError, Property};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 
 /// Most connections to the server.
 const CONNECTIONS_MAX: usize = 16;
@@ -28,6 +29,9 @@ const SCHEMES: [(&str, &str); 6] = [
     ("neo4j+s", "bolt+s"),
     ("neo4j+ssc", "bolt+ssc"),
 ];
+
+/// Codes of errors that a statement itself is the reason of.
+const OURS: [&str; 2] = ["Neo.ClientError.Statement", "Neo.ClientError.Schema"];
 
 /// What follows which log into which Neo4j.
 #[derive(Debug, Clone)]
@@ -116,11 +120,15 @@ impl Neo4jError {
 impl From<neo4rs::Error> for Neo4jError {
     fn from(error: neo4rs::Error) -> Self {
         match &error {
-            neo4rs::Error::Neo4j(told) if told.code().starts_with("Neo.TransientError") => {
-                Self::Away(told.message().to_owned())
-            }
             neo4rs::Error::Neo4j(told) => {
-                Self::Refused(format!("{}: {}", told.code(), told.message()))
+                let (code, message) = (told.code(), told.message());
+                let is_ours = OURS.iter().any(|class| code.starts_with(class));
+                if is_ours {
+                    Self::Refused(format!("{code}: {message}"))
+                } else {
+                    // Its disk, its memory, its cluster, who may come in: that may pass.
+                    Self::Away(message.to_owned())
+                }
             }
             neo4rs::Error::DeserializationError(_) => Self::Unreadable(error.to_string()),
             _ => Self::Away(error.to_string()),
@@ -153,6 +161,8 @@ pub(super) enum Written {
 #[derive(Clone)]
 pub(super) struct Client {
     graph: neo4rs::Graph,
+    /// Becomes true when nobody is to wait any more.
+    is_stopped: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Client {
@@ -184,12 +194,37 @@ impl Client {
         // Connections belong to the thread that moves their bytes.
         let _io = io()?.enter();
         let graph = neo4rs::Graph::connect(config).map_err(unusable)?;
-        Ok(Self { graph })
+        let is_stopped = watch::Sender::new(false);
+        Ok(Self { graph, is_stopped })
+    }
+
+    /// Has whoever waits for Neo4j, now or later, wait no more.
+    pub(super) fn stop(&self) {
+        self.is_stopped.send_replace(true);
+    }
+
+    /// Waits for work, for so long at the most.
+    fn timed<T>(
+        &self,
+        within: Duration,
+        work: impl Future<Output = Result<T, Neo4jError>>,
+    ) -> Result<T, Neo4jError> {
+        let mut stopped = self.is_stopped.subscribe();
+        io()?.block_on(async {
+            tokio::select! {
+                done = tokio::time::timeout(within, work) => {
+                    done.unwrap_or(Err(Neo4jError::Slow(within)))
+                }
+                _ = stopped.wait_for(|is| *is) => {
+                    Err(Neo4jError::Away("it is not asked any more".to_owned()))
+                }
+            }
+        })
     }
 
     /// The rows of a statement that only reads.
     pub(super) fn rows(&self, query: Query, within: Duration) -> Result<Vec<Row>, Neo4jError> {
-        timed(within, async {
+        self.timed(within, async {
             let mut stream = self.graph.execute_read(query).await?;
             let mut rows = Vec::new();
             while let Some(row) = stream.next().await? {
@@ -201,20 +236,24 @@ impl Client {
 
     /// Begins to read: what is asked there goes one way there and back, and no more.
     pub(super) fn reading(&self, within: Duration) -> Result<Reading, Neo4jError> {
-        timed(within, async {
+        self.timed(within, async {
             let transaction = self.graph.start_txn().await?;
-            Ok(Reading { transaction })
+            let client = self.clone();
+            Ok(Reading {
+                client,
+                transaction,
+            })
         })
     }
 
     /// One statement in a transaction of its own, as those about indexes must be.
     pub(super) fn run(&self, query: Query, within: Duration) -> Result<(), Neo4jError> {
-        timed(within, async { Ok(self.graph.run(query).await?) })
+        self.timed(within, async { Ok(self.graph.run(query).await?) })
     }
 
     /// One statement, which gives one number.
     pub(super) fn number(&self, query: Query, within: Duration) -> Result<u64, Neo4jError> {
-        timed(within, async {
+        self.timed(within, async {
             let mut stream = self.graph.execute(query).await?;
             let row = stream.next().await?;
             let row = row.ok_or_else(|| Neo4jError::Unreadable("no row".to_owned()))?;
@@ -232,7 +271,7 @@ impl Client {
         statements: Vec<Query>,
         within: Duration,
     ) -> Result<Written, Neo4jError> {
-        timed(within, async {
+        self.timed(within, async {
             let mut transaction = self.graph.start_txn().await?;
             let mut stream = transaction.execute(guard).await?;
             let mut holds = false;
@@ -254,16 +293,18 @@ impl Client {
 
 /// A transaction that only reads. It ends when it is dropped; after an error it is of no use.
 pub(super) struct Reading {
+    client: Client,
     transaction: neo4rs::Txn,
 }
 
 impl Reading {
     /// The rows of a statement.
     pub(super) fn rows(&mut self, query: Query, within: Duration) -> Result<Vec<Row>, Neo4jError> {
-        timed(within, async {
-            let mut stream = self.transaction.execute(query).await?;
+        let transaction = &mut self.transaction;
+        self.client.timed(within, async {
+            let mut stream = transaction.execute(query).await?;
             let mut rows = Vec::new();
-            while let Some(row) = stream.next(self.transaction.handle()).await? {
+            while let Some(row) = stream.next(transaction.handle()).await? {
                 rows.push(row);
             }
             Ok(rows)
@@ -285,14 +326,6 @@ fn io() -> Result<&'static Runtime, Neo4jError> {
     let made = made.map_err(|error| Neo4jError::Settings(format!("start a thread: {error}")))?;
     // Of two at once the first stays.
     Ok(IO.get_or_init(|| made))
-}
-
-fn timed<T>(
-    within: Duration,
-    work: impl Future<Output = Result<T, Neo4jError>>,
-) -> Result<T, Neo4jError> {
-    let waited = io()?.block_on(async { tokio::time::timeout(within, work).await });
-    waited.unwrap_or(Err(Neo4jError::Slow(within)))
 }
 
 /// A URI as the driver takes it.

@@ -38,8 +38,8 @@ pub(super) struct Follower {
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Box<Making>>,
     making: Option<Box<Making>>,
-    /// When a generation last lost its place.
-    retired_at: Option<Instant>,
+    /// Since when there are generations that are of no use.
+    left_since: Option<Instant>,
 }
 
 /// Tells that the thread has ended, however it did.
@@ -75,7 +75,7 @@ impl Follower {
             shared,
             inbox,
             making: None,
-            retired_at: None,
+            left_since: None,
         }
     }
 
@@ -107,6 +107,7 @@ impl Follower {
             };
             tracing::warn!(reason, "Neo4j is out of reach; trying again");
             if let Some(making) = self.making.take() {
+                self.shared.has_leftovers.store(true, Ordering::Release);
                 making.give_up(Neo4jError::Away(reason.clone()).into());
             }
             self.shared.progress.set_phase(Phase::Away { reason });
@@ -161,7 +162,7 @@ impl Follower {
             Use::Retired => true,
         });
         if left {
-            self.retired_at.get_or_insert_with(Instant::now);
+            shared.has_leftovers.store(true, Ordering::Release);
         }
         let current = found.into_iter().rfind(|one| one.is == Use::Current);
         let generation = match current {
@@ -229,9 +230,11 @@ impl Follower {
                     return error.into();
                 }
                 asked_at = Instant::now();
-                if let Err(error) = self.remove_retired() {
-                    return error.into();
-                }
+            }
+            match self.remove_leftovers() {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => return error.into(),
             }
             rest_at(&mut head, generation.end);
         }
@@ -312,7 +315,8 @@ impl Follower {
         match making.step(live, is_stuck, &self.shared.settings.reader) {
             Ok(Step::More) => self.making = Some(making),
             Ok(Step::Swapped(outcome)) => {
-                self.retired_at = Some(Instant::now());
+                self.shared.has_leftovers.store(true, Ordering::Release);
+                self.left_since = None;
                 // Whoever asks from here on asks the new one.
                 let label = Arc::new(making.label().to_owned());
                 self.shared.current.store(Some(label));
@@ -321,26 +325,36 @@ impl Follower {
                 self.shared.progress.retry.store(true, Ordering::Release);
                 return Err(Left::Anew);
             }
-            Err(error) => making.give_up(error),
+            Err(error) => {
+                self.shared.has_leftovers.store(true, Ordering::Release);
+                making.give_up(error);
+            }
         }
         Ok(true)
     }
 
-    /// Removes generations that lost their place a while ago, or were never finished.
-    fn remove_retired(&mut self) -> Result<(), Neo4jError> {
-        let is_due = self.retired_at.is_some_and(|at| at.elapsed() >= RETIRED);
-        // One that is being made is nobody's business.
-        if !is_due || self.shared.rebuilding.load(Ordering::Acquire) {
-            return Ok(());
+    /// Removes some of a generation that lost its place a while ago, or was never finished; says
+    /// whether there was such work.
+    fn remove_leftovers(&mut self) -> Result<bool, Neo4jError> {
+        let has_leftovers = &self.shared.has_leftovers;
+        if !has_leftovers.load(Ordering::Acquire) {
+            return Ok(false);
         }
-        self.retired_at = None;
+        let since = *self.left_since.get_or_insert_with(Instant::now);
+        // One that is being made is nobody's business.
+        if since.elapsed() < RETIRED || self.shared.rebuilding.load(Ordering::Acquire) {
+            return Ok(false);
+        }
         let (owner, client) = (&self.shared.owner, &self.shared.client);
-        for generation in all(owner, client)? {
-            if generation.is != Use::Current {
-                generation.remove(client)?;
+        let left = all(owner, client)?;
+        match left.iter().find(|one| one.is != Use::Current) {
+            Some(generation) => generation.remove_some(client).map(|_| true),
+            None => {
+                has_leftovers.store(false, Ordering::Release);
+                self.left_since = None;
+                Ok(false)
             }
         }
-        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ const SHORT: Duration = Duration::from_secs(10);
 /// How long an index may take to come about, or a step of removing.
 const LONG: Duration = Duration::from_mins(1);
 /// Relationships, or nodes, that are removed at a time.
-const REMOVED_AT_ONCE: i64 = 10_000;
+const REMOVED_AT_ONCE: i64 = 5000;
 
 /// What a generation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,15 +136,19 @@ impl Generation {
         client.run(query(text).param("label", self.label.as_str()), SHORT)
     }
 
-    /// Removes it with all that is in it. Broken off, the next try goes on.
-    pub(super) fn remove(&self, client: &Client) -> Result<(), Neo4jError> {
+    /// Removes some of what is in it, or in the end the generation itself; says whether that is done.
+    /// Broken off, the next try goes on.
+    pub(super) fn remove_some(&self, client: &Client) -> Result<bool, Neo4jError> {
         let (label, waiting) = (&self.label, self.waiting());
         for text in [
             format!("MATCH (:`{label}`)-[e]->() WITH e LIMIT $most DELETE e RETURN count(*) AS n"),
             format!("MATCH (n:`{label}`) WITH n LIMIT $most DETACH DELETE n RETURN count(*) AS n"),
             format!("MATCH (n:`{waiting}`) WITH n LIMIT $most DELETE n RETURN count(*) AS n"),
         ] {
-            while client.number(query(&text).param("most", REMOVED_AT_ONCE), LONG)? > 0 {}
+            let some = query(&text).param("most", REMOVED_AT_ONCE);
+            if client.number(some, LONG)? > 0 {
+                return Ok(false);
+            }
         }
         for text in [
             format!("DROP CONSTRAINT `{label}_id` IF EXISTS"),
@@ -155,7 +159,8 @@ impl Generation {
             client.run(query(&text), LONG)?;
         }
         let gone = query("MATCH (g:StemmaGraph {label: $label}) DELETE g");
-        client.run(gone.param("label", label.as_str()), SHORT)
+        client.run(gone.param("label", label.as_str()), SHORT)?;
+        Ok(true)
     }
 }
 

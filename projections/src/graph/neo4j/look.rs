@@ -20,7 +20,7 @@ use super::nodes::Stored;
 use crate::graph::queried::{Named, named, value};
 
 /// How long one look may take; the query's own limits are looked at between two.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(5);
 /// Nodes that are fetched together, at the most.
 const TOGETHER_MAX: usize = 256;
 /// Relationships up to which a node's are fetched before they are asked for.

@@ -50,6 +50,8 @@ struct Shared {
     unusable: watch::Sender<Option<String>>,
     makings: Mutex<Option<mpsc::Sender<Box<Making>>>>,
     rebuilding: AtomicBool,
+    /// Whether a generation may be there that is of no use to anybody.
+    has_leftovers: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -72,6 +74,7 @@ impl Neo4j {
             unusable: watch::Sender::new(None),
             makings: Mutex::new(Some(makings)),
             rebuilding: AtomicBool::new(false),
+            has_leftovers: AtomicBool::new(false),
         });
         let follower = follow::Follower::new(Arc::clone(&shared), inbox);
         let thread = std::thread::Builder::new()
@@ -163,6 +166,7 @@ impl Neo4j {
 
     pub(super) fn stop(&self) {
         self.shared.progress.stop.store(true, Ordering::Release);
+        self.shared.client.stop();
         let makings = self.shared.makings.lock();
         makings.unwrap_or_else(PoisonError::into_inner).take();
         let thread = self.thread.lock();

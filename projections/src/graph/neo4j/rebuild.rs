@@ -207,11 +207,8 @@ impl Making {
         })
     }
 
-    /// Ends without having changed anything that is asked.
+    /// Ends without having changed anything that is asked; what was begun is left to be removed.
     pub(super) fn give_up(self, error: RebuildError) {
-        if let Err(error) = self.generation.remove(&self.client) {
-            tracing::warn!(%error, "what was begun in Neo4j is removed by the next start");
-        }
         // Whoever asked may have gone.
         let _ = self.answer.send(Err(error));
     }
@@ -280,8 +277,8 @@ pub(super) fn run(
     };
     let stop = &shared.progress.stop;
     if let Err(error) = fill_behind_head(&mut making, &shared.settings.reader, stop) {
-        making.give_up(error);
-        return answered.recv().unwrap_or(Err(RebuildError::Stopped));
+        shared.has_leftovers.store(true, Ordering::Release);
+        return Err(error);
     }
     let makings = shared.makings.lock();
     let makings = makings.unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -369,7 +366,11 @@ pub fn rebuild_neo4j(
         Err(_) => vec![&made],
     };
     for generation in unwanted {
-        if let Err(error) = generation.remove(&client) {
+        let mut removed = generation.remove_some(&client);
+        while matches!(removed, Ok(false)) {
+            removed = generation.remove_some(&client);
+        }
+        if let Err(error) = removed {
             tracing::warn!(%error, "what is left in Neo4j is removed by the next start");
         }
     }
