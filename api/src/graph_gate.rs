@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use stemma_commands::AsOf;
 use stemma_event_log::Reader;
 use stemma_projections::{
-    GraphProjection, GraphState, GraphStore, PastError, PastGraphs, WaitError,
+    GraphProjection, GraphState, GraphStore, PastError, PastGraphs, PastSettings, WaitError,
 };
+
+use tokio::sync::Semaphore;
 
 use crate::body::blocking;
 use crate::error::{ApiError, Code};
@@ -22,6 +24,8 @@ use crate::query::MinPosition;
 const WAIT: Duration = Duration::from_millis(100);
 /// How long the graph counts as behind after a wait in vain.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Questions that wait for a graph elsewhere at the same time: they hold threads that others need.
+const WAITING_MAX: usize = 8;
 /// Events that the graph may lack for it to be waited for.
 const NEAR_EVENTS: u64 = 10_000;
 
@@ -31,6 +35,9 @@ pub(crate) struct GraphGate {
     queries: Queries,
     reader: Reader,
     past: Arc<PastGraphs>,
+    /// Held while a moment of the past is looked for: making one takes a processor.
+    looking_back: Semaphore,
+    waiting: Arc<Semaphore>,
     started: Instant,
     /// Milliseconds since the start until which nobody waits.
     behind_until: AtomicU64,
@@ -56,12 +63,14 @@ impl GraphAt {
 }
 
 impl GraphGate {
-    pub(crate) fn new(projection: GraphProjection, reader: &Reader, past_events_max: u64) -> Self {
+    pub(crate) fn new(projection: GraphProjection, reader: &Reader, past: PastSettings) -> Self {
         Self {
             projection,
             queries: Queries::new(),
             reader: reader.clone(),
-            past: Arc::new(PastGraphs::new(reader.clone(), past_events_max)),
+            past: Arc::new(PastGraphs::new(reader.clone(), past)),
+            looking_back: Semaphore::new(1),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             started: Instant::now(),
             behind_until: AtomicU64::new(0),
             passed_over_until: AtomicU64::new(0),
@@ -157,9 +166,35 @@ impl GraphGate {
         }
     }
 
+    /// Asks a graph on a thread that may wait.
+    ///
+    /// # Errors
+    /// [`Code::GraphUnavailable`] at once when as many wait for a graph elsewhere as may.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        graph: &Arc<dyn GraphStore>,
+        question: impl FnOnce(&(dyn GraphStore + 'static)) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let place = if graph.is_local() {
+            None
+        } else {
+            let place = Arc::clone(&self.waiting).try_acquire_owned();
+            let why = "many questions wait for the graph; ask again in a while";
+            Some(place.map_err(|_| ApiError::new(Code::GraphUnavailable, why.to_owned()))?)
+        };
+        let graph = Arc::clone(graph);
+        blocking(move || {
+            let _place = place;
+            question(&*graph)
+        })
+        .await
+    }
+
     /// The graph as it was at a moment, which has come if it is before `now_us`.
     pub(crate) async fn past(&self, as_of: AsOf, now_us: i64) -> Result<GraphAt, ApiError> {
         let end = self.end_at(as_of, now_us)?;
+        let place = self.looking_back.acquire().await;
+        let _place = place.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
         let given_up = GivenUp::new();
         let (past, is_given_up) = (Arc::clone(&self.past), given_up.flag());
         let found = blocking(move || past.at(end, &is_given_up)).await?;
@@ -272,7 +307,7 @@ mod tests {
             dir: dir.to_path_buf(),
             views: stemma_views::Options::default(),
         });
-        let gate = GraphGate::new(graph.unwrap(), &log.reader, 10);
+        let gate = GraphGate::new(graph.unwrap(), &log.reader, PastSettings::default());
         gate.projection.opened(Duration::from_secs(10)).await;
         while gate.state().trouble().is_none() {
             tokio::task::yield_now().await;

@@ -3,6 +3,8 @@
 //! Invariant: an [`AppState`](crate::AppState) is only made of options that passed
 //! [`Options::check`].
 
+use stemma_projections::PastSettings;
+
 /// Limits and settings of the HTTP surface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -57,8 +59,8 @@ pub struct Options {
     pub keep_alive_ms: u64,
     /// How long requests may go on once the server is told to stop, in seconds, 8 by default.
     pub shutdown_s: u64,
-    /// Most events that are folded to answer of a moment in the past, 1,000,000 by default.
-    pub past_events_max: u64,
+    /// Where moments of the past are kept, and how much is done for one.
+    pub past: PastSettings,
     /// Live streams.
     pub sse: SseOptions,
 }
@@ -107,7 +109,7 @@ impl Default for Options {
             write_stall_ms: 60_000,
             keep_alive_ms: 75_000,
             shutdown_s: 8,
-            past_events_max: 1_000_000,
+            past: PastSettings::default(),
             sse: SseOptions::default(),
         }
     }

@@ -90,8 +90,7 @@ impl AppState {
         graph: Option<GraphProjection>,
     ) -> Result<Self, OptionsError> {
         options.check()?;
-        let graph =
-            graph.map(|kept| GraphGate::new(kept, commands.reader(), options.past_events_max));
+        let graph = graph.map(|kept| GraphGate::new(kept, commands.reader(), options.past.clone()));
         let shared = Shared {
             jobs: Jobs::new(options.jobs_kept_max),
             metrics: Metrics::new(),

@@ -224,7 +224,7 @@ pub(crate) fn neo4j(settings: &Settings) -> anyhow::Result<Option<Neo4jServer>> 
         ca_file: settings.text("graph.ca_file").map(PathBuf::from),
     };
     let checked = server.check();
-    checked.map_err(|error| Usage(format!("graph.uri: {error}")))?;
+    checked.map_err(|error| Usage(error.to_string()))?;
     Ok(Some(server))
 }
 

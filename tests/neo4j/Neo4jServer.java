@@ -25,6 +25,8 @@ public class Neo4jServer {
             .setConfig(BoltConnector.listen_address, address)
             .setConfig(BoltConnector.advertised_address, address)
             .setConfig(GraphDatabaseSettings.auth_enabled, true)
+            // A test that comes with a wrong password is not to keep the others out.
+            .setConfig(GraphDatabaseSettings.auth_max_failed_attempts, 0)
             .setConfig(GraphDatabaseSettings.pagecache_memory, 64L << 20);
     if (arguments.length > 3) {
       var policy = SslPolicyConfig.forScope(SslPolicyScope.BOLT);

@@ -15,7 +15,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde_json::{Map, Number, json};
 use stemma_cypher::{Answer, Error, Graph, Limits, Query, Value};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::body;
 use crate::error::{ApiError, Code};
@@ -119,20 +119,35 @@ pub(crate) async fn query(
     // Before the graph is taken, so that an answer out of one that was replaced is not kept.
     let replaced = gate.queries().replaced.load(Ordering::Acquire);
     let at = moment.graph(&state).await?;
-    let key = key(&bytes, at.end, replaced);
-    let body = match gate.queries().answers.get(&key) {
-        Some(kept) => kept,
-        None => answered(gate, &at, asked, key).await?,
-    };
-    let mut response = answer(&at);
-    response.insert_header((CONTENT_TYPE, "application/json"));
-    Ok(response.body(body))
+    let of = (replaced, moment.is_now());
+    if let Some(kept) = gate.queries().answers.get(&key(&bytes, at.end, of)) {
+        return Ok(shown_as(&at, kept));
+    }
+    let permit = Arc::clone(&gate.queries().running).acquire_owned().await;
+    let permit = permit.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
+    // Whoever waited takes the graph as it is by now: the one from before may have been replaced.
+    let at = moment.graph(&state).await?;
+    let key = key(&bytes, at.end, of);
+    let body = answered(gate, &at, asked, permit).await?;
+    // Each look at the graph sees it as it is then: of one position only if none came meanwhile.
+    if body.len() <= KEPT_BYTES_MAX && at.graph.end() == at.end {
+        gate.queries().answers.insert(key, body.clone());
+    }
+    Ok(shown_as(&at, body))
 }
 
-/// The request as it came, at a position of one graph: nothing that differs has the same.
-fn key(request: &[u8], end: u64, replaced: u64) -> [u8; 32] {
+fn shown_as(at: &GraphAt, body: Bytes) -> HttpResponse {
+    let mut response = answer(at);
+    response.insert_header((CONTENT_TYPE, "application/json"));
+    response.body(body)
+}
+
+/// The request as it came, at a position of one graph, as it is or as it was: nothing that differs
+/// has the same.
+fn key(request: &[u8], end: u64, (replaced, is_now): (u64, bool)) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&replaced.to_le_bytes());
+    hasher.update(&[u8::from(is_now)]);
     hasher.update(&end.to_le_bytes()).update(request);
     *hasher.finalize().as_bytes()
 }
@@ -141,11 +156,9 @@ async fn answered(
     gate: &GraphGate,
     at: &GraphAt,
     asked: Asked,
-    key: [u8; 32],
+    permit: OwnedSemaphorePermit,
 ) -> Result<Bytes, ApiError> {
     let queries = gate.queries();
-    let permit = Arc::clone(&queries.running).acquire_owned().await;
-    let permit = permit.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
     let given_up = GivenUp::new();
     let is_cancelled = given_up.flag();
     let (answer, answered) = oneshot::channel();
@@ -162,16 +175,11 @@ async fn answered(
         });
     thread.map_err(|error| ApiError::of(Code::StorageUnavailable).because(&error))?;
     let answered = answered.await.map_err(|_| ApiError::of(Code::Internal))?;
-    let body = answered.inspect_err(|error| {
+    Ok(answered.inspect_err(|error| {
         if matches!(error, Error::Limit { .. }) {
             queries.stopped.fetch_add(1, Ordering::Relaxed);
         }
-    })?;
-    // Each look at the graph sees it as it is then: of one position only if none came meanwhile.
-    if body.len() <= KEPT_BYTES_MAX && at.graph.end() == at.end {
-        queries.answers.insert(key, body.clone());
-    }
-    Ok(body)
+    })?)
 }
 
 fn run(graph: &dyn Graph, asked: &Asked, is_cancelled: &AtomicBool) -> Result<Bytes, Error> {

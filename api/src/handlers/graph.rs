@@ -16,7 +16,6 @@ use stemma_views::graph::{
 use stemma_views::{Page, ResourceQuery};
 use utoipa::ToSchema;
 
-use crate::body::blocking;
 use crate::error::{ApiError, Code};
 use crate::graph_gate::{GraphAt, GraphGate};
 use crate::handlers::resources::{STEMMA_WARNING, archived, as_of, reflecting};
@@ -166,7 +165,7 @@ impl Moment {
     }
 
     /// Whether it is as the graph is, and not as it was.
-    fn is_now(&self) -> bool {
+    pub(crate) fn is_now(&self) -> bool {
         self.as_of.is_none()
     }
 
@@ -231,8 +230,7 @@ pub(crate) async fn neighbors(
     let archived = archived(&mut query);
     query.finish()?;
     let at = moment.graph(&state).await?;
-    let graph = Arc::clone(&at.graph);
-    let found = blocking(move || {
+    let asked = gate(&state)?.ask(&at.graph, move |graph| {
         graph.neighbors(&NeighborsQuery {
             of,
             depth: depth.unwrap_or(1),
@@ -241,8 +239,8 @@ pub(crate) async fn neighbors(
             limit: limit.unwrap_or(NODES),
             rows_max: ROWS_MAX,
         })
-    })
-    .await??;
+    });
+    let found = asked.await??;
     let nodes = found.nodes.into_iter();
     Ok(answer(&at).json(NeighborsBody {
         nodes: nodes
@@ -272,16 +270,15 @@ pub(crate) async fn path(
         return Err(ApiError::of(Code::InvalidParameters));
     };
     let at = moment.graph(&state).await?;
-    let graph = Arc::clone(&at.graph);
-    let found = blocking(move || {
+    let asked = gate(&state)?.ask(&at.graph, move |graph| {
         graph.shortest_path(&PathQuery {
             from,
             to,
             depth_max: depth.unwrap_or(PATH),
             rows_max: ROWS_MAX,
         })
-    })
-    .await??;
+    });
+    let found = asked.await??;
     let found = found.ok_or_else(|| ApiError::of(Code::NoPath))?;
     let nodes = found.nodes.into_iter();
     Ok(answer(&at).json(PathBody {
@@ -300,10 +297,12 @@ pub(crate) async fn stats(
     let moment = Moment::of(&mut query, &state);
     query.finish()?;
     let at = moment.graph(&state).await?;
-    let graph = Arc::clone(&at.graph);
-    let stats = blocking(move || graph.stats()).await?;
-    let stats = stats?;
     let gate = gate(&state)?;
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method's own type is of one lifetime alone"
+    )]
+    let stats = gate.ask(&at.graph, |graph| graph.stats()).await??;
     let status = gate.projection().status().filter(|_| moment.is_now());
     let lag = status.map_or((0, 0.0), |status| {
         (status.lag_positions, status.lag_seconds)
@@ -341,9 +340,12 @@ pub(crate) async fn listed(
     let found = if graph.graph.is_local() {
         graph.graph.resources(asked)
     } else {
-        let (there, asked) = (Arc::clone(&graph.graph), asked.clone());
-        // Stopping is the only reason that it does not run.
-        blocking(move || there.resources(&asked)).await.ok()?
+        let asked = asked.clone();
+        let asking = gate.ask(&graph.graph, move |graph| graph.resources(&asked));
+        match asking.await {
+            Ok(found) => found,
+            Err(error) => return Some(Err(error.to_string())),
+        }
     };
     let page = match found {
         Ok(page) => page,

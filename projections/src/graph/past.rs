@@ -4,6 +4,7 @@
 //! moment's graph is what the live one was at that position, whatever keeps the live one.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,11 +21,29 @@ const KEPT_MAX: usize = 4;
 /// Bytes of the cache, and of what is gathered, of each.
 const CACHE_BYTES: u64 = 4 << 20;
 
+/// Where moments of the past are kept while they are asked about, and how much is done for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastSettings {
+    /// The directory of their rows, emptied at the start; the system's for temporary files without
+    /// it.
+    pub dir: Option<PathBuf>,
+    /// Most records that are folded for a question.
+    pub events_max: u64,
+}
+
+impl Default for PastSettings {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            events_max: 1_000_000,
+        }
+    }
+}
+
 /// Graphs of moments that are gone, by the records that they hold.
 pub struct PastGraphs {
     reader: Reader,
-    /// Most records that are folded for a question.
-    events_max: u64,
+    settings: PastSettings,
     kept: Mutex<VecDeque<(u64, Graph)>>,
     /// Held while one is being made: the machine has other things to do.
     making: Mutex<()>,
@@ -59,17 +78,23 @@ pub enum PastError {
 impl std::fmt::Debug for PastGraphs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PastGraphs")
-            .field("events_max", &self.events_max)
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }
 
 impl PastGraphs {
-    /// Nothing is folded yet.
-    pub fn new(reader: Reader, events_max: u64) -> Self {
+    /// Nothing is folded yet, and nothing is left of what was before.
+    pub fn new(reader: Reader, settings: PastSettings) -> Self {
+        if let Some(dir) = &settings.dir
+            && let Err(error) = std::fs::remove_dir_all(dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, dir = %dir.display(), "moments of the past cannot be removed");
+        }
         Self {
             reader,
-            events_max,
+            settings,
             kept: Mutex::default(),
             making: Mutex::new(()),
         }
@@ -87,8 +112,8 @@ impl PastGraphs {
         if let Some(kept) = self.kept(end) {
             return Ok(kept);
         }
-        if end > self.events_max {
-            let events_max = self.events_max;
+        let events_max = self.settings.events_max;
+        if end > events_max {
             return Err(PastError::TooFar { end, events_max });
         }
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +143,15 @@ impl PastGraphs {
             memtable_bytes: CACHE_BYTES,
             ..Options::default()
         };
-        let dir = tempfile::Builder::new().prefix("stemma-past-").tempdir()?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("stemma-past-");
+        let dir = match &self.settings.dir {
+            None => builder.tempdir()?,
+            Some(parent) => {
+                std::fs::create_dir_all(parent)?;
+                builder.tempdir_in(parent)?
+            }
+        };
         let graph = Graph::open(dir.path(), &options)?.model;
         // From here on the rows see to it themselves.
         graph.discard_when_unused();

@@ -101,6 +101,8 @@ async fn until_stopped(
         );
     let graph = graph(tenant, settings, there)?;
     let mut options = options(settings);
+    options.past.events_max = settings.number("graph.past_events_max");
+    options.past.dir = Some(tenant.graph.with_file_name("graph-past"));
     options.connections_max = open_files::connections_max(&options, open_files::raise());
     let state = AppState::new(
         tenant.commands.clone(),
@@ -232,7 +234,6 @@ fn options(settings: &Settings) -> Options {
         body_bytes_per_s: settings.number("http.body_bytes_per_s"),
         write_stall_ms: settings.number("http.write_stall_ms"),
         keep_alive_ms: settings.number("http.keep_alive_ms"),
-        past_events_max: settings.number("graph.past_events_max"),
         page_limit_max: settings.count("http.page_items_max"),
         ranges_max: settings.count("http.ranges_max"),
         request_head_ms: settings.number("http.head_ms"),

@@ -105,7 +105,7 @@ impl Settings {
         if let Some((name, text)) = file {
             let table: toml::Table = text
                 .parse()
-                .map_err(|error| Usage(format!("{name}: {error}")))?;
+                .map_err(|error| Usage(unreadable(name, text, &error)))?;
             settings.take_table("", &table, name)?;
         }
         for (name, value) in environment {
@@ -202,6 +202,16 @@ impl Settings {
     pub(crate) fn count(&self, key: &str) -> usize {
         usize::try_from(self.number(key)).unwrap_or(usize::MAX)
     }
+}
+
+/// What is wrong with a file of settings, and where; not what stands there, which may be a secret.
+fn unreadable(name: &str, text: &str, error: &toml::de::Error) -> String {
+    let place = error.span().and_then(|span| text.get(..span.start));
+    let line = place.map(|before| before.matches('\n').count() + 1);
+    let line = line
+        .map(|line| format!(", line {line}"))
+        .unwrap_or_default();
+    format!("{name}{line}: {}", error.message())
 }
 
 /// Where the data is.

@@ -31,6 +31,8 @@ const GROUP: usize = 5;
 const GROUP_RELATIONS: usize = 2 + 3 * (GROUP - 1);
 /// Questions of which the median is taken.
 const SAMPLES: usize = 1000;
+/// How long Neo4j may take to be fed.
+const FEEDING: Duration = Duration::from_mins(15);
 /// How long they are asked at the most: of slow ones there are fewer.
 const ASKING: Duration = Duration::from_secs(10);
 
@@ -149,7 +151,10 @@ fn in_neo4j(
     let mut connection = Connection::open(&server.host)?;
     let position = groups * GROUP - 1;
     let path = format!("/api/graph/stats?min_position={position}&timeout_ms=60000");
-    while connection.get(&path).is_err() {
+    while let Err(error) = connection.get(&path) {
+        if started.elapsed() > FEEDING {
+            return Err(error.context("Neo4j takes the log up"));
+        }
         connection = Connection::open(&server.host)?;
     }
     let fed_s = started.elapsed().as_secs_f64();

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use neo4rs::{Query, query};
+use neo4rs::{Query, Row, query};
 use stemma_domain::id::ResourceId;
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::EntityType;
@@ -23,7 +23,7 @@ use crate::progress::Progress;
 
 /// How long a list may take: the views can answer it too.
 const LIST: Duration = Duration::from_millis(500);
-/// How long a statement may take of a question that only the graph can answer.
+/// How long a question may take that only the graph can answer.
 const QUESTION: Duration = Duration::from_secs(5);
 /// Resources that are looked at together, where not all of them are wanted.
 const CHUNK: usize = 500;
@@ -64,6 +64,59 @@ impl GraphStore for Neo4jStore {
 
     fn end(&self) -> u64 {
         self.progress.end()
+    }
+
+    fn neighbors(&self, query: &NeighborsQuery) -> Result<Neighborhood, GraphError> {
+        self.asking(QUESTION).neighbors(query)
+    }
+
+    fn shortest_path(&self, query: &PathQuery) -> Result<Option<ShortestPath>, GraphError> {
+        self.asking(QUESTION).shortest_path(query)
+    }
+
+    fn resources(&self, query: &ResourceQuery) -> Result<ListedResources, GraphError> {
+        self.asking(LIST).resources(query)
+    }
+
+    fn stats(&self) -> Result<GraphStats, GraphError> {
+        let generations = all(&self.owner, &self.client)?;
+        let current = generations.into_iter().find(|one| one.is == Use::Current);
+        let none = || Neo4jError::Unreadable("the graph there is gone".to_owned());
+        let Generation { end, counts, .. } = current.ok_or_else(none)?;
+        Ok(GraphStats {
+            end,
+            nodes: Label::ALL.into_iter().zip(counts.nodes).collect(),
+            edges: EdgeType::ALL.into_iter().zip(counts.edges).collect(),
+            disk_bytes: 0,
+        })
+    }
+
+    fn queried(&self) -> Box<dyn stemma_cypher::Graph + Send> {
+        Box::new(Look::at(self.client.clone(), self.label.clone()))
+    }
+}
+
+/// One question, which is to be answered by a moment.
+struct Asking<'a> {
+    client: &'a Client,
+    label: &'a str,
+    until: Instant,
+}
+
+impl Neo4jStore {
+    fn asking(&self, within: Duration) -> Asking<'_> {
+        Asking {
+            client: &self.client,
+            label: &self.label,
+            until: Instant::now() + within,
+        }
+    }
+}
+
+impl Asking<'_> {
+    fn rows(&self, query: Query) -> Result<Vec<Row>, Neo4jError> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.client.rows(query, left)
     }
 
     fn neighbors(&self, query: &NeighborsQuery) -> Result<Neighborhood, GraphError> {
@@ -113,18 +166,17 @@ impl GraphStore for Neo4jStore {
     }
 
     fn resources(&self, query: &ResourceQuery) -> Result<ListedResources, GraphError> {
-        let until = Instant::now() + LIST;
         let mut place = query.created_place()?;
         let mut page = Page {
             items: Vec::new(),
             next: None,
         };
-        let Some((rarest, members)) = self.rarest(query, until)? else {
+        let Some((rarest, members)) = self.rarest(query)? else {
             return Ok(page);
         };
         let (mut looked_at, mut is_full) = (0, false);
         loop {
-            let found = self.members(query, (&rarest, members), place, until)?;
+            let found = self.members(query, (&rarest, members), place)?;
             let is_last = found.len() < CHUNK;
             for stored in found {
                 if is_full {
@@ -146,25 +198,6 @@ impl GraphStore for Neo4jStore {
         }
     }
 
-    fn stats(&self) -> Result<GraphStats, GraphError> {
-        let generations = all(&self.owner, &self.client)?;
-        let current = generations.into_iter().find(|one| one.is == Use::Current);
-        let none = || Neo4jError::Unreadable("the graph there is gone".to_owned());
-        let Generation { end, counts, .. } = current.ok_or_else(none)?;
-        Ok(GraphStats {
-            end,
-            nodes: Label::ALL.into_iter().zip(counts.nodes).collect(),
-            edges: EdgeType::ALL.into_iter().zip(counts.edges).collect(),
-            disk_bytes: 0,
-        })
-    }
-
-    fn queried(&self) -> Box<dyn stemma_cypher::Graph + Send> {
-        Box::new(Look::at(self.client.clone(), self.label.clone()))
-    }
-}
-
-impl Neo4jStore {
     fn must_have(&self, node: &NodeId) -> Result<(), GraphError> {
         let found = self.nodes_of(&[node.to_string()])?;
         if found.is_empty() {
@@ -175,12 +208,10 @@ impl Neo4jStore {
 
     /// Nodes that are there, in the order in which they are asked for.
     fn nodes_of(&self, ids: &[String]) -> Result<Vec<Node>, Neo4jError> {
-        let label = &self.label;
+        let label = self.label;
         let text =
             format!("UNWIND $ids AS id MATCH (n:`{label}` {{id: id}}) RETURN properties(n) AS p");
-        let rows = self
-            .client
-            .rows(query(&text).param("ids", texts(ids)), QUESTION)?;
+        let rows = self.rows(query(&text).param("ids", texts(ids)))?;
         let mut found = HashMap::new();
         for row in &rows {
             let stored = Stored::of(row, "p")?;
@@ -197,7 +228,7 @@ impl Neo4jStore {
         seen: &HashMap<String, u32>,
         limit: usize,
     ) -> Result<Vec<Node>, Neo4jError> {
-        let label = &self.label;
+        let label = self.label;
         let kinds = asked.relation.map_or(KINDS, EdgeType::as_str);
         let archived = archived(asked.archived, "m");
         let text = format!(
@@ -210,7 +241,7 @@ impl Neo4jStore {
             .param("frontier", texts(frontier))
             .param("seen", texts(seen.keys()))
             .param("limit", count(limit));
-        let rows = self.client.rows(asked, QUESTION)?;
+        let rows = self.rows(asked)?;
         let stored = rows.iter().map(|row| Stored::of(row, "p"));
         stored.map(|stored| stored?.node()).collect()
     }
@@ -222,7 +253,7 @@ impl Neo4jStore {
         looked_at: u32,
         relation: Option<EdgeType>,
     ) -> Result<Vec<Edge>, Neo4jError> {
-        let label = &self.label;
+        let label = self.label;
         // Every relationship begins or ends at a resource or an annotation, and these have few.
         let is_thing = |id: &&String| {
             let read = id.parse::<NodeId>();
@@ -243,7 +274,7 @@ impl Neo4jStore {
         let mut edges = BTreeSet::new();
         for text in texts_of {
             let asked = query(&text).param("ids", texts(things.iter().copied()));
-            for row in self.client.rows(asked, QUESTION)? {
+            for row in self.rows(asked)? {
                 let (from, to): (String, String) = (row.get("from")?, row.get("to")?);
                 let ends = (seen.get(&from), seen.get(&to));
                 let (Some(one), Some(other)) = ends else {
@@ -269,7 +300,7 @@ impl Neo4jStore {
 
     /// Of the shortest ways, the nodes of the one whose ids sort first.
     fn first_way(&self, asked: &PathQuery) -> Result<Option<Vec<String>>, GraphError> {
-        let (label, depth) = (&self.label, asked.depth_max);
+        let (label, depth) = (self.label, asked.depth_max);
         let text = format!(
             "MATCH (a:`{label}` {{id: $from}}) MATCH (b:`{label}` {{id: $to}}) \
              MATCH p = allShortestPaths((a)-[:{KINDS}*..{depth}]-(b)) \
@@ -278,7 +309,7 @@ impl Neo4jStore {
         let question = query(&text)
             .param("from", asked.from.to_string())
             .param("to", asked.to.to_string());
-        let rows = match self.client.rows(question, QUESTION) {
+        let rows = match self.rows(question) {
             Err(Neo4jError::Slow(_)) => {
                 let rows_max = asked.rows_max;
                 return Err(GraphError::TooFar { rows_max });
@@ -292,16 +323,14 @@ impl Neo4jStore {
     /// Between each two nodes of a way the relationship whose type sorts first, and of two of a
     /// type the one along the way.
     fn edges_along(&self, ids: &[String]) -> Result<Vec<Edge>, Neo4jError> {
-        let label = &self.label;
+        let label = self.label;
         let text = format!(
             "UNWIND range(0, size($ids) - 2) AS place \
              MATCH (a:`{label}` {{id: $ids[place]}}) MATCH (b:`{label}` {{id: $ids[place + 1]}}) \
              MATCH (a)-[e:{KINDS}]-(b) \
              RETURN place, type(e) AS kind, startNode(e).id AS from, endNode(e).id AS to"
         );
-        let rows = self
-            .client
-            .rows(query(&text).param("ids", texts(ids)), QUESTION)?;
+        let rows = self.rows(query(&text).param("ids", texts(ids)))?;
         let mut first: HashMap<usize, (EdgeType, bool, Edge)> = HashMap::new();
         for row in rows {
             let place: i64 = row.get("place")?;
@@ -328,12 +357,8 @@ impl Neo4jStore {
     }
 
     /// The type with the fewest resources, and how many; none when one has none.
-    fn rarest(
-        &self,
-        asked: &ResourceQuery,
-        until: Instant,
-    ) -> Result<Option<(String, i64)>, Neo4jError> {
-        let label = &self.label;
+    fn rarest(&self, asked: &ResourceQuery) -> Result<Option<(String, i64)>, Neo4jError> {
+        let label = self.label;
         let text = format!(
             "UNWIND $ids AS id MATCH (t:`{label}` {{id: id}}) \
              WITH id, COUNT {{ (t)<-[:HAS_TYPE]-() }} AS members WHERE members > 0 \
@@ -341,10 +366,7 @@ impl Neo4jStore {
         );
         let names: BTreeSet<&str> = asked.entity_types.iter().map(EntityType::as_str).collect();
         let ids = names.iter().map(|name| format!("entity_type:{name}"));
-        let rows = self.client.rows(
-            query(&text).param("ids", list(ids.map(Into::into))),
-            left(until),
-        )?;
+        let rows = self.rows(query(&text).param("ids", list(ids.map(Into::into))))?;
         if rows.len() < names.len() {
             return Ok(None);
         }
@@ -362,9 +384,8 @@ impl Neo4jStore {
         asked: &ResourceQuery,
         (of, members): (&str, i64),
         place: Option<(Timestamp, ResourceId)>,
-        until: Instant,
     ) -> Result<Vec<Stored>, Neo4jError> {
-        let label = &self.label;
+        let label = self.label;
         let is_back = asked.sort == Sort::CreatedDescending;
         let (sign, order) = if is_back { ("<", "DESC") } else { (">", "ASC") };
         let mut conditions = vec![archived(asked.archived, "r")];
@@ -398,13 +419,9 @@ impl Neo4jStore {
         if let Some(after) = asked.created_after {
             question = question.param("after", after.to_string());
         }
-        let rows = self.client.rows(question, left(until))?;
+        let rows = self.rows(question)?;
         rows.iter().map(|row| Stored::of(row, "p")).collect()
     }
-}
-
-fn left(until: Instant) -> Duration {
-    until.saturating_duration_since(Instant::now())
 }
 
 fn archived(wanted: Archived, name: &str) -> String {

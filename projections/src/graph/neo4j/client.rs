@@ -13,10 +13,9 @@ use stemma_views::graph::{GraphError, Property};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-/// Most connections to the server.
-const CONNECTIONS_MAX: usize = 16;
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(5);
+/// Longest that any statement may take: the driver itself waits no longer for an answer. How long
+/// each may take is said where it is asked, connecting included.
+const LONGEST: Duration = Duration::from_mins(2);
 /// Rows of an answer that are asked for at a time.
 const FETCHED_ROWS: usize = 5000;
 /// What a URI may begin with, and what it means to the driver: one server is talked to, so a
@@ -173,14 +172,14 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     /// Nothing is connected yet.
-    pub(super) fn new(server: &Neo4jServer) -> Result<Self, Neo4jError> {
+    pub(super) fn new(server: &Neo4jServer, connections_max: usize) -> Result<Self, Neo4jError> {
         let config = ConfigBuilder::default()
             .uri(checked(&server.uri)?)
             .user(&server.user)
             .password(&server.password)
-            .max_connections(CONNECTIONS_MAX)
+            .max_connections(connections_max)
             .fetch_size(FETCHED_ROWS)
-            .connection_timeout(CONNECT);
+            .connection_timeout(LONGEST);
         let config = match &server.database {
             Some(database) => config.db(database.as_str()),
             None => config,
@@ -273,31 +272,58 @@ impl Client {
     ) -> Result<Written, Neo4jError> {
         self.timed(within, async {
             let mut transaction = self.graph.start_txn().await?;
-            let mut stream = transaction.execute(guard).await?;
-            let mut holds = false;
-            while stream.next(transaction.handle()).await?.is_some() {
-                holds = true;
+            match done_within(&mut transaction, guard, statements).await {
+                Ok(Written::Done) => {
+                    transaction.commit().await?;
+                    Ok(Written::Done)
+                }
+                other => {
+                    // What holds locks there is not left open. Where it cannot be told, the
+                    // connection is of no use, and its end tells.
+                    let _ = transaction.rollback().await;
+                    other
+                }
             }
-            if !holds {
-                transaction.rollback().await?;
-                return Ok(Written::Guarded);
-            }
-            for statement in statements {
-                transaction.run(statement).await?;
-            }
-            transaction.commit().await?;
-            Ok(Written::Done)
         })
     }
 }
 
-/// A transaction that only reads. It ends when it is dropped; after an error it is of no use.
+async fn done_within(
+    transaction: &mut neo4rs::Txn,
+    guard: Query,
+    statements: Vec<Query>,
+) -> Result<Written, Neo4jError> {
+    let mut stream = transaction.execute(guard).await?;
+    let mut holds = false;
+    while stream.next(transaction.handle()).await?.is_some() {
+        holds = true;
+    }
+    if !holds {
+        return Ok(Written::Guarded);
+    }
+    for statement in statements {
+        transaction.run(statement).await?;
+    }
+    Ok(Written::Done)
+}
+
+/// A transaction that only reads; after an error it is of no use.
 pub(super) struct Reading {
     client: Client,
     transaction: neo4rs::Txn,
 }
 
 impl Reading {
+    /// Ends it. One that is dropped ends when its connection is used again.
+    pub(super) fn end(self, within: Duration) {
+        let Self {
+            client,
+            transaction,
+        } = self;
+        // What cannot be told is of no use, and goes by itself.
+        let _ = client.timed(within, async { Ok(transaction.rollback().await?) });
+    }
+
     /// The rows of a statement.
     pub(super) fn rows(&mut self, query: Query, within: Duration) -> Result<Vec<Row>, Neo4jError> {
         let transaction = &mut self.transaction;
@@ -344,7 +370,11 @@ fn checked(uri: &str) -> Result<String, Neo4jError> {
         return refused("the address of Neo4j holds a user or a password, which everybody sees");
     }
     let place = place.trim_end_matches('/');
-    if place.is_empty() || place.contains(['/', '?', '#', ' ']) {
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().is_ok()),
+        _ => (place, true),
+    };
+    if host.is_empty() || !port || place.contains(['/', '?', '#', ' ']) {
         return refused("the address of Neo4j is no host and port");
     }
     Ok(format!("{scheme}://{place}"))
@@ -390,6 +420,7 @@ mod tests {
             "neo4j://me:secret@db",
             "neo4j://",
             "neo4j://db/x",
+            "neo4j://db:x",
         ] {
             let refused = checked(uri).unwrap_err().to_string();
             assert!(refused.ends_with("neo4j+s:// for TLS"), "{refused}");

@@ -218,7 +218,9 @@ fn commit(
 ) -> Result<(), FeedError> {
     let (end, digest) = (last.position().get() + 1, last.digest());
     let counts = delta.counts.unwrap_or(generation.counts);
-    let text = "MATCH (g:StemmaGraph {label: $label}) WHERE g.end = $from AND g.state <> 'retired' \
+    // What is read before a lock is had may be old: first the lock, by writing, then the look.
+    let text = "MATCH (g:StemmaGraph {label: $label}) SET g.guard = $from \
+                WITH g WHERE g.end = $from AND g.state <> 'retired' \
                 SET g.end = $to, g.last = $last, g.nodes = $nodes, g.edges = $edges \
                 RETURN g.end AS n";
     let guard = query(text)

@@ -15,7 +15,9 @@ use super::client::Neo4jError;
 use super::feed::{self, FeedError};
 use super::generation::{Generation, Use, all, make};
 use super::rebuild::{Making, Step};
+use crate::lockstep::Live;
 use crate::projection::NotOfLog;
+use crate::rebuild::RebuildError;
 use crate::runner::{causes, read, unread, wait_for_change};
 use crate::status::Phase;
 
@@ -32,7 +34,9 @@ const PING: Duration = Duration::from_secs(2);
 /// How long to wait before the first new try, and at the most; doubled in between.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long a generation is kept after another took its place: queries may still run over it.
-const RETIRED: Duration = Duration::from_secs(15);
+const RETIRED: Duration = Duration::from_secs(30);
+/// How often some of it is removed while there is other work.
+const REMOVE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Follower {
     shared: Arc<Shared>,
@@ -40,6 +44,10 @@ pub(super) struct Follower {
     making: Option<Box<Making>>,
     /// Since when there are generations that are of no use.
     left_since: Option<Instant>,
+    /// When some of them was last removed, or looked for.
+    removed_at: Instant,
+    /// When the server last showed that it is there.
+    asked_at: Instant,
 }
 
 /// Tells that the thread has ended, however it did.
@@ -49,6 +57,16 @@ impl Drop for Ending {
     fn drop(&mut self) {
         self.0.progress.set_phase(Phase::Stopped);
     }
+}
+
+/// What came of applying the next records.
+enum Applied {
+    /// So many are in.
+    Records(usize),
+    /// There are none that are not in.
+    All,
+    /// None are, and one is to be.
+    Nothing,
 }
 
 /// Why the thread no longer follows.
@@ -76,6 +94,8 @@ impl Follower {
             inbox,
             making: None,
             left_since: None,
+            removed_at: Instant::now(),
+            asked_at: Instant::now(),
         }
     }
 
@@ -94,28 +114,33 @@ impl Follower {
             if has_followed {
                 wait = BACKOFF.0;
             }
-            let reason = match left {
+            match left {
                 Left::Stopped => break,
-                Left::Anew => continue,
+                Left::Anew => self.rest(BACKOFF.0),
                 Left::Unusable(reason) => {
                     tracing::error!(reason, "the graph in Neo4j cannot be had; the views answer");
                     self.shared.unusable.send_replace(Some(reason));
                     self.rest_until_asked();
-                    continue;
                 }
-                Left::Failed(error) => error.to_string(),
-            };
-            tracing::warn!(reason, "Neo4j is out of reach; trying again");
-            if let Some(making) = self.making.take() {
-                self.shared.has_leftovers.store(true, Ordering::Release);
-                making.give_up(Neo4jError::Away(reason.clone()).into());
+                Left::Failed(error) => {
+                    let reason = error.to_string();
+                    tracing::warn!(reason, "Neo4j is out of reach; trying again");
+                    self.shared.progress.set_phase(Phase::Away { reason });
+                    self.give_up_makings(|| error.clone().into());
+                    self.rest(wait);
+                    wait = (2 * wait).min(BACKOFF.1);
+                }
             }
-            self.shared.progress.set_phase(Phase::Away { reason });
-            self.rest(wait);
-            wait = (2 * wait).min(BACKOFF.1);
         }
-        if let Some(making) = self.making.take() {
-            making.give_up(crate::rebuild::RebuildError::Stopped);
+        self.give_up_makings(|| RebuildError::Stopped);
+    }
+
+    /// Tells whoever makes the graph anew that it will not be.
+    fn give_up_makings(&mut self, error: impl Fn() -> RebuildError) {
+        let waiting = self.making.take().into_iter();
+        for making in waiting.chain(self.inbox.try_iter()) {
+            self.shared.has_leftovers.store(true, Ordering::Release);
+            making.give_up(error());
         }
     }
 
@@ -139,8 +164,10 @@ impl Follower {
             if self.shared.progress.retry.swap(false, Ordering::AcqRel) {
                 break;
             }
-            if let Ok(making) = self.inbox.try_recv() {
-                if making.take_over_unasked() {
+            let making = self.making.take().or_else(|| self.inbox.try_recv().ok());
+            if let Some(making) = making {
+                self.shared.has_leftovers.store(true, Ordering::Release);
+                if making.take_over_unasked(&self.shared.progress.stop) {
                     break;
                 }
                 continue;
@@ -185,59 +212,62 @@ impl Follower {
 
     /// Applies records as they come.
     fn follow(&mut self, mut generation: Generation) -> Left {
-        let reader = self.shared.settings.reader.clone();
-        let mut head = reader.follow();
-        let mut urged = self.shared.progress.urged.subscribe();
-        let mut asked_at = Instant::now();
         loop {
             if self.is_stopped() {
                 return Left::Stopped;
             }
-            if self.making.is_none() {
-                self.making = self.inbox.try_recv().ok();
-            }
-            let is_retried = self.shared.progress.retry.swap(false, Ordering::AcqRel);
-            let is_stuck = self.is_quarantined() && !is_retried;
-            let applied = if is_stuck {
-                Ok(0)
-            } else {
-                self.apply_next(&mut generation, &reader)
-            };
-            let count = match applied {
-                Ok(count) => count,
-                Err(left) => return left,
-            };
-            if count > 0 {
-                asked_at = Instant::now();
-            }
-            match self.advance(&mut generation, is_stuck) {
-                Ok(true) => continue,
-                Ok(false) => {}
+            match self.turn(&mut generation) {
+                Ok(()) => {}
                 Err(left) => return left,
             }
-            if count == BATCH_RECORDS {
-                continue;
-            }
-            if count > 0 {
-                wait_for_change(&mut urged, PACE);
-                continue;
-            }
-            if !self.is_quarantined() {
-                self.shared.progress.set_phase(Phase::Live);
-            }
-            if asked_at.elapsed() >= PING_EVERY {
-                if let Err(error) = self.shared.client.rows(query("RETURN 1"), PING) {
-                    return error.into();
-                }
-                asked_at = Instant::now();
-            }
-            match self.remove_leftovers() {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => return error.into(),
-            }
-            rest_at(&mut head, generation.end);
         }
+    }
+
+    /// Does what there is to do, and rests where there is nothing.
+    fn turn(&mut self, generation: &mut Generation) -> Result<(), Left> {
+        let reader = self.shared.settings.reader.clone();
+        if self.making.is_none() {
+            self.making = self.inbox.try_recv().ok();
+        }
+        if self.asked_at.elapsed() >= PING_EVERY {
+            // Before a batch too: a server that is silent is not found out by a long wait.
+            self.shared.client.rows(query("RETURN 1"), PING)?;
+            self.asked_at = Instant::now();
+        }
+        let is_retried = self.shared.progress.retry.swap(false, Ordering::AcqRel);
+        let pace = if self.is_quarantined() && !is_retried {
+            Live::Stopped
+        } else {
+            Live::Follows
+        };
+        let applied = match pace {
+            Live::Stopped => Applied::Nothing,
+            Live::Follows => self.apply_next(generation, &reader)?,
+        };
+        if self.advance(generation, pace)? {
+            return Ok(());
+        }
+        match applied {
+            Applied::Records(count) => {
+                self.asked_at = Instant::now();
+                if self.removed_at.elapsed() >= REMOVE_EVERY {
+                    self.remove_leftovers()?;
+                }
+                if count < BATCH_RECORDS {
+                    let mut urged = self.shared.progress.urged.subscribe();
+                    wait_for_change(&mut urged, PACE);
+                }
+            }
+            Applied::All => {
+                self.shared.progress.set_phase(Phase::Live);
+                if !self.remove_leftovers()? {
+                    rest_at(&mut reader.follow(), generation.end);
+                }
+            }
+            // Until somebody says that it is to be tried again.
+            Applied::Nothing => self.rest(LOOK_AROUND),
+        }
+        Ok(())
     }
 
     fn is_quarantined(&self) -> bool {
@@ -245,22 +275,21 @@ impl Follower {
         matches!(*phase, Phase::Quarantined { .. })
     }
 
-    /// Applies the next records; gives how many there were.
-    fn apply_next(&self, generation: &mut Generation, reader: &Reader) -> Result<usize, Left> {
+    /// Applies the next records.
+    fn apply_next(&self, generation: &mut Generation, reader: &Reader) -> Result<Applied, Left> {
         let records = match read(reader, generation.end, BATCH_RECORDS) {
             Err(error @ ReadError::Io { .. }) => {
                 tracing::warn!(%error, "the log cannot be read; trying again");
-                self.rest(LOOK_AROUND);
-                return Ok(0);
+                return Ok(Applied::Nothing);
             }
             Err(damage) => {
                 self.quarantine(&unread(generation.end, damage));
-                return Ok(0);
+                return Ok(Applied::Nothing);
             }
             Ok(records) => records,
         };
         if records.is_empty() {
-            return Ok(0);
+            return Ok(Applied::All);
         }
         let progress = &self.shared.progress;
         let (before, started) = (generation.end, Instant::now());
@@ -275,7 +304,7 @@ impl Follower {
                 if self.is_quarantined() {
                     progress.set_phase(Phase::CatchingUp);
                 }
-                Ok(records.len())
+                Ok(Applied::Records(records.len()))
             }
             Err(FeedError::Elsewhere) => Err(Left::Anew),
             Err(FeedError::Neo4j(error)) if error.is_passing() => Err(Left::Failed(error)),
@@ -287,11 +316,11 @@ impl Follower {
                     event_type: "a batch of records".to_owned(),
                     reason: error.into(),
                 });
-                Ok(0)
+                Ok(Applied::Nothing)
             }
             Err(FeedError::Apply(error)) => {
                 self.quarantine(&error);
-                Ok(0)
+                Ok(Applied::Nothing)
             }
         }
     }
@@ -308,11 +337,11 @@ impl Follower {
     }
 
     /// Goes on with a generation that is being made; says whether there was such work.
-    fn advance(&mut self, live: &mut Generation, is_stuck: bool) -> Result<bool, Left> {
+    fn advance(&mut self, live: &Generation, pace: Live) -> Result<bool, Left> {
         let Some(mut making) = self.making.take() else {
             return Ok(false);
         };
-        match making.step(live, is_stuck, &self.shared.settings.reader) {
+        match making.step(live, pace, &self.shared.settings.reader) {
             Ok(Step::More) => self.making = Some(making),
             Ok(Step::Swapped(outcome)) => {
                 self.shared.has_leftovers.store(true, Ordering::Release);
@@ -328,6 +357,8 @@ impl Follower {
             Err(error) => {
                 self.shared.has_leftovers.store(true, Ordering::Release);
                 making.give_up(error);
+                // Which one is in use is looked up: the answer to a swap may have been lost.
+                return Err(Left::Anew);
             }
         }
         Ok(true)
@@ -336,13 +367,16 @@ impl Follower {
     /// Removes some of a generation that lost its place a while ago, or was never finished; says
     /// whether there was such work.
     fn remove_leftovers(&mut self) -> Result<bool, Neo4jError> {
+        self.removed_at = Instant::now();
         let has_leftovers = &self.shared.has_leftovers;
         if !has_leftovers.load(Ordering::Acquire) {
             return Ok(false);
         }
         let since = *self.left_since.get_or_insert_with(Instant::now);
         // One that is being made is nobody's business.
-        if since.elapsed() < RETIRED || self.shared.rebuilding.load(Ordering::Acquire) {
+        let generations = self.shared.generations.try_lock();
+        let is_busy = generations.is_err() || self.shared.rebuilding.load(Ordering::Acquire);
+        if since.elapsed() < RETIRED || is_busy {
             return Ok(false);
         }
         let (owner, client) = (&self.shared.owner, &self.shared.client);

@@ -82,7 +82,7 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    fn read(row: &Row) -> Result<Self, Neo4jError> {
+    fn read(row: &Row, owner: &Owner) -> Result<Self, Neo4jError> {
         let wrong = |what: &str| Neo4jError::Unreadable(format!("a generation's {what}"));
         let counted = |numbers: Vec<i64>| -> Vec<u64> {
             let counts = numbers.into_iter();
@@ -90,12 +90,17 @@ impl Generation {
                 .map(|n| u64::try_from(n).unwrap_or_default())
                 .collect()
         };
+        let (label, number): (String, i64) = (row.get("label")?, row.get("number")?);
+        // It becomes a part of statements.
+        if label != owner.label(number) {
+            return Err(wrong("label"));
+        }
         let end: i64 = row.get("end")?;
         let last: String = row.get("last")?;
         let nodes = counted(row.get("nodes")?);
         let edges = counted(row.get("edges")?);
         Ok(Self {
-            label: row.get("label")?,
+            label,
             is: Use::of(&row.get::<String>("state")?),
             end: u64::try_from(end).map_err(|_| wrong("end"))?,
             last: Some(last)
@@ -106,7 +111,7 @@ impl Generation {
                 nodes: nodes.try_into().map_err(|_| wrong("nodes"))?,
                 edges: edges.try_into().map_err(|_| wrong("edges"))?,
             },
-            number: row.get("number")?,
+            number,
             format: row.get("format")?,
         })
     }
@@ -178,7 +183,9 @@ pub(super) fn all(owner: &Owner, client: &Client) -> Result<Vec<Generation>, Neo
         .param("tenant", owner.tenant.as_str())
         .param("log", owner.log.as_str());
     let rows = client.rows(asked, SHORT)?;
-    rows.iter().map(Generation::read).collect()
+    rows.iter()
+        .map(|row| Generation::read(row, owner))
+        .collect()
 }
 
 /// Makes an empty generation, with what finds its nodes.

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neo4rs::{Query, Row, query};
 use stemma_cypher::{Direction, Error, Graph, Relationship, Value};
@@ -21,6 +21,10 @@ use crate::graph::queried::{Named, named, value};
 
 /// How long one look may take; the query's own limits are looked at between two.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long a query may look at all, what it shows included.
+const ALL: Duration = Duration::from_secs(15);
+/// How long the end of a query's reading is waited for.
+const END: Duration = Duration::from_secs(1);
 /// Nodes that are fetched together, at the most.
 const TOGETHER_MAX: usize = 256;
 /// Relationships up to which a node's are fetched before they are asked for.
@@ -45,6 +49,15 @@ pub(super) struct Look {
     kept: RefCell<Kept>,
     /// What is read in, once something was.
     reading: RefCell<Option<Reading>>,
+    until: Instant,
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        if let Some(reading) = self.reading.take() {
+            reading.end(END);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -109,8 +122,8 @@ impl Kept {
 fn failed(error: Neo4jError) -> Error {
     match error {
         Neo4jError::Slow(within) => Error::Limit {
-            what: "the time of one look at Neo4j",
-            limit: format!("{} s", within.as_secs()),
+            what: "the time of a look at Neo4j",
+            limit: format!("{} ms", within.as_millis()),
         },
         error => Error::Graph(format!("Neo4j: {error}")),
     }
@@ -123,16 +136,18 @@ impl Look {
             label,
             kept: RefCell::default(),
             reading: RefCell::new(None),
+            until: Instant::now() + ALL,
         }
     }
 
     fn rows(&self, query: Query) -> Result<Vec<Row>, Error> {
+        let within = LOOK.min(self.until.saturating_duration_since(Instant::now()));
         let begun = self.reading.take();
         let mut reading = match begun {
             Some(reading) => reading,
-            None => self.client.reading(LOOK).map_err(failed)?,
+            None => self.client.reading(within).map_err(failed)?,
         };
-        let rows = reading.rows(query, LOOK).map_err(failed)?;
+        let rows = reading.rows(query, within).map_err(failed)?;
         self.reading.replace(Some(reading));
         Ok(rows)
     }
@@ -175,7 +190,10 @@ impl Look {
         let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
         let names = names.join("|");
         let side = |left: &str, right: &str| {
-            format!("[(n){left}[e:{names}]{right}(m:`{label}`) | [type(e), m.id]]")
+            format!(
+                "CASE WHEN COUNT {{ (n){left}[:{names}]{right}() }} <= $most \
+                 THEN [(n){left}[e:{names}]{right}(m:`{label}`) | [type(e), m.id]] END"
+            )
         };
         let (out, into) = (side("-", "->"), side("<-", "-"));
         let (out, into) = match direction {
@@ -191,6 +209,7 @@ impl Look {
         let asked = query(&text)
             .param("ids", texts(&ids))
             .param("wanted", &**node)
+            .param("most", i64::try_from(RELATIONSHIPS_MAX).unwrap_or(i64::MAX))
             .param("few", i64::try_from(FEW).unwrap_or(i64::MAX));
         let rows = self.rows(asked)?;
         let mut kept = self.kept.borrow_mut();
@@ -202,14 +221,15 @@ impl Look {
             let unread = |error: neo4rs::DeError| failed(error.into());
             let id: String = row.get("id").map_err(unread)?;
             let id: Arc<str> = Arc::from(id);
-            let out: Vec<(String, String)> = row.get("out").map_err(unread)?;
-            let into: Vec<(String, String)> = row.get("into").map_err(unread)?;
-            if out.len() + into.len() > RELATIONSHIPS_MAX {
+            // None where there are too many to be fetched.
+            let out: Option<Vec<(String, String)>> = row.get("out").map_err(unread)?;
+            let into: Option<Vec<(String, String)>> = row.get("into").map_err(unread)?;
+            let (Some(out), Some(into)) = (out, into) else {
                 return Err(Error::Limit {
                     what: "the relationships of one node",
                     limit: RELATIONSHIPS_MAX.to_string(),
                 });
-            }
+            };
             let found: Arc<[Relationship]> = in_order(&id, kinds, out, into).into();
             if id == *node {
                 wanted = Arc::clone(&found);
@@ -230,9 +250,17 @@ impl Look {
             return Ok(Arc::clone(names));
         }
         let (own, kind) = (&self.label, label.as_str());
-        let text = format!("MATCH (n:`{own}`:{kind}) RETURN n.id AS id");
+        let text = format!("MATCH (n:`{own}`:{kind}) RETURN n.id AS id LIMIT $most");
+        let most = i64::try_from(RELATIONSHIPS_MAX + 1).unwrap_or(i64::MAX);
+        let rows = self.rows(query(&text).param("most", most))?;
+        if rows.len() > RELATIONSHIPS_MAX {
+            return Err(Error::Limit {
+                what: "the nodes of one label",
+                limit: RELATIONSHIPS_MAX.to_string(),
+            });
+        }
         let mut names = Vec::new();
-        for row in self.rows(query(&text))? {
+        for row in rows {
             let id: String = row.get("id").map_err(|error| failed(error.into()))?;
             names.push(Arc::from(id));
         }

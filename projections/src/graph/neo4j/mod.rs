@@ -32,6 +32,11 @@ use crate::progress::{Progress, WaitError};
 use crate::rebuild::{RebuildControl, RebuildError, RebuildOutcome};
 use crate::status::{Phase, ProjectionMetrics};
 
+/// Connections of what follows, and of one rebuild.
+const FOLLOWING_CONNECTIONS: usize = 2;
+/// Most connections of those who ask.
+const ASKING_CONNECTIONS: usize = 16;
+
 /// The graph of a tenant, in Neo4j.
 #[derive(Debug)]
 pub(super) struct Neo4j {
@@ -41,7 +46,10 @@ pub(super) struct Neo4j {
 
 struct Shared {
     settings: Neo4jSettings,
+    /// For what follows the log, and what is made anew.
     client: Client,
+    /// For those who ask, so that however many they are, following goes on.
+    readers: Client,
     owner: Owner,
     progress: Arc<Progress>,
     /// The label of the generation in use, once one was found or made.
@@ -52,6 +60,8 @@ struct Shared {
     rebuilding: AtomicBool,
     /// Whether a generation may be there that is of no use to anybody.
     has_leftovers: AtomicBool,
+    /// Held while generations are made or removed.
+    generations: Mutex<()>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -66,7 +76,8 @@ impl Neo4j {
     pub(super) fn start(settings: Neo4jSettings) -> Result<Self, Neo4jError> {
         let (makings, inbox) = mpsc::channel();
         let shared = Arc::new(Shared {
-            client: Client::new(&settings.server)?,
+            client: Client::new(&settings.server, FOLLOWING_CONNECTIONS)?,
+            readers: Client::new(&settings.server, ASKING_CONNECTIONS)?,
             owner: Owner::of(&settings.tenant, &settings.reader),
             progress: Arc::new(Progress::at(0, settings.reader.clone())),
             settings,
@@ -75,6 +86,7 @@ impl Neo4j {
             makings: Mutex::new(Some(makings)),
             rebuilding: AtomicBool::new(false),
             has_leftovers: AtomicBool::new(false),
+            generations: Mutex::new(()),
         });
         let follower = follow::Follower::new(Arc::clone(&shared), inbox);
         let thread = std::thread::Builder::new()
@@ -91,7 +103,7 @@ impl Neo4j {
     pub(super) fn store(&self) -> Option<Neo4jStore> {
         let label = self.shared.current.load_full()?;
         Some(Neo4jStore {
-            client: self.shared.client.clone(),
+            client: self.shared.readers.clone(),
             owner: self.shared.owner.clone(),
             label: label.to_string(),
             progress: Arc::clone(&self.shared.progress),
@@ -167,6 +179,7 @@ impl Neo4j {
     pub(super) fn stop(&self) {
         self.shared.progress.stop.store(true, Ordering::Release);
         self.shared.client.stop();
+        self.shared.readers.stop();
         let makings = self.shared.makings.lock();
         makings.unwrap_or_else(PoisonError::into_inner).take();
         let thread = self.thread.lock();

@@ -6,9 +6,9 @@
 //! the live one is as it was, and what is left of the new one is removed by the next start.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use neo4rs::query;
@@ -21,6 +21,7 @@ use super::feed::{self, FeedError};
 use super::follow::must_be_of_log;
 use super::generation::{Generation, Owner, Use, all, make};
 use super::nodes::Stored;
+use crate::lockstep::Live;
 use crate::rebuild::{
     Place, RebuildControl, RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress,
 };
@@ -32,6 +33,8 @@ const FILL_RECORDS: usize = 5000;
 const HAND_OVER: u64 = 2000;
 /// Nodes that are compared between two batches.
 const SLICE_NODES: i64 = 1000;
+/// How often whoever waits for a rebuild looks whether it is cancelled.
+const LOOK_AROUND: Duration = Duration::from_millis(100);
 /// How long a slice may take to be read.
 const SLICE: Duration = Duration::from_mins(1);
 
@@ -83,7 +86,7 @@ impl Making {
     pub(super) fn step(
         &mut self,
         live: &Generation,
-        is_stuck: bool,
+        pace: Live,
         reader: &Reader,
     ) -> Result<Step, RebuildError> {
         if self.control.cancel.load(Ordering::Acquire) {
@@ -99,8 +102,8 @@ impl Making {
             self.compare(live)?
         } else {
             // A live one that is stuck is passed; one that follows comes to where the new one is.
-            self.live_failed |= is_stuck;
-            is_stuck
+            self.live_failed |= pace == Live::Stopped;
+            pace == Live::Stopped
         };
         if !is_compared {
             return Ok(Step::More);
@@ -169,42 +172,27 @@ impl Making {
         let _ = self.answer.send(Ok(outcome));
     }
 
-    /// Puts the new generation to use although there is none that it can be compared with.
-    pub(super) fn take_over_unasked(mut self) -> bool {
-        let done = loop {
-            match self.compare_alone() {
-                Ok(true) => break self.put_in_place(),
-                Ok(false) => {}
-                Err(error) => break Err(error),
-            }
-        };
+    /// Puts the new generation to use although there is none that it can be compared with; says
+    /// whether that is done.
+    pub(super) fn take_over_unasked(mut self, stop: &AtomicBool) -> bool {
+        let done = self.digest_alone(stop).and_then(|()| self.take_over());
         let is_done = done.is_ok();
         // Whoever asked may have gone.
         let _ = self.answer.send(done);
         is_done
     }
 
-    fn compare_alone(&mut self) -> Result<bool, RebuildError> {
-        let (count, last) = slice(
-            &self.client,
-            &self.generation,
-            &self.compared_to,
-            None,
-            &mut self.made,
-        )?;
-        self.compared_to = last.unwrap_or_default();
-        Ok(count < SLICE_NODES)
-    }
-
-    fn put_in_place(&self) -> Result<RebuildOutcome, RebuildError> {
-        self.generation.replace_all(&self.client)?;
-        Ok(RebuildOutcome {
-            position: self.generation.end.checked_sub(1),
-            digest_live: self.live.finish(),
-            digest_rebuilt: self.made.finish(),
-            equal: false,
-            swapped: true,
-        })
+    fn digest_alone(&mut self, stop: &AtomicBool) -> Result<(), RebuildError> {
+        self.live_failed = true;
+        loop {
+            must_go_on(&self.control, stop)?;
+            let (client, made) = (&self.client, &self.generation);
+            let (count, last) = slice(client, made, &self.compared_to, None, &mut self.made)?;
+            match last {
+                Some(last) if count == SLICE_NODES => self.compared_to = last,
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// Ends without having changed anything that is asked; what was begun is left to be removed.
@@ -212,6 +200,17 @@ impl Making {
         // Whoever asked may have gone.
         let _ = self.answer.send(Err(error));
     }
+}
+
+/// Fails when a rebuild is to end before it is done.
+fn must_go_on(control: &RebuildControl, stop: &AtomicBool) -> Result<(), RebuildError> {
+    if control.cancel.load(Ordering::Acquire) {
+        return Err(RebuildError::Cancelled);
+    }
+    if stop.load(Ordering::Acquire) {
+        return Err(RebuildError::Stopped);
+    }
+    Ok(())
 }
 
 /// Digests the next nodes of a generation behind an id, up to another one where it is given; gives
@@ -265,9 +264,18 @@ pub(super) fn run(
 ) -> Result<RebuildOutcome, RebuildError> {
     let _place = Place::take(&shared.rebuilding).ok_or(RebuildError::Busy)?;
     let (answer, answered) = mpsc::channel();
+    let generation = {
+        // Nobody removes it before it is known that it is being made.
+        let _generations = shared
+            .generations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        make(&shared.owner, Use::Building, &shared.client)?
+    };
+    let cancel = Arc::clone(&control.cancel);
     let mut making = Making {
         client: shared.client.clone(),
-        generation: make(&shared.owner, Use::Building, &shared.client)?,
+        generation,
         control,
         answer,
         live: StateHasher::default(),
@@ -280,8 +288,10 @@ pub(super) fn run(
         shared.has_leftovers.store(true, Ordering::Release);
         return Err(error);
     }
-    let makings = shared.makings.lock();
-    let makings = makings.unwrap_or_else(std::sync::PoisonError::into_inner);
+    let makings = shared
+        .makings
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let sent = makings
         .as_ref()
         .map(|makings| makings.send(Box::new(making)));
@@ -289,7 +299,17 @@ pub(super) fn run(
     if !matches!(sent, Some(Ok(()))) {
         return Err(RebuildError::Stopped);
     }
-    answered.recv().unwrap_or(Err(RebuildError::Stopped))
+    loop {
+        match answered.recv_timeout(LOOK_AROUND) {
+            Ok(outcome) => return outcome,
+            Err(RecvTimeoutError::Disconnected) => return Err(RebuildError::Stopped),
+            // Whoever follows sees it too, and leaves what was begun.
+            Err(RecvTimeoutError::Timeout) if cancel.load(Ordering::Acquire) => {
+                return Err(RebuildError::Cancelled);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
 }
 
 /// Fills until it is close to the head, or comes no closer because others write as fast.
@@ -308,12 +328,7 @@ fn fill_behind_head(
                 end,
                 phase: RebuildPhase::Filling,
             });
-            if making.control.cancel.load(Ordering::Acquire) {
-                return Err(RebuildError::Cancelled);
-            }
-            if stop.load(Ordering::Acquire) {
-                return Err(RebuildError::Stopped);
-            }
+            must_go_on(&making.control, stop)?;
             let records = read(reader, making.generation.end, FILL_RECORDS)?;
             feed::apply(&making.client, &mut making.generation, &records)?;
         }
@@ -334,7 +349,7 @@ pub fn rebuild_neo4j(
     settings: &Neo4jSettings,
     progress: &mut dyn FnMut(RebuildProgress) -> ControlFlow<()>,
 ) -> Result<RebuildOutcome, RebuildError> {
-    let client = Client::new(&settings.server)?;
+    let client = Client::new(&settings.server, 1)?;
     let owner = Owner::of(&settings.tenant, &settings.reader);
     let reader = &settings.reader;
     let end = reader.end().get();
@@ -361,20 +376,19 @@ pub fn rebuild_neo4j(
             swapped: true,
         })
     });
-    let unwanted: Vec<&Generation> = match &done {
-        Ok(_) => before.iter().collect(),
-        Err(_) => vec![&made],
-    };
-    for generation in unwanted {
-        let mut removed = generation.remove_some(&client);
-        while matches!(removed, Ok(false)) {
-            removed = generation.remove_some(&client);
-        }
-        if let Err(error) = removed {
-            tracing::warn!(%error, "what is left in Neo4j is removed by the next start");
-        }
+    if let Err(error) = remove_unused(&owner, &client) {
+        tracing::warn!(%error, "what is left in Neo4j is removed by the next start");
     }
     done
+}
+
+/// Removes all generations that are not in use. What is in use is looked up: the answer to a swap
+/// may have been lost.
+fn remove_unused(owner: &Owner, client: &Client) -> Result<(), Neo4jError> {
+    for generation in all(owner, client)? {
+        while generation.is != Use::Current && !generation.remove_some(client)? {}
+    }
+    Ok(())
 }
 
 fn fill(
