@@ -216,7 +216,8 @@ impl ApiError {
     /// A failure; `detail` is told to the client.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let mut headers = Vec::new();
-        if code.status() == 503 {
+        // A server that keeps no graph has none in a while either.
+        if code.status() == 503 && code != Code::GraphOff {
             headers.push((RETRY_AFTER, HeaderValue::from_static("1")));
         }
         let (detail, fields) = (detail.into(), Vec::new());

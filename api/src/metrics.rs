@@ -318,11 +318,12 @@ impl Parts {
 
     fn projections(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let views = self.0.projection();
-        projection(encoder, "views", &views.status(), &views.metrics())?;
+        let now_us = self.0.commands().now().micros();
+        projection(encoder, "views", &views.status(), &views.metrics(), now_us)?;
         let graph = self.0.graph().map(GraphGate::projection);
         let graph = graph.and_then(|graph| Some((graph.status()?, graph.metrics()?)));
         match graph {
-            Some((status, metrics)) => projection(encoder, "graph", &status, &metrics),
+            Some((status, metrics)) => projection(encoder, "graph", &status, &metrics, now_us),
             None => Ok(()),
         }
     }
@@ -372,6 +373,7 @@ fn projection(
     name: &str,
     status: &ProjectionStatus,
     metrics: &ProjectionMetrics,
+    now_us: i64,
 ) -> Result<(), Error> {
     let named = |what: &str| format!("{name}_{what}");
     let is_quarantined = matches!(status.phase, Phase::Quarantined { .. });
@@ -390,7 +392,7 @@ fn projection(
         (
             "lag_seconds",
             "Age of the oldest of them",
-            status.lag_seconds,
+            status.lag_seconds(now_us),
         ),
     ] {
         gauge(encoder, &named(what), help, value)?;

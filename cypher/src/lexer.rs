@@ -139,7 +139,8 @@ impl<'t> Lexer<'t> {
         let start = self.at;
         let bad = |at| wrong(self.text, at, "a number is malformed or too large");
         for (prefix, radix) in [("0x", 16), ("0o", 8)] {
-            if self.rest().to_ascii_lowercase().starts_with(prefix) {
+            let begin = self.rest().get(..prefix.len());
+            if begin.is_some_and(|begin| begin.eq_ignore_ascii_case(prefix)) {
                 let digits = &self.text[start + 2..];
                 let end = digits.find(|c| !in_word(c)).unwrap_or(digits.len());
                 let number = u64::from_str_radix(&digits[..end], radix);

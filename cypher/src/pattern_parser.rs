@@ -6,11 +6,20 @@ use crate::graph::Direction;
 use crate::lexer::{Kind, wrong};
 use crate::parser::Parser;
 
+/// Most patterns of one `MATCH`.
+const PATTERNS_MAX: usize = 100;
+
 impl Parser<'_> {
     /// Patterns, with commas between them.
     pub(crate) fn patterns(&mut self) -> Result<Vec<PathPattern>, Error> {
         let mut patterns = vec![self.path_pattern()?];
         while self.take(",") {
+            if patterns.len() == PATTERNS_MAX {
+                return Err(Error::Limit {
+                    what: "the patterns beside each other",
+                    limit: PATTERNS_MAX.to_string(),
+                });
+            }
             patterns.push(self.path_pattern()?);
         }
         Ok(patterns)
@@ -283,6 +292,9 @@ impl Parser<'_> {
             return Err(Error::unsupported("COLLECT { … }"));
         }
         self.expect("{")?;
+        if let Some(refused) = self.refused() {
+            return Err(refused);
+        }
         self.take_word("MATCH");
         let patterns = self.nested(Self::patterns)?;
         let filter = self.filter()?;

@@ -569,7 +569,9 @@ fn a_query_that_takes_too_much_is_stopped_within_its_limits() {
     );
     let chained = format!("RETURN 1{}", " + 1".repeat(5000));
     let clauses = format!("{} RETURN 1", "WITH 1 AS a ".repeat(5000));
-    for text in [&deep, &chained, &clauses] {
+    let beside: Vec<String> = (0..200).map(|n| format!("(a{n})")).collect();
+    let beside = format!("MATCH {} RETURN 1", beside.join(", "));
+    for text in [&deep, &chained, &clauses, &beside] {
         assert!(
             matches!(ask(text, &limits), Err(Error::Limit { .. })),
             "{text:.40}"

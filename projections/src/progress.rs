@@ -120,16 +120,11 @@ impl Progress {
         } else {
             None
         };
-        let newest = reader.head().map(|head| head.recorded_at_us);
-        let lag_us = match (oldest.flatten(), newest) {
-            (Some(oldest), Some(newest)) => newest.saturating_sub(oldest.recorded_at_us()),
-            _ => 0,
-        };
         ProjectionStatus {
             phase: self.phase.borrow().clone(),
             end,
             lag_positions,
-            lag_seconds: Duration::from_micros(lag_us.unsigned_abs()).as_secs_f64(),
+            lacking_since_us: oldest.flatten().map(|oldest| oldest.recorded_at_us()),
         }
     }
 }

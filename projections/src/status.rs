@@ -37,8 +37,18 @@ pub struct ProjectionStatus {
     pub end: u64,
     /// Durable records that are not applied.
     pub lag_positions: u64,
-    /// Age of the oldest of them in seconds; 0 without any.
-    pub lag_seconds: f64,
+    /// When the oldest of them was recorded, in microseconds since 1970; none without any.
+    pub lacking_since_us: Option<i64>,
+}
+
+impl ProjectionStatus {
+    /// Age in seconds of the oldest durable record that is not applied; 0 without any.
+    pub fn lag_seconds(&self, now_us: i64) -> f64 {
+        let lag_us = self
+            .lacking_since_us
+            .map_or(0, |since| now_us.saturating_sub(since).max(0));
+        Duration::from_micros(lag_us.unsigned_abs()).as_secs_f64()
+    }
 }
 
 /// Upper bounds of the buckets of [`ProjectionMetrics::apply_us`], in microseconds.

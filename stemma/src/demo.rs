@@ -196,11 +196,12 @@ pub(crate) fn invite(url: &str) {
     let uranus = id("uranus").unwrap_or_default();
     eprintln!(
         "\nThe sample corpus is loaded. The API is described at {url}/docs\n\
-         Five things to try in another terminal:\n\n  \
+         Six things to try in another terminal:\n\n  \
          curl -s '{url}/api/resources?entity_type=Person&limit=3'\n  \
          curl -s '{url}/api/resources/{uranus}/content'\n  \
          curl -s '{url}/api/resources/{uranus}/annotations?limit=5'\n  \
          curl -s '{url}/api/resources/{uranus}?as_of_revision=0'\n  \
+         curl -s '{url}/api/graph/nodes/{uranus}/neighbors?depth=2&limit=5'\n  \
          curl -sN '{url}/api/events/stream?after=start&type=resource.*'\n"
     );
 }

@@ -106,7 +106,7 @@ impl Places {
         match self.try_lock()? {
             Ok(file) => Ok(file),
             Err(holder) => bail!(
-                "{} is in use by process {holder}; stop it, or work through it with --server",
+                "{} is in use by process {holder}; stop it, or work through it: import, events and prove with --server, rebuild and verify by POST /api/admin/...",
                 self.tenant.display()
             ),
         }

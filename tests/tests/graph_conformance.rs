@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use stemma_tests::{Client, Neo4j, Server};
 
+use crate::graph::answered_by_the_graph;
+
 /// Numbers that are the same every time.
 pub(crate) struct Dice(pub(crate) u64);
 
@@ -266,11 +268,13 @@ async fn lists(client: &Client, answers: &mut Answers) {
             let asked = format!("/api/resources?limit=7&{kind}{more}");
             let (mut path, mut ids) = (asked.clone(), Vec::new());
             loop {
-                let answer = client.get(&path).await;
+                // What a list is narrowed by beside its types is the views' own.
+                let answer = if asked.contains("&q=") {
+                    client.get(&path).await
+                } else {
+                    answered_by_the_graph(client, &path).await
+                };
                 let page = answer.expect(200);
-                if !asked.contains("&q=") {
-                    assert_eq!(answer.header("stemma-source"), "graph", "{path}");
-                }
                 ids.extend(
                     page["items"]
                         .as_array()

@@ -17,6 +17,7 @@ mod full_disk;
 mod graph;
 mod graph_conformance;
 mod graph_in_neo4j;
+mod graph_queries;
 mod operation;
 mod proofs;
 mod resources;

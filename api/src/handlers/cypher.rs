@@ -13,13 +13,13 @@ use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use serde_json::{Map, Number, json};
-use stemma_cypher::{Answer, Error, Graph, Limits, Query, Value};
+use stemma_cypher::{Error, Graph, Limits, Query, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::body;
 use crate::error::{ApiError, Code};
 use crate::graph_gate::{GivenUp, GraphAt, GraphGate};
+use crate::handlers::cypher_answer::Writer;
 use crate::handlers::graph::{Moment, answer, gate};
 use crate::json::{Fields, natural, object, text};
 use crate::query;
@@ -27,6 +27,8 @@ use crate::state::AppState;
 
 /// Queries that run at the same time; others wait.
 const QUERIES_MAX: usize = 4;
+/// How long a query waits for others to end.
+const QUEUED: Duration = Duration::from_secs(10);
 /// Stack of a query's thread, for expressions and patterns within each other.
 const STACK_BYTES: usize = 64 << 20;
 /// How much less than others a query's thread gets of the processors.
@@ -123,8 +125,14 @@ pub(crate) async fn query(
     if let Some(kept) = gate.queries().answers.get(&key(&bytes, at.end, of)) {
         return Ok(shown_as(&at, kept));
     }
-    let permit = Arc::clone(&gate.queries().running).acquire_owned().await;
-    let permit = permit.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
+    let running = Arc::clone(&gate.queries().running).acquire_owned();
+    let permit = match tokio::time::timeout(QUEUED, running).await {
+        Ok(permit) => permit.map_err(|error| ApiError::of(Code::Internal).because(&error))?,
+        Err(_) => {
+            let why = "as many queries as may are running; ask again in a while";
+            return Err(ApiError::new(Code::GraphUnavailable, why.to_owned()));
+        }
+    };
     // Whoever waited takes the graph as it is by now: the one from before may have been replaced.
     let at = moment.graph(&state).await?;
     let key = key(&bytes, at.end, of);
@@ -186,9 +194,8 @@ fn run(graph: &dyn Graph, asked: &Asked, is_cancelled: &AtomicBool) -> Result<By
     let started = Instant::now();
     let query = Query::parse(&asked.query, &asked.limits)?;
     let answer = query.run(graph, &asked.parameters, &asked.limits, is_cancelled)?;
-    let took = started.elapsed();
-    let body = rendered(graph, &answer, took)?;
-    Ok(Bytes::from(body.to_string()))
+    let writer = Writer::new(graph, is_cancelled, (started, asked.limits.time));
+    Ok(Bytes::from(writer.answer(&answer)?))
 }
 
 /// Reads what is asked.
@@ -209,11 +216,10 @@ fn asked(value: serde_json::Value) -> Result<Asked, ApiError> {
     let query = query.ok_or_else(|| ApiError::of(Code::InvalidFields))?;
     let parameters = parameters.unwrap_or_default().into_iter();
     let rows = limit.and_then(|limit| usize::try_from(limit).ok());
+    let parameters = parameters.map(|(name, value)| Ok((Arc::from(name), taken(value)?)));
     Ok(Asked {
         query,
-        parameters: parameters
-            .map(|(name, value)| (Arc::from(name), taken(value)))
-            .collect(),
+        parameters: parameters.collect::<Result<_, ApiError>>()?,
         limits: Limits {
             rows: rows.unwrap_or(limits.rows),
             ..limits
@@ -222,92 +228,27 @@ fn asked(value: serde_json::Value) -> Result<Asked, ApiError> {
 }
 
 /// A parameter's value.
-fn taken(value: serde_json::Value) -> Value {
-    match value {
+fn taken(value: serde_json::Value) -> Result<Value, ApiError> {
+    Ok(match value {
         serde_json::Value::Null => Value::Null,
         serde_json::Value::Bool(truth) => Value::Boolean(truth),
         serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(integer), _) => Value::Integer(integer),
+            (None, _) if number.is_u64() => {
+                let detail = format!("{number} is no integer of Cypher's, which have a sign");
+                return Err(ApiError::new(Code::IntegerOutOfRange, detail));
+            }
             (None, float) => Value::Float(float.unwrap_or(f64::NAN)),
         },
         serde_json::Value::String(text) => Value::text(&text),
-        serde_json::Value::Array(values) => Value::list(values.into_iter().map(taken).collect()),
+        serde_json::Value::Array(values) => {
+            let values = values.into_iter().map(taken);
+            Value::list(values.collect::<Result<_, _>>()?)
+        }
         serde_json::Value::Object(entries) => {
             let entries = entries.into_iter();
-            let entries = entries.map(|(key, value)| (Arc::from(key), taken(value)));
-            Value::Map(Arc::new(entries.collect()))
-        }
-    }
-}
-
-fn rendered(
-    graph: &dyn Graph,
-    answer: &Answer,
-    took: Duration,
-) -> Result<serde_json::Value, Error> {
-    let rows = answer.rows.iter().map(|row| shown_all(graph, row));
-    Ok(json!({
-        "columns": texts(&answer.columns),
-        "rows": rows.collect::<Result<Vec<_>, _>>()?,
-        "truncated": answer.is_truncated,
-        "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-    }))
-}
-
-fn texts(texts: &[Arc<str>]) -> Vec<&str> {
-    texts.iter().map(|text| &**text).collect()
-}
-
-fn shown_all(graph: &dyn Graph, values: &[Value]) -> Result<Vec<serde_json::Value>, Error> {
-    values.iter().map(|value| shown(graph, value)).collect()
-}
-
-/// A value as JSON; what JSON has no number for is its name.
-fn shown(graph: &dyn Graph, value: &Value) -> Result<serde_json::Value, Error> {
-    Ok(match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Boolean(truth) => json!(truth),
-        Value::Integer(integer) => json!(integer),
-        Value::Float(float) => match Number::from_f64(*float) {
-            Some(number) => serde_json::Value::Number(number),
-            None if float.is_nan() => json!("NaN"),
-            None if *float > 0.0 => json!("Infinity"),
-            None => json!("-Infinity"),
-        },
-        Value::String(text) => json!(&**text),
-        Value::List(values) => json!(shown_all(graph, values)?),
-        Value::Map(entries) => json!(shown_map(graph, entries)?),
-        Value::Node(id) => {
-            let properties = graph.properties(id)?.unwrap_or_default();
-            json!({
-                "id": &**id,
-                "labels": texts(&graph.labels(id)),
-                "properties": shown_map(graph, &properties)?,
-            })
-        }
-        Value::Relationship(edge) => json!({
-            "id": format!("{} {} {}", edge.from, edge.kind, edge.to),
-            "type": &*edge.kind,
-            "start": &*edge.from,
-            "end": &*edge.to,
-            "properties": {},
-        }),
-        Value::Path(path) => {
-            let nodes: Vec<Value> = path.nodes.iter().cloned().map(Value::Node).collect();
-            let edges = path.relationships.iter().cloned();
-            let edges: Vec<Value> = edges.map(Value::Relationship).collect();
-            json!({
-                "nodes": shown_all(graph, &nodes)?,
-                "relationships": shown_all(graph, &edges)?,
-            })
+            let entries = entries.map(|(key, value)| Ok((Arc::from(key), taken(value)?)));
+            Value::Map(Arc::new(entries.collect::<Result<_, ApiError>>()?))
         }
     })
-}
-
-fn shown_map(
-    graph: &dyn Graph,
-    entries: &BTreeMap<Arc<str>, Value>,
-) -> Result<Map<String, serde_json::Value>, Error> {
-    let shown = |(key, value): (&Arc<str>, &Value)| Ok((key.to_string(), shown(graph, value)?));
-    entries.iter().map(shown).collect()
 }

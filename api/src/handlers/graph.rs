@@ -304,8 +304,9 @@ pub(crate) async fn stats(
     )]
     let stats = gate.ask(&at.graph, |graph| graph.stats()).await??;
     let status = gate.projection().status().filter(|_| moment.is_now());
+    let now_us = state.commands().now().micros();
     let lag = status.map_or((0, 0.0), |status| {
-        (status.lag_positions, status.lag_seconds)
+        (status.lag_positions, status.lag_seconds(now_us))
     });
     let nodes = stats.nodes.into_iter();
     let edges = stats.edges.into_iter();

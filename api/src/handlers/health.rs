@@ -54,6 +54,9 @@ pub(crate) struct Part {
     /// Durable events that it has not applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     lag: Option<u64>,
+    /// Age of the oldest of them, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lag_seconds: Option<f64>,
 }
 
 impl Part {
@@ -63,11 +66,13 @@ impl Part {
             reason,
             end: None,
             lag: None,
+            lag_seconds: None,
         }
     }
 }
 
 fn parts(state: &AppState) -> Parts {
+    let now_us = state.commands().now().micros();
     let mut log = match state.commands().appender().status() {
         AppenderStatus::Ok => Part::new("ok", None),
         AppenderStatus::Poisoned { reason } => Part::new("down", Some(reason)),
@@ -98,13 +103,13 @@ fn parts(state: &AppState) -> Parts {
     Parts {
         log,
         content,
-        views: following(&state.projection().status()),
+        views: following(&state.projection().status(), now_us),
         graph: graph(state),
     }
 }
 
 /// How a projection is that follows the log.
-fn following(status: &ProjectionStatus) -> Part {
+fn following(status: &ProjectionStatus, now_us: i64) -> Part {
     let mut part = match &status.phase {
         Phase::Quarantined {
             position,
@@ -123,6 +128,7 @@ fn following(status: &ProjectionStatus) -> Part {
     };
     part.end = Some(status.end);
     part.lag = Some(status.lag_positions);
+    part.lag_seconds = Some(status.lag_seconds(now_us));
     part
 }
 
@@ -133,7 +139,7 @@ fn graph(state: &AppState) -> Part {
         // The views answer meanwhile; nothing is amiss.
         Some(GraphState::Opening) => Part::new("ok", Some("being opened".to_owned())),
         Some(GraphState::Failed { reason }) => Part::new("degraded", Some(reason)),
-        Some(GraphState::Running(status)) => following(&status),
+        Some(GraphState::Running(status)) => following(&status, state.commands().now().micros()),
     };
     if part.status == "down" {
         part.status = "degraded";

@@ -5,6 +5,7 @@ pub(crate) mod annotations;
 pub(crate) mod batch;
 pub(crate) mod content;
 pub(crate) mod cypher;
+mod cypher_answer;
 pub(crate) mod docs;
 pub(crate) mod entity_types;
 pub(crate) mod events;

@@ -15,7 +15,7 @@ use stemma_views::{Model, Views};
 use super::answer;
 use crate::cli::{Common, Rebuild, Rebuilt};
 use crate::config::Settings;
-use crate::exit::Exit;
+use crate::exit::{Exit, Usage};
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::wiring::{Places, graph_options, log_options, neo4j, told, views_options};
@@ -33,7 +33,12 @@ pub(crate) fn run(common: &Common, settings: &Settings, asked: &Rebuild) -> anyh
     if matches!(asked.what, Rebuilt::Views | Rebuilt::All) {
         rebuild::<Views>(common, &on(&places.views, views_options(settings)))?;
     }
-    if matches!(asked.what, Rebuilt::Graph | Rebuilt::All) {
+    let has_graph = settings.text("graph.mode") != Some("none");
+    if asked.what == Rebuilt::Graph && !has_graph {
+        let why = "graph.mode is none: there is no graph to rebuild";
+        return Err(Usage(why.to_owned()).into());
+    }
+    if matches!(asked.what, Rebuilt::Graph | Rebuilt::All) && has_graph {
         match neo4j(settings)? {
             Some(server) => rebuild_in(common, server, &reader)?,
             None => rebuild::<Graph>(common, &on(&places.graph, graph_options(settings)))?,

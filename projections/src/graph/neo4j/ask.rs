@@ -79,7 +79,7 @@ impl GraphStore for Neo4jStore {
     }
 
     fn stats(&self) -> Result<GraphStats, GraphError> {
-        let generations = all(&self.owner, &self.client)?;
+        let generations = all(&self.owner, &self.client, QUESTION)?;
         let current = generations.into_iter().find(|one| one.is == Use::Current);
         let none = || Neo4jError::Unreadable("the graph there is gone".to_owned());
         let Generation { end, counts, .. } = current.ok_or_else(none)?;

@@ -95,9 +95,12 @@ pub enum Neo4jError {
     /// The settings cannot be used.
     #[error("{0}")]
     Settings(String),
-    /// It cannot be reached, does not let us in, or has no room for now.
+    /// It cannot be reached, or has no room for now.
     #[error("{0}")]
     Away(String),
+    /// It does not let us in.
+    #[error("{0}")]
+    Denied(String),
     /// It did not answer in time.
     #[error("no answer within {} ms", .0.as_millis())]
     Slow(Duration),
@@ -112,7 +115,7 @@ pub enum Neo4jError {
 impl Neo4jError {
     /// Whether trying again may help.
     pub(super) const fn is_passing(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::Slow(_))
+        matches!(self, Self::Away(_) | Self::Denied(_) | Self::Slow(_))
     }
 }
 
@@ -122,13 +125,16 @@ impl From<neo4rs::Error> for Neo4jError {
             neo4rs::Error::Neo4j(told) => {
                 let (code, message) = (told.code(), told.message());
                 let is_ours = OURS.iter().any(|class| code.starts_with(class));
-                if is_ours {
+                if code.starts_with("Neo.ClientError.Security") {
+                    Self::Denied(message.to_owned())
+                } else if is_ours {
                     Self::Refused(format!("{code}: {message}"))
                 } else {
-                    // Its disk, its memory, its cluster, who may come in: that may pass.
+                    // Its disk, its memory, its cluster: that may pass.
                     Self::Away(message.to_owned())
                 }
             }
+            neo4rs::Error::AuthenticationError(why) => Self::Denied(why.clone()),
             neo4rs::Error::DeserializationError(_) => Self::Unreadable(error.to_string()),
             _ => Self::Away(error.to_string()),
         }

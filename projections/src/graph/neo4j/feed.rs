@@ -22,7 +22,9 @@ use super::client::{Client, Neo4jError, Written, bolt, list, map};
 use super::generation::Generation;
 use super::nodes::{Stored, references, resource_id};
 
-/// How long a batch may take to be read, or to be written.
+/// How long what a batch is about may take to be read.
+const READ: Duration = Duration::from_secs(10);
+/// How long a batch may take to be written.
 const BATCH: Duration = Duration::from_mins(2);
 
 /// Why records are not in a generation.
@@ -207,7 +209,7 @@ fn asked<I: ToString>(
         return Ok(Vec::new());
     }
     let ids = list(ids.iter().map(|id| id.to_string().into()));
-    client.rows(query(text).param("ids", ids), BATCH)
+    client.rows(query(text).param("ids", ids), READ)
 }
 
 fn commit(

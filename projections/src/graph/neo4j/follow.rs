@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::Shared;
 use super::client::Neo4jError;
 use super::feed::{self, FeedError};
-use super::generation::{Generation, Use, all, make};
+use super::generation::{Generation, SHORT, Use, all, make};
 use super::rebuild::{Making, Step};
 use crate::lockstep::Live;
 use crate::projection::NotOfLog;
@@ -33,6 +33,8 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 const PING: Duration = Duration::from_secs(2);
 /// How long to wait before the first new try, and at the most; doubled in between.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long to wait after not having been let in: who asks too often keeps others out as well.
+const DENIED: Duration = Duration::from_secs(30);
 /// How long a generation is kept after another took its place: queries may still run over it.
 const RETIRED: Duration = Duration::from_secs(30);
 /// How often some of it is removed while there is other work.
@@ -123,6 +125,9 @@ impl Follower {
                     self.rest_until_asked();
                 }
                 Left::Failed(error) => {
+                    if matches!(error, Neo4jError::Denied(_)) {
+                        wait = DENIED;
+                    }
                     let reason = error.to_string();
                     tracing::warn!(reason, "Neo4j is out of reach; trying again");
                     self.shared.progress.set_phase(Phase::Away { reason });
@@ -148,10 +153,12 @@ impl Follower {
         self.shared.progress.stop.load(Ordering::Acquire)
     }
 
-    /// Rests for so long, or until it is told to stop.
+    /// Rests for so long, or until it is told to stop or to try again.
     fn rest(&self, wait: Duration) {
         let until = Instant::now() + wait;
+        let retry = &self.shared.progress.retry;
         while !self.is_stopped()
+            && !retry.load(Ordering::Acquire)
             && let Some(left) = until.checked_duration_since(Instant::now())
         {
             std::thread::park_timeout(left.min(LOOK_AROUND));
@@ -181,7 +188,7 @@ impl Follower {
     fn attach(&mut self) -> Result<Generation, Left> {
         let shared = Arc::clone(&self.shared);
         let (owner, client) = (&shared.owner, &shared.client);
-        let found = all(owner, client)?;
+        let found = all(owner, client, SHORT)?;
         let is_being_made = shared.rebuilding.load(Ordering::Acquire);
         let left = found.iter().any(|one| match one.is {
             Use::Current => false,
@@ -229,8 +236,9 @@ impl Follower {
         if self.making.is_none() {
             self.making = self.inbox.try_recv().ok();
         }
-        if self.asked_at.elapsed() >= PING_EVERY {
-            // Before a batch too: a server that is silent is not found out by a long wait.
+        // Before each batch too: a server that is silent is not found out by a long wait.
+        let is_due = reader.end().get() > generation.end && !self.is_quarantined();
+        if is_due || self.asked_at.elapsed() >= PING_EVERY {
             self.shared.client.rows(query("RETURN 1"), PING)?;
             self.asked_at = Instant::now();
         }
@@ -380,7 +388,7 @@ impl Follower {
             return Ok(false);
         }
         let (owner, client) = (&self.shared.owner, &self.shared.client);
-        let left = all(owner, client)?;
+        let left = all(owner, client, SHORT)?;
         match left.iter().find(|one| one.is != Use::Current) {
             Some(generation) => generation.remove_some(client).map(|_| true),
             None => {

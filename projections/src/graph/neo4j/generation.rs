@@ -15,7 +15,7 @@ use super::client::{Client, Neo4jError};
 /// The form of what is written; another one means a rebuild.
 pub(super) const FORMAT: i64 = 1;
 /// How long a statement about one node may take.
-const SHORT: Duration = Duration::from_secs(10);
+pub(super) const SHORT: Duration = Duration::from_secs(10);
 /// How long an index may take to come about, or a step of removing.
 const LONG: Duration = Duration::from_mins(1);
 /// Relationships, or nodes, that are removed at a time.
@@ -174,7 +174,11 @@ fn waiting(label: &str) -> String {
 }
 
 /// All generations of a log, the oldest first.
-pub(super) fn all(owner: &Owner, client: &Client) -> Result<Vec<Generation>, Neo4jError> {
+pub(super) fn all(
+    owner: &Owner,
+    client: &Client,
+    within: Duration,
+) -> Result<Vec<Generation>, Neo4jError> {
     let text = "MATCH (g:StemmaGraph {tenant: $tenant, log: $log}) \
                 RETURN g.label AS label, g.state AS state, g.end AS end, g.last AS last, \
                        g.nodes AS nodes, g.edges AS edges, g.number AS number, g.format AS format \
@@ -182,7 +186,7 @@ pub(super) fn all(owner: &Owner, client: &Client) -> Result<Vec<Generation>, Neo
     let asked = query(text)
         .param("tenant", owner.tenant.as_str())
         .param("log", owner.log.as_str());
-    let rows = client.rows(asked, SHORT)?;
+    let rows = client.rows(asked, within)?;
     rows.iter()
         .map(|row| Generation::read(row, owner))
         .collect()
@@ -202,7 +206,7 @@ pub(super) fn make(owner: &Owner, is: Use, client: &Client) -> Result<Generation
     ] {
         client.run(query(text), LONG)?;
     }
-    let last = all(owner, client)?.pop();
+    let last = all(owner, client, SHORT)?.pop();
     // One that was begun as the first and never finished is gone on with.
     let begun = last
         .as_ref()

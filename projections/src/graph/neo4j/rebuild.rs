@@ -19,7 +19,7 @@ use super::Shared;
 use super::client::{Client, Neo4jError, Neo4jSettings};
 use super::feed::{self, FeedError};
 use super::follow::must_be_of_log;
-use super::generation::{Generation, Owner, Use, all, make};
+use super::generation::{Generation, Owner, SHORT, Use, all, make};
 use super::nodes::Stored;
 use crate::lockstep::Live;
 use crate::rebuild::{
@@ -353,7 +353,7 @@ pub fn rebuild_neo4j(
     let owner = Owner::of(&settings.tenant, &settings.reader);
     let reader = &settings.reader;
     let end = reader.end().get();
-    let before = all(&owner, &client)?;
+    let before = all(&owner, &client, SHORT)?;
     let mut made = make(&owner, Use::Building, &client)?;
     let filled = fill(&client, &mut made, reader, end, progress);
     let done = filled.and_then(|()| {
@@ -385,7 +385,7 @@ pub fn rebuild_neo4j(
 /// Removes all generations that are not in use. What is in use is looked up: the answer to a swap
 /// may have been lost.
 fn remove_unused(owner: &Owner, client: &Client) -> Result<(), Neo4jError> {
-    for generation in all(owner, client)? {
+    for generation in all(owner, client, SHORT)? {
         while generation.is != Use::Current && !generation.remove_some(client)? {}
     }
     Ok(())
