@@ -43,7 +43,17 @@ pub(crate) async fn annotate(client: &Client, id: &str, names: &str) -> String {
 pub(crate) async fn caught_up(client: &Client) {
     let position = client.get("/api/resources?limit=1").await.position();
     let path = format!("/api/graph/stats?min_position={position}&timeout_ms=60000");
-    client.get(&path).await.expect(200);
+    let since = Instant::now();
+    loop {
+        let answer = client.get(&path).await;
+        // One elsewhere that is busy with others may be out of reach for a moment.
+        if answer.status != 503 {
+            answer.expect(200);
+            return;
+        }
+        assert!(since.elapsed() < PATIENCE, "{}", answer.text());
+        tokio::task::yield_now().await;
+    }
 }
 
 /// A question for a list, answered by the graph. A graph elsewhere may be busy with others: then

@@ -30,7 +30,7 @@ const LOOK_AROUND: Duration = Duration::from_millis(100);
 /// How often a server that has nothing to do is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// How long it may take to say so.
-const PING: Duration = Duration::from_secs(2);
+const PING: Duration = Duration::from_secs(4);
 /// How long to wait before the first new try, and at the most; doubled in between.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long to wait after not having been let in: who asks too often keeps others out as well.
@@ -132,7 +132,9 @@ impl Follower {
                     tracing::warn!(reason, "Neo4j is out of reach; trying again");
                     self.shared.progress.set_phase(Phase::Away { reason });
                     self.give_up_makings(|| error.clone().into());
-                    self.rest(wait);
+                    // An operator who mended something does not wait.
+                    let retry = &self.shared.progress.retry;
+                    self.rest_unless(wait, || retry.swap(false, Ordering::AcqRel));
                     wait = (2 * wait).min(BACKOFF.1);
                 }
             }
@@ -153,12 +155,16 @@ impl Follower {
         self.shared.progress.stop.load(Ordering::Acquire)
     }
 
-    /// Rests for so long, or until it is told to stop or to try again.
+    /// Rests for so long, or until it is told to stop.
     fn rest(&self, wait: Duration) {
+        self.rest_unless(wait, || false);
+    }
+
+    /// Rests for so long, or until it is told to stop, or there is a reason not to.
+    fn rest_unless(&self, wait: Duration, is_woken: impl Fn() -> bool) {
         let until = Instant::now() + wait;
-        let retry = &self.shared.progress.retry;
         while !self.is_stopped()
-            && !retry.load(Ordering::Acquire)
+            && !is_woken()
             && let Some(left) = until.checked_duration_since(Instant::now())
         {
             std::thread::park_timeout(left.min(LOOK_AROUND));

@@ -18,6 +18,8 @@ pub(super) const FORMAT: i64 = 1;
 pub(super) const SHORT: Duration = Duration::from_secs(10);
 /// How long an index may take to come about, or a step of removing.
 const LONG: Duration = Duration::from_mins(1);
+/// How Neo4j tells that an index is there.
+const ALREADY_THERE: &str = "Neo.ClientError.Schema.EquivalentSchemaRuleAlreadyExists";
 /// Relationships, or nodes, that are removed at a time.
 const REMOVED_AT_ONCE: i64 = 5000;
 
@@ -204,7 +206,7 @@ pub(super) fn make(owner: &Owner, is: Use, client: &Client) -> Result<Generation
         "CREATE INDEX stemma_person_name IF NOT EXISTS FOR (n:Person) ON (n.name)",
         "CREATE INDEX stemma_collection_name IF NOT EXISTS FOR (n:Collection) ON (n.name)",
     ] {
-        client.run(query(text), LONG)?;
+        ensure(text, client)?;
     }
     let last = all(owner, client, SHORT)?.pop();
     // One that was begun as the first and never finished is gone on with.
@@ -231,7 +233,7 @@ pub(super) fn make(owner: &Owner, is: Use, client: &Client) -> Result<Generation
         format!("CREATE INDEX `{waiting}_to` IF NOT EXISTS FOR (n:`{waiting}`) ON (n.to)"),
         "CALL db.awaitIndexes(60)".to_owned(),
     ] {
-        client.run(query(&text), LONG)?;
+        ensure(&text, client)?;
     }
     let made = Generation {
         label,
@@ -246,6 +248,15 @@ pub(super) fn make(owner: &Owner, is: Use, client: &Client) -> Result<Generation
         made.replace_all(client)?;
     }
     Ok(made)
+}
+
+/// Has an index or a constraint be there. Of two who make it at the same time one is told that it
+/// is, though it was asked for only where it is not.
+fn ensure(text: &str, client: &Client) -> Result<(), Neo4jError> {
+    match client.run(query(text), LONG) {
+        Err(Neo4jError::Refused(why)) if why.starts_with(ALREADY_THERE) => Ok(()),
+        other => other,
+    }
 }
 
 /// Writes the node of a generation, before anything else of it: what is begun and left is found by
