@@ -28,7 +28,7 @@ use crate::state::AppState;
 /// Queries that run at the same time; others wait.
 const QUERIES_MAX: usize = 4;
 /// How long a query waits for others to end.
-const QUEUED: Duration = Duration::from_secs(10);
+const QUEUED: Duration = Duration::from_secs(30);
 /// Stack of a query's thread, for expressions and patterns within each other.
 const STACK_BYTES: usize = 64 << 20;
 /// How much less than others a query's thread gets of the processors.
