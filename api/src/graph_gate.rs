@@ -12,7 +12,6 @@ use stemma_event_log::Reader;
 use stemma_projections::{
     GraphProjection, GraphState, GraphStore, PastError, PastGraphs, PastSettings, WaitError,
 };
-
 use tokio::sync::Semaphore;
 
 use crate::body::blocking;
@@ -94,13 +93,15 @@ impl GraphGate {
         if let Some(why) = self.projection.out_of_reach() {
             return Err(why);
         }
-        if graph.end() < end {
-            if let Some(trouble) = self.projection.state().trouble() {
-                return Err(trouble);
-            }
-            self.catch_up(end).await?;
+        if graph.end() >= end {
+            return Ok(at(graph, None));
         }
-        Ok(self.now(None).unwrap_or_else(|| at(graph, None)))
+        if let Some(trouble) = self.projection.state().trouble() {
+            return Err(trouble);
+        }
+        self.catch_up(end).await?;
+        // A rebuild may have put another one in its place meanwhile.
+        self.now(None).ok_or_else(|| self.trouble())
     }
 
     /// The same for what the views can answer as well: a graph that failed to answer is passed over

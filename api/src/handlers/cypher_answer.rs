@@ -18,11 +18,11 @@ const LOOK_EVERY: u32 = 64;
 
 /// Writes one answer.
 pub(super) struct Writer<'a> {
-    pub(super) graph: &'a dyn Graph,
-    pub(super) is_cancelled: &'a AtomicBool,
-    pub(super) started: Instant,
+    graph: &'a dyn Graph,
+    is_cancelled: &'a AtomicBool,
+    started: Instant,
     /// How long all of it may take, from `started` on.
-    pub(super) time: Duration,
+    time: Duration,
     out: Vec<u8>,
     values: u32,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stemma_cypher::{Direction, Error, Relationship, Value};
 use stemma_views::StoreError;
-use stemma_views::graph::{Edge, EdgeType, Graph, Label, NodeId, Property};
+use stemma_views::graph::{Edge, EdgeType, Graph, Label, NodeId, Properties, Property};
 
 /// A graph to run queries over. Each look at it sees the graph as it is then.
 #[derive(Debug, Clone)]
@@ -25,28 +25,54 @@ fn id_of(text: &str) -> Option<NodeId> {
     text.parse().ok()
 }
 
-/// What the value of a property says of the node that has it.
-pub(super) enum Named {
-    /// Which node it is.
-    Node(NodeId),
-    /// That there is none.
-    Nothing,
-    /// Nothing that finds it.
-    Other,
-}
-
-pub(super) fn named(label: Option<&str>, key: &str, value: &str) -> Named {
-    let name = || value.to_owned();
-    match (key, label.and_then(|label| label.parse().ok())) {
-        ("id", _) => id_of(value).map_or(Named::Nothing, Named::Node),
-        ("name", Some(Label::Collection)) => Named::Node(NodeId::Collection(name())),
-        ("name", Some(Label::EntityType)) => Named::Node(NodeId::EntityType(name())),
-        ("name", Some(Label::Person)) => Named::Node(NodeId::Person(name())),
-        _ => Named::Other,
+/// The node that the value of a property names, if it is there; nothing where no node is found by
+/// such a value.
+pub(super) fn found(
+    label: Option<&str>,
+    key: &str,
+    value: &Value,
+    is_there: impl FnOnce(&NodeId) -> Result<bool, Error>,
+) -> Result<Option<Vec<Arc<str>>>, Error> {
+    let Value::String(wanted) = value else {
+        return Ok(None);
+    };
+    let name = || wanted.to_string();
+    let id = match (key, label.and_then(|label| label.parse().ok())) {
+        ("id", _) => id_of(wanted),
+        ("name", Some(Label::Collection)) => Some(NodeId::Collection(name())),
+        ("name", Some(Label::EntityType)) => Some(NodeId::EntityType(name())),
+        ("name", Some(Label::Person)) => Some(NodeId::Person(name())),
+        _ => return Ok(None),
+    };
+    match id {
+        Some(id) if is_there(&id)? => Ok(Some(vec![text(&id)])),
+        _ => Ok(Some(Vec::new())),
     }
 }
 
-pub(super) fn value(property: Property) -> Value {
+/// The labels of a node: the one that its id says.
+pub(super) fn labels(id: &str) -> Vec<Arc<str>> {
+    let label = id_of(id).map(|id| Arc::from(id.label().as_str()));
+    label.into_iter().collect()
+}
+
+/// The types that are meant; none where none of them is one of the graph's.
+pub(super) fn types(kinds: &[Arc<str>]) -> Vec<EdgeType> {
+    let mut types: Vec<EdgeType> = kinds.iter().filter_map(|kind| kind.parse().ok()).collect();
+    types.sort_unstable();
+    types.dedup();
+    types
+}
+
+/// Properties as queries see them.
+pub(super) fn values(properties: Properties) -> BTreeMap<Arc<str>, Value> {
+    let properties = properties.into_iter();
+    properties
+        .map(|(key, property)| (Arc::from(key), value(property)))
+        .collect()
+}
+
+fn value(property: Property) -> Value {
     match property {
         Property::Boolean(truth) => Value::Boolean(truth),
         Property::Integer(number) => Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)),
@@ -79,30 +105,16 @@ impl stemma_cypher::Graph for Queried {
         key: &str,
         value: &Value,
     ) -> Result<Option<Vec<Arc<str>>>, Error> {
-        let Value::String(wanted) = value else {
-            return Ok(None);
-        };
-        let id = match named(label, key, wanted) {
-            Named::Other => return Ok(None),
-            Named::Nothing => return Ok(Some(Vec::new())),
-            Named::Node(id) => id,
-        };
-        let is_there = self.0.has_node(&id).map_err(failed)?;
-        Ok(Some(is_there.then(|| text(&id)).into_iter().collect()))
+        found(label, key, value, |id| self.0.has_node(id).map_err(failed))
     }
 
     fn labels(&self, id: &str) -> Vec<Arc<str>> {
-        let label = id_of(id).map(|id| Arc::from(id.label().as_str()));
-        label.into_iter().collect()
+        labels(id)
     }
 
     fn properties(&self, id: &str) -> Result<Option<BTreeMap<Arc<str>, Value>>, Error> {
         let Some(id) = id_of(id) else { return Ok(None) };
-        let found = self.0.properties(&id).map_err(failed)?;
-        let entry = |(key, property)| (Arc::from(key), value(property));
-        Ok(found.map(|properties: BTreeMap<&'static str, Property>| {
-            properties.into_iter().map(entry).collect()
-        }))
+        Ok(self.0.properties(&id).map_err(failed)?.map(values))
     }
 
     fn relationships(
@@ -121,10 +133,7 @@ impl stemma_cypher::Graph for Queried {
         let was_out = after
             .as_ref()
             .map(|edge| edge.from == id && direction != Direction::Incoming);
-        let mut types: Vec<Option<EdgeType>> = kinds.iter().map(|kind| kind.parse().ok()).collect();
-        types.retain(Option::is_some);
-        types.sort();
-        types.dedup();
+        let mut types: Vec<Option<EdgeType>> = types(kinds).into_iter().map(Some).collect();
         if kinds.is_empty() {
             types.push(None);
         }
@@ -178,7 +187,7 @@ fn edge_of(relationship: &Relationship) -> Option<Edge> {
     })
 }
 
-pub(super) fn relationship(edge: &Edge) -> Relationship {
+fn relationship(edge: &Edge) -> Relationship {
     Relationship {
         kind: Arc::from(edge.edge_type.as_str()),
         from: text(&edge.from),

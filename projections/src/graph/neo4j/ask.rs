@@ -17,7 +17,7 @@ use stemma_views::{Archived, Page, ResourceQuery, Sort};
 use super::client::{Client, Neo4jError, list};
 use super::generation::{Generation, Owner, Use, all};
 use super::look::Look;
-use super::nodes::{Stored, edge_type, id, resource_id};
+use super::nodes::{Stored, alternatives, edge_type, id, resource_id};
 use crate::graph::store::GraphStore;
 use crate::progress::Progress;
 
@@ -31,9 +31,6 @@ const CHUNK: usize = 500;
 const PAGE_ROWS_MAX: usize = 100_000;
 /// Members of a type up to which sorting them is faster than walking all resources in order.
 const SORTED_MAX: i64 = 20_000;
-/// Every type of relationship, as a pattern names them: whatever else others keep there is none of
-/// the graph.
-const KINDS: &str = "ANNOTATES|CREATED|DERIVED_FROM|HAS_TYPE|IN_COLLECTION|REFERS_TO|TARGETS";
 
 /// The graph in Neo4j, as it is asked; clones share its connections.
 #[derive(Clone)]
@@ -229,7 +226,7 @@ impl Asking<'_> {
         limit: usize,
     ) -> Result<Vec<Node>, Neo4jError> {
         let label = self.label;
-        let kinds = asked.relation.map_or(KINDS, EdgeType::as_str);
+        let kinds = kinds(asked.relation);
         let archived = archived(asked.archived, "m");
         let text = format!(
             "MATCH (n:`{label}`)-[:{kinds}]-(m:`{label}`) \
@@ -260,7 +257,7 @@ impl Asking<'_> {
             read.is_ok_and(|id| id.name().is_none())
         };
         let things: Vec<&String> = seen.keys().filter(is_thing).collect();
-        let kinds = relation.map_or(KINDS, EdgeType::as_str);
+        let kinds = kinds(relation);
         let mut texts_of = vec![format!(
             "UNWIND $ids AS id MATCH (a:`{label}` {{id: id}})-[e:{kinds}]->(b:`{label}`) \
              RETURN type(e) AS kind, a.id AS from, b.id AS to"
@@ -300,10 +297,10 @@ impl Asking<'_> {
 
     /// Of the shortest ways, the nodes of the one whose ids sort first.
     fn first_way(&self, asked: &PathQuery) -> Result<Option<Vec<String>>, GraphError> {
-        let (label, depth) = (self.label, asked.depth_max);
+        let (label, kinds, depth) = (self.label, kinds(None), asked.depth_max);
         let text = format!(
             "MATCH (a:`{label}` {{id: $from}}) MATCH (b:`{label}` {{id: $to}}) \
-             MATCH p = allShortestPaths((a)-[:{KINDS}*..{depth}]-(b)) \
+             MATCH p = allShortestPaths((a)-[:{kinds}*..{depth}]-(b)) \
              RETURN [n IN nodes(p) | n.id] AS ids ORDER BY ids LIMIT 1"
         );
         let question = query(&text)
@@ -323,11 +320,11 @@ impl Asking<'_> {
     /// Between each two nodes of a way the relationship whose type sorts first, and of two of a
     /// type the one along the way.
     fn edges_along(&self, ids: &[String]) -> Result<Vec<Edge>, Neo4jError> {
-        let label = self.label;
+        let (label, kinds) = (self.label, kinds(None));
         let text = format!(
             "UNWIND range(0, size($ids) - 2) AS place \
              MATCH (a:`{label}` {{id: $ids[place]}}) MATCH (b:`{label}` {{id: $ids[place + 1]}}) \
-             MATCH (a)-[e:{KINDS}]-(b) \
+             MATCH (a)-[e:{kinds}]-(b) \
              RETURN place, type(e) AS kind, startNode(e).id AS from, endNode(e).id AS to"
         );
         let rows = self.rows(query(&text).param("ids", texts(ids)))?;
@@ -421,6 +418,15 @@ impl Asking<'_> {
         }
         let rows = self.rows(question)?;
         rows.iter().map(|row| Stored::of(row, "p")).collect()
+    }
+}
+
+/// The one type that is asked for, or every type of the graph's: whatever else others keep there is
+/// none of it.
+fn kinds(relation: Option<EdgeType>) -> String {
+    match relation {
+        Some(relation) => relation.as_str().to_owned(),
+        None => alternatives(&EdgeType::ALL),
     }
 }
 

@@ -217,7 +217,7 @@ impl Follower {
         let label = Arc::new(generation.label.clone());
         shared.current.store(Some(label));
         shared.progress.end.send_replace(generation.end);
-        if !matches!(*shared.progress.phase.borrow(), Phase::Quarantined { .. }) {
+        if !self.is_quarantined() {
             shared.progress.phase.send_replace(Phase::CatchingUp);
         }
         Ok(generation)
@@ -229,9 +229,8 @@ impl Follower {
             if self.is_stopped() {
                 return Left::Stopped;
             }
-            match self.turn(&mut generation) {
-                Ok(()) => {}
-                Err(left) => return left,
+            if let Err(left) = self.turn(&mut generation) {
+                return left;
             }
         }
     }

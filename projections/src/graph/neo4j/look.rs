@@ -16,8 +16,8 @@ use stemma_cypher::{Direction, Error, Graph, Relationship, Value};
 use stemma_views::graph::{EdgeType, Label, NodeId};
 
 use super::client::{Client, Neo4jError, Reading, list};
-use super::nodes::Stored;
-use crate::graph::queried::{Named, named, value};
+use super::nodes::{Stored, alternatives};
+use crate::graph::queried::{found, labels, types, values};
 
 /// How long one look may take; the query's own limits are looked at between two.
 const LOOK: Duration = Duration::from_secs(5);
@@ -169,9 +169,7 @@ impl Look {
         for row in &rows {
             let stored = Stored::of(row, "p").and_then(Stored::properties);
             let (found, properties) = stored.map_err(failed)?;
-            let properties = properties.into_iter();
-            let properties = properties.map(|(key, property)| (Arc::from(key), value(property)));
-            let properties: BTreeMap<_, _> = properties.collect();
+            let properties = values(properties);
             let found = Arc::from(found.to_string());
             if *found == *id {
                 wanted = Some(properties.clone());
@@ -188,8 +186,7 @@ impl Look {
         let is_known = |kept: &Kept, id: &Arc<str>| kept.relationships.contains_key(&of(id));
         let ids = self.kept.borrow_mut().together(node, is_known);
         let label = &self.label;
-        let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
-        let names = names.join("|");
+        let names = alternatives(kinds);
         let side = |left: &str, right: &str| {
             format!(
                 "CASE WHEN COUNT {{ (n){left}[:{names}]{right}() }} <= $most \
@@ -355,17 +352,6 @@ fn texts<'t>(ids: impl IntoIterator<Item = &'t Arc<str>>) -> neo4rs::BoltType {
     list(ids.into_iter().map(|id| (&**id).into()))
 }
 
-/// The types that are meant; none where none of them is one of the graph's.
-fn types(kinds: &[Arc<str>]) -> Vec<EdgeType> {
-    if kinds.is_empty() {
-        return EdgeType::ALL.to_vec();
-    }
-    let mut types: Vec<EdgeType> = kinds.iter().filter_map(|kind| kind.parse().ok()).collect();
-    types.sort_unstable();
-    types.dedup();
-    types
-}
-
 impl Graph for Look {
     fn nodes(
         &self,
@@ -413,23 +399,13 @@ impl Graph for Look {
         key: &str,
         value: &Value,
     ) -> Result<Option<Vec<Arc<str>>>, Error> {
-        let Value::String(wanted) = value else {
-            return Ok(None);
-        };
-        let id = match named(label, key, wanted) {
-            Named::Other => return Ok(None),
-            Named::Nothing => return Ok(Some(Vec::new())),
-            Named::Node(id) => id,
-        };
-        let id: Arc<str> = Arc::from(id.to_string());
-        let is_there = self.properties(&id)?.is_some();
-        Ok(Some(is_there.then_some(id).into_iter().collect()))
+        found(label, key, value, |id| {
+            Ok(self.properties(&id.to_string())?.is_some())
+        })
     }
 
     fn labels(&self, id: &str) -> Vec<Arc<str>> {
-        let label = id.parse().ok();
-        let label = label.map(|id: NodeId| Arc::from(id.label().as_str()));
-        label.into_iter().collect()
+        labels(id)
     }
 
     fn properties(&self, id: &str) -> Result<Option<BTreeMap<Arc<str>, Value>>, Error> {
@@ -447,7 +423,11 @@ impl Graph for Look {
         after: Option<&Relationship>,
         limit: usize,
     ) -> Result<Vec<Relationship>, Error> {
-        let types = types(kinds);
+        let types = if kinds.is_empty() {
+            EdgeType::ALL.to_vec()
+        } else {
+            types(kinds)
+        };
         if types.is_empty() {
             return Ok(Vec::new());
         }

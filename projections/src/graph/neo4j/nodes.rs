@@ -167,6 +167,12 @@ pub(super) fn references(
     Ok((resource, references))
 }
 
+/// Types of relationships as a pattern names them.
+pub(super) fn alternatives(types: &[EdgeType]) -> String {
+    let names: Vec<&str> = types.iter().map(|kind| kind.as_str()).collect();
+    names.join("|")
+}
+
 /// A relationship's type.
 pub(super) fn edge_type(text: &str) -> Result<EdgeType, Neo4jError> {
     text.parse()

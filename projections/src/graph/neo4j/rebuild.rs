@@ -322,16 +322,18 @@ fn fill_behind_head(
     let mut gap = behind(making.generation.end);
     loop {
         let end = reader.end().get();
-        while making.generation.end < end {
-            (making.control.progress)(RebuildProgress {
-                applied: making.generation.end,
-                end,
-                phase: RebuildPhase::Filling,
-            });
-            must_go_on(&making.control, stop)?;
-            let records = read(reader, making.generation.end, FILL_RECORDS)?;
-            feed::apply(&making.client, &mut making.generation, &records)?;
-        }
+        let control = &making.control;
+        let mut told = |progress| {
+            (control.progress)(progress);
+            must_go_on(control, stop)
+        };
+        fill(
+            &making.client,
+            &mut making.generation,
+            reader,
+            end,
+            &mut told,
+        )?;
         let gap_before = std::mem::replace(&mut gap, behind(making.generation.end));
         if gap <= HAND_OVER || gap > gap_before / 2 {
             return Ok(());
@@ -355,7 +357,11 @@ pub fn rebuild_neo4j(
     let end = reader.end().get();
     let before = all(&owner, &client, SHORT)?;
     let mut made = make(&owner, Use::Building, &client)?;
-    let filled = fill(&client, &mut made, reader, end, progress);
+    let mut told = |applied| match progress(applied) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(RebuildError::Cancelled),
+    };
+    let filled = fill(&client, &mut made, reader, end, &mut told);
     let done = filled.and_then(|()| {
         let digest_rebuilt = digest(&client, &made)?;
         let current = before.iter().rfind(|one| one.is == Use::Current);
@@ -363,8 +369,7 @@ pub fn rebuild_neo4j(
             let mut current = current.clone();
             current.must_be_known().ok()?;
             must_be_of_log(&current, reader).ok()?;
-            let mut silent = |_| ControlFlow::Continue(());
-            fill(&client, &mut current, reader, end, &mut silent).ok()?;
+            fill(&client, &mut current, reader, end, &mut |_| Ok(())).ok()?;
             digest(&client, &current).ok()
         });
         made.replace_all(&client)?;
@@ -391,22 +396,21 @@ fn remove_unused(owner: &Owner, client: &Client) -> Result<(), Neo4jError> {
     Ok(())
 }
 
+/// Applies all records below `end`; `told` is told how far it is before each batch, and may break
+/// off.
 fn fill(
     client: &Client,
     generation: &mut Generation,
     reader: &Reader,
     end: u64,
-    progress: &mut dyn FnMut(RebuildProgress) -> ControlFlow<()>,
+    told: &mut dyn FnMut(RebuildProgress) -> Result<(), RebuildError>,
 ) -> Result<(), RebuildError> {
     while generation.end < end {
-        let told = progress(RebuildProgress {
+        told(RebuildProgress {
             applied: generation.end,
             end,
             phase: RebuildPhase::Filling,
-        });
-        if told.is_break() {
-            return Err(RebuildError::Cancelled);
-        }
+        })?;
         let left = usize::try_from(end - generation.end).unwrap_or(usize::MAX);
         let records = read(reader, generation.end, left.min(FILL_RECORDS))?;
         feed::apply(client, generation, &records)?;
