@@ -1,0 +1,1 @@
+//! Models at work: embedders, detectors, completers, embedded or behind HTTP.

@@ -1,0 +1,1 @@
+//! The queue of jobs: claims, leases, retries, the loop of a worker.

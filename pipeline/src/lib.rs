@@ -1,0 +1,1 @@
+//! The stages that a document passes: validate, parse, chunk, embed, detect, index.

@@ -1,0 +1,1 @@
+//! Text and vectors of documents, indexed and asked: passages, ranking, snippets.
