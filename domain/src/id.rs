@@ -78,6 +78,25 @@ uuid_id! {
     AnnotationId
 }
 
+uuid_id! {
+    /// Names a job: a UUID, version 7 when Stemma makes it, so that jobs sort by when they were queued.
+    JobId
+}
+
+impl JobId {
+    /// The name of the stream that holds this job's events, `job-<id>`.
+    pub fn stream_name(&self) -> String {
+        format!("{}{self}", Self::STREAM_PREFIX)
+    }
+
+    /// The job whose events a stream of this name holds, if it is a job's stream.
+    pub fn from_stream_name(stream: &str) -> Option<Self> {
+        stream.strip_prefix(Self::STREAM_PREFIX)?.parse().ok()
+    }
+
+    const STREAM_PREFIX: &'static str = "job-";
+}
+
 impl ResourceId {
     /// The name of the stream that holds this resource's events, `resource-<id>`.
     pub fn stream_name(&self) -> String {

@@ -7,11 +7,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod annotation;
+pub mod document;
 pub mod entity_type;
 pub mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod id;
+pub mod job;
 pub mod json_text;
 pub mod resource;
 pub mod time;

@@ -99,6 +99,32 @@ checked_text! {
     is_language_tag
 }
 
+checked_text! {
+    /// The kind of work that a job is, such as `document.process`. At most [`JOB_KIND_BYTES_MAX`]
+    /// bytes.
+    JobKind,
+    "1 to 64 bytes of lower-case letters, digits, `.`, `_` and `-`, beginning with a letter",
+    is_job_kind
+}
+
+checked_text! {
+    /// Who works on a job. At most [`LABEL_BYTES_MAX`] bytes.
+    WorkerName,
+    "1 to 256 bytes of text without control characters and without white space at its ends",
+    |text| is_label(text, LABEL_BYTES_MAX) && text.trim() == text
+}
+
+checked_text! {
+    /// The name of a file, without a path. At most [`FILE_NAME_BYTES_MAX`] bytes.
+    FileName,
+    "1 to 255 bytes of text without control characters, `/` and `\\`, and not `.` or `..`",
+    is_file_name
+}
+
+/// Most bytes of a [`JobKind`].
+pub const JOB_KIND_BYTES_MAX: usize = 64;
+/// Most bytes of a [`FileName`].
+pub const FILE_NAME_BYTES_MAX: usize = 255;
 /// Most bytes of a [`ResourceName`].
 pub const NAME_BYTES_MAX: usize = 1024;
 /// Most bytes of an [`EntityType`] or a [`CollectionName`].
@@ -150,6 +176,19 @@ fn is_label(text: &str, bytes_max: usize) -> bool {
     (1..=bytes_max).contains(&text.len())
         && !text.trim().is_empty()
         && !text.chars().any(char::is_control)
+}
+
+fn is_job_kind(text: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+    text.len() <= JOB_KIND_BYTES_MAX
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.bytes().all(is_part)
+}
+
+fn is_file_name(text: &str) -> bool {
+    is_label(text, FILE_NAME_BYTES_MAX)
+        && !text.contains(['/', '\\'])
+        && ![".", ".."].contains(&text)
 }
 
 fn is_token(text: &str) -> bool {

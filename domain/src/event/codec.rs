@@ -60,6 +60,18 @@ impl Event {
             Self::EntityTypeAdded(payload) | Self::EntityTypeRemoved(payload) => to_json(payload),
             Self::EntityTypeRegistered(payload) => to_json(payload),
             Self::RequestAnswered(payload) => to_json(payload),
+            Self::JobQueued(payload) => to_json(payload),
+            Self::JobClaimed(payload) => to_json(payload),
+            Self::JobReleased(payload) => to_json(payload),
+            Self::JobRetryScheduled(payload) => to_json(payload),
+            Self::JobCompleted(payload) => to_json(payload),
+            Self::JobFailed(payload) => to_json(payload),
+            Self::JobCancelRequested(payload) => to_json(payload),
+            Self::JobCancelled(payload) => to_json(payload),
+            Self::JobRetried(payload) => to_json(payload),
+            Self::DocumentUploaded(payload) => to_json(payload),
+            Self::DocumentStageCompleted(payload) => to_json(payload),
+            Self::DocumentStageFailed(payload) => to_json(payload),
         };
         let event_type = self.type_name();
         Encoded {
@@ -101,6 +113,18 @@ pub fn decode(event_type: &str, schema_version: u16, data: &[u8]) -> Result<Even
         "entity_type.removed" => Event::EntityTypeRemoved(stored.read()?),
         "entity_type.registered" => Event::EntityTypeRegistered(stored.read()?),
         "request.answered" => Event::RequestAnswered(stored.read()?),
+        "job.queued" => Event::JobQueued(stored.read()?),
+        "job.claimed" => Event::JobClaimed(stored.read()?),
+        "job.released" => Event::JobReleased(stored.read()?),
+        "job.retry_scheduled" => Event::JobRetryScheduled(stored.read()?),
+        "job.completed" => Event::JobCompleted(stored.read()?),
+        "job.failed" => Event::JobFailed(stored.read()?),
+        "job.cancel_requested" => Event::JobCancelRequested(stored.read()?),
+        "job.cancelled" => Event::JobCancelled(stored.read()?),
+        "job.retried" => Event::JobRetried(stored.read()?),
+        "document.uploaded" => Event::DocumentUploaded(stored.read()?),
+        "document.stage_completed" => Event::DocumentStageCompleted(stored.read()?),
+        "document.stage_failed" => Event::DocumentStageFailed(stored.read()?),
         unknown => return Err(DecodeError::UnknownType(unknown.into())),
     })
 }
@@ -129,9 +153,14 @@ impl Stored<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::{Chunking, Stage, Steps};
     use crate::event::*;
-    use crate::id::{AnnotationId, ContentDigest, ResourceId};
-    use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
+    use crate::id::{AnnotationId, ContentDigest, JobId, ResourceId};
+    use crate::time::Timestamp;
+    use crate::value::{
+        CollectionName, EntityType, FileName, JobKind, LanguageTag, MediaType, ResourceName,
+        WorkerName,
+    };
     use serde_json::json;
     use uuid::Uuid;
 
@@ -199,6 +228,102 @@ mod tests {
                 name: EntityType::new("Person").unwrap(),
             }),
             Event::RequestAnswered(RequestAnswered {}),
+        ]
+        .into_iter()
+        .chain(one_of_each_of_jobs())
+        .chain(one_of_each_of_documents())
+        .collect()
+    }
+
+    fn error() -> JobError {
+        JobError {
+            code: "PARSER_TIMEOUT".into(),
+            message: "the parser took more than 120 s".into(),
+            stage: Some("parse".into()),
+            transient: true,
+        }
+    }
+
+    fn object(value: Value) -> Metadata {
+        value.as_object().unwrap().clone()
+    }
+
+    fn one_of_each_of_jobs() -> Vec<Event> {
+        vec![
+            Event::JobQueued(JobQueued {
+                document_id: Some(ResourceId::new(Uuid::from_u128(2))),
+                id: JobId::new(Uuid::from_u128(4)),
+                max_retries: 3,
+                payload: object(json!({ "b": 1, "a": "x" })),
+                priority: -1,
+                trace_id: "0af7651916cd43dd8448eb211c80319c".into(),
+                kind: JobKind::new("document.process").unwrap(),
+            }),
+            Event::JobClaimed(JobClaimed {
+                attempt: 1,
+                lease_ms: 30_000,
+                worker: WorkerName::new("host:1/0").unwrap(),
+            }),
+            Event::JobReleased(JobReleased {
+                reason: "the worker stops".into(),
+            }),
+            Event::JobRetryScheduled(JobRetryScheduled {
+                attempt: 1,
+                error: error(),
+                retry_at: Timestamp::from_micros(1_700_000_000_000_001),
+            }),
+            Event::JobCompleted(JobCompleted {
+                result: object(json!({ "chunk_count": 12 })),
+                warnings: vec!["page 3 could not be read".into()],
+            }),
+            Event::JobFailed(JobFailed {
+                attempt: 4,
+                error: error(),
+            }),
+            Event::JobCancelRequested(JobCancelRequested {}),
+            Event::JobCancelled(JobCancelled {}),
+            Event::JobRetried(JobRetried {}),
+        ]
+    }
+
+    fn one_of_each_of_documents() -> Vec<Event> {
+        let (document_id, job_id) = (
+            ResourceId::new(Uuid::from_u128(2)),
+            JobId::new(Uuid::from_u128(4)),
+        );
+        let output = StageOutput {
+            byte_size: 3,
+            digest: ContentDigest::from_bytes([9; 32]),
+        };
+        vec![
+            Event::DocumentUploaded(DocumentUploaded {
+                byte_size: 12,
+                chunking: Chunking::default(),
+                collection: Some(CollectionName::new("papers").unwrap()),
+                declared_media_type: Some(MediaType::new("application/pdf").unwrap()),
+                digest: ContentDigest::from_bytes([7; 32]),
+                file_name: FileName::new("Zīj.pdf").unwrap(),
+                id: document_id,
+                steps: Steps::Auto,
+            }),
+            Event::DocumentStageCompleted(DocumentStageCompleted {
+                document_id,
+                figures: object(json!({ "pages": 2 })),
+                input: ContentDigest::from_bytes([7; 32]),
+                job_id,
+                outputs: [("text".to_owned(), output)].into(),
+                stage: Stage::Parse,
+                took_ms: 12,
+                version: 1,
+                warnings: vec!["page 3 could not be read".into()],
+            }),
+            Event::DocumentStageFailed(DocumentStageFailed {
+                attempt: 1,
+                document_id,
+                error: error(),
+                job_id,
+                stage: Stage::Parse,
+            }),
         ]
     }
 

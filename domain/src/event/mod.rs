@@ -1,15 +1,22 @@
 //! The facts that Stemma records, and how they are written down.
 
 mod codec;
+mod document;
+mod job;
 mod payload;
 mod upcast;
 
 pub use codec::{DecodeError, Encoded, decode};
+pub use document::{DocumentStageCompleted, DocumentStageFailed, DocumentUploaded, StageOutput};
+pub use job::{
+    JobCancelRequested, JobCancelled, JobClaimed, JobCompleted, JobError, JobFailed, JobQueued,
+    JobReleased, JobRetried, JobRetryScheduled,
+};
 pub use payload::{
     AnnotationAdded, AnnotationBodyChanged, AnnotationRemoved, EntityTypeChange,
     EntityTypeRegistered, Event, Metadata, REQUESTS_STREAM, Reference, Relation, RequestAnswered,
     ResourceArchived, ResourceCollectionChanged, ResourceCreated, ResourceLanguageChanged,
-    ResourceMetadataChanged, ResourceRenamed, ResourceRevised, ResourceUnarchived,
+    ResourceMetadataChanged, ResourceRenamed, ResourceRevised, ResourceUnarchived, Subject,
 };
 pub use upcast::{UpcastError, Upcaster};
 

@@ -6,6 +6,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::document::{DocumentStageCompleted, DocumentStageFailed, DocumentUploaded};
+use super::job::{
+    JobCancelRequested, JobCancelled, JobClaimed, JobCompleted, JobFailed, JobQueued, JobReleased,
+    JobRetried, JobRetryScheduled,
+};
 use crate::id::{AnnotationId, ContentDigest, ResourceId};
 use crate::json_text::JsonText;
 use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
@@ -48,6 +53,45 @@ pub enum Event {
     EntityTypeRegistered(EntityTypeRegistered),
     /// `request.answered`, in the stream [`REQUESTS_STREAM`].
     RequestAnswered(RequestAnswered),
+    /// `job.queued`
+    JobQueued(JobQueued),
+    /// `job.claimed`
+    JobClaimed(JobClaimed),
+    /// `job.released`
+    JobReleased(JobReleased),
+    /// `job.retry_scheduled`
+    JobRetryScheduled(JobRetryScheduled),
+    /// `job.completed`
+    JobCompleted(JobCompleted),
+    /// `job.failed`
+    JobFailed(JobFailed),
+    /// `job.cancel_requested`
+    JobCancelRequested(JobCancelRequested),
+    /// `job.cancelled`
+    JobCancelled(JobCancelled),
+    /// `job.retried`
+    JobRetried(JobRetried),
+    /// `document.uploaded`
+    DocumentUploaded(DocumentUploaded),
+    /// `document.stage_completed`
+    DocumentStageCompleted(DocumentStageCompleted),
+    /// `document.stage_failed`
+    DocumentStageFailed(DocumentStageFailed),
+}
+
+/// What a stream of events is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A resource, `resource-<id>`.
+    Resource,
+    /// The processing of a document, `document-<id>`.
+    Document,
+    /// A job, `job-<id>`.
+    Job,
+    /// The entity types that were described for everyone.
+    EntityTypes,
+    /// Requests that found everything as they asked.
+    Requests,
 }
 
 /// The one stream that holds every `request.answered`.
@@ -221,15 +265,53 @@ impl Event {
             Self::EntityTypeRemoved(_) => "entity_type.removed",
             Self::EntityTypeRegistered(_) => "entity_type.registered",
             Self::RequestAnswered(_) => "request.answered",
+            Self::JobQueued(_) => "job.queued",
+            Self::JobClaimed(_) => "job.claimed",
+            Self::JobReleased(_) => "job.released",
+            Self::JobRetryScheduled(_) => "job.retry_scheduled",
+            Self::JobCompleted(_) => "job.completed",
+            Self::JobFailed(_) => "job.failed",
+            Self::JobCancelRequested(_) => "job.cancel_requested",
+            Self::JobCancelled(_) => "job.cancelled",
+            Self::JobRetried(_) => "job.retried",
+            Self::DocumentUploaded(_) => "document.uploaded",
+            Self::DocumentStageCompleted(_) => "document.stage_completed",
+            Self::DocumentStageFailed(_) => "document.stage_failed",
+        }
+    }
+
+    /// What the event's stream is about.
+    pub fn subject(&self) -> Subject {
+        match self {
+            Self::EntityTypeRegistered(_) => Subject::EntityTypes,
+            Self::RequestAnswered(_) => Subject::Requests,
+            Self::JobQueued(_)
+            | Self::JobClaimed(_)
+            | Self::JobReleased(_)
+            | Self::JobRetryScheduled(_)
+            | Self::JobCompleted(_)
+            | Self::JobFailed(_)
+            | Self::JobCancelRequested(_)
+            | Self::JobCancelled(_)
+            | Self::JobRetried(_) => Subject::Job,
+            Self::DocumentUploaded(_)
+            | Self::DocumentStageCompleted(_)
+            | Self::DocumentStageFailed(_) => Subject::Document,
+            _ => Subject::Resource,
         }
     }
 
     /// The content that the event names, which must be durable before the event is.
-    pub fn content(&self) -> Option<ContentDigest> {
+    pub fn content(&self) -> Vec<ContentDigest> {
         match self {
-            Self::ResourceCreated(created) | Self::ResourceCloned(created) => Some(created.digest),
-            Self::ResourceRevised(revised) => Some(revised.digest),
-            _ => None,
+            Self::ResourceCreated(created) | Self::ResourceCloned(created) => vec![created.digest],
+            Self::ResourceRevised(revised) => vec![revised.digest],
+            Self::DocumentUploaded(uploaded) => vec![uploaded.digest],
+            Self::DocumentStageCompleted(completed) => {
+                let digests = completed.outputs.values().map(|output| output.digest);
+                digests.collect()
+            }
+            _ => Vec::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::evolve::{AnnotationState, Resource};
 use crate::annotation::{self, BodyOperation, BodyOperationError, FieldError, TextIndex};
+use crate::document::DocumentRefusal;
 use crate::event::{
     AnnotationAdded, AnnotationBodyChanged, AnnotationRemoved, EntityTypeChange, Event, Metadata,
     Reference, Relation, ResourceArchived, ResourceCollectionChanged, ResourceCreated,
@@ -16,6 +17,7 @@ use crate::event::{
     ResourceUnarchived,
 };
 use crate::id::{AnnotationId, ContentDigest, ResourceId};
+use crate::job::JobRefusal;
 use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
 
 /// Most bytes of a resource's metadata, as JSON.
@@ -143,6 +145,12 @@ pub enum Refusal {
     /// A body operation cannot be done.
     #[error(transparent)]
     BodyOperation(#[from] BodyOperationError),
+    /// A command to a job is refused.
+    #[error(transparent)]
+    Job(#[from] JobRefusal),
+    /// A command to a document is refused.
+    #[error(transparent)]
+    Document(#[from] DocumentRefusal),
     /// There would be more than is allowed.
     #[error("{what} would exceed the limit of {max}")]
     Limit {

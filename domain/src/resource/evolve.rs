@@ -187,11 +187,6 @@ impl Descriptor {
             Event::ResourceCreated(_) | Event::ResourceCloned(_) => {
                 return Err(EvolveError::CreatedTwice { id: self.id });
             }
-            Event::EntityTypeRegistered(_) | Event::RequestAnswered(_) => {
-                return Err(EvolveError::NotOfResource {
-                    event_type: event.type_name(),
-                });
-            }
             Event::ResourceRevised(revised) => {
                 self.digest = revised.digest;
                 self.byte_size = revised.byte_size;
@@ -226,6 +221,11 @@ impl Descriptor {
             Event::EntityTypeRemoved(removed) => {
                 self.entity_types
                     .retain(|entity_type| *entity_type != removed.entity_type);
+            }
+            other => {
+                return Err(EvolveError::NotOfResource {
+                    event_type: other.type_name(),
+                });
             }
         }
         self.revision = envelope.revision;

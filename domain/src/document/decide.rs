@@ -1,0 +1,81 @@
+//! `decide`: from a document's state and a command to the events that follow, or a refusal.
+
+use super::stage::Stage;
+use super::state::Document;
+use crate::event::{DocumentStageCompleted, DocumentStageFailed, DocumentUploaded, Event};
+
+/// A request to change one document; it may be refused.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DocumentCommand {
+    /// Note that it came in.
+    Upload(DocumentUploaded),
+    /// Note that a stage is done.
+    CompleteStage(DocumentStageCompleted),
+    /// Note that a try at a stage failed.
+    FailStage(DocumentStageFailed),
+}
+
+/// Why a command to a document is refused. Nothing is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DocumentRefusal {
+    /// There is no such document.
+    #[error("there is no such document")]
+    NotFound,
+    /// The document came in before.
+    #[error("the document exists")]
+    AlreadyExists,
+    /// A stage before this one is not done.
+    #[error("the stage {missing} must be done before {stage}")]
+    StageMissing {
+        /// The stage that was to be done.
+        stage: Stage,
+        /// The first before it that is not.
+        missing: Stage,
+    },
+}
+
+/// Decides what follows from a command. No events mean that everything is already as it was asked:
+/// a stage that is done again on the same input, by the same version and with the same outcome.
+///
+/// # Errors
+/// [`DocumentRefusal`].
+pub fn decide(
+    state: Option<&Document>,
+    command: DocumentCommand,
+) -> Result<Vec<Event>, DocumentRefusal> {
+    match (command, state) {
+        (DocumentCommand::Upload(_), Some(_)) => Err(DocumentRefusal::AlreadyExists),
+        (DocumentCommand::Upload(uploaded), None) => Ok(vec![Event::DocumentUploaded(uploaded)]),
+        (_, None) => Err(DocumentRefusal::NotFound),
+        (DocumentCommand::CompleteStage(completed), Some(document)) => {
+            may_run(document, completed.stage)?;
+            let is_done = document.stages.get(&completed.stage).is_some_and(|done| {
+                done.input == completed.input
+                    && done.version == completed.version
+                    && done.outputs == completed.outputs
+            });
+            Ok(if is_done {
+                Vec::new()
+            } else {
+                vec![Event::DocumentStageCompleted(completed)]
+            })
+        }
+        (DocumentCommand::FailStage(failed), Some(_)) => {
+            Ok(vec![Event::DocumentStageFailed(failed)])
+        }
+    }
+}
+
+/// Whether all before a stage is done.
+///
+/// # Errors
+/// [`DocumentRefusal::StageMissing`] names the first that is not.
+pub fn may_run(document: &Document, stage: Stage) -> Result<(), DocumentRefusal> {
+    let missing = stage
+        .before()
+        .find(|before| !document.stages.contains_key(before));
+    missing.map_or(Ok(()), |missing| {
+        Err(DocumentRefusal::StageMissing { stage, missing })
+    })
+}
