@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use stemma_content_store::ContentStore;
 use stemma_domain::annotation::TextIndex;
-use stemma_domain::id::ResourceId;
+use stemma_domain::document::Document;
+use stemma_domain::id::{JobId, ResourceId};
+use stemma_domain::job::Job;
 use stemma_domain::resource::{Command, Descriptor, IriNames};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{
@@ -24,6 +26,7 @@ use crate::history::{self, AsOf, HistoryError, PastState};
 use crate::plan::{Plan, Planner, UNPLACED};
 use crate::replay;
 use crate::request::{Change, OperationResult, Request, Target, Written};
+use crate::short::{self, Short};
 use crate::text::{TextError, Texts};
 
 /// Content above this many bytes is read on a thread of its own.
@@ -166,6 +169,22 @@ impl Commands {
     /// [`HistoryError`] when the log cannot be read.
     pub fn resource_at(&self, id: ResourceId, as_of: AsOf) -> Result<PastState, HistoryError> {
         history::resource_at(&self.shared.on.reader, self.now(), id, as_of)
+    }
+
+    /// A job as the log has it.
+    ///
+    /// # Errors
+    /// [`HistoryError`] when the log cannot be read.
+    pub fn job(&self, id: JobId) -> Result<Option<Job>, HistoryError> {
+        short::fold(&self.shared.on.reader, id, |_| true)
+    }
+
+    /// A document's processing as the log has it.
+    ///
+    /// # Errors
+    /// [`HistoryError`] when the log cannot be read.
+    pub fn document(&self, id: ResourceId) -> Result<Option<Document>, HistoryError> {
+        short::fold(&self.shared.on.reader, id, |_| true)
     }
 
     /// The text of a resource's content, for anchoring; none when it has none to point into.
@@ -311,7 +330,7 @@ impl Commands {
             .flat_map(|operation| {
                 let target = match operation.target {
                     Target::Resource(id) => Some(id),
-                    Target::EntityTypes => None,
+                    Target::EntityTypes | Target::Job(_) | Target::Document(_) => None,
                 };
                 let source = match &operation.change {
                     Change::CloneFrom { source, .. } => Some(*source),
@@ -348,6 +367,8 @@ impl Commands {
             ids: self.shared.on.ids.as_ref(),
             reader: &self.shared.on.reader,
             slots,
+            jobs: short::Folded::default(),
+            documents: short::Folded::default(),
             plan: Plan::default(),
         };
         for (index, operation) in request.operations.iter().enumerate() {
@@ -462,6 +483,12 @@ impl Commands {
             flight.land(&landing).await;
         }
         for result in &mut plan.results {
+            if let Some(job) = &mut result.job {
+                job.settle(first, recorded_at);
+            }
+            if let Some(document) = &mut result.document {
+                document.settle(first, recorded_at);
+            }
             self.settle_from_others(slots, result).await?;
         }
         Ok(Written {

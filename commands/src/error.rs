@@ -98,6 +98,15 @@ pub enum FoldError {
         #[source]
         source: EvolveError,
     },
+    /// An event of a job or a document does not fit what came before it.
+    #[error("event at position {position}")]
+    Short {
+        /// Where it stands.
+        position: u64,
+        /// What does not fit.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl From<HistoryError> for CommandError {

@@ -13,6 +13,7 @@ mod history;
 mod plan;
 mod replay;
 mod request;
+mod short;
 mod text;
 
 pub use commands::{Commands, Dependencies, Options};

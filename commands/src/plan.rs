@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use stemma_domain::annotation::TextIndex;
+use stemma_domain::document::Document;
 use stemma_domain::entity_type;
 use stemma_domain::event::{Envelope, Event, REQUESTS_STREAM, RequestAnswered, ResourceCreated};
 use stemma_domain::id::{AnnotationId, ResourceId};
+use stemma_domain::job::Job;
 use stemma_domain::resource::{
     AnnotationState, CloneResource, Command, IriNames, Refusal, Resource, decide,
 };
@@ -22,6 +24,7 @@ use crate::history::stream_of;
 use crate::request::{
     Change, CloneAnnotations, EntityTag, Operation, OperationResult, Precondition, Target,
 };
+use crate::short::{self, Decided, Short};
 
 /// Stands for a position that the log has yet to give.
 pub(crate) const UNPLACED: u64 = u64::MAX;
@@ -77,6 +80,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) ids: &'a dyn Ids,
     pub(crate) reader: &'a Reader,
     pub(crate) slots: &'a mut [LockedSlot],
+    pub(crate) jobs: short::Folded<Job>,
+    pub(crate) documents: short::Folded<Document>,
     pub(crate) plan: Plan,
 }
 
@@ -116,8 +121,26 @@ impl Planner<'_> {
                 self.register(event);
                 return Ok(());
             }
+            (Target::Job(id), Change::Job(command)) => {
+                let command = (**command).clone();
+                let decided = self.jobs.decide(self.reader, self.actor, *id, command)?;
+                let decided = decided.map_err(refused)?;
+                let result = self.plan.note(Job::stream(*id), decided);
+                self.plan.results.push(result.of_job());
+                return Ok(());
+            }
+            (Target::Document(id), Change::Document(command)) => {
+                let command = (**command).clone();
+                let decided = self
+                    .documents
+                    .decide(self.reader, self.actor, *id, command)?;
+                let decided = decided.map_err(refused)?;
+                let result = self.plan.note(Document::stream(*id), decided);
+                self.plan.results.push(result.of_document());
+                return Ok(());
+            }
             (Target::Resource(id), _) => *id,
-            (Target::EntityTypes, _) => return Err(refused(Refusal::NotFound)),
+            _ => return Err(refused(Refusal::NotFound)),
         };
         self.check(index, operation, id)?;
         self.bring(operation, id)?;
@@ -135,11 +158,7 @@ impl Planner<'_> {
     fn register(&mut self, event: Event) {
         let stream = StreamId::new(entity_type::STREAM).expect("a constant that is a stream id");
         self.plan.events.push((stream, event.clone()));
-        let result = OperationResult {
-            descriptor: None,
-            annotation: None,
-            events: vec![event],
-        };
+        let result = OperationResult::of_events(vec![event]);
         self.plan.results.push(result);
     }
 
@@ -215,7 +234,9 @@ impl Planner<'_> {
     fn command(&self, operation: &Operation, id: ResourceId) -> Result<Command, Refusal> {
         match &operation.change {
             Change::Resource(command) => Ok((**command).clone()),
-            Change::RegisterEntityType { .. } => Err(Refusal::NotFound),
+            Change::RegisterEntityType { .. } | Change::Job(_) | Change::Document(_) => {
+                Err(Refusal::NotFound)
+            }
             Change::CloneFrom {
                 source,
                 name,
@@ -302,7 +323,7 @@ impl Planner<'_> {
                 .or(asked)
                 .and_then(|id| resource?.annotations.get(&id))
                 .map(|state| (**state).clone()),
-            events,
+            ..OperationResult::of_events(events)
         };
         self.plan.results.push(result);
         Ok(())
@@ -321,7 +342,45 @@ fn move_on(
     Ok(())
 }
 
+/// What was decided about a short stream, on its way into an answer.
+struct Noted<T> {
+    events: Vec<Event>,
+    now: Option<Box<T>>,
+}
+
+impl Noted<Job> {
+    fn of_job(self) -> OperationResult {
+        OperationResult {
+            job: self.now,
+            ..OperationResult::of_events(self.events)
+        }
+    }
+}
+
+impl Noted<Document> {
+    fn of_document(self) -> OperationResult {
+        OperationResult {
+            document: self.now,
+            ..OperationResult::of_events(self.events)
+        }
+    }
+}
+
 impl Plan {
+    /// Notes what was decided about a short stream, and what it rests on.
+    fn note<T>(&mut self, stream: StreamId, decided: Decided<T>) -> Noted<T> {
+        if let Some(expected) = decided.expected {
+            self.expected.push((stream.clone(), expected));
+        }
+        let events = decided.events.iter().cloned();
+        self.events
+            .extend(events.map(|event| (stream.clone(), event)));
+        Noted {
+            events: decided.events,
+            now: decided.now.map(Box::new),
+        }
+    }
+
     /// Notes that the request changes nothing, on condition that all that it is about is as it was
     /// found, so that a repetition gets this answer and is not decided anew.
     pub(crate) fn note_answer(&mut self, slots: &[LockedSlot]) {

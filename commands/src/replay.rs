@@ -6,14 +6,16 @@
 
 use std::collections::HashMap;
 
+use stemma_domain::document;
 use stemma_domain::event::{Event, REQUESTS_STREAM};
-use stemma_domain::id::ResourceId;
+use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::resource::{Command, IriNames, Resource, decide};
 use stemma_event_log::{FirstUse, ReadLimit, Reader, Record};
 
 use crate::error::CommandError;
 use crate::history::{HistoryError, event_of, fold_record, fold_while};
 use crate::request::{Change, Operation, OperationResult, Request, Target, Written};
+use crate::short::{self, Short};
 
 /// Makes the first answer anew.
 ///
@@ -95,8 +97,11 @@ impl States<'_> {
         operation: &Operation,
         rest: &[Record],
     ) -> Result<usize, CommandError> {
-        let Target::Resource(id) = operation.target else {
-            return Ok(1);
+        let id = match operation.target {
+            Target::Resource(id) => id,
+            Target::EntityTypes => return Ok(1),
+            Target::Job(_) => return Ok(first_run(rest, JobId::from_stream_name)),
+            Target::Document(_) => return Ok(first_run(rest, document::from_stream_name)),
         };
         let Change::Resource(command) = &operation.change else {
             // A clone is its creation and the annotations that come along, all in one stream.
@@ -129,11 +134,21 @@ impl States<'_> {
             events.push(event_of(record)?);
         }
         let target = match operation.target {
-            Target::EntityTypes => {
+            Target::EntityTypes => return Ok(OperationResult::of_events(events)),
+            Target::Job(id) => {
+                // The id may have been made anew for this request; the stream tells the first one.
+                let id = of_stream(own, JobId::from_stream_name).unwrap_or(id);
+                let job = self.as_it_was(own, id)?;
                 return Ok(OperationResult {
-                    descriptor: None,
-                    annotation: None,
-                    events,
+                    job,
+                    ..OperationResult::of_events(events)
+                });
+            }
+            Target::Document(id) => {
+                let document = self.as_it_was(own, id)?;
+                return Ok(OperationResult {
+                    document,
+                    ..OperationResult::of_events(events)
                 });
             }
             // The id may have been made anew for this request; the stream tells the first one.
@@ -157,7 +172,35 @@ impl States<'_> {
                 .or(operation.change.annotation_asked())
                 .and_then(|id| state.as_ref()?.annotations.get(&id))
                 .map(|annotation| (**annotation).clone()),
-            events,
+            ..OperationResult::of_events(events)
         })
     }
+
+    /// What a short stream was right after these records; as before the request without any.
+    fn as_it_was<T: Short>(
+        &self,
+        own: &[Record],
+        id: T::Id,
+    ) -> Result<Option<Box<T>>, CommandError> {
+        let end = own
+            .last()
+            .map_or(self.before, |last| last.position().get() + 1);
+        let folded = short::fold::<T>(self.reader, id, |record| record.position().get() < end)?;
+        Ok(folded.map(Box::new))
+    }
+}
+
+/// What the stream of the first of these records is named after.
+fn of_stream<T>(records: &[Record], named: impl Fn(&str) -> Option<T>) -> Option<T> {
+    records.first().and_then(|record| named(record.stream()))
+}
+
+/// How many records at the beginning are of one stream, which must be of this kind.
+fn first_run<T>(records: &[Record], named: impl Fn(&str) -> Option<T>) -> usize {
+    if of_stream(records, named).is_none() {
+        return 0;
+    }
+    let stream = records[0].stream();
+    let is_same = |record: &&Record| record.stream() == stream;
+    records.iter().take_while(is_same).count()
 }

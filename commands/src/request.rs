@@ -1,8 +1,10 @@
 //! What is asked of the write path, and what it answers.
 
 use stemma_content_store::Pin;
+use stemma_domain::document::{Document, DocumentCommand};
 use stemma_domain::event::Event;
-use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
+use stemma_domain::id::{AnnotationId, ContentDigest, JobId, ResourceId};
+use stemma_domain::job::{Job, JobCommand};
 use stemma_domain::resource::{AnnotationState, Command, Descriptor};
 use stemma_domain::value::{CollectionName, EntityType, ResourceName};
 use stemma_event_log::Idempotency;
@@ -44,6 +46,10 @@ pub enum Target {
     Resource(ResourceId),
     /// The entity types described for everyone.
     EntityTypes,
+    /// A job.
+    Job(JobId),
+    /// The processing of a document.
+    Document(ResourceId),
 }
 
 /// What to do with the target.
@@ -62,6 +68,10 @@ pub enum Change {
         /// Ids for the source's annotations to come along; none to leave them.
         annotations: CloneAnnotations,
     },
+    /// A command to the target job.
+    Job(Box<JobCommand>),
+    /// A command to the target document.
+    Document(Box<DocumentCommand>),
     /// Describe an entity type.
     RegisterEntityType {
         /// The type.
@@ -123,8 +133,40 @@ pub struct OperationResult {
     pub descriptor: Option<Descriptor>,
     /// The annotation that it added or changed.
     pub annotation: Option<AnnotationState>,
+    /// The job right after this operation, if that is what it was about.
+    pub job: Option<Box<Job>>,
+    /// The document right after this operation, if its processing is what it was about.
+    pub document: Option<Box<Document>>,
     /// The events that it caused.
     pub events: Vec<Event>,
+}
+
+impl Operation {
+    /// A command to a job.
+    pub fn of_job(id: JobId, command: JobCommand) -> Self {
+        Self::plain(Target::Job(id), Change::Job(Box::new(command)))
+    }
+
+    /// A command to a document.
+    pub fn of_document(id: ResourceId, command: DocumentCommand) -> Self {
+        let change = Change::Document(Box::new(command));
+        Self::plain(Target::Document(id), change)
+    }
+
+    /// A command to a resource.
+    pub fn of_resource(id: ResourceId, command: Command) -> Self {
+        let change = Change::Resource(Box::new(command));
+        Self::plain(Target::Resource(id), change)
+    }
+
+    fn plain(target: Target, change: Change) -> Self {
+        Self {
+            target,
+            change,
+            precondition: Precondition::None,
+            expected_revision: None,
+        }
+    }
 }
 
 impl Change {
@@ -141,6 +183,17 @@ impl Change {
 }
 
 impl OperationResult {
+    /// A result with nothing in it but what was written.
+    pub(crate) fn of_events(events: Vec<Event>) -> Self {
+        Self {
+            descriptor: None,
+            annotation: None,
+            job: None,
+            document: None,
+            events,
+        }
+    }
+
     /// The annotation that the operation named, removed ones included.
     pub fn annotation_id(&self) -> Option<AnnotationId> {
         self.events.iter().find_map(|event| match event {

@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use stemma_domain::event::{self, DecodeError, Envelope, Event, Reference};
+use stemma_domain::event::{self, DecodeError, Envelope, Event, Reference, Subject};
 use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
 use stemma_domain::resource::{AnnotationState, Descriptor};
 use stemma_domain::time::Timestamp;
@@ -18,6 +18,7 @@ use stemma_event_log::Record;
 
 use crate::checkpointed::Fold;
 use crate::key;
+use crate::processing::Processing;
 use crate::row::{self, Sizes, TypeRow};
 use crate::store::{Change, Store, StoreError};
 
@@ -98,6 +99,7 @@ pub(crate) struct Overlay<'a> {
     annotations: HashMap<(ResourceId, AnnotationId), Touched<AnnotationState>>,
     types: HashMap<EntityType, Touched<TypeRow>>,
     contents: BTreeSet<ContentDigest>,
+    processing: Processing<'a>,
 }
 
 impl Fold for Overlay<'_> {
@@ -111,18 +113,16 @@ impl Fold for Overlay<'_> {
             recorded_at: Timestamp::from_micros(record.recorded_at_us()),
             actor: record.actor(),
         };
-        if let Event::EntityTypeRegistered(registered) = &event {
-            let row = self
-                .entity_type(&registered.name)?
-                .now
-                .get_or_insert_default();
-            let row = Arc::make_mut(row);
-            row.description.clone_from(&registered.description);
-            row.registered = true;
-            return Ok(());
-        }
-        if matches!(event, Event::RequestAnswered(_)) {
-            return Ok(());
+        match event.subject() {
+            Subject::Requests => return Ok(()),
+            Subject::EntityTypes => return self.register(&event),
+            Subject::Job => return self.processing.job(record, &envelope, &event),
+            Subject::Document => {
+                self.processing.document(record, &envelope, &event)?;
+                self.contents.extend(event.content());
+                return Ok(());
+            }
+            Subject::Resource => {}
         }
         let id = ResourceId::from_stream_name(record.stream()).ok_or_else(|| {
             Reason::from(format!("stream {} is not a resource's", record.stream()))
@@ -156,6 +156,7 @@ impl Fold for Overlay<'_> {
                 .iter()
                 .map(|digest| (key::content(digest), Some(vec![]))),
         );
+        self.processing.finish(&mut changes)?;
         Ok((changes, descriptors))
     }
 }
@@ -172,7 +173,19 @@ impl<'a> Overlay<'a> {
             annotations: HashMap::new(),
             types: HashMap::new(),
             contents: BTreeSet::new(),
+            processing: Processing::new(store),
         }
+    }
+
+    fn register(&mut self, event: &Event) -> Result<(), Reason> {
+        let Event::EntityTypeRegistered(registered) = event else {
+            return Err(format!("{} registers no type", event.type_name()).into());
+        };
+        let row = self.entity_type(&registered.name)?;
+        let row = Arc::make_mut(row.now.get_or_insert_default());
+        row.description.clone_from(&registered.description);
+        row.registered = true;
+        Ok(())
     }
 
     /// Whatever is read or checked comes first; from the first change on nothing fails.

@@ -3,7 +3,8 @@
 //! Keys sort as bytes; `docs/format/views.md` draws them. Invariant: the texts in keys hold no
 //! NUL (they are checked labels), so a NUL ends them and no key is another's prefix by accident.
 
-use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
+use stemma_domain::id::{AnnotationId, ContentDigest, JobId, ResourceId};
+use stemma_domain::job::{Job, JobStatus};
 use stemma_domain::resource::Descriptor;
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::EntityType;
@@ -19,11 +20,19 @@ pub(crate) const BY_NAME: u8 = b'n';
 pub(crate) const BY_TYPE: u8 = b't';
 /// Resources by collection, then creation.
 pub(crate) const BY_COLLECTION: u8 = b'k';
+/// Jobs.
+pub(crate) const JOB: u8 = b'j';
+/// Jobs by status.
+const BY_STATUS: u8 = b'p';
+/// Jobs by the document that they are about.
+const BY_DOCUMENT: u8 = b'q';
 /// Most bytes of a name that take part in its order.
 const NAME_BYTES: usize = 128;
 
 /// How much there is.
 pub(crate) const SIZES: &[u8] = b"s";
+/// How many jobs there are of each status.
+pub(crate) const JOB_COUNTS: &[u8] = b"w";
 /// How many records were applied.
 pub(crate) const END: &[u8] = b"mend";
 /// The form of the rows.
@@ -107,6 +116,48 @@ pub(crate) fn reference(
     key
 }
 
+/// A job.
+pub(crate) fn job(id: JobId) -> Vec<u8> {
+    let mut key = vec![JOB];
+    key.extend_from_slice(id.as_bytes());
+    key
+}
+
+/// Where the jobs of a status stand, by their ids, which sort by when they were queued.
+pub(crate) fn jobs_of_status(status: JobStatus) -> Vec<u8> {
+    let index = JobStatus::ALL.iter().position(|s| *s == status);
+    let index = index.and_then(|index| u8::try_from(index).ok());
+    vec![BY_STATUS, index.expect("every status is among all of them")]
+}
+
+/// Where the jobs about a document stand.
+pub(crate) fn jobs_of_document(id: ResourceId) -> Vec<u8> {
+    with_id(BY_DOCUMENT, id)
+}
+
+/// All index keys of a job as it is.
+pub(crate) fn job_indexes(job: &Job) -> Vec<Vec<u8>> {
+    let mut keys = vec![jobs_of_status(job.status)];
+    keys.extend(job.document_id.map(jobs_of_document));
+    for key in &mut keys {
+        key.extend_from_slice(job.id.as_bytes());
+    }
+    keys
+}
+
+/// The processing of a document.
+pub(crate) fn document(id: ResourceId) -> Vec<u8> {
+    with_id(b'u', id)
+}
+
+/// How many uploads an actor made on a day, counted in days since 1970.
+pub(crate) fn uploads(day: u32, actor: &str) -> Vec<u8> {
+    let mut key = vec![b'v'];
+    key.extend_from_slice(&day.to_be_bytes());
+    key.extend_from_slice(actor.as_bytes());
+    key
+}
+
 /// The start of an index, up to what its order begins with.
 pub(crate) fn index_start(prefix: u8, label: Option<&str>, archived: bool) -> Vec<u8> {
     let mut key = vec![prefix];
@@ -174,6 +225,11 @@ pub(crate) fn indexes(descriptor: &Descriptor) -> Vec<Vec<u8>> {
 pub(crate) fn indexed_resource(key: &[u8]) -> Option<ResourceId> {
     let bytes: [u8; 16] = key.get(key.len().checked_sub(16)?..)?.try_into().ok()?;
     Some(ResourceId::new(Uuid::from_bytes(bytes)))
+}
+
+/// The job that a key leads to: its last sixteen bytes.
+pub(crate) fn indexed_job(key: &[u8]) -> Option<JobId> {
+    indexed_resource(key).map(|id| JobId::new(id.uuid()))
 }
 
 /// The first key after all that begin with `prefix`.

@@ -15,6 +15,7 @@ mod key;
 mod list;
 mod model;
 mod open;
+mod processing;
 mod query;
 mod row;
 mod store;
@@ -28,6 +29,7 @@ pub use digest::{StateDigest, StateHasher};
 pub use key::hex;
 pub use model::Model;
 pub use open::{OpenError, OpenState, Opened, Options};
+pub use processing::{JobCounts, JobQuery, day_of};
 pub use query::{
     Archived, EntityTypeRow, Page, ReferenceRelation, ReferencedBy, ResourceQuery, Sort,
 };

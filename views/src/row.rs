@@ -271,6 +271,16 @@ pub(crate) fn decode_type(key: &[u8], bytes: &[u8]) -> Result<TypeRow, StoreErro
     decode(bytes).map_err(|problem| unreadable(key, &problem))
 }
 
+/// A state with JSON inside it, as JSON text behind the usual format byte.
+pub(crate) fn encode_state(state: &impl Serialize) -> Vec<u8> {
+    encode(&serde_json::to_string(state).expect("states have text keys and finite numbers"))
+}
+
+pub(crate) fn decode_state<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
+    let text: String = decode(bytes).map_err(|problem| unreadable(key, &problem))?;
+    serde_json::from_str(&text).map_err(|problem| unreadable(key, &problem))
+}
+
 pub(crate) fn encode_sizes(sizes: &Sizes) -> Vec<u8> {
     encode(sizes)
 }

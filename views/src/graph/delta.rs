@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Deserialize;
-use stemma_domain::event::{AnnotationAdded, Event, Reference, Relation, ResourceCreated};
+use stemma_domain::event::{AnnotationAdded, Event, Reference, Relation, ResourceCreated, Subject};
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::value::EntityType;
 use stemma_event_log::Record;
@@ -83,7 +83,7 @@ impl<S: Source> Folding<S> {
             self.described.insert(name, registered.description);
             return Ok(());
         }
-        if matches!(event, Event::RequestAnswered(_)) {
+        if event.subject() != Subject::Resource {
             return Ok(());
         }
         let id = ResourceId::from_stream_name(record.stream()).ok_or_else(|| {

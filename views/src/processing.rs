@@ -1,0 +1,333 @@
+//! Jobs and documents: their rows, how they are folded, and what can be asked of them.
+//!
+//! The rows hold the states that `domain` folds; the indexes lead to jobs by status and by
+//! document. Invariant: a job stands in the index of exactly the status that its row tells, and
+//! the counts are those of the indexes.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use stemma_domain::document::{self, Document};
+use stemma_domain::event::{Envelope, Event};
+use stemma_domain::id::{JobId, ResourceId};
+use stemma_domain::job::{Job, JobStatus};
+use stemma_domain::time::Timestamp;
+use stemma_domain::value::JobKind;
+use stemma_event_log::Record;
+
+use crate::apply::{Reason, key_changes};
+use crate::cursor::Cursor;
+use crate::key;
+use crate::query::Page;
+use crate::row;
+use crate::store::{Change, Direction, Store, StoreError};
+use crate::views::{QueryError, Views};
+
+const MICROS_A_DAY: i64 = 24 * 60 * 60 * 1_000_000;
+
+/// Which jobs a list is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobQuery {
+    /// Jobs of this status.
+    pub status: Option<JobStatus>,
+    /// Jobs of this kind.
+    pub kind: Option<JobKind>,
+    /// Jobs about this document.
+    pub document_id: Option<ResourceId>,
+    /// Most items of a page.
+    pub limit: usize,
+    /// Where the page begins.
+    pub after: Option<Cursor>,
+}
+
+/// How many jobs there are of each status, in the order of [`JobStatus::ALL`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobCounts([u64; 6]);
+
+impl JobCounts {
+    /// How many there are of a status.
+    pub fn of(&self, status: JobStatus) -> u64 {
+        let counts = JobStatus::ALL.iter().zip(self.0);
+        counts.filter(|(s, _)| **s == status).map(|(_, n)| n).sum()
+    }
+}
+
+/// The day that an instant falls on, in days since 1970, in UTC.
+pub fn day_of(instant: Timestamp) -> u32 {
+    u32::try_from(instant.micros().div_euclid(MICROS_A_DAY)).unwrap_or(0)
+}
+
+/// States that a batch touches: as they were, and as they are after the records so far.
+struct States<Id, T> {
+    by_id: HashMap<Id, (Option<T>, Option<T>)>,
+}
+
+impl<Id: Copy + Eq + Hash, T: Clone + DeserializeOwned> States<Id, T> {
+    fn new() -> Self {
+        let by_id = HashMap::new();
+        Self { by_id }
+    }
+
+    fn now(
+        &mut self,
+        store: &dyn Store,
+        id: Id,
+        key: impl Fn(Id) -> Vec<u8>,
+    ) -> Result<&mut Option<T>, StoreError> {
+        if !self.by_id.contains_key(&id) {
+            let found = read(store, &key(id))?;
+            self.by_id.insert(id, (found.clone(), found));
+        }
+        let (_, now) = self.by_id.get_mut(&id).expect("put there just above");
+        Ok(now)
+    }
+}
+
+fn read<T: DeserializeOwned>(store: &dyn Store, key: &[u8]) -> Result<Option<T>, StoreError> {
+    let bytes = store.get(key)?;
+    bytes
+        .map(|bytes| row::decode_state(key, &bytes))
+        .transpose()
+}
+
+fn read_counts(store: &dyn Store) -> Result<JobCounts, StoreError> {
+    let bytes = store.get(key::JOB_COUNTS)?;
+    let counts = bytes.map(|bytes| row::decode(&bytes).map(JobCounts));
+    let counts = counts.transpose();
+    let counts = counts.map_err(|problem| row::unreadable(key::JOB_COUNTS, &problem))?;
+    Ok(counts.unwrap_or_default())
+}
+
+/// The jobs and documents that a batch touches.
+pub(crate) struct Processing<'a> {
+    store: &'a dyn Store,
+    jobs: States<JobId, Job>,
+    documents: States<ResourceId, Document>,
+    uploads: HashMap<(u32, String), u64>,
+}
+
+impl<'a> Processing<'a> {
+    pub(crate) fn new(store: &'a dyn Store) -> Self {
+        Self {
+            store,
+            jobs: States::new(),
+            documents: States::new(),
+            uploads: HashMap::new(),
+        }
+    }
+
+    /// Folds a job's event in; one that does not fit leaves no trace.
+    pub(crate) fn job(
+        &mut self,
+        record: &Record,
+        envelope: &Envelope<'_>,
+        event: &Event,
+    ) -> Result<(), Reason> {
+        let id = JobId::from_stream_name(record.stream())
+            .ok_or_else(|| format!("stream {} is not a job's", record.stream()))?;
+        let now = self.jobs.now(self.store, id, key::job)?;
+        match now {
+            Some(job) => job.evolve(envelope, event)?,
+            None => {
+                let job = Job::start(envelope, event)?;
+                if job.id != id {
+                    return Err(format!("it queues {} in the stream of {id}", job.id).into());
+                }
+                *now = Some(job);
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds a document's own event in; one that does not fit leaves no trace.
+    pub(crate) fn document(
+        &mut self,
+        record: &Record,
+        envelope: &Envelope<'_>,
+        event: &Event,
+    ) -> Result<(), Reason> {
+        let id = document::from_stream_name(record.stream())
+            .ok_or_else(|| format!("stream {} is not a document's", record.stream()))?;
+        let now = self.documents.now(self.store, id, key::document)?;
+        if let Some(document) = now {
+            document.evolve(envelope, event)?;
+            return Ok(());
+        }
+        let document = Document::start(envelope, event)?;
+        if document.id != id {
+            return Err(format!("it uploads {} in the stream of {id}", document.id).into());
+        }
+        let day = day_of(envelope.recorded_at);
+        let place = (day, envelope.actor.to_owned());
+        let before = match self.uploads.get(&place) {
+            Some(count) => *count,
+            None => read_uploads(self.store, day, envelope.actor)?,
+        };
+        self.uploads.insert(place, before + 1);
+        *self.documents.now(self.store, id, key::document)? = Some(document);
+        Ok(())
+    }
+
+    /// The rows to write.
+    pub(crate) fn finish(self, changes: &mut Vec<Change>) -> Result<(), StoreError> {
+        let mut steps = [0i64; 6];
+        for (id, (before, now)) in &self.jobs.by_id {
+            let Some(now) = now else { continue };
+            for (step, status) in steps.iter_mut().zip(JobStatus::ALL) {
+                *step += i64::from(now.status == status);
+                *step -= i64::from(before.as_ref().is_some_and(|job| job.status == status));
+            }
+            let old = before.as_ref().map(key::job_indexes).unwrap_or_default();
+            key_changes(&old, &key::job_indexes(now), changes);
+            changes.push(state(key::job(*id), now));
+        }
+        if steps != [0; 6] {
+            let mut counts = read_counts(self.store)?;
+            for (count, step) in counts.0.iter_mut().zip(steps) {
+                let moved = count.checked_add_signed(step);
+                *count = moved.ok_or_else(|| row::unreadable(key::JOB_COUNTS, &"below zero"))?;
+            }
+            changes.push((key::JOB_COUNTS.to_vec(), Some(row::encode(&counts.0))));
+        }
+        for (id, (_, now)) in &self.documents.by_id {
+            changes.extend(now.as_ref().map(|now| state(key::document(*id), now)));
+        }
+        for ((day, actor), count) in &self.uploads {
+            changes.push((key::uploads(*day, actor), Some(row::encode(count))));
+        }
+        Ok(())
+    }
+}
+
+fn state(key: Vec<u8>, state: &impl Serialize) -> Change {
+    (key, Some(row::encode_state(state)))
+}
+
+fn read_uploads(store: &dyn Store, day: u32, actor: &str) -> Result<u64, StoreError> {
+    let key = key::uploads(day, actor);
+    let Some(bytes) = store.get(&key)? else {
+        return Ok(0);
+    };
+    row::decode(&bytes).map_err(|problem| row::unreadable(&key, &problem))
+}
+
+impl Views {
+    /// A job as it is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        let _moment = self.moment();
+        read(self.store(), &key::job(id))
+    }
+
+    /// A document's processing as it is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn document(&self, id: ResourceId) -> Result<Option<Document>, StoreError> {
+        let _moment = self.moment();
+        read(self.store(), &key::document(id))
+    }
+
+    /// How many documents an actor uploaded on a day ([`day_of`]).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn uploads_on(&self, day: u32, actor: &str) -> Result<u64, StoreError> {
+        let _moment = self.moment();
+        read_uploads(self.store(), day, actor)
+    }
+
+    /// How many jobs there are.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn job_counts(&self) -> Result<JobCounts, StoreError> {
+        let _moment = self.moment();
+        read_counts(self.store())
+    }
+
+    /// A page of jobs, those that were queued last first. It looks at a bounded number of rows and
+    /// then ends, with a cursor, however few it found.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub fn jobs(&self, query: &JobQuery) -> Result<Page<Job>, QueryError> {
+        let _moment = self.moment();
+        let mark = query.mark();
+        let prefix = match (query.document_id, query.status) {
+            (Some(id), _) => key::jobs_of_document(id),
+            (None, Some(status)) => key::jobs_of_status(status),
+            (None, None) => vec![key::JOB],
+        };
+        let to = match &query.after {
+            Some(cursor) => [&prefix, cursor.last(&mark)?].concat(),
+            None => key::after_prefix(&prefix),
+        };
+        let mut page = Page {
+            items: Vec::new(),
+            next: None,
+        };
+        let mut last: Option<Vec<u8>> = None;
+        let rows = self.store().scan(&prefix, &to, Direction::Backward);
+        for (looked_at, pair) in rows.enumerate() {
+            if page.items.len() == query.limit || looked_at == self.page_rows_max() {
+                page.next = last.map(|key| Cursor::new(&mark, &key));
+                return Ok(page);
+            }
+            let (key, value) = pair?;
+            let job = match prefix[0] {
+                key::JOB => Some(row::decode_state(&key, &value)?),
+                _ => self.indexed(&key)?,
+            };
+            page.items.extend(job.filter(|job| query.takes(job)));
+            last = Some(key[prefix.len()..].to_vec());
+        }
+        Ok(page)
+    }
+
+    fn indexed(&self, key: &[u8]) -> Result<Option<Job>, StoreError> {
+        match key::indexed_job(key) {
+            Some(id) => read(self.store(), &key::job(id)),
+            None => Ok(None),
+        }
+    }
+
+    /// Every job that is not ended, with the position that the answer reflects: one look at all
+    /// of them, for whoever follows the log from there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn active_jobs(&self) -> Result<(u64, Vec<Job>), StoreError> {
+        let _moment = self.moment();
+        let mut jobs = Vec::new();
+        for status in JobStatus::ALL.into_iter().filter(|s| !s.is_ended()) {
+            let prefix = key::jobs_of_status(status);
+            let to = key::after_prefix(&prefix);
+            for pair in self.store().scan(&prefix, &to, Direction::Forward) {
+                jobs.extend(self.indexed(&pair?.0)?);
+            }
+        }
+        Ok((self.end(), jobs))
+    }
+}
+
+impl JobQuery {
+    fn mark(&self) -> String {
+        let document = self.document_id.map(|id| id.to_string());
+        format!(
+            "jobs {:?} {:?} {:?}",
+            self.status.map(JobStatus::name),
+            self.kind.as_ref().map(JobKind::as_str),
+            document
+        )
+    }
+
+    fn takes(&self, job: &Job) -> bool {
+        self.status.is_none_or(|status| job.status == status)
+            && self.kind.as_ref().is_none_or(|kind| job.kind == *kind)
+    }
+}
