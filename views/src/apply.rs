@@ -17,6 +17,7 @@ use stemma_domain::value::EntityType;
 use stemma_event_log::Record;
 
 use crate::checkpointed::Fold;
+use crate::job_feed::ChangedJobs;
 use crate::key;
 use crate::processing::Processing;
 use crate::row::{self, Sizes, TypeRow};
@@ -91,6 +92,12 @@ impl<T> Touched<T> {
     }
 }
 
+/// What a batch touched, as it is now.
+pub(crate) struct Outcome {
+    pub(crate) descriptors: Vec<Arc<Descriptor>>,
+    pub(crate) jobs: ChangedJobs,
+}
+
 /// The rows that a batch touches.
 pub(crate) struct Overlay<'a> {
     store: &'a dyn Store,
@@ -103,8 +110,7 @@ pub(crate) struct Overlay<'a> {
 }
 
 impl Fold for Overlay<'_> {
-    /// The resources that were touched, as they are now.
-    type Outcome = Vec<Arc<Descriptor>>;
+    type Outcome = Outcome;
 
     fn apply(&mut self, record: &Record, event: Event) -> Result<(), Reason> {
         let envelope = Envelope {
@@ -156,8 +162,8 @@ impl Fold for Overlay<'_> {
                 .iter()
                 .map(|digest| (key::content(digest), Some(vec![]))),
         );
-        self.processing.finish(&mut changes)?;
-        Ok((changes, descriptors))
+        let jobs = self.processing.finish(&mut changes)?;
+        Ok((changes, Outcome { descriptors, jobs }))
     }
 }
 

@@ -11,6 +11,7 @@ mod digest;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod graph;
+mod job_feed;
 mod key;
 mod list;
 mod model;
@@ -26,6 +27,7 @@ pub use apply::{ApplyError, Prepared, Reason};
 pub use checkpointed::CheckpointedStore;
 pub use cursor::{Cursor, CursorError};
 pub use digest::{StateDigest, StateHasher};
+pub use job_feed::{ChangedJobs, JobFeed};
 pub use key::hex;
 pub use model::Model;
 pub use open::{OpenError, OpenState, Opened, Options};

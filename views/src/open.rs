@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::checkpointed::CheckpointedStore;
+use crate::job_feed::JobFeed;
 use crate::key;
 use crate::model::Model;
 use crate::row::{self, FORMAT_VERSION};
@@ -32,6 +33,8 @@ pub struct Options {
     /// Most rows that one page of a list looks at, 10,000 by default; a page that found less
     /// than asked by then ends early, with a cursor.
     pub page_rows_max: usize,
+    /// Who is told of jobs that change; nobody by default.
+    pub job_feed: JobFeed,
 }
 
 impl Default for Options {
@@ -42,6 +45,7 @@ impl Default for Options {
             memtable_bytes: 64 << 20,
             descriptors_max: 16_384,
             page_rows_max: 10_000,
+            job_feed: JobFeed::default(),
         }
     }
 }

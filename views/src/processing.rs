@@ -19,6 +19,7 @@ use stemma_event_log::Record;
 
 use crate::apply::{Reason, key_changes};
 use crate::cursor::Cursor;
+use crate::job_feed::ChangedJobs;
 use crate::key;
 use crate::query::Page;
 use crate::row;
@@ -104,6 +105,8 @@ fn read_counts(store: &dyn Store) -> Result<JobCounts, StoreError> {
 pub(crate) struct Processing<'a> {
     store: &'a dyn Store,
     jobs: States<JobId, Job>,
+    /// The position after the last event of a job.
+    jobs_end: u64,
     documents: States<ResourceId, Document>,
     uploads: HashMap<(u32, String), u64>,
 }
@@ -113,6 +116,7 @@ impl<'a> Processing<'a> {
         Self {
             store,
             jobs: States::new(),
+            jobs_end: 0,
             documents: States::new(),
             uploads: HashMap::new(),
         }
@@ -138,6 +142,7 @@ impl<'a> Processing<'a> {
                 *now = Some(job);
             }
         }
+        self.jobs_end = envelope.position + 1;
         Ok(())
     }
 
@@ -170,8 +175,8 @@ impl<'a> Processing<'a> {
         Ok(())
     }
 
-    /// The rows to write.
-    pub(crate) fn finish(self, changes: &mut Vec<Change>) -> Result<(), StoreError> {
+    /// The rows to write, and the jobs that changed.
+    pub(crate) fn finish(self, changes: &mut Vec<Change>) -> Result<ChangedJobs, StoreError> {
         let mut steps = [0i64; 6];
         for (id, (before, now)) in &self.jobs.by_id {
             let Some(now) = now else { continue };
@@ -197,7 +202,11 @@ impl<'a> Processing<'a> {
         for ((day, actor), count) in &self.uploads {
             changes.push((key::uploads(*day, actor), Some(row::encode(count))));
         }
-        Ok(())
+        let jobs = self.jobs.by_id.into_values().filter_map(|(_, now)| now);
+        Ok(ChangedJobs {
+            end: self.jobs_end,
+            jobs: jobs.collect(),
+        })
     }
 }
 

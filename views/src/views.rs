@@ -120,9 +120,12 @@ impl Views {
         let overlay = Overlay::new(self.store(), &cached);
         self.shared
             .rows
-            .apply_each(overlay, records, |descriptors| {
-                for descriptor in descriptors {
+            .apply_each(overlay, records, |outcome| {
+                for descriptor in outcome.descriptors {
                     self.shared.descriptors.insert(descriptor.id, descriptor);
+                }
+                if !outcome.jobs.jobs.is_empty() {
+                    self.shared.options.job_feed.tell(outcome.jobs);
                 }
             })
     }
