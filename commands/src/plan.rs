@@ -125,7 +125,7 @@ impl Planner<'_> {
                 let command = (**command).clone();
                 let decided = self.jobs.decide(self.reader, self.actor, *id, command)?;
                 let decided = decided.map_err(refused)?;
-                let result = self.plan.note(Job::stream(*id), decided);
+                let result = self.plan.note(&Job::stream(*id), decided);
                 self.plan.results.push(result.of_job());
                 return Ok(());
             }
@@ -135,7 +135,7 @@ impl Planner<'_> {
                     .documents
                     .decide(self.reader, self.actor, *id, command)?;
                 let decided = decided.map_err(refused)?;
-                let result = self.plan.note(Document::stream(*id), decided);
+                let result = self.plan.note(&Document::stream(*id), decided);
                 self.plan.results.push(result.of_document());
                 return Ok(());
             }
@@ -368,7 +368,7 @@ impl Noted<Document> {
 
 impl Plan {
     /// Notes what was decided about a short stream, and what it rests on.
-    fn note<T>(&mut self, stream: StreamId, decided: Decided<T>) -> Noted<T> {
+    fn note<T>(&mut self, stream: &StreamId, decided: Decided<T>) -> Noted<T> {
         if let Some(expected) = decided.expected {
             self.expected.push((stream.clone(), expected));
         }

@@ -5,6 +5,7 @@
 //! the counts are those of the indexes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use serde::Serialize;
@@ -77,11 +78,13 @@ impl<Id: Copy + Eq + Hash, T: Clone + DeserializeOwned> States<Id, T> {
         id: Id,
         key: impl Fn(Id) -> Vec<u8>,
     ) -> Result<&mut Option<T>, StoreError> {
-        if !self.by_id.contains_key(&id) {
-            let found = read(store, &key(id))?;
-            self.by_id.insert(id, (found.clone(), found));
-        }
-        let (_, now) = self.by_id.get_mut(&id).expect("put there just above");
+        let (_, now) = match self.by_id.entry(id) {
+            Entry::Occupied(touched) => touched.into_mut(),
+            Entry::Vacant(vacant) => {
+                let found: Option<T> = read(store, &key(id))?;
+                vacant.insert((found.clone(), found))
+            }
+        };
         Ok(now)
     }
 }

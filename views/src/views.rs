@@ -118,16 +118,14 @@ impl Views {
     ) -> Result<u64, ApplyError> {
         let cached = |id| self.shared.descriptors.peek(&id);
         let overlay = Overlay::new(self.store(), &cached);
-        self.shared
-            .rows
-            .apply_each(overlay, records, |outcome| {
-                for descriptor in outcome.descriptors {
-                    self.shared.descriptors.insert(descriptor.id, descriptor);
-                }
-                if !outcome.jobs.jobs.is_empty() {
-                    self.shared.options.job_feed.tell(outcome.jobs);
-                }
-            })
+        self.shared.rows.apply_each(overlay, records, |outcome| {
+            for descriptor in outcome.descriptors {
+                self.shared.descriptors.insert(descriptor.id, descriptor);
+            }
+            if !outcome.jobs.jobs.is_empty() {
+                self.shared.options.job_feed.tell(outcome.jobs);
+            }
+        })
     }
 
     /// Most rows that one page looks at.

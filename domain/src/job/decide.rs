@@ -16,6 +16,12 @@ pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of a job's result, as JSON.
 pub const RESULT_BYTES_MAX: usize = 256 * 1024;
 
+/// The code of a failure by a worker that was not heard of within its lease.
+pub const WORKER_LOST: &str = "WORKER_LOST";
+/// How often a job that has retries is taken over from lost workers at least, for it is seldom the
+/// job's fault; a job that brings each of its workers down ends all the same.
+pub const LOST_RETRIES_MAX: u32 = 10;
+
 /// A request to change one job; it may be refused.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobCommand {
@@ -200,7 +206,12 @@ fn decide_failed(job: &Job, error: JobError, retry_at: Timestamp) -> Event {
     if job.cancel_requested {
         return Event::JobCancelled(JobCancelled {});
     }
-    if error.transient && job.retry_count < job.max_retries {
+    let retries_max = if error.code == WORKER_LOST && job.max_retries > 0 {
+        job.max_retries.max(LOST_RETRIES_MAX)
+    } else {
+        job.max_retries
+    };
+    if error.transient && job.retry_count < retries_max {
         return Event::JobRetryScheduled(JobRetryScheduled {
             attempt,
             error,

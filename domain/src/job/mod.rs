@@ -3,7 +3,10 @@
 mod decide;
 mod state;
 
-pub use decide::{JobCommand, JobRefusal, PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, decide};
+pub use decide::{
+    JobCommand, JobRefusal, LOST_RETRIES_MAX, PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, WORKER_LOST,
+    decide,
+};
 pub use state::{Attempt, Claim, HISTORY_MAX, Job, JobEvolveError, JobStatus};
 
 #[cfg(test)]

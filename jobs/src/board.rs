@@ -1,0 +1,311 @@
+//! The jobs that are not ended, as the log has them: who waits, who is at work, whose lease runs
+//! out when.
+//!
+//! Times here are of the monotonic clock, so that a wall clock that jumps neither lets a lease run
+//! out nor holds a retry back. Invariant: a job stands in exactly one of: to be had now, to be had
+//! later, being claimed, at work.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use stemma_domain::id::JobId;
+use stemma_domain::job::{Job, JobStatus};
+use stemma_domain::time::Timestamp;
+use stemma_domain::value::JobKind;
+
+use crate::options::Options;
+use crate::ready::{Place, Ready};
+
+/// Workers inside the server are named with this; none outside may be.
+pub(crate) const LOCAL_PREFIX: &str = "server:";
+
+#[derive(Debug)]
+struct Entry {
+    place: Place,
+    revision: u64,
+    due: Option<Instant>,
+    hold: Option<Hold>,
+    cancel_requested: bool,
+}
+
+/// Who is at a job, as far as the lease goes.
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    token: u64,
+    lease: Duration,
+    /// None for a worker inside the server, whose end is noticed without it.
+    deadline: Option<Instant>,
+}
+
+/// What a heartbeat is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) lease: Duration,
+    pub(crate) cancel_requested: bool,
+}
+
+/// The present instant by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    pub(crate) wall: Timestamp,
+}
+
+/// All jobs that are not ended.
+#[derive(Debug)]
+pub(crate) struct Board {
+    options: Options,
+    jobs: HashMap<JobId, Entry>,
+    ready: Ready,
+    later: BTreeSet<(Instant, JobId)>,
+    leases: BTreeSet<(Instant, JobId)>,
+    claiming: HashSet<JobId>,
+    /// Jobs at work or being claimed, by owner.
+    at_work: HashMap<String, usize>,
+    /// The position after the last job event that was taken in; none before the first look.
+    end: Option<u64>,
+    /// What was told before the first look.
+    early: Vec<(u64, Vec<Job>)>,
+}
+
+impl Board {
+    pub(crate) fn new(options: Options) -> Self {
+        Self {
+            options,
+            jobs: HashMap::new(),
+            ready: Ready::default(),
+            later: BTreeSet::new(),
+            leases: BTreeSet::new(),
+            claiming: HashSet::new(),
+            at_work: HashMap::new(),
+            end: None,
+            early: Vec::new(),
+        }
+    }
+
+    /// Whether the jobs of the log are known.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Takes in all jobs that were not ended at a position, and what was told since.
+    pub(crate) fn load(&mut self, end: u64, jobs: Vec<Job>, now: Now) {
+        self.end = Some(end);
+        for job in jobs {
+            self.take(&job, now);
+            let is_local = job
+                .claim
+                .as_ref()
+                .is_some_and(|claim| claim.worker.as_str().starts_with(LOCAL_PREFIX));
+            if is_local {
+                // That worker ended with the process that it was part of.
+                self.let_run_out(job.id, now.instant);
+            }
+        }
+        for (end, jobs) in std::mem::take(&mut self.early) {
+            self.told(end, jobs, now);
+        }
+    }
+
+    /// Takes in jobs that changed. Views that are made anew tell old news, which is passed over.
+    pub(crate) fn told(&mut self, end: u64, jobs: Vec<Job>, now: Now) -> bool {
+        match self.end {
+            None => self.early.push((end, jobs)),
+            Some(seen) if end <= seen => return false,
+            Some(_) => {
+                self.end = Some(end);
+                jobs.iter().for_each(|job| self.take(job, now));
+            }
+        }
+        true
+    }
+
+    /// Takes in one job as the log has it, ahead of what the views tell.
+    pub(crate) fn refresh(&mut self, job: &Job, now: Now) {
+        self.take(job, now);
+    }
+
+    fn take(&mut self, job: &Job, now: Now) {
+        let known = self.jobs.get(&job.id).map(|entry| entry.revision);
+        if known.is_some_and(|revision| revision >= job.revision) {
+            return;
+        }
+        self.forget(job.id);
+        if job.status.is_ended() {
+            return;
+        }
+        let mut entry = Entry {
+            place: Place::of(job),
+            revision: job.revision,
+            due: None,
+            hold: None,
+            cancel_requested: job.cancel_requested,
+        };
+        match (&job.claim, job.retry_at) {
+            (Some(claim), _) => {
+                let lease = Duration::from_millis(claim.lease_ms);
+                let is_local = claim.worker.as_str().starts_with(LOCAL_PREFIX);
+                let deadline = (!is_local).then(|| now.instant + lease);
+                self.leases.extend(deadline.map(|at| (at, job.id)));
+                entry.hold = Some(Hold {
+                    token: claim.token,
+                    lease,
+                    deadline,
+                });
+                *self.at_work.entry(job.owner.clone()).or_default() += 1;
+            }
+            (None, Some(retry_at)) if job.status == JobStatus::Retrying => {
+                let due = now.instant + self.wait_until(retry_at, now.wall);
+                entry.due = Some(due);
+                self.later.insert((due, job.id));
+            }
+            _ => self.ready.insert(&entry.place),
+        }
+        self.jobs.insert(job.id, entry);
+    }
+
+    /// How long until an instant of the wall clock; never longer than the longest wait there is,
+    /// wherever that clock went.
+    fn wait_until(&self, instant: Timestamp, wall: Timestamp) -> Duration {
+        let micros = instant.micros().saturating_sub(wall.micros());
+        let wait = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+        wait.min(Duration::from_millis(self.options.retry_cap_ms))
+    }
+
+    fn forget(&mut self, id: JobId) {
+        let Some(entry) = self.jobs.remove(&id) else {
+            return;
+        };
+        let was_claiming = self.claiming.remove(&id);
+        self.ready.remove(&entry.place);
+        if let Some(due) = entry.due {
+            self.later.remove(&(due, id));
+        }
+        if let Some(deadline) = entry.hold.and_then(|hold| hold.deadline) {
+            self.leases.remove(&(deadline, id));
+        }
+        if was_claiming || entry.hold.is_some() {
+            self.rest(entry.place.owner());
+        }
+    }
+
+    fn rest(&mut self, owner: &str) {
+        let left = self.at_work.get_mut(owner).map(|count| {
+            *count = count.saturating_sub(1);
+            *count
+        });
+        if left == Some(0) {
+            self.at_work.remove(owner);
+        }
+    }
+
+    /// Chooses a job of one of these kinds, and holds it back from others while it is claimed.
+    pub(crate) fn choose(&mut self, kinds: &[JobKind], now: Instant) -> Option<JobId> {
+        self.let_come_due(now);
+        let (active_max, at_work) = (self.options.active_max, &self.at_work);
+        let may =
+            |owner: &str| active_max == 0 || at_work.get(owner).copied().unwrap_or(0) < active_max;
+        let id = self.ready.choose(kinds, may)?;
+        let entry = self.jobs.get(&id)?;
+        self.ready.remove(&entry.place);
+        *self
+            .at_work
+            .entry(entry.place.owner().to_owned())
+            .or_default() += 1;
+        self.claiming.insert(id);
+        Some(id)
+    }
+
+    /// Gives a job back that could not be claimed, or whose claim is not known to have come about.
+    pub(crate) fn unchoose(&mut self, id: JobId) {
+        if !self.claiming.remove(&id) {
+            return;
+        }
+        if let Some(entry) = self.jobs.get(&id) {
+            self.ready.insert(&entry.place);
+            let owner = entry.place.owner().to_owned();
+            self.rest(&owner);
+        }
+    }
+
+    /// Puts those whose time has come among those that are to be had. Says whether there were any.
+    pub(crate) fn let_come_due(&mut self, now: Instant) -> bool {
+        let mut some = false;
+        while let Some((due, id)) = self.later.first().copied().filter(|(due, _)| *due <= now) {
+            self.later.remove(&(due, id));
+            if let Some(entry) = self.jobs.get_mut(&id) {
+                entry.due = None;
+                self.ready.insert(&entry.place);
+                some = true;
+            }
+        }
+        some
+    }
+
+    /// Renews a lease; none when the token's claim does not stand.
+    pub(crate) fn beat(&mut self, id: JobId, token: u64, now: Instant) -> Option<Held> {
+        let entry = self.jobs.get_mut(&id)?;
+        let hold = entry.hold.as_mut().filter(|hold| hold.token == token)?;
+        if let Some(deadline) = hold.deadline {
+            // One that has run out, but that nobody was told of yet, is lost all the same.
+            if deadline <= now {
+                return None;
+            }
+            self.leases.remove(&(deadline, id));
+            hold.deadline = Some(now + hold.lease);
+            self.leases.insert((now + hold.lease, id));
+        }
+        Some(Held {
+            lease: hold.lease,
+            cancel_requested: entry.cancel_requested,
+        })
+    }
+
+    /// Whether the token's claim stands, and whether it is to stop.
+    pub(crate) fn held(&self, id: JobId, token: u64) -> Option<Held> {
+        let entry = self.jobs.get(&id)?;
+        let hold = entry.hold.as_ref().filter(|hold| hold.token == token)?;
+        Some(Held {
+            lease: hold.lease,
+            cancel_requested: entry.cancel_requested,
+        })
+    }
+
+    /// Has a lease run out at an instant, whatever it was.
+    pub(crate) fn let_run_out(&mut self, id: JobId, at: Instant) {
+        let Some(hold) = self.jobs.get_mut(&id).and_then(|entry| entry.hold.as_mut()) else {
+            return;
+        };
+        if let Some(deadline) = hold.deadline.replace(at) {
+            self.leases.remove(&(deadline, id));
+        }
+        self.leases.insert((at, id));
+    }
+
+    /// The claims that have run out, each with its token.
+    pub(crate) fn run_out(&self, now: Instant) -> Vec<(JobId, u64)> {
+        let over = self
+            .leases
+            .iter()
+            .take_while(|(deadline, _)| *deadline <= now);
+        let token = |id: &JobId| Some(self.jobs.get(id)?.hold?.token);
+        over.filter_map(|(_, id)| Some((*id, token(id)?))).collect()
+    }
+
+    /// When the next lease runs out, or the next retry comes due.
+    pub(crate) fn next_change(&self) -> Option<Instant> {
+        let firsts = [self.later.first(), self.leases.first()];
+        firsts.into_iter().flatten().map(|(at, _)| *at).min()
+    }
+
+    /// How many wait now, wait for their next try, and are at work.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        let held = self.jobs.values().filter(|entry| entry.hold.is_some());
+        (self.ready.len(), self.later.len(), held.count())
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.ready.len() + self.later.len()
+    }
+}

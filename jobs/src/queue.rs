@@ -1,0 +1,515 @@
+//! The queue: what anybody may ask of jobs.
+//!
+//! Every change is a command to the write path, decided on what the log holds; the board only says
+//! which job to try next and whose lease has run out. Invariant: nothing is told as done before it
+//! is durable.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use stemma_commands::{Commands, Operation, Request, Written};
+use stemma_domain::event::{JobError, JobQueued, Metadata};
+use stemma_domain::id::{JobId, ResourceId};
+use stemma_domain::job::{Job, JobCommand, JobRefusal};
+use stemma_domain::value::{JobKind, WorkerName};
+use stemma_event_log::Idempotency;
+use stemma_views::JobFeed;
+use tokio::sync::watch;
+
+use crate::backoff;
+use crate::board::{Board, LOCAL_PREFIX, Now};
+use crate::bus::{Bus, Progress, Watching};
+use crate::error::JobsError;
+use crate::options::Options;
+
+/// The queue of one log; clones share it.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    commands: Commands,
+    options: Options,
+    board: Mutex<Board>,
+    bus: Bus,
+    /// Changes when a job may have become one to be had, or a lease one to look at.
+    woken: watch::Sender<u64>,
+}
+
+/// Work to be asked for.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Its identity.
+    pub id: JobId,
+    /// What kind of work it is.
+    pub kind: JobKind,
+    /// What is asked.
+    pub payload: Metadata,
+    /// Jobs with more of it are done first; 0 is usual.
+    pub priority: i32,
+    /// How often it is tried again; [`Options::retries_max`] when not said.
+    pub max_retries: Option<u32>,
+    /// The document that it is about.
+    pub document_id: Option<ResourceId>,
+    /// The trace that it belongs to.
+    pub trace_id: String,
+}
+
+/// A job that a worker has taken on.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The job as it is.
+    pub job: Job,
+    /// What every further call of the worker carries.
+    pub token: u64,
+    /// How long it may stay silent.
+    pub lease: Duration,
+    /// The position after the claim.
+    pub end: u64,
+}
+
+/// A job that was queued and taken on in one step.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// The job as it is.
+    pub job: Job,
+    /// The fencing token.
+    pub token: u64,
+    /// The position after the claim.
+    pub end: u64,
+}
+
+/// What a heartbeat is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beat {
+    /// How long the worker may stay silent from now on.
+    pub lease: Duration,
+    /// Whether it should stop, and say so.
+    pub cancelled: bool,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueStats {
+    /// Jobs that wait for a worker.
+    pub queued: usize,
+    /// Jobs that wait for their next try.
+    pub retrying: usize,
+    /// Jobs that a worker is at.
+    pub processing: usize,
+}
+
+impl Queue {
+    /// An empty queue, to be [loaded](Self::load).
+    pub fn new(commands: Commands, options: Options) -> Self {
+        let shared = Shared {
+            board: Mutex::new(Board::new(options.clone())),
+            commands,
+            options,
+            bus: Bus::default(),
+            woken: watch::Sender::new(0),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Has the queue told of what changes. To be called before [`load`](Self::load).
+    pub fn connect(&self, feed: &JobFeed) {
+        let shared = Arc::downgrade(&self.shared);
+        feed.connect(move |changed| {
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            let now = shared.now();
+            if shared.board().told(changed.end, changed.jobs.clone(), now) {
+                for job in &changed.jobs {
+                    let is_active = job.claim.is_some();
+                    shared.bus.moved(job.id, job.revision, is_active);
+                }
+                shared.wake();
+            }
+        });
+    }
+
+    /// Takes in the jobs that are not ended, as views that hold all of the log tell them.
+    pub fn load(&self, end: u64, jobs: Vec<Job>) {
+        let now = self.shared.now();
+        self.shared.board().load(end, jobs, now);
+        self.shared.wake();
+    }
+
+    /// Whether the jobs of the log are known.
+    pub fn is_loaded(&self) -> bool {
+        self.shared.board().is_loaded()
+    }
+
+    /// The limits.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// The write path.
+    pub fn commands(&self) -> &Commands {
+        &self.shared.commands
+    }
+
+    /// How much there is.
+    pub fn stats(&self) -> QueueStats {
+        let (queued, retrying, processing) = self.shared.board().counts();
+        QueueStats {
+            queued,
+            retrying,
+            processing,
+        }
+    }
+
+    /// The operation that queues a job, for a batch with others.
+    ///
+    /// # Errors
+    /// [`JobsError::Full`] when too many wait.
+    pub fn queue_operation(&self, new: NewJob) -> Result<Operation, JobsError> {
+        let queued = self.shared.board().waiting();
+        if queued >= self.shared.options.queued_max {
+            return Err(JobsError::Full { queued });
+        }
+        Ok(self.unlimited_operation(new))
+    }
+
+    fn unlimited_operation(&self, new: NewJob) -> Operation {
+        let id = new.id;
+        let queued = JobQueued {
+            document_id: new.document_id,
+            id,
+            max_retries: new.max_retries.unwrap_or(self.shared.options.retries_max),
+            payload: new.payload,
+            priority: new.priority,
+            trace_id: new.trace_id,
+            kind: new.kind,
+        };
+        Operation::of_job(id, JobCommand::Queue(queued))
+    }
+
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// [`JobsError`]; nothing was written, with the exceptions of the write path.
+    pub async fn submit(
+        &self,
+        new: NewJob,
+        actor: &str,
+        idempotency: Option<Idempotency>,
+    ) -> Result<(Job, Written), JobsError> {
+        let trace_id = new.trace_id.clone();
+        let operation = self.queue_operation(new)?;
+        let request = Request {
+            idempotency,
+            ..request(actor, &trace_id, vec![operation])
+        };
+        self.one(request).await
+    }
+
+    /// Queues a job and takes it on at once, for work that the server itself has begun.
+    ///
+    /// # Errors
+    /// [`JobsError`]; nothing was written, with the exceptions of the write path.
+    pub async fn begin(&self, new: NewJob, actor: &str, worker: &str) -> Result<Begun, JobsError> {
+        let (id, trace_id) = (new.id, new.trace_id.clone());
+        let claim = self.claim_command(&local_name(worker));
+        let operations = vec![self.unlimited_operation(new), Operation::of_job(id, claim)];
+        let request = request(actor, &trace_id, operations);
+        let mut written = self.shared.commands.execute(request).await?;
+        let job = written.results.pop().and_then(|result| result.job);
+        let job = *job.ok_or(JobRefusal::NotFound)?;
+        self.shared.board().refresh(&job, self.shared.now());
+        let token = job.claim.as_ref().map_or(0, |claim| claim.token);
+        let end = written.end;
+        Ok(Begun { job, token, end })
+    }
+
+    fn claim_command(&self, worker: &WorkerName) -> JobCommand {
+        JobCommand::Claim {
+            worker: worker.clone(),
+            lease_ms: self.shared.options.lease_ms,
+            now: self.shared.commands.now(),
+        }
+    }
+
+    /// Takes on the job of one of these kinds whose turn it is; none when there is none.
+    ///
+    /// # Errors
+    /// [`JobsError::NotReady`] while the jobs of the log are not known, else as the write path.
+    pub async fn claim(
+        &self,
+        worker: &WorkerName,
+        kinds: &[JobKind],
+    ) -> Result<Option<Claimed>, JobsError> {
+        loop {
+            if !self.is_loaded() {
+                let reason = "the jobs of the log are being looked up".to_owned();
+                return Err(JobsError::NotReady { reason });
+            }
+            let chosen = self.shared.board().choose(kinds, Instant::now());
+            let Some(id) = chosen else {
+                return Ok(None);
+            };
+            // Given back when the claim does not come about, also by being dropped half-way.
+            let choice = Choice { queue: self, id };
+            match self.claim_one(id, worker).await {
+                Ok(claimed) => {
+                    std::mem::forget(choice);
+                    return Ok(Some(claimed));
+                }
+                // Somebody was faster, or it is no more to be had: the views will tell.
+                Err(JobsError::Refused(_)) => self.shared.caught_up(id)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn claim_one(&self, id: JobId, worker: &WorkerName) -> Result<Claimed, JobsError> {
+        let known = self.shared.commands.job(id)?;
+        let known = known.ok_or(JobRefusal::NotFound)?;
+        let mut command = self.claim_command(worker);
+        // By the monotonic clock its time has come, wherever the other one stands.
+        if let (JobCommand::Claim { now, .. }, Some(retry_at)) = (&mut command, known.retry_at) {
+            *now = (*now).max(retry_at);
+        }
+        let request = request(
+            worker.as_str(),
+            &known.trace_id,
+            vec![Operation::of_job(id, command)],
+        );
+        let (job, written) = self.one(request).await?;
+        let claim = job.claim.as_ref().ok_or(JobRefusal::LeaseLost)?;
+        Ok(Claimed {
+            token: claim.token,
+            lease: Duration::from_millis(claim.lease_ms),
+            end: written.end,
+            job,
+        })
+    }
+
+    /// Takes on a job as [`claim`](Self::claim) does, waiting for one for so long.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub async fn claim_waiting(
+        &self,
+        worker: &WorkerName,
+        kinds: &[JobKind],
+        wait: Duration,
+    ) -> Result<Option<Claimed>, JobsError> {
+        let until = tokio::time::Instant::now() + wait;
+        let mut woken = self.shared.woken.subscribe();
+        loop {
+            woken.borrow_and_update();
+            if let Some(claimed) = self.claim(worker, kinds).await? {
+                return Ok(Some(claimed));
+            }
+            let change = tokio::time::timeout_at(until, woken.changed());
+            if !matches!(change.await, Ok(Ok(()))) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Renews a worker's lease.
+    ///
+    /// # Errors
+    /// [`JobRefusal::LeaseLost`] when another has the job, or it has ended.
+    pub fn heartbeat(&self, id: JobId, token: u64) -> Result<Beat, JobsError> {
+        let held = self.shared.board().beat(id, token, Instant::now());
+        let held = held.ok_or(JobRefusal::LeaseLost)?;
+        Ok(Beat {
+            lease: held.lease,
+            cancelled: held.cancel_requested,
+        })
+    }
+
+    /// Notes how far a worker is; a heartbeat as well.
+    ///
+    /// # Errors
+    /// [`JobRefusal::LeaseLost`].
+    pub fn progress(
+        &self,
+        id: JobId,
+        token: u64,
+        percent: u8,
+        message: &str,
+    ) -> Result<Beat, JobsError> {
+        let beat = self.heartbeat(id, token)?;
+        self.shared.bus.tell(id, percent, message);
+        Ok(beat)
+    }
+
+    /// Carries out operations that only the holder of the claim may, all or none.
+    ///
+    /// # Errors
+    /// [`JobRefusal::LeaseLost`] when the claim does not stand, else as the write path.
+    pub async fn execute_held(
+        &self,
+        job: &Job,
+        token: u64,
+        mut request: Request,
+    ) -> Result<Written, JobsError> {
+        let hold = Operation::of_job(job.id, JobCommand::Hold { token });
+        request.operations.insert(0, hold);
+        let written = self.shared.commands.execute(request).await;
+        Ok(written?)
+    }
+
+    /// Carries out a command to a job.
+    ///
+    /// # Errors
+    /// [`JobsError`]; nothing was written, with the exceptions of the write path.
+    pub async fn command(
+        &self,
+        id: JobId,
+        command: JobCommand,
+        actor: &str,
+        trace_id: &str,
+    ) -> Result<(Job, Written), JobsError> {
+        let operations = vec![Operation::of_job(id, command)];
+        self.one(request(actor, trace_id, operations)).await
+    }
+
+    /// Notes that an attempt failed; when it is to be tried again is drawn here.
+    ///
+    /// # Errors
+    /// [`JobsError`]; nothing was written, with the exceptions of the write path.
+    pub async fn fail(
+        &self,
+        job: &Job,
+        token: u64,
+        error: JobError,
+        after: Option<Duration>,
+    ) -> Result<(Job, Written), JobsError> {
+        let command = self.fail_command(job, token, error, after);
+        let worker = job.claim.as_ref().map_or("stemma", |c| c.worker.as_str());
+        self.command(job.id, command, worker, &job.trace_id).await
+    }
+
+    /// The command that notes a failed attempt, for a batch with others; `after` is the least wait
+    /// before the next try.
+    pub fn fail_command(
+        &self,
+        job: &Job,
+        token: u64,
+        error: JobError,
+        after: Option<Duration>,
+    ) -> JobCommand {
+        let bytes = *self.shared.commands.new_id().as_bytes();
+        let dice = bytes
+            .last_chunk()
+            .map_or(0, |last| u64::from_le_bytes(*last));
+        let wait = backoff::wait(&self.shared.options, job.retry_count, dice);
+        let longest = Duration::from_millis(self.shared.options.retry_cap_ms);
+        let wait = wait.max(after.unwrap_or_default()).min(longest);
+        let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+        let now = self.shared.commands.now().micros();
+        JobCommand::Fail {
+            token,
+            error,
+            retry_at: stemma_domain::time::Timestamp::from_micros(now.saturating_add(micros)),
+        }
+    }
+
+    /// Follows a job: its events, and what its worker tells.
+    pub fn follow(&self, id: JobId) -> Watching {
+        self.shared.bus.follow(id)
+    }
+
+    /// How far a job is, as its worker told.
+    pub fn told(&self, id: JobId) -> Option<Progress> {
+        self.shared.bus.progress(id)
+    }
+
+    /// Whether the claim stands and is not to stop, as far as is known here.
+    pub(crate) fn is_wanted(&self, id: JobId, token: u64) -> bool {
+        let held = self.shared.board().held(id, token);
+        held.is_some_and(|held| !held.cancel_requested)
+    }
+
+    /// Has a claim run out now: its worker could not say what became of it.
+    pub(crate) fn abandon(&self, id: JobId) {
+        self.shared.board().let_run_out(id, Instant::now());
+        self.shared.wake();
+    }
+
+    /// Changes when there may be something to do.
+    pub(crate) fn woken(&self) -> watch::Receiver<u64> {
+        self.shared.woken.subscribe()
+    }
+
+    async fn one(&self, request: Request) -> Result<(Job, Written), JobsError> {
+        let mut written = self.shared.commands.execute(request).await?;
+        let job = written
+            .results
+            .first_mut()
+            .and_then(|result| result.job.take());
+        let job = *job.ok_or(JobRefusal::NotFound)?;
+        self.shared.board().refresh(&job, self.shared.now());
+        Ok((job, written))
+    }
+}
+
+/// A job that is held back from others while it is claimed.
+struct Choice<'a> {
+    queue: &'a Queue,
+    id: JobId,
+}
+
+impl Drop for Choice<'_> {
+    fn drop(&mut self) {
+        self.queue.shared.board().unchoose(self.id);
+        self.queue.shared.wake();
+    }
+}
+
+impl Shared {
+    pub(crate) fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            instant: Instant::now(),
+            wall: self.commands.now(),
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        self.woken
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Takes a job in as the log has it, for the views may not have told it yet.
+    fn caught_up(&self, id: JobId) -> Result<(), JobsError> {
+        let job = self.commands.job(id)?;
+        let now = self.now();
+        if let Some(job) = job {
+            self.board().refresh(&job, now);
+        }
+        Ok(())
+    }
+}
+
+/// The name of a worker inside the server.
+pub(crate) fn local_name(name: &str) -> WorkerName {
+    let name = format!("{LOCAL_PREFIX}{name}");
+    WorkerName::new(&name).expect("names of our own workers are short labels")
+}
+
+fn request(actor: &str, trace_id: &str, operations: Vec<Operation>) -> Request {
+    Request {
+        operations,
+        actor: actor.to_owned(),
+        trace_id: trace_id.to_owned(),
+        idempotency: None,
+        bases: Vec::new(),
+        pins: Vec::new(),
+    }
+}

@@ -1,0 +1,240 @@
+//! Workers inside the server: threads that take jobs on, have a handler do them, and say what came
+//! of it.
+//!
+//! Invariant: every thread is owned by [`Workers`] and joined by its stop; a job that a thread took
+//! on is completed, failed, cancelled or given back, or its claim is let run out.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use stemma_commands::{Commands, Request, Written};
+use stemma_domain::event::{JobError, Metadata};
+use stemma_domain::job::{Job, JobCommand, JobRefusal};
+use stemma_domain::value::JobKind;
+use tokio::runtime::Runtime;
+
+use crate::error::JobsError;
+use crate::queue::{Claimed, Queue, local_name};
+use crate::ticker;
+
+/// How long a worker waits for a job before it looks whether it is to stop.
+const LOOK_AROUND: Duration = Duration::from_millis(200);
+/// How long a worker rests after the write path refused it.
+const REST: Duration = Duration::from_millis(500);
+
+/// What does jobs of some kinds.
+pub trait Handler: Send + Sync {
+    /// The kinds that it does.
+    fn kinds(&self) -> Vec<JobKind>;
+
+    /// Does a job. It looks at [`Work::is_stopped`] from time to time, and gives
+    /// [`Outcome::Stopped`] soon after that says so.
+    ///
+    /// # Errors
+    /// Why the attempt failed, and how long to wait at least before another.
+    fn run(&self, work: &Work) -> Result<Outcome, (JobError, Option<Duration>)>;
+}
+
+/// What came of an attempt that did not fail.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The work is done.
+    Done {
+        /// What came of it.
+        result: Metadata,
+        /// What went less well than it should have.
+        warnings: Vec<String>,
+    },
+    /// It was stopped before it was done: cancelled, or the server stops.
+    Stopped,
+}
+
+/// A job that a worker is at.
+pub struct Work {
+    /// The job.
+    pub job: Job,
+    token: u64,
+    queue: Queue,
+    stop: Arc<AtomicBool>,
+    runtime: Runtime,
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Work")
+            .field("job", &self.job.id)
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Work {
+    /// Whether the attempt should end: it was cancelled, another has the job, or the server stops.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire) || !self.queue.is_wanted(self.job.id, self.token)
+    }
+
+    /// Tells how far it is.
+    pub fn progress(&self, percent: u8, message: &str) {
+        // One who has lost the job is told so by what it writes next.
+        let _ = self
+            .queue
+            .progress(self.job.id, self.token, percent, message);
+    }
+
+    /// Carries out operations that only the holder of this job may, all or none.
+    ///
+    /// # Errors
+    /// [`JobRefusal::LeaseLost`] when another has the job, else as the write path.
+    pub fn execute(&self, request: Request) -> Result<Written, JobsError> {
+        let held = self.queue.execute_held(&self.job, self.token, request);
+        self.runtime.block_on(held)
+    }
+
+    /// Runs something asynchronous to its end.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// The write path.
+    pub fn commands(&self) -> &Commands {
+        self.queue.commands()
+    }
+}
+
+/// The threads that do jobs, and the one that looks at the time.
+#[derive(Debug)]
+pub struct Workers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts the ticker, and as many workers as the options say.
+    ///
+    /// # Errors
+    /// When the system refuses a thread; those that were started are stopped again.
+    pub fn start(queue: &Queue, handler: &Arc<dyn Handler>) -> std::io::Result<Self> {
+        let mut workers = Self {
+            stop: Arc::default(),
+            threads: Vec::new(),
+        };
+        let ticking = (queue.clone(), Arc::clone(&workers.stop));
+        workers.spawn("jobs-ticker".to_owned(), move || {
+            ticker::run(&ticking.0, &ticking.1);
+        })?;
+        for index in 0..queue.options().workers {
+            let (queue, handler) = (queue.clone(), Arc::clone(handler));
+            let stop = Arc::clone(&workers.stop);
+            workers.spawn(format!("worker-{index}"), move || {
+                run(&queue, handler.as_ref(), index, &stop);
+            })?;
+        }
+        Ok(workers)
+    }
+
+    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name(name).spawn(run);
+        match thread {
+            Ok(thread) => {
+                self.threads.push(thread);
+                Ok(())
+            }
+            Err(error) => {
+                self.stop();
+                Err(error)
+            }
+        }
+    }
+
+    /// Has every worker give back what it has, and waits until all have ended.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker's thread ended by a mistake of ours");
+            }
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime without threads of its own needs nothing")
+}
+
+fn run(queue: &Queue, handler: &dyn Handler, index: usize, stop: &Arc<AtomicBool>) {
+    let name = local_name(&index.to_string());
+    let kinds = handler.kinds();
+    let waiting = runtime();
+    let is_stopped = || stop.load(Ordering::Acquire);
+    while !is_stopped() {
+        match waiting.block_on(queue.claim_waiting(&name, &kinds, LOOK_AROUND)) {
+            Ok(None) => {}
+            Ok(Some(claimed)) => attempt(queue, handler, claimed, stop),
+            Err(error) => {
+                if !matches!(error, JobsError::NotReady { .. }) {
+                    tracing::warn!(%error, "no job can be taken on; trying again");
+                }
+                std::thread::park_timeout(REST);
+            }
+        }
+    }
+}
+
+fn attempt(queue: &Queue, handler: &dyn Handler, claimed: Claimed, stop: &Arc<AtomicBool>) {
+    let work = Work {
+        job: claimed.job,
+        token: claimed.token,
+        queue: queue.clone(),
+        stop: Arc::clone(stop),
+        runtime: runtime(),
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| handler.run(&work)));
+    let outcome = outcome.unwrap_or_else(|_| {
+        let error = JobError {
+            code: "INTERNAL".to_owned(),
+            message: "the handler panicked; this is a mistake of ours".to_owned(),
+            stage: None,
+            transient: false,
+        };
+        Err((error, None))
+    });
+    let (id, token) = (work.job.id, work.token);
+    let command = match outcome {
+        Ok(Outcome::Done { result, warnings }) => JobCommand::Complete {
+            token,
+            result,
+            warnings,
+        },
+        Ok(Outcome::Stopped) => JobCommand::Release {
+            token,
+            reason: "the worker stops".to_owned(),
+        },
+        Err((error, after)) => queue.fail_command(&work.job, token, error, after),
+    };
+    let worker = work
+        .job
+        .claim
+        .as_ref()
+        .map_or("stemma", |c| c.worker.as_str());
+    let told = queue.command(id, command, worker, &work.job.trace_id);
+    match work.block_on(told) {
+        Ok(_) | Err(JobsError::Refused(JobRefusal::LeaseLost)) => {}
+        Err(error) => {
+            tracing::warn!(job = %id, %error, "what came of a job could not be noted");
+            queue.abandon(id);
+        }
+    }
+}
