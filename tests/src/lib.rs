@@ -5,6 +5,7 @@
 
 mod client;
 mod disk;
+mod model_server;
 mod neo4j;
 mod proxy;
 mod server;
@@ -12,6 +13,7 @@ mod sse;
 
 pub use client::{Answer, Client};
 pub use disk::SmallDisk;
+pub use model_server::{Asked, Behaviour, DIMENSION, ModelServer, vector};
 pub use neo4j::Neo4j;
 pub use proxy::Proxy;
 pub use server::{Server, ServerBuilder, binary, run};
