@@ -1,6 +1,6 @@
 //! How a query is answered: what is looked for, the best of it, and the page made of that.
 
-use tantivy::query::{EnableScoring, Query as EngineQuery};
+use tantivy::query::{EnableScoring, Query as EngineQuery, Weight};
 use tantivy::{Searcher, TantivyDocument};
 
 use stemma_domain::id::ResourceId;
@@ -82,7 +82,8 @@ fn by_words(
     let plan = plan::by_words(scan.fields, query, parsed);
     let weight = plan.weight(EnableScoring::enabled_from_searcher(searcher))?;
     let mut best = Best::new(room, after);
-    offer_matches(&mut best, searcher, weight.as_ref())?;
+    let exclusion = exclusion(scan, parsed)?;
+    offer_matches(&mut best, searcher, weight.as_ref(), exclusion.as_deref())?;
     Ok(best.into_sorted())
 }
 
@@ -98,8 +99,18 @@ fn by_vector(
     let key = ModelKey::new(&asked.model, kept.len())?;
     let filter = plan::with_vector(scan.fields, query, parsed, &key.term);
     let mut best = Best::new(room, after);
-    scan.offer_nearest(&mut best, &filter, &key, &kept)?;
+    let exclusion = parsed.map(|parsed| exclusion(scan, parsed)).transpose()?;
+    let exclusion = exclusion.flatten();
+    scan.offer_nearest(&mut best, &filter, exclusion.as_deref(), &key, &kept)?;
     Ok(best.into_sorted())
+}
+
+fn exclusion(scan: &Scan<'_>, parsed: &Parsed) -> Result<Option<Box<dyn Weight>>, SearchError> {
+    let scoring = EnableScoring::disabled_from_searcher(scan.searcher);
+    let excluded = plan::excluded(scan.fields, parsed);
+    Ok(excluded
+        .map(|excluded| excluded.weight(scoring))
+        .transpose()?)
 }
 
 fn hit(

@@ -15,6 +15,7 @@ mod fields;
 mod find;
 mod fuse;
 mod index;
+mod living;
 mod matrix;
 mod open;
 mod options;

@@ -22,7 +22,6 @@ type Clause = (Occur, Box<dyn EngineQuery>);
 /// The passages that hold what is looked for, scored.
 pub(crate) fn by_words(fields: &Fields, query: &Query, parsed: &Parsed) -> BooleanQuery {
     let mut clauses = filters(fields, query);
-    clauses.extend(exclusions(fields, parsed));
     for phrase in &parsed.phrases {
         clauses.push((Occur::Must, wanted(fields, phrase)));
     }
@@ -49,8 +48,8 @@ pub(crate) fn by_words(fields: &Fields, query: &Query, parsed: &Parsed) -> Boole
     BooleanQuery::new(clauses)
 }
 
-/// The passages that have a vector of a model, not scored. What the text requires and excludes
-/// holds for them too, if a text is given.
+/// The passages that have a vector of a model, not scored. What the text requires holds for them
+/// too, if a text is given.
 pub(crate) fn with_vector(
     fields: &Fields,
     query: &Query,
@@ -60,12 +59,19 @@ pub(crate) fn with_vector(
     let mut clauses = filters(fields, query);
     clauses.push((Occur::Must, term(fields.model, model_term)));
     if let Some(parsed) = parsed {
-        clauses.extend(exclusions(fields, parsed));
         for phrase in &parsed.phrases {
             clauses.push((Occur::Must, wanted(fields, phrase)));
         }
     }
     BooleanQuery::new(clauses)
+}
+
+/// The passages that hold something excluded; none if nothing is.
+pub(crate) fn excluded(fields: &Fields, parsed: &Parsed) -> Option<BooleanQuery> {
+    let excluded = parsed.excluded.iter();
+    let excluded = excluded.map(|excluded| (Occur::Should, wanted(fields, excluded)));
+    let excluded: Vec<Clause> = excluded.collect();
+    (!excluded.is_empty()).then(|| BooleanQuery::new(excluded))
 }
 
 fn filters(fields: &Fields, query: &Query) -> Vec<Clause> {
@@ -83,12 +89,6 @@ fn filters(fields: &Fields, query: &Query) -> Vec<Clause> {
         add(term(fields.entity_type, entity_type.as_str()));
     }
     filters
-}
-
-fn exclusions(fields: &Fields, parsed: &Parsed) -> Vec<Clause> {
-    let excluded = parsed.excluded.iter();
-    let excluded = excluded.map(|excluded| (Occur::MustNot, wanted(fields, excluded)));
-    excluded.collect()
 }
 
 /// The passages that hold one thing, in their text or in the name of their resource.

@@ -13,6 +13,7 @@ use tantivy::{DocAddress, DocId, Searcher, SegmentReader};
 
 use crate::error::SearchError;
 use crate::fields::{PLACE, RESOURCE_HIGH, RESOURCE_LOW};
+use crate::living::Living;
 
 /// What a hit is ordered by: score, the best first, then resource, then place.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -121,17 +122,18 @@ impl Best {
     }
 }
 
-/// Offers every living passage that a query matches.
+/// Offers every living passage that a query matches and an exclusion does not.
 pub(crate) fn offer_matches(
     best: &mut Best,
     searcher: &Searcher,
     weight: &dyn Weight,
+    exclusion: Option<&dyn Weight>,
 ) -> Result<(), SearchError> {
     for (ordinal, reader) in (0..).zip(searcher.segment_readers()) {
         let places = Places::of(reader)?;
-        let alive = reader.alive_bitset();
+        let living = Living::of(reader, exclusion)?;
         weight.for_each(reader, &mut |document, score| {
-            if alive.is_none_or(|alive| alive.is_alive(document)) {
+            if living.has(document) {
                 best.offer(&places, DocAddress::new(ordinal, document), score);
             }
         })?;

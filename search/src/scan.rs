@@ -3,11 +3,12 @@
 //! The comparison is exact for the kept form of vectors. It takes time in proportion to the
 //! passages that pass the filters, which are limited and never silently left out.
 
-use tantivy::query::{EnableScoring, Query as EngineQuery};
+use tantivy::query::{EnableScoring, Query as EngineQuery, Weight};
 use tantivy::{DocAddress, DocId, Searcher};
 
 use crate::error::SearchError;
 use crate::fields::Fields;
+use crate::living::Living;
 use crate::matrix::{Matrices, ModelKey, read_from_disk};
 use crate::rank::{Best, Places};
 use crate::vector::cosine;
@@ -21,7 +22,8 @@ pub(crate) struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Offers every living passage that passes the filter and has a vector of the model.
+    /// Offers every living passage that passes the filter, is not excluded and has a vector of
+    /// the model.
     ///
     /// # Errors
     /// [`SearchError::TooManyVectors`] if more pass than are compared.
@@ -29,10 +31,11 @@ impl Scan<'_> {
         &self,
         best: &mut Best,
         filter: &dyn EngineQuery,
+        exclusion: Option<&dyn Weight>,
         key: &ModelKey,
         vector: &[i16],
     ) -> Result<(), SearchError> {
-        let candidates = self.candidates(filter)?;
+        let candidates = self.candidates(filter, exclusion)?;
         let readers = (0..).zip(self.searcher.segment_readers());
         for ((ordinal, reader), documents) in readers.zip(candidates) {
             if documents.is_empty() {
@@ -57,20 +60,21 @@ impl Scan<'_> {
     }
 
     /// The living passages of each segment that pass the filter.
-    fn candidates(&self, filter: &dyn EngineQuery) -> Result<Vec<Vec<DocId>>, SearchError> {
+    fn candidates(
+        &self,
+        filter: &dyn EngineQuery,
+        exclusion: Option<&dyn Weight>,
+    ) -> Result<Vec<Vec<DocId>>, SearchError> {
         let scoring = EnableScoring::disabled_from_searcher(self.searcher);
         let weight = filter.weight(scoring)?;
         let mut left = self.candidates_max;
         let mut candidates = Vec::new();
         for reader in self.searcher.segment_readers() {
-            let alive = reader.alive_bitset();
+            let living = Living::of(reader, exclusion)?;
             let mut documents = Vec::new();
             weight.for_each_no_score(reader, &mut |block| {
-                let living = block.iter().copied();
-                let living =
-                    living.filter(|document| alive.is_none_or(|alive| alive.is_alive(*document)));
                 if documents.len() <= left {
-                    documents.extend(living);
+                    documents.extend(block.iter().copied().filter(|it| living.has(*it)));
                 }
             })?;
             left = left

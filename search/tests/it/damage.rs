@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use stemma_search::{Checkpoint, OpenError, OpenState, Options, Query, SearchError, SearchIndex};
+use tempfile::TempDir;
 
 use crate::fixture::{Fixture, facets, open, put_chunks, put_text, vectors};
 
@@ -105,6 +107,23 @@ fn a_directory_of_other_files_is_moved_aside() {
     );
 }
 
+/// An index that is made once and copied for each case.
+struct Template {
+    dir: TempDir,
+    digest: [u8; 32],
+    checkpoint: Checkpoint,
+}
+
+static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    let (digest, checkpoint) = filled(dir.path());
+    Template {
+        dir,
+        digest,
+        checkpoint,
+    }
+});
+
 /// One kind of damage to one file.
 #[derive(Debug, Clone)]
 enum Harm {
@@ -146,9 +165,14 @@ proptest! {
     fn a_damaged_index_is_whole_or_empty(
         harms in prop::collection::vec((any::<prop::sample::Index>(), harm()), 1..3)
     ) {
+        let template = &*TEMPLATE;
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("search");
-        let (digest, checkpoint) = filled(&dir);
+        fs::create_dir(&dir).unwrap();
+        for entry in fs::read_dir(template.dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), dir.join(entry.file_name())).unwrap();
+        }
         let mut files: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();
         for (file, harm) in &harms {
@@ -159,8 +183,8 @@ proptest! {
         }
         let opened = open(&dir);
         if opened.state == OpenState::Existing {
-            prop_assert_eq!(opened.index.digest().unwrap(), digest, "{:?}", files);
-            prop_assert_eq!(opened.index.checkpoint(), checkpoint);
+            prop_assert_eq!(opened.index.digest().unwrap(), template.digest);
+            prop_assert_eq!(opened.index.checkpoint(), template.checkpoint);
         } else {
             prop_assert_eq!(opened.index.stats().unwrap().resources, 0);
             prop_assert_eq!(opened.index.checkpoint(), Checkpoint::default());

@@ -220,6 +220,16 @@ fn check(index: &SearchIndex, model: &Model) {
             takes(facets) && text.contains("alpha beta") && !text.contains("gamma")
         });
         assert_eq!(found(index, &phrase), expected);
+        let phrase = Query {
+            text: "alpha -\"beta gamma\" -\"gamma beta\"".to_owned(),
+            ..query.clone()
+        };
+        let expected = kept(&|facets, kept| {
+            let text = &kept.text;
+            let excluded = text.contains("beta gamma") || text.contains("gamma beta");
+            takes(facets) && text.contains("alpha") && !excluded
+        });
+        assert_eq!(found(index, &phrase), expected);
         for name in MODELS {
             let query = Query {
                 mode: Mode::Vector,
