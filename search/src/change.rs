@@ -1,0 +1,95 @@
+//! What can be changed in an index, and what of it is kept.
+
+use std::collections::BTreeSet;
+
+use stemma_domain::id::ResourceId;
+use stemma_domain::value::{CollectionName, EntityType, ResourceName};
+
+/// Most bytes of a chunk's id.
+pub const CHUNK_ID_BYTES_MAX: usize = 256;
+/// Most bytes of a model's name.
+pub const MODEL_BYTES_MAX: usize = 256;
+/// Most numbers of a vector.
+pub const VECTOR_DIMENSION_MAX: usize = 4096;
+/// Models whose vectors one passage keeps; a further model takes the place of the oldest.
+pub const MODELS_PER_PASSAGE_MAX: usize = 2;
+/// Bytes of a passage's text that are kept; what is beyond is neither found nor shown.
+pub const PASSAGE_BYTES_MAX: usize = 64 << 10;
+/// Passages of a resource that are kept; what is beyond is not found. A warning is logged.
+pub const PASSAGES_PER_RESOURCE_MAX: usize = 100_000;
+
+/// What is filtered by and shown of a resource, beside its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facets {
+    /// What people call it; it is found by it too.
+    pub name: ResourceName,
+    /// Its collection.
+    pub collection: Option<CollectionName>,
+    /// The kinds of things it speaks of.
+    pub entity_types: BTreeSet<EntityType>,
+    /// Whether it is archived.
+    pub archived: bool,
+}
+
+/// A span of a document's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passage {
+    /// The chunk's id, 1 to [`CHUNK_ID_BYTES_MAX`] bytes.
+    pub chunk_id: String,
+    /// Zero-based place among the document's chunks.
+    pub index: u32,
+    /// Where it begins: code points of the document's text.
+    pub start: u32,
+    /// Where it ends, exclusive.
+    pub end: u32,
+    /// Its text; [`PASSAGE_BYTES_MAX`] bytes of it are kept.
+    pub text: String,
+}
+
+/// The text of a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Passages {
+    /// Cut elsewhere.
+    Chunks(Vec<Passage>),
+    /// To be cut here, into passages of about 1,000 code points. Empty for a resource without
+    /// text: it is found by its name.
+    Text(String),
+}
+
+/// One change of one resource. A batch of changes becomes visible at once.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Puts a resource in the place of all that was there of it, vectors included.
+    Put {
+        /// Which.
+        resource: ResourceId,
+        /// Its facets.
+        facets: Facets,
+        /// Its text.
+        passages: Passages,
+    },
+    /// Changes the facets alone; text and vectors stay. Nothing if the resource is not there.
+    Describe {
+        /// Which.
+        resource: ResourceId,
+        /// Its facets from now on.
+        facets: Facets,
+    },
+    /// Gives passages vectors of a model, in the place of those that they had of it. Ids that no
+    /// passage has are passed over; nothing if the resource is not there.
+    Vectors {
+        /// Which.
+        resource: ResourceId,
+        /// Who made the vectors, 1 to [`MODEL_BYTES_MAX`] bytes.
+        model: String,
+        /// Numbers of each vector, 1 to [`VECTOR_DIMENSION_MAX`].
+        dimension: usize,
+        /// Ids of chunks, each with its vector; every number finite.
+        vectors: Vec<(String, Vec<f32>)>,
+    },
+    /// Removes a resource. Nothing if it is not there.
+    Remove {
+        /// Which.
+        resource: ResourceId,
+    },
+}

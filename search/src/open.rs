@@ -1,0 +1,311 @@
+//! Opening an index: what cannot be used is put out of the way, never repaired.
+//!
+//! The engine keeps a checksum with each file but looks at none; here all are verified before
+//! anything is read, so that damage shows when a process starts and not in the middle of a query.
+
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+
+use tantivy::directory::MmapDirectory;
+use tantivy::directory::error::LockError;
+use tantivy::{Directory as _, Index, IndexReader, IndexSettings, ReloadPolicy, TantivyError};
+
+use crate::checkpoint::{Checkpoint, PayloadError};
+use crate::engine::panic_message;
+use crate::error::{OpenError, SearchError};
+use crate::fields::Fields;
+use crate::index::{SearchIndex, Shared, Writing, read_commit};
+use crate::matrix::Matrices;
+use crate::options::Options;
+use crate::rank::Places;
+use crate::write::open_writer;
+
+/// How long an open waits for a handle that is being closed elsewhere.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How often it looks meanwhile.
+const LOCK_LOOK: Duration = Duration::from_millis(10);
+/// Files that stand in a directory in which an index was begun to be made.
+const BEGUN: [&str; 3] = [
+    ".managed.json",
+    ".tantivy-writer.lock",
+    ".tantivy-meta.lock",
+];
+
+/// An index, and what was found where it was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The index.
+    pub index: SearchIndex,
+    /// What was found.
+    pub state: OpenState,
+}
+
+/// What stood in the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenState {
+    /// Nothing: the index is empty.
+    Fresh,
+    /// An index, to go on with.
+    Existing,
+    /// Something that cannot be used; the index is empty.
+    Replaced {
+        /// Why it cannot be used.
+        reason: String,
+        /// Where it is now; none if it was sound but of another format, and removed.
+        kept_as: Option<PathBuf>,
+    },
+}
+
+/// Why what is in a directory is not to be had.
+enum Refused {
+    Locked,
+    /// The system's own trouble, which tells nothing of what is there.
+    System(io::Error),
+    OtherFormat(String),
+    Damaged(String),
+}
+
+impl From<TantivyError> for Refused {
+    fn from(error: TantivyError) -> Self {
+        match &error {
+            TantivyError::LockFailure(LockError::LockBusy, _) => Self::Locked,
+            _ => system_trouble(&error).map_or_else(|| Self::Damaged(told(&error)), Self::System),
+        }
+    }
+}
+
+impl From<SearchError> for Refused {
+    fn from(error: SearchError) -> Self {
+        system_trouble(&error).map_or_else(|| Self::Damaged(told(&error)), Self::System)
+    }
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// See [`SearchIndex::open`].
+pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
+    let failed = |source| OpenError::Directory {
+        dir: dir.to_path_buf(),
+        source,
+    };
+    let (reason, kept_as) = match try_open(dir, options) {
+        Ok(opened) => return Ok(opened),
+        Err(Refused::Locked) => {
+            let dir = dir.to_path_buf();
+            return Err(OpenError::Locked { dir });
+        }
+        Err(Refused::System(source)) => return Err(failed(source)),
+        Err(Refused::OtherFormat(reason)) => {
+            std::fs::remove_dir_all(dir).map_err(failed)?;
+            (reason, None)
+        }
+        Err(Refused::Damaged(reason)) => (reason, Some(move_aside(dir).map_err(failed)?)),
+    };
+    let opened = try_open(dir, options).map_err(|refused| match refused {
+        Refused::Locked => OpenError::Locked {
+            dir: dir.to_path_buf(),
+        },
+        Refused::System(source) => failed(source),
+        Refused::OtherFormat(reason) | Refused::Damaged(reason) => OpenError::Unusable {
+            dir: dir.to_path_buf(),
+            reason,
+        },
+    })?;
+    Ok(Opened {
+        state: OpenState::Replaced { reason, kept_as },
+        ..opened
+    })
+}
+
+fn try_open(dir: &Path, options: &Options) -> Result<Opened, Refused> {
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        let opened = catch_unwind(AssertUnwindSafe(|| open_once(dir, options)));
+        match opened {
+            Ok(Err(Refused::Locked)) if Instant::now() < until => {
+                // The engine's own threads may hold a directory a moment longer than its handle.
+                std::thread::sleep(LOCK_LOOK);
+            }
+            Ok(opened) => return opened,
+            Err(panic) => return Err(Refused::Damaged(panic_message(panic.as_ref()))),
+        }
+    }
+}
+
+fn open_once(dir: &Path, options: &Options) -> Result<Opened, Refused> {
+    std::fs::create_dir_all(dir)?;
+    let fields = Fields::new();
+    let settings = IndexSettings {
+        docstore_compress_dedicated_thread: false,
+        ..IndexSettings::default()
+    };
+    let directory = MmapDirectory::open(dir).map_err(TantivyError::from)?;
+    let (index, state) = if Index::exists(&directory).map_err(TantivyError::from)? {
+        (Index::open(directory)?, OpenState::Existing)
+    } else if is_begun(dir)? {
+        let index = Index::create(directory, fields.schema.clone(), settings.clone())?;
+        (index, OpenState::Fresh)
+    } else {
+        return Err(Refused::Damaged("the list of segments is missing".into()));
+    };
+    // Before anything is judged: another process may be writing.
+    fields.register(&index);
+    if index.schema() != fields.schema || *index.settings() != settings {
+        return Err(Refused::OtherFormat("fields of another format".into()));
+    }
+    let writer = open_writer(&index, options)?;
+    let payload = index.load_metas()?.payload;
+    match Checkpoint::from_payload(payload.as_deref()) {
+        Ok(_) => {}
+        Err(error @ PayloadError::Format { .. }) => {
+            return Err(Refused::OtherFormat(error.to_string()));
+        }
+        Err(error @ PayloadError::Unreadable) => return Err(Refused::Damaged(error.to_string())),
+    }
+    verify_files(&index)?;
+    let reader = index
+        .reader_builder()
+        .reload_policy(ReloadPolicy::Manual)
+        .doc_store_cache_num_blocks(options.row_cache_blocks)
+        .try_into()?;
+    verify_counts(&index, &reader)?;
+    let commit = Arc::new(read_commit(&index, &reader)?);
+    let shared = Shared {
+        dir: dir.to_path_buf(),
+        options: options.clone(),
+        fields,
+        index,
+        reader,
+        matrices: Matrices::new(options.vector_cache_bytes),
+        commit: RwLock::new(commit),
+        writing: Mutex::new(Writing {
+            writer: Some(writer),
+            is_discarded: false,
+        }),
+    };
+    let index = SearchIndex {
+        shared: Arc::new(shared),
+    };
+    Ok(Opened { index, state })
+}
+
+/// Whether a directory holds nothing, or an index that was begun and never finished.
+fn is_begun(dir: &Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(dir)? {
+        if !BEGUN
+            .iter()
+            .any(|begun| entry.as_ref().is_ok_and(|e| e.file_name() == *begun))
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Every file of every segment has the checksum that it was written with.
+fn verify_files(index: &Index) -> Result<(), Refused> {
+    let directory = index.directory();
+    for path in index.load_metas()?.list_segment_files() {
+        let exists = directory.exists(&path).map_err(TantivyError::from)?;
+        // Deletions stand in a file only if there are some, and opening reads it then.
+        let may_miss = path
+            .extension()
+            .is_some_and(|kind| kind == "del" || kind == "temp");
+        if !exists && may_miss {
+            continue;
+        }
+        if !exists
+            || !directory
+                .validate_checksum(&path)
+                .map_err(TantivyError::from)?
+        {
+            let reason = format!("{} is missing or damaged", path.display());
+            return Err(Refused::Damaged(reason));
+        }
+    }
+    Ok(())
+}
+
+/// The list of segments has no checksum: what it says is held against the files.
+fn verify_counts(index: &Index, reader: &IndexReader) -> Result<(), Refused> {
+    let wrong = || Refused::Damaged("segments are not what their list says".into());
+    let searcher = reader.searcher();
+    let metas = index.searchable_segment_metas()?;
+    if metas.len() != searcher.segment_readers().len() {
+        return Err(wrong());
+    }
+    for meta in metas {
+        let readers = searcher.segment_readers().iter();
+        let mut readers = readers.filter(|reader| reader.segment_id() == meta.id());
+        let reader = readers.next().ok_or_else(wrong)?;
+        let is_sound = reader.num_docs() == meta.num_docs()
+            && Places::of(reader)?.count() == meta.max_doc()
+            && reader
+                .alive_bitset()
+                .is_none_or(|alive| alive.bitset().max_value() == meta.max_doc());
+        if !is_sound {
+            return Err(wrong());
+        }
+    }
+    Ok(())
+}
+
+/// The system's trouble behind an error, if it tells nothing of what is on disk.
+fn system_trouble(error: &(dyn Error + 'static)) -> Option<io::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let direct = error.downcast_ref::<io::Error>();
+        let shared = error.downcast_ref::<Arc<io::Error>>().map(AsRef::as_ref);
+        if let Some(io) = direct.or(shared).or_else(|| behind(error)) {
+            let is_systems = matches!(
+                io.kind(),
+                ErrorKind::StorageFull
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::QuotaExceeded
+                    | ErrorKind::OutOfMemory
+            );
+            return is_systems.then(|| io.kind().into());
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The engine hides some of the system's errors in fields.
+fn behind<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    use tantivy::directory::error::{OpenReadError, OpenWriteError};
+    match error.downcast_ref::<TantivyError>()? {
+        TantivyError::IoError(io)
+        | TantivyError::OpenReadError(OpenReadError::IoError { io_error: io, .. })
+        | TantivyError::OpenWriteError(OpenWriteError::IoError { io_error: io, .. })
+        | TantivyError::LockFailure(LockError::IoError(io), _) => Some(io),
+        _ => None,
+    }
+}
+
+fn told(error: &dyn Error) -> String {
+    error
+        .source()
+        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+/// Derived state: no directory sync is owed to it.
+#[allow(clippy::disallowed_methods)]
+fn move_aside(dir: &Path) -> io::Result<PathBuf> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let mut free = (1_u32..).map(|n| dir.with_file_name(format!("{name}.unusable-{n}")));
+    let kept_as = free
+        .find(|path| !path.exists())
+        .expect("numbers do not run out");
+    std::fs::rename(dir, &kept_as)?;
+    Ok(kept_as)
+}

@@ -1,0 +1,196 @@
+//! What is found at open: nothing, an index, one that is open elsewhere, and damage of any kind.
+
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use stemma_search::{Checkpoint, OpenError, OpenState, Options, Query, SearchError, SearchIndex};
+use tempfile::TempDir;
+
+use crate::fixture::{Fixture, facets, open, put_chunks, put_text, vectors};
+
+fn filled(dir: &Path) -> ([u8; 32], Checkpoint) {
+    let index = open(dir).index;
+    for end in 1..=3 {
+        let number = u128::from(end);
+        let changes = vec![
+            put_text(number, "name", "some words of a text"),
+            put_text(77, "name", &format!("rewritten {end}")),
+            put_chunks(number + 10, facets("n", Some("c"), &["T"]), &["one", "two"]),
+            vectors(number + 10, "m", &[("c0", &[1.0, 2.0])]),
+        ];
+        let last = Some([7; 32]);
+        index.apply(changes, Checkpoint { end, last }).unwrap();
+    }
+    (index.digest().unwrap(), index.checkpoint())
+}
+
+#[test]
+fn an_index_is_there_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("search");
+    assert_eq!(open(&dir).state, OpenState::Fresh);
+    assert_eq!(open(&dir).state, OpenState::Existing);
+    let (digest, checkpoint) = filled(&dir);
+    let opened = open(&dir);
+    assert_eq!(opened.state, OpenState::Existing);
+    assert_eq!(opened.index.digest().unwrap(), digest);
+    assert_eq!(opened.index.checkpoint(), checkpoint);
+}
+
+#[test]
+fn an_index_has_one_owner() {
+    let fixture = Fixture::new();
+    let again = SearchIndex::open(&fixture.dir.path().join("search"), Options::default());
+    assert!(matches!(again, Err(OpenError::Locked { .. })));
+}
+
+#[test]
+fn options_that_cannot_be_worked_with_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        writer_bytes: 1,
+        ..Options::default()
+    };
+    assert!(matches!(
+        SearchIndex::open(dir.path(), options),
+        Err(OpenError::Options(_))
+    ));
+}
+
+#[test]
+fn a_discarded_index_is_gone_and_takes_no_changes() {
+    let fixture = Fixture::new();
+    fixture.apply(vec![put_text(1, "n", "word")]);
+    let clone = fixture.index.clone();
+    fixture.index.discard().unwrap();
+    assert!(!fixture.dir.path().join("search").exists());
+    assert_eq!(clone.search(&Query::words("word")).unwrap().hits.len(), 1);
+    let answer = clone.apply(Vec::new(), Checkpoint::default());
+    assert!(matches!(answer, Err(SearchError::Discarded)));
+}
+
+#[test]
+fn an_index_of_another_format_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("search");
+    filled(&dir);
+    let list = dir.join("meta.json");
+    let text = fs::read_to_string(&list).unwrap();
+    let other = text.replace("\\\"format\\\":1", "\\\"format\\\":2");
+    assert_ne!(text, other);
+    fs::write(&list, other).unwrap();
+    let opened = open(&dir);
+    let OpenState::Replaced { reason, kept_as } = opened.state else {
+        panic!("{:?}", opened.state);
+    };
+    assert_eq!(
+        (reason.as_str(), kept_as),
+        ("rows of format 2, not 1", None)
+    );
+    assert_eq!(opened.index.checkpoint(), Checkpoint::default());
+}
+
+#[test]
+fn a_directory_of_other_files_is_moved_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("search");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("letter.txt"), "dear").unwrap();
+    let OpenState::Replaced { kept_as, .. } = open(&dir).state else {
+        panic!("not replaced");
+    };
+    assert_eq!(
+        fs::read(kept_as.unwrap().join("letter.txt")).unwrap(),
+        b"dear"
+    );
+}
+
+/// An index that is made once and copied for each case.
+struct Template {
+    dir: TempDir,
+    digest: [u8; 32],
+    checkpoint: Checkpoint,
+}
+
+static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    let (digest, checkpoint) = filled(dir.path());
+    Template {
+        dir,
+        digest,
+        checkpoint,
+    }
+});
+
+/// One kind of damage to one file.
+#[derive(Debug, Clone)]
+enum Harm {
+    Cut(prop::sample::Index),
+    Flip(prop::sample::Index, u8),
+    Remove,
+    Fill(Vec<u8>),
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    prop_oneof![
+        any::<prop::sample::Index>().prop_map(Harm::Cut),
+        (any::<prop::sample::Index>(), 0_u8..8).prop_map(|(at, bit)| Harm::Flip(at, bit)),
+        Just(Harm::Remove),
+        prop::collection::vec(any::<u8>(), 0..64).prop_map(Harm::Fill),
+    ]
+}
+
+fn damage(path: &Path, harm: &Harm) {
+    let mut bytes = fs::read(path).unwrap();
+    match harm {
+        Harm::Remove => return fs::remove_file(path).unwrap(),
+        Harm::Fill(other) => bytes.clone_from(other),
+        Harm::Cut(_) | Harm::Flip(..) if bytes.is_empty() => {}
+        Harm::Cut(at) => bytes.truncate(at.index(bytes.len())),
+        Harm::Flip(at, bit) => {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        }
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// Whatever happened to the files, an index opens, and holds all or nothing.
+    #[test]
+    fn a_damaged_index_is_whole_or_empty(
+        harms in prop::collection::vec((any::<prop::sample::Index>(), harm()), 1..3)
+    ) {
+        let template = &*TEMPLATE;
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("search");
+        fs::create_dir(&dir).unwrap();
+        for entry in fs::read_dir(template.dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), dir.join(entry.file_name())).unwrap();
+        }
+        let mut files: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        for (file, harm) in &harms {
+            let path = file.get(&files);
+            if path.exists() {
+                damage(path, harm);
+            }
+        }
+        let opened = open(&dir);
+        if opened.state == OpenState::Existing {
+            prop_assert_eq!(opened.index.digest().unwrap(), template.digest);
+            prop_assert_eq!(opened.index.checkpoint(), template.checkpoint);
+        } else {
+            prop_assert_eq!(opened.index.stats().unwrap().resources, 0);
+            prop_assert_eq!(opened.index.checkpoint(), Checkpoint::default());
+        }
+        let next = Checkpoint { end: 9, last: None };
+        opened.index.apply(vec![put_text(5, "n", "fresh")], next).unwrap();
+        prop_assert_eq!(opened.index.search(&Query::words("fresh")).unwrap().hits.len(), 1);
+    }
+}

@@ -1,0 +1,8 @@
+//! The index as its callers use it.
+#![allow(clippy::unwrap_used)]
+
+mod damage;
+mod fixture;
+mod model;
+mod vectors;
+mod words;

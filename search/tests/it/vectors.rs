@@ -1,0 +1,252 @@
+//! What is found by vectors, by both ways together, and while models change.
+
+use stemma_domain::value::CollectionName;
+use stemma_search::{Change, Mode, ModelUse, Options, Query, QueryVector, SearchError};
+
+use crate::fixture::{Fixture, facets, id, number, put_chunks, put_text, vectors};
+
+fn by_vector(model: &str, values: &[f32]) -> Query {
+    Query {
+        mode: Mode::Vector,
+        vector: Some(QueryVector {
+            model: model.to_owned(),
+            values: values.to_vec(),
+        }),
+        ..Query::words("")
+    }
+}
+
+fn three() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.apply(vec![
+        put_chunks(
+            1,
+            facets("a", Some("x"), &[]),
+            &["apple pie", "banana bread"],
+        ),
+        put_chunks(2, facets("b", None, &[]), &["apple tart"]),
+        put_chunks(3, facets("c", None, &[]), &["cherry cake"]),
+        vectors(1, "m", &[("c0", &[1.0, 0.0]), ("c1", &[0.6, 0.8])]),
+        vectors(2, "m", &[("c0", &[0.0, 3.0])]),
+        vectors(3, "m", &[("c0", &[-1.0, 0.1]), ("unknown", &[1.0, 0.0])]),
+    ]);
+    fixture
+}
+
+#[test]
+fn passages_come_by_their_cosine() {
+    let fixture = three();
+    let page = fixture.index.search(&by_vector("m", &[5.0, 0.0])).unwrap();
+    let hits = page.hits.iter();
+    let hits: Vec<_> = hits
+        .map(|hit| (number(hit), hit.chunk_id.clone().unwrap()))
+        .collect();
+    let expected = [(1, "c0"), (1, "c1"), (2, "c0"), (3, "c0")];
+    assert_eq!(
+        hits,
+        expected.map(|(number, chunk)| (number, chunk.to_owned()))
+    );
+    for (hit, cosine) in page.hits.iter().zip([1.0, 0.6, 0.0, -0.995_037]) {
+        assert!((hit.score - cosine).abs() < 1e-4, "{}", hit.score);
+    }
+}
+
+#[test]
+fn filters_and_pages_hold_for_vectors_too() {
+    let fixture = three();
+    let mut query = by_vector("m", &[0.0, 1.0]);
+    query.collection = Some(CollectionName::new("x").unwrap());
+    assert_eq!(fixture.found(&query), [1, 1]);
+    let mut paged = by_vector("m", &[0.0, 1.0]);
+    let whole = fixture.found(&paged);
+    paged.limit = 1;
+    let mut joined = Vec::new();
+    loop {
+        let page = fixture.index.search(&paged).unwrap();
+        joined.extend(page.hits.iter().map(number));
+        paged.after = page.next;
+        if paged.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(joined, whole);
+}
+
+#[test]
+fn another_model_or_dimension_finds_nothing() {
+    let fixture = three();
+    assert!(fixture.found(&by_vector("other", &[1.0, 0.0])).is_empty());
+    assert!(fixture.found(&by_vector("m", &[1.0, 0.0, 0.0])).is_empty());
+}
+
+#[test]
+fn a_new_model_stands_beside_the_old_one_and_the_oldest_of_three_goes() {
+    let fixture = three();
+    let used = |model: &str, passages| ModelUse {
+        model: model.to_owned(),
+        dimension: 2,
+        passages,
+    };
+    fixture.apply(vec![vectors(
+        1,
+        "n",
+        &[("c0", &[0.0, 1.0]), ("c1", &[1.0, 0.0])],
+    )]);
+    assert_eq!(
+        fixture.index.models().unwrap(),
+        [used("m", 4), used("n", 2)]
+    );
+    assert_eq!(fixture.found(&by_vector("m", &[1.0, 0.0])), [1, 1, 2, 3]);
+    fixture.apply(vec![vectors(1, "o", &[("c0", &[0.0, 1.0])])]);
+    let models = fixture.index.models().unwrap();
+    assert_eq!(models, [used("m", 3), used("n", 2), used("o", 1)]);
+    assert_eq!(fixture.index.stats().unwrap().vectors, 6);
+}
+
+#[test]
+fn facets_change_and_vectors_stay() {
+    let fixture = three();
+    fixture.apply(vec![Change::Describe {
+        resource: id(2),
+        facets: facets("renamed", Some("x"), &[]),
+    }]);
+    let mut query = by_vector("m", &[0.0, 1.0]);
+    query.collection = Some(CollectionName::new("x").unwrap());
+    assert_eq!(fixture.found(&query), [2, 1, 1]);
+    assert_eq!(fixture.words("renamed"), [2]);
+}
+
+#[test]
+fn putting_a_resource_again_drops_its_vectors() {
+    let fixture = three();
+    fixture.apply(vec![put_chunks(1, facets("a", None, &[]), &["apple pie"])]);
+    assert_eq!(fixture.found(&by_vector("m", &[1.0, 0.0])), [2, 3]);
+}
+
+#[test]
+fn wrong_vectors_are_refused_and_nothing_is_written() {
+    let fixture = three();
+    let before = (fixture.index.digest().unwrap(), fixture.index.checkpoint());
+    let mut ragged = vectors(1, "m", &[("c0", &[1.0, 0.0])]);
+    if let Change::Vectors { dimension, .. } = &mut ragged {
+        *dimension = 3;
+    }
+    for wrong in [
+        vectors(1, "m", &[("c0", &[f32::NAN, 0.0])]),
+        vectors(1, "", &[("c0", &[1.0, 0.0])]),
+        ragged,
+    ] {
+        let changes = vec![put_text(9, "n", "word"), wrong];
+        let answer = fixture.index.apply(changes, before.1);
+        assert!(matches!(answer, Err(SearchError::InvalidVector { .. })));
+    }
+    assert_eq!(
+        (fixture.index.digest().unwrap(), fixture.index.checkpoint()),
+        before
+    );
+}
+
+#[test]
+fn more_passages_than_are_compared_is_an_error_and_a_filter_helps() {
+    let fixture = Fixture::with(Options {
+        vectors_scanned_max: 2,
+        ..Options::default()
+    });
+    fixture.apply(vec![
+        put_chunks(1, facets("a", Some("x"), &[]), &["one", "two"]),
+        put_chunks(2, facets("b", None, &[]), &["three"]),
+        vectors(1, "m", &[("c0", &[1.0]), ("c1", &[1.0])]),
+        vectors(2, "m", &[("c0", &[1.0])]),
+    ]);
+    let mut query = by_vector("m", &[1.0]);
+    let answer = fixture.index.search(&query);
+    assert!(matches!(
+        answer,
+        Err(SearchError::TooManyVectors { candidates_max: 2 })
+    ));
+    query.collection = Some(CollectionName::new("x").unwrap());
+    assert_eq!(fixture.found(&query), [1, 1]);
+}
+
+#[test]
+fn vectors_that_do_not_fit_in_memory_are_read_from_disk() {
+    let small = Fixture::with(Options {
+        vector_cache_bytes: 8,
+        ..Options::default()
+    });
+    let large = three();
+    for batch in 0..3 {
+        let changes = || {
+            (0..20_u8)
+                .flat_map(|n| {
+                    let resource = u128::from(n) + 100 * batch;
+                    let values = [f32::from(n), 7.0 - f32::from(n % 5)];
+                    [
+                        put_chunks(resource, facets("a", None, &[]), &["one"]),
+                        vectors(resource, "m", &[("c0", &values)]),
+                    ]
+                })
+                .collect()
+        };
+        small.apply(changes());
+        large.apply(changes());
+    }
+    large.apply(
+        (1..=3)
+            .map(|n| Change::Remove { resource: id(n) })
+            .collect(),
+    );
+    small.apply(
+        (1..=3)
+            .map(|n| Change::Remove { resource: id(n) })
+            .collect(),
+    );
+    let mut query = by_vector("m", &[0.3, 0.9]);
+    query.limit = 100;
+    let found = small.found(&query);
+    assert_eq!(found.len(), 57);
+    assert_eq!(found, large.found(&query));
+    assert_eq!(found, large.found(&query));
+}
+
+#[test]
+fn both_ways_together_rank_what_both_find_first() {
+    let fixture = three();
+    let mut query = by_vector("m", &[0.2, 1.0]);
+    query.mode = Mode::Hybrid;
+    query.text = "tart".to_owned();
+    assert_eq!(fixture.found(&query)[0], 2);
+    query.text = "apple -tart".to_owned();
+    assert!(!fixture.found(&query).contains(&2));
+    query.text = "\"banana bread\"".to_owned();
+    assert_eq!(fixture.found(&query), [1]);
+    query.text = "cherry".to_owned();
+    let whole = fixture.found(&query);
+    assert_eq!(whole.len(), 4);
+    query.limit = 1;
+    let mut joined = Vec::new();
+    loop {
+        let page = fixture.index.search(&query).unwrap();
+        joined.extend(page.hits.iter().map(number));
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(joined, whole);
+}
+
+#[test]
+fn a_mode_by_vector_needs_one() {
+    let fixture = three();
+    for mode in [Mode::Vector, Mode::Hybrid] {
+        let query = Query {
+            mode,
+            ..Query::words("apple")
+        };
+        assert!(matches!(
+            fixture.index.search(&query),
+            Err(SearchError::NoVector)
+        ));
+    }
+}
