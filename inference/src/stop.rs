@@ -24,6 +24,14 @@ impl Stop {
         Self::default()
     }
 
+    /// One that is cancelled by a flag that others set.
+    pub fn by(flag: &Arc<AtomicBool>) -> Self {
+        Self {
+            is_cancelled: Arc::clone(flag),
+            deadline: None,
+        }
+    }
+
     /// The same flag with another deadline; the earlier one holds.
     #[must_use]
     pub fn until(&self, deadline: Instant) -> Self {

@@ -4,6 +4,8 @@
 //! which job to try next and whose lease has run out. Invariant: nothing is told as done before it
 //! is durable.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,8 +36,17 @@ pub(crate) struct Shared {
     options: Options,
     board: Mutex<Board>,
     bus: Bus,
+    /// The attempts of workers inside the server, each with the flag that stops it.
+    running: Mutex<HashMap<JobId, Running>>,
     /// Changes when a job may have become one to be had, or a lease one to look at.
     woken: watch::Sender<u64>,
+}
+
+/// An attempt of a worker inside the server.
+#[derive(Debug)]
+struct Running {
+    token: u64,
+    stop: Arc<AtomicBool>,
 }
 
 /// Work to be asked for.
@@ -109,6 +120,7 @@ impl Queue {
             commands,
             options,
             bus: Bus::default(),
+            running: Mutex::default(),
             woken: watch::Sender::new(0),
         };
         Self {
@@ -427,10 +439,39 @@ impl Queue {
         self.shared.bus.progress(id)
     }
 
-    /// Whether the claim stands and is not to stop, as far as is known here.
-    pub(crate) fn is_wanted(&self, id: JobId, token: u64) -> bool {
-        let held = self.shared.board().held(id, token);
-        held.is_some_and(|held| !held.cancel_requested)
+    /// Notes that a worker inside the server is at a job; the flag is set when it is to stop.
+    pub(crate) fn running(&self, id: JobId, token: u64) -> Arc<AtomicBool> {
+        let stop = Arc::<AtomicBool>::default();
+        let running = Running {
+            token,
+            stop: Arc::clone(&stop),
+        };
+        self.shared.running().insert(id, running);
+        stop
+    }
+
+    /// Notes that it no longer is.
+    pub(crate) fn left(&self, id: JobId) {
+        self.shared.running().remove(&id);
+    }
+
+    /// Stops those that were cancelled, or whose claim no longer stands.
+    pub(crate) fn stop_unwanted(&self) {
+        let running = self.shared.running();
+        let board = self.shared.board();
+        for (id, attempt) in running.iter() {
+            let held = board.held(*id, attempt.token);
+            if held.is_none_or(|held| held.cancel_requested) {
+                attempt.stop.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Stops all of them.
+    pub(crate) fn stop_all(&self) {
+        let running = self.shared.running();
+        let flags = running.values().map(|attempt| &attempt.stop);
+        flags.for_each(|stop| stop.store(true, Ordering::Release));
     }
 
     /// Has a claim run out now: its worker could not say what became of it.
@@ -472,6 +513,10 @@ impl Drop for Choice<'_> {
 impl Shared {
     pub(crate) fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<JobId, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn now(&self) -> Now {

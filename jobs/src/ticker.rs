@@ -33,6 +33,7 @@ pub(crate) fn run(queue: &Queue, stop: &Arc<AtomicBool>) {
         if queue.shared.board().let_come_due(now) {
             queue.shared.wake();
         }
+        queue.stop_unwanted();
         let lost = queue.shared.board().run_out(now);
         for (id, token) in lost {
             if let Err(error) = runtime.block_on(lose(queue, id, token)) {

@@ -74,7 +74,22 @@ impl std::fmt::Debug for Work {
 impl Work {
     /// Whether the attempt should end: it was cancelled, another has the job, or the server stops.
     pub fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire) || !self.queue.is_wanted(self.job.id, self.token)
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Set once the attempt should end, for those who look at a flag.
+    pub fn stop_flag(&self) -> &Arc<AtomicBool> {
+        &self.stop
+    }
+
+    /// What every write of the attempt rests on.
+    pub fn token(&self) -> u64 {
+        self.token
+    }
+
+    /// The queue that the job is of.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     /// Tells how far it is.
@@ -108,6 +123,7 @@ impl Work {
 /// The threads that do jobs, and the one that looks at the time.
 #[derive(Debug)]
 pub struct Workers {
+    queue: Queue,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -119,6 +135,7 @@ impl Workers {
     /// When the system refuses a thread; those that were started are stopped again.
     pub fn start(queue: &Queue, handler: &Arc<dyn Handler>) -> std::io::Result<Self> {
         let mut workers = Self {
+            queue: queue.clone(),
             stop: Arc::default(),
             threads: Vec::new(),
         };
@@ -153,6 +170,7 @@ impl Workers {
     /// Has every worker give back what it has, and waits until all have ended.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Release);
+        self.queue.stop_all();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a worker's thread ended by a mistake of ours");
@@ -194,11 +212,16 @@ fn run(queue: &Queue, handler: &dyn Handler, index: usize, stop: &Arc<AtomicBool
 }
 
 fn attempt(queue: &Queue, handler: &dyn Handler, claimed: Claimed, stop: &Arc<AtomicBool>) {
+    let flag = queue.running(claimed.job.id, claimed.token);
+    if stop.load(Ordering::Acquire) {
+        // All were told to stop just before this one was noted.
+        flag.store(true, Ordering::Release);
+    }
     let work = Work {
         job: claimed.job,
         token: claimed.token,
         queue: queue.clone(),
-        stop: Arc::clone(stop),
+        stop: flag,
         runtime: runtime(),
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| handler.run(&work)));
@@ -212,6 +235,7 @@ fn attempt(queue: &Queue, handler: &dyn Handler, claimed: Claimed, stop: &Arc<At
         Err((error, None))
     });
     let (id, token) = (work.job.id, work.token);
+    queue.left(id);
     let command = match outcome {
         Ok(Outcome::Done { result, warnings }) => JobCommand::Complete {
             token,

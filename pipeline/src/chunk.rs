@@ -13,13 +13,14 @@ mod settings;
 mod split;
 mod windows;
 
-use serde::{Deserialize, Serialize};
 use stemma_domain::id::ContentDigest;
 
 pub use settings::{
     CHUNK_OVERLAP_DEFAULT, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, ChunkSettings, SettingsError,
     Strategy,
 };
+
+pub use stemma_domain::document::Chunk;
 
 use crate::parse::{Heading, PageSpan, Structure};
 
@@ -28,27 +29,6 @@ pub const CHUNKS_MAX: usize = 500_000;
 
 /// The code points of a heading that are kept with a chunk.
 pub const HEADING_CODE_POINTS_MAX: usize = 200;
-
-/// A piece of a document's text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chunk {
-    /// Its id: 64 hexadecimal digits, the same whenever the same document is cut the same way.
-    pub id: String,
-    /// Its place among the chunks, from 0.
-    pub index: u32,
-    /// Where it begins, in code points of the text.
-    pub start: u64,
-    /// Where it ends, in code points of the text.
-    pub end: u64,
-    /// Where it begins, in bytes of the text in UTF-8.
-    pub byte_start: u64,
-    /// Where it ends, in bytes of the text in UTF-8.
-    pub byte_end: u64,
-    /// The headings that it stands under, the highest first; one that it begins with is the last.
-    pub headings: Vec<String>,
-    /// The page that it begins on, if the document has pages.
-    pub page: Option<u32>,
-}
 
 /// There would be more chunks than there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -256,7 +236,12 @@ impl Chunks<'_> {
         let index = u32::try_from(self.chunks.len()).expect("CHUNKS_MAX fits");
         let texts = self.levels.iter().map(|index| &self.headings[*index].text);
         self.chunks.push(Chunk {
-            id: id(self.document, self.settings, span),
+            id: chunk_id(
+                self.document,
+                self.settings,
+                span.start.point,
+                span.end.point,
+            ),
             index,
             start,
             end: span.end.point,
@@ -268,8 +253,14 @@ impl Chunks<'_> {
     }
 }
 
-/// The id of a chunk; `docs/format/chunks.md` describes it.
-fn id(document: &ContentDigest, settings: &ChunkSettings, span: Span) -> String {
+/// The id of the chunk of a document that was cut by these settings, from one code point to
+/// another; `docs/format/chunks.md` describes it.
+pub fn chunk_id(
+    document: &ContentDigest,
+    settings: &ChunkSettings,
+    start: u64,
+    end: u64,
+) -> String {
     const CONTEXT: &[u8] = b"stemma chunk 1\n";
     let mut hasher = blake3::Hasher::new();
     hasher.update(CONTEXT);
@@ -277,7 +268,7 @@ fn id(document: &ContentDigest, settings: &ChunkSettings, span: Span) -> String 
     hasher.update(&[settings.strategy().number()]);
     hasher.update(&settings.size().to_le_bytes());
     hasher.update(&settings.overlap().to_le_bytes());
-    hasher.update(&span.start.point.to_le_bytes());
-    hasher.update(&span.end.point.to_le_bytes());
+    hasher.update(&start.to_le_bytes());
+    hasher.update(&end.to_le_bytes());
     hasher.finalize().to_hex().to_string()
 }

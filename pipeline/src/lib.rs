@@ -11,6 +11,7 @@ pub mod fuzzing;
 mod limits;
 pub mod parse;
 pub mod service;
+pub mod stages;
 pub mod validate;
 
 pub use error::{Clock, DocumentError};

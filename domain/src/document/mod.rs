@@ -1,10 +1,14 @@
 //! The document: a resource that came in by upload, and how far its processing is.
 
+mod blobs;
 mod chunking;
 mod decide;
 mod stage;
 mod state;
 
+pub use blobs::{
+    BlobError, Chunk, Entities, EntityMention, Vectors, VectorsHeader, chunk_line, read_chunks,
+};
 pub use chunking::{CHUNK_SIZE_MAX, Chunking, ChunkingError, Strategy};
 pub use decide::{DocumentCommand, DocumentRefusal, decide, may_run};
 pub use stage::{Stage, Steps};

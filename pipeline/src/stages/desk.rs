@@ -1,0 +1,189 @@
+//! Where a worker finds a document, and hands in what came of its stages.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use stemma_domain::document::{Chunking, Document, Stage};
+use stemma_domain::event::JobError;
+use stemma_domain::id::{ContentDigest, ResourceId};
+use stemma_inference::InferenceError;
+
+use crate::error::DocumentError;
+use crate::parse::Structure;
+use crate::stages::output::StageOutput;
+use stemma_domain::document::Chunk;
+
+/// What a worker needs to know of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// The document.
+    pub document_id: ResourceId,
+    /// Its file's digest.
+    pub digest: ContentDigest,
+    /// The file's name.
+    pub file_name: String,
+    /// The media type that the sender named.
+    pub declared_media_type: Option<String>,
+    /// How its text is to be cut.
+    pub chunking: Chunking,
+    /// The stages that are done.
+    pub done: BTreeSet<Stage>,
+}
+
+impl From<&Document> for Task {
+    fn from(document: &Document) -> Self {
+        Self {
+            document_id: document.id,
+            digest: document.digest,
+            file_name: document.file_name.as_str().to_owned(),
+            declared_media_type: document
+                .declared_media_type
+                .as_ref()
+                .map(|media_type| media_type.as_str().to_owned()),
+            chunking: document.chunking,
+            done: document.stages.keys().copied().collect(),
+        }
+    }
+}
+
+/// Why a stage did not come about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StageError {
+    /// It failed.
+    #[error("{code}: {message}")]
+    Failed {
+        /// A stable code.
+        code: String,
+        /// What happened, for people.
+        message: String,
+        /// Whether another try may mend it.
+        transient: bool,
+        /// The least wait before another.
+        after: Option<Duration>,
+    },
+    /// It was stopped before it was done.
+    #[error("stopped")]
+    Stopped,
+    /// Another worker has the job, or it has ended.
+    #[error("the lease is lost")]
+    LeaseLost,
+}
+
+impl StageError {
+    /// A failure that another try may mend.
+    pub fn transient(code: &str, message: impl std::fmt::Display) -> Self {
+        Self::Failed {
+            code: code.to_owned(),
+            message: message.to_string(),
+            transient: true,
+            after: None,
+        }
+    }
+
+    /// A failure that no other try mends.
+    pub fn permanent(code: &str, message: impl std::fmt::Display) -> Self {
+        Self::Failed {
+            code: code.to_owned(),
+            message: message.to_string(),
+            transient: false,
+            after: None,
+        }
+    }
+
+    /// The failure as the log keeps it; none when it was none.
+    pub fn job_error(&self, stage: Stage) -> Option<(JobError, Option<Duration>)> {
+        let Self::Failed {
+            code,
+            message,
+            transient,
+            after,
+        } = self
+        else {
+            return None;
+        };
+        let error = JobError {
+            code: code.clone(),
+            message: message.clone(),
+            stage: Some(stage.name().to_owned()),
+            transient: *transient,
+        };
+        Some((error, *after))
+    }
+}
+
+impl From<DocumentError> for StageError {
+    fn from(error: DocumentError) -> Self {
+        if matches!(error, DocumentError::Cancelled) {
+            return Self::Stopped;
+        }
+        Self::Failed {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            transient: error.transient(),
+            after: None,
+        }
+    }
+}
+
+impl From<InferenceError> for StageError {
+    fn from(error: InferenceError) -> Self {
+        if matches!(error, InferenceError::Cancelled) {
+            return Self::Stopped;
+        }
+        Self::Failed {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            transient: error.is_transient(),
+            after: error.retry_after(),
+        }
+    }
+}
+
+/// A document on a worker's desk.
+pub trait Desk {
+    /// The document as it is now.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn task(&self) -> Result<Task, StageError>;
+
+    /// The file.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn content(&self) -> Result<Box<dyn Read + Send + '_>, StageError>;
+
+    /// The text, once it is parsed.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn text(&self) -> Result<String, StageError>;
+
+    /// What stands where in the text, once it is parsed.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn structure(&self) -> Result<Structure, StageError>;
+
+    /// The chunks, once it is cut.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    fn chunks(&self) -> Result<Vec<Chunk>, StageError>;
+
+    /// Hands in what a stage put out. When this returns it is recorded, with all its effects.
+    ///
+    /// # Errors
+    /// When it is refused, or it is not known whether it was recorded: doing the stage again is
+    /// safe.
+    fn submit(&self, stage: Stage, output: StageOutput, took: Duration) -> Result<(), StageError>;
+
+    /// Tells how far the work is, in percent.
+    fn progress(&self, percent: u8, message: &str);
+
+    /// Set once the work is to stop.
+    fn stop(&self) -> &Arc<AtomicBool>;
+}

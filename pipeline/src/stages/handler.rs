@@ -1,0 +1,264 @@
+//! Documents as jobs, for the workers inside the server.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use stemma_commands::Operation;
+use stemma_content_store::{Blob, Digest};
+use stemma_domain::document::{Chunk, Document, DocumentCommand, Stage, read_chunks};
+use stemma_domain::event::{DocumentStageFailed, JobError, Metadata};
+use stemma_domain::id::ResourceId;
+use stemma_domain::value::JobKind;
+use stemma_jobs::{Handler, JobsError, Outcome, Work};
+
+use crate::parse::Structure;
+use crate::stages::commit::{CommitError, Committer, Submission};
+use crate::stages::desk::{Desk, StageError, Task};
+use crate::stages::output::StageOutput;
+use crate::stages::run::{Tools, process, run};
+
+/// The job that takes a document through all its stages.
+pub const PROCESS: &str = "document.process";
+/// The job that does one stage of a document.
+pub const STEP: &str = "document.step";
+
+/// Does documents' jobs.
+#[derive(Debug)]
+pub struct Pipeline {
+    committer: Committer,
+    tools: Tools,
+}
+
+impl Pipeline {
+    /// A handler with these tools.
+    pub fn new(committer: Committer, tools: Tools) -> Self {
+        Self { committer, tools }
+    }
+}
+
+impl Handler for Pipeline {
+    fn kinds(&self) -> Vec<JobKind> {
+        let kind = |name| JobKind::new(name).expect("a constant that is a kind");
+        vec![kind(PROCESS), kind(STEP)]
+    }
+
+    fn run(&self, work: &Work) -> Result<Outcome, (JobError, Option<Duration>)> {
+        let began = Instant::now();
+        let Some(document_id) = work.job.document_id else {
+            return Err((refused("the job names no document"), None));
+        };
+        let desk = LocalDesk {
+            work,
+            committer: &self.committer,
+            document_id,
+        };
+        let step = work.job.payload.get("step").and_then(|step| step.as_str());
+        let ran = match step.map(str::parse::<Stage>) {
+            None => process(&desk, &self.tools),
+            Some(Ok(stage)) => run(&desk, &self.tools, stage).map_err(|error| (stage, error)),
+            Some(Err(())) => return Err((refused("there is no such step"), None)),
+        };
+        match ran {
+            Ok(()) => Ok(Outcome::Done {
+                result: desk.result(began.elapsed()),
+                warnings: desk.warnings(),
+            }),
+            Err((stage, error)) => desk.failed(stage, &error),
+        }
+    }
+}
+
+fn refused(message: &str) -> JobError {
+    JobError {
+        code: "INVALID_PAYLOAD".to_owned(),
+        message: message.to_owned(),
+        stage: None,
+        transient: false,
+    }
+}
+
+/// A document on the desk of a worker inside the server.
+struct LocalDesk<'a> {
+    work: &'a Work,
+    committer: &'a Committer,
+    document_id: ResourceId,
+}
+
+/// A blob as something to read from.
+struct BlobReader {
+    blob: Blob,
+    offset: u64,
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.blob.read_at(self.offset, buffer.len());
+        let read = read.map_err(std::io::Error::other)?;
+        buffer[..read.len()].copy_from_slice(&read);
+        self.offset += read.len() as u64;
+        Ok(read.len())
+    }
+}
+
+impl From<CommitError> for StageError {
+    fn from(error: CommitError) -> Self {
+        use stemma_domain::job::JobRefusal;
+        match error {
+            CommitError::Jobs(JobsError::Refused(JobRefusal::LeaseLost)) => Self::LeaseLost,
+            CommitError::NotFound => Self::permanent("DOCUMENT_NOT_FOUND", error),
+            CommitError::Output(_) => Self::permanent("INVALID_OUTPUT", error),
+            CommitError::Refused(_) => Self::permanent("STAGE_MISSING", error),
+            CommitError::NotIndexed(_) => Self::transient("NOT_INDEXED", error),
+            CommitError::Internal(_) => Self::permanent("INTERNAL", error),
+            CommitError::Read(ref source) => {
+                Self::permanent("CONTENT_DAMAGED", format!("{error}: {source}"))
+            }
+            CommitError::Put(ref source) => {
+                Self::transient("STORAGE_UNAVAILABLE", format!("{error}: {source}"))
+            }
+            CommitError::Jobs(_) => Self::transient("STORAGE_UNAVAILABLE", error),
+        }
+    }
+}
+
+impl LocalDesk<'_> {
+    fn document(&self) -> Result<Document, StageError> {
+        Ok(self.committer.document(self.document_id)?)
+    }
+
+    /// What the job's result tells of the document.
+    fn result(&self, took: Duration) -> Metadata {
+        let mut result = Metadata::new();
+        result.insert("document_id".into(), json!(self.document_id));
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        result.insert("processing_time_ms".into(), json!(millis));
+        let Ok(document) = self.document() else {
+            return result;
+        };
+        result.insert("collection".into(), json!(document.collection));
+        let named = [
+            (Stage::Chunk, "chunk_count"),
+            (Stage::Embed, "model"),
+            (Stage::Embed, "vector_count"),
+            (Stage::Detect, "detector"),
+            (Stage::Detect, "entity_count"),
+            (Stage::Detect, "dropped_spans"),
+        ];
+        for (stage, name) in named {
+            let done = document.stages.get(&stage);
+            if let Some(figure) = done.and_then(|done| done.figures.get(name)) {
+                result.insert(name.into(), figure.clone());
+            }
+        }
+        result
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let Ok(document) = self.document() else {
+            return Vec::new();
+        };
+        let mut warnings: Vec<String> = Vec::new();
+        for warning in document.stages.values().flat_map(|done| &done.warnings) {
+            if !warnings.contains(warning) {
+                warnings.push(warning.clone());
+            }
+        }
+        warnings
+    }
+
+    /// Notes a failure with the document, and gives it for the job.
+    fn failed(
+        &self,
+        stage: Stage,
+        error: &StageError,
+    ) -> Result<Outcome, (JobError, Option<Duration>)> {
+        // Of a lost lease the job is told by the one who has it now.
+        let Some((error, after)) = error.job_error(stage) else {
+            return Ok(Outcome::Stopped);
+        };
+        let failed = DocumentStageFailed {
+            attempt: self.work.job.attempts,
+            document_id: self.document_id,
+            error: error.clone(),
+            job_id: self.work.job.id,
+            stage,
+        };
+        let fail = DocumentCommand::FailStage(failed);
+        let request = stemma_commands::Request {
+            operations: vec![Operation::of_document(self.document_id, fail)],
+            actor: self.worker().to_owned(),
+            trace_id: self.work.job.trace_id.clone(),
+            idempotency: None,
+            bases: Vec::new(),
+            pins: Vec::new(),
+        };
+        if let Err(unnoted) = self.work.execute(request) {
+            tracing::debug!(%unnoted, "a failed stage was not noted with its document");
+        }
+        Err((error, after))
+    }
+
+    fn worker(&self) -> &str {
+        let claim = self.work.job.claim.as_ref();
+        claim.map_or("stemma", |claim| claim.worker.as_str())
+    }
+
+    fn output(&self, stage: Stage, name: &str) -> Result<bytes::Bytes, StageError> {
+        Ok(self.committer.output(&self.document()?, stage, name)?)
+    }
+}
+
+impl Desk for LocalDesk<'_> {
+    fn task(&self) -> Result<Task, StageError> {
+        Ok(Task::from(&self.document()?))
+    }
+
+    fn content(&self) -> Result<Box<dyn Read + Send + '_>, StageError> {
+        let digest = Digest::from_bytes(*self.document()?.digest.as_bytes());
+        let blob = self.work.commands().content().open_blob(&digest);
+        let blob = blob.map_err(CommitError::from)?;
+        let blob = blob.ok_or_else(|| {
+            StageError::permanent("CONTENT_DAMAGED", format!("content {digest} is not stored"))
+        })?;
+        Ok(Box::new(BlobReader { blob, offset: 0 }))
+    }
+
+    fn text(&self) -> Result<String, StageError> {
+        Ok(self.committer.text(&self.document()?)?)
+    }
+
+    fn structure(&self) -> Result<Structure, StageError> {
+        let bytes = self.output(Stage::Parse, "structure")?;
+        serde_json::from_slice(&bytes).map_err(|error| StageError::permanent("BROKEN", error))
+    }
+
+    fn chunks(&self) -> Result<Vec<Chunk>, StageError> {
+        let bytes = self.output(Stage::Chunk, "chunks")?;
+        read_chunks(&bytes, 0, usize::MAX).map_err(|error| StageError::permanent("BROKEN", error))
+    }
+
+    fn submit(&self, _: Stage, output: StageOutput, took: Duration) -> Result<(), StageError> {
+        let submission = Submission {
+            job: &self.work.job,
+            token: self.work.token(),
+            document_id: self.document_id,
+            output,
+            took,
+            worker: self.worker(),
+        };
+        let block_on = |future: crate::stages::commit::CommitFuture<'_>| self.work.block_on(future);
+        self.committer.commit(submission, self.stop(), &block_on)?;
+        Ok(())
+    }
+
+    fn progress(&self, percent: u8, message: &str) {
+        self.work.progress(percent, message);
+    }
+
+    fn stop(&self) -> &Arc<AtomicBool> {
+        self.work.stop_flag()
+    }
+}

@@ -1,0 +1,17 @@
+//! The stages at work: what a worker does for each, and how its output is recorded.
+//!
+//! [`run`] does a stage over a [`Desk`], where the document lies and the output is handed in: inside
+//! the server, or over HTTP. A [`Committer`] turns an output into content and events, all or none.
+
+mod annotate;
+mod commit;
+mod desk;
+mod handler;
+mod output;
+mod run;
+
+pub use commit::{CommitError, Committer, Indexer, Submission};
+pub use desk::{Desk, StageError, Task};
+pub use handler::{PROCESS, Pipeline, STEP};
+pub use output::{OutputError, StageOutput};
+pub use run::{Tools, process, run};

@@ -1,0 +1,322 @@
+//! What a stage puts out, and its form as JSON for workers outside.
+//!
+//! `docs/workers.md` documents the form. Invariant: what came from outside is checked against the
+//! document before anything of it is recorded.
+
+use std::fs::File;
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use stemma_domain::document::{Chunk, EntityMention, Stage, VectorsHeader};
+
+use crate::parse::Parsed;
+use crate::validate::Validated;
+
+/// What a stage put out.
+#[derive(Debug)]
+pub enum StageOutput {
+    /// What the file is.
+    Validated(Validated),
+    /// Its text and structure.
+    Parsed(Box<Parsed>),
+    /// Its pieces.
+    Chunks(Vec<Chunk>),
+    /// A vector for each piece, in a file, as `docs/format/documents.md` draws it.
+    Vectors {
+        /// Who made them, and how many there are.
+        header: VectorsHeader,
+        /// The header and the numbers, from the file's start on.
+        file: File,
+    },
+    /// What it speaks of.
+    Entities {
+        /// Who looked.
+        detector: String,
+        /// Its version.
+        version: u32,
+        /// What was found, in the order of the text.
+        entities: Vec<EntityMention>,
+        /// What a model named that does not stand in the text.
+        dropped: u64,
+    },
+    /// Nothing: what is done is searchable.
+    Indexed,
+}
+
+/// An output that is not what its stage puts out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("output of {stage}: {problem}")]
+pub struct OutputError {
+    /// The stage.
+    pub stage: Stage,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireChunk {
+    start: u64,
+    end: u64,
+    #[serde(default)]
+    headings: Vec<String>,
+    #[serde(default)]
+    page: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireChunks {
+    chunks: Vec<WireChunk>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireVectors {
+    model: String,
+    dimension: u32,
+    #[serde(default)]
+    vectors: Option<Vec<Vec<f32>>>,
+    #[serde(default)]
+    vectors_base64: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireEntities {
+    detector: String,
+    #[serde(default = "first_version")]
+    version: u32,
+    entities: Vec<EntityMention>,
+    #[serde(default)]
+    dropped: u64,
+}
+
+fn first_version() -> u32 {
+    1
+}
+
+impl StageOutput {
+    /// The stage that puts this out.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::Validated(_) => Stage::Validate,
+            Self::Parsed(_) => Stage::Parse,
+            Self::Chunks(_) => Stage::Chunk,
+            Self::Vectors { .. } => Stage::Embed,
+            Self::Entities { .. } => Stage::Detect,
+            Self::Indexed => Stage::Index,
+        }
+    }
+
+    /// The form in which a worker outside hands it in.
+    ///
+    /// # Errors
+    /// When the file of vectors cannot be read.
+    pub fn to_json(&mut self) -> std::io::Result<Value> {
+        Ok(match self {
+            Self::Validated(validated) => json!(validated),
+            Self::Parsed(parsed) => json!(parsed),
+            Self::Chunks(chunks) => {
+                let chunk = |c: &Chunk| json!({ "start": c.start, "end": c.end, "headings": c.headings, "page": c.page });
+                json!({ "chunks": chunks.iter().map(chunk).collect::<Vec<_>>() })
+            }
+            Self::Vectors { header, file } => {
+                let bytes = crate::stages::run::read_back(file)?;
+                let numbers = &bytes[header.encode().len()..];
+                json!({
+                    "model": header.model,
+                    "dimension": header.dimension,
+                    "vectors_base64": STANDARD.encode(numbers),
+                })
+            }
+            Self::Entities {
+                detector,
+                version,
+                entities,
+                dropped,
+            } => json!({
+                "detector": detector, "version": version, "entities": entities, "dropped": dropped,
+            }),
+            Self::Indexed => json!({}),
+        })
+    }
+
+    /// Reads what a worker outside hands in; `text` is the document's, for chunks.
+    ///
+    /// # Errors
+    /// [`OutputError`] says what is wrong.
+    pub fn of_json(stage: Stage, value: Value, text: &str) -> Result<Self, OutputError> {
+        let wrong = |problem: String| OutputError { stage, problem };
+        let told = |error: serde_json::Error| wrong(error.to_string());
+        Ok(match stage {
+            Stage::Validate => Self::Validated(serde_json::from_value(value).map_err(told)?),
+            Stage::Parse => {
+                let parsed: Parsed = serde_json::from_value(value).map_err(told)?;
+                if !parsed.check() {
+                    return Err(wrong("its spans lie outside of its text".to_owned()));
+                }
+                Self::Parsed(Box::new(parsed))
+            }
+            Stage::Chunk => {
+                let wire: WireChunks = serde_json::from_value(value).map_err(told)?;
+                Self::Chunks(placed(wire.chunks, text).map_err(wrong)?)
+            }
+            Stage::Embed => vectors(serde_json::from_value(value).map_err(told)?).map_err(wrong)?,
+            Stage::Detect => {
+                let wire: WireEntities = serde_json::from_value(value).map_err(told)?;
+                Self::Entities {
+                    detector: wire.detector,
+                    version: wire.version,
+                    entities: wire.entities,
+                    dropped: wire.dropped,
+                }
+            }
+            Stage::Index => Self::Indexed,
+        })
+    }
+}
+
+/// Chunks with their places in bytes; their ids are given when they are recorded.
+fn placed(wire: Vec<WireChunk>, text: &str) -> Result<Vec<Chunk>, String> {
+    let mut chunks = Vec::with_capacity(wire.len());
+    // Starts never go back, so one walk finds them all.
+    let mut walk = text.char_indices().map(|(byte, _)| byte);
+    let (mut at, mut byte) = (0_u64, 0_usize);
+    let mut last_start = 0;
+    for (index, chunk) in wire.into_iter().enumerate() {
+        if chunk.start < last_start || chunk.end <= chunk.start {
+            return Err(format!(
+                "chunk {index} is empty, or begins before the one before it"
+            ));
+        }
+        last_start = chunk.start;
+        while at <= chunk.start {
+            byte = walk
+                .next()
+                .ok_or_else(|| format!("chunk {index} begins behind the text"))?;
+            at += 1;
+        }
+        let len = chunk.end - chunk.start;
+        let len = usize::try_from(len).map_err(|_| format!("chunk {index} is too long"))?;
+        let rest = &text[byte..];
+        let mut ends = rest
+            .char_indices()
+            .map(|(byte, _)| byte)
+            .chain([rest.len()]);
+        let end = ends
+            .nth(len)
+            .ok_or_else(|| format!("chunk {index} ends behind the text"))?;
+        chunks.push(Chunk {
+            id: String::new(),
+            index: u32::try_from(index).map_err(|_| "too many chunks".to_owned())?,
+            start: chunk.start,
+            end: chunk.end,
+            byte_start: byte as u64,
+            byte_end: (byte + end) as u64,
+            headings: chunk.headings,
+            page: chunk.page,
+        });
+    }
+    Ok(chunks)
+}
+
+fn vectors(wire: WireVectors) -> Result<StageOutput, String> {
+    let bytes = match (wire.vectors, wire.vectors_base64) {
+        (Some(vectors), None) => {
+            let mut bytes = Vec::new();
+            for (index, vector) in vectors.iter().enumerate() {
+                if vector.len() as u64 != u64::from(wire.dimension) {
+                    return Err(format!("vector {index} has {} numbers", vector.len()));
+                }
+                bytes.extend(vector.iter().flat_map(|number| number.to_le_bytes()));
+            }
+            bytes
+        }
+        (None, Some(text)) => STANDARD.decode(text).map_err(|error| error.to_string())?,
+        _ => return Err("expected either `vectors` or `vectors_base64`".to_owned()),
+    };
+    let size = u64::from(wire.dimension) * 4;
+    if size == 0 || bytes.len() as u64 % size != 0 {
+        return Err(format!(
+            "{} bytes are no vectors of {}",
+            bytes.len(),
+            wire.dimension
+        ));
+    }
+    let finite = bytes.chunks_exact(4).all(|four| {
+        let four = four.try_into().expect("four bytes at a time");
+        f32::from_le_bytes(four).is_finite()
+    });
+    if !finite {
+        return Err("a number is not finite".to_owned());
+    }
+    let count = u32::try_from(bytes.len() as u64 / size).map_err(|_| "too many".to_owned())?;
+    let header = VectorsHeader {
+        model: wire.model,
+        dimension: wire.dimension,
+        count,
+    };
+    let mut file = tempfile::tempfile().map_err(|error| error.to_string())?;
+    let written = file.write_all(&header.encode());
+    let written = written.and_then(|()| file.write_all(&bytes));
+    written.map_err(|error| error.to_string())?;
+    Ok(StageOutput::Vectors { header, file })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_from_outside_are_placed_in_the_text_and_refused_outside_of_it() {
+        let text = "Zīj of Ulugh";
+        let wire = |spans: &[(u64, u64)]| {
+            let chunk = |(start, end): &(u64, u64)| json!({ "start": start, "end": end });
+            json!({ "chunks": spans.iter().map(chunk).collect::<Vec<_>>() })
+        };
+        let read = |spans: &[(u64, u64)]| StageOutput::of_json(Stage::Chunk, wire(spans), text);
+        let Ok(StageOutput::Chunks(chunks)) = read(&[(0, 3), (2, 6), (7, 12)]) else {
+            panic!("they lie in the text");
+        };
+        let texts: Vec<&str> = chunks
+            .iter()
+            .map(|c| {
+                let place = |byte: u64| usize::try_from(byte).unwrap();
+                &text[place(c.byte_start)..place(c.byte_end)]
+            })
+            .collect();
+        assert_eq!(texts, ["Zīj", "j of", "Ulugh"]);
+        for bad in [
+            &[(0, 13)][..],
+            &[(12, 13)],
+            &[(3, 3)],
+            &[(4, 6), (3, 5)],
+            &[(0, u64::MAX)],
+        ] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn vectors_from_outside_are_of_one_length_and_finite() {
+        let read = |value| StageOutput::of_json(Stage::Embed, value, "");
+        let good = json!({ "model": "m", "dimension": 2, "vectors": [[1.0, 2.0], [3.0, 4.0]] });
+        let Ok(mut output) = read(good) else {
+            panic!("they are vectors");
+        };
+        let again = output.to_json().unwrap();
+        assert!(read(again).is_ok());
+        for bad in [
+            json!({ "model": "m", "dimension": 2, "vectors": [[1.0]] }),
+            json!({ "model": "m", "dimension": 0, "vectors": [] }),
+            json!({ "model": "m", "dimension": 1, "vectors_base64": "AADAfw==" }),
+            json!({ "model": "m", "dimension": 1 }),
+        ] {
+            assert!(read(bad.clone()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Doing a stage: from what lies on the desk to what is handed in.
+//!
+//! Memory is bounded by the text and its chunks: the file is streamed into the parser, vectors go
+//! to a file batch by batch.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use stemma_domain::document::{Chunk, Chunking, EntityMention, Stage, Strategy, VectorsHeader};
+use stemma_inference::{Detector, EMBED_BATCH_MAX, Embedder, Stop};
+
+use crate::child::ParserProcess;
+use crate::chunk::{self, ChunkSettings, chunk};
+use crate::limits::Limits;
+use crate::parse::Structure;
+use crate::stages::desk::{Desk, StageError, Task};
+use crate::stages::output::StageOutput;
+use crate::validate::Declared;
+
+/// Code points of a passage that a detector is given.
+const PASSAGE_SIZE: u32 = 4000;
+
+/// What stages are done with.
+#[derive(Clone)]
+pub struct Tools {
+    /// Opens strangers' files.
+    pub parser: ParserProcess,
+    /// What a document may ask for.
+    pub limits: Limits,
+    /// Turns chunks into vectors.
+    pub embedder: Arc<dyn Embedder>,
+    /// Finds what a text speaks of.
+    pub detector: Arc<dyn Detector>,
+    /// Most entities of one document that are kept, 5,000 by default.
+    pub entities_max: usize,
+}
+
+impl std::fmt::Debug for Tools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tools")
+            .field("parser", &self.parser)
+            .field("embedder", self.embedder.model())
+            .field("detector", &self.detector.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Does every stage of a document that is not done, in order.
+///
+/// # Errors
+/// The stage that failed, and why; those before it are recorded.
+pub fn process(desk: &dyn Desk, tools: &Tools) -> Result<(), (Stage, StageError)> {
+    for stage in Stage::ALL {
+        let task = desk.task().map_err(|error| (stage, error))?;
+        if !task.done.contains(&stage) {
+            run_for(desk, tools, stage, &task).map_err(|error| (stage, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Does one stage of a document.
+///
+/// # Errors
+/// Why it failed; nothing is recorded then.
+pub fn run(desk: &dyn Desk, tools: &Tools, stage: Stage) -> Result<(), StageError> {
+    let task = desk.task()?;
+    run_for(desk, tools, stage, &task)
+}
+
+fn run_for(desk: &dyn Desk, tools: &Tools, stage: Stage, task: &Task) -> Result<(), StageError> {
+    if desk.stop().load(Ordering::Acquire) {
+        return Err(StageError::Stopped);
+    }
+    desk.progress(begins_at(stage), doing(stage));
+    let began = Instant::now();
+    let output = match stage {
+        Stage::Validate => validated(desk, tools, task)?,
+        Stage::Parse => parsed(desk, tools, task)?,
+        Stage::Chunk => chunks(desk, task)?,
+        Stage::Embed => vectors(desk, tools)?,
+        Stage::Detect => entities(desk, tools, task)?,
+        Stage::Index => StageOutput::Indexed,
+    };
+    desk.submit(stage, output, began.elapsed())
+}
+
+/// How far a document is when a stage begins, in percent of what most documents take.
+fn begins_at(stage: Stage) -> u8 {
+    match stage {
+        Stage::Validate => 1,
+        Stage::Parse => 5,
+        Stage::Chunk => 30,
+        Stage::Embed => 40,
+        Stage::Detect => 70,
+        Stage::Index => 90,
+    }
+}
+
+fn doing(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Validate => "validating",
+        Stage::Parse => "parsing",
+        Stage::Chunk => "cutting into chunks",
+        Stage::Embed => "embedding",
+        Stage::Detect => "detecting entities",
+        Stage::Index => "indexing",
+    }
+}
+
+/// Tells how far a stage is, `done` of `total`.
+fn step(desk: &dyn Desk, stage: Stage, done: usize, total: usize) {
+    let next = Stage::ALL.into_iter().find(|other| *other > stage);
+    let (from, to) = (begins_at(stage), next.map_or(99, begins_at));
+    let part = (usize::from(to - from) * done) / total.max(1);
+    let percent = from + u8::try_from(part).unwrap_or(to - from).min(to - from);
+    desk.progress(percent, &format!("{}: {done} of {total}", doing(stage)));
+}
+
+fn declared(task: &Task) -> Declared<'_> {
+    Declared {
+        file_name: &task.file_name,
+        media_type: task.declared_media_type.as_deref(),
+    }
+}
+
+fn validated(desk: &dyn Desk, tools: &Tools, task: &Task) -> Result<StageOutput, StageError> {
+    let content = desk.content()?;
+    let validated = tools
+        .parser
+        .validate(content, &declared(task), &tools.limits, desk.stop())?;
+    Ok(StageOutput::Validated(validated))
+}
+
+fn parsed(desk: &dyn Desk, tools: &Tools, task: &Task) -> Result<StageOutput, StageError> {
+    let content = desk.content()?;
+    let (_, parsed) = tools
+        .parser
+        .run(content, &declared(task), &tools.limits, desk.stop())?;
+    Ok(StageOutput::Parsed(Box::new(parsed)))
+}
+
+/// The settings of a document, as the cutter wants them.
+pub(crate) fn settings(chunking: Chunking) -> ChunkSettings {
+    let strategy = match chunking.strategy() {
+        Strategy::Sentence => chunk::Strategy::Sentence,
+        Strategy::Markdown => chunk::Strategy::Markdown,
+        Strategy::Size => chunk::Strategy::Size,
+    };
+    let (size, overlap) = (Some(chunking.size()), Some(chunking.overlap()));
+    ChunkSettings::new(strategy, size, overlap).expect("both check the same")
+}
+
+fn chunks(desk: &dyn Desk, task: &Task) -> Result<StageOutput, StageError> {
+    let (text, structure) = (desk.text()?, desk.structure()?);
+    let chunks = chunk(&task.digest, &text, &structure, &settings(task.chunking));
+    let chunks = chunks.map_err(|error| StageError::permanent("TOO_MANY_CHUNKS", error))?;
+    Ok(StageOutput::Chunks(chunks))
+}
+
+fn text_of<'a>(chunk: &Chunk, text: &'a str) -> Result<&'a str, StageError> {
+    let place = |byte: u64| usize::try_from(byte).unwrap_or(usize::MAX);
+    let text = text.get(place(chunk.byte_start)..place(chunk.byte_end));
+    text.ok_or_else(|| StageError::permanent("BROKEN", "a chunk lies outside of the text"))
+}
+
+fn vectors(desk: &dyn Desk, tools: &Tools) -> Result<StageOutput, StageError> {
+    let spooled = |error: std::io::Error| StageError::transient("STORAGE_UNAVAILABLE", error);
+    let (text, chunks) = (desk.text()?, desk.chunks()?);
+    let stop = Stop::by(desk.stop());
+    let model = tools.embedder.model();
+    let header = VectorsHeader {
+        model: model.name.clone(),
+        dimension: model.dimension,
+        count: u32::try_from(chunks.len()).unwrap_or(u32::MAX),
+    };
+    let mut file = tempfile::tempfile().map_err(spooled)?;
+    file.write_all(&header.encode()).map_err(spooled)?;
+    for (index, batch) in chunks.chunks(EMBED_BATCH_MAX).enumerate() {
+        step(desk, Stage::Embed, index * EMBED_BATCH_MAX, chunks.len());
+        let texts = batch.iter().map(|chunk| text_of(chunk, &text));
+        let texts = texts.collect::<Result<Vec<&str>, _>>()?;
+        let vectors = tools.embedder.embed(&texts, &stop)?;
+        let numbers = vectors.iter().flatten();
+        let bytes: Vec<u8> = numbers.flat_map(|number| number.to_le_bytes()).collect();
+        file.write_all(&bytes).map_err(spooled)?;
+    }
+    Ok(StageOutput::Vectors { header, file })
+}
+
+/// What a file holds, from its start on.
+pub(crate) fn read_back(file: &mut File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn entities(desk: &dyn Desk, tools: &Tools, task: &Task) -> Result<StageOutput, StageError> {
+    let text = desk.text()?;
+    let stop = Stop::by(desk.stop());
+    let settings = ChunkSettings::new(chunk::Strategy::Sentence, Some(PASSAGE_SIZE), Some(0));
+    let settings = settings.expect("a size within the limits, and no overlap");
+    let passages = chunk(&task.digest, &text, &Structure::default(), &settings);
+    let passages = passages.map_err(|error| StageError::permanent("TOO_MANY_CHUNKS", error))?;
+    let (mut entities, mut dropped) = (Vec::new(), 0);
+    for (index, passage) in passages.iter().enumerate() {
+        step(desk, Stage::Detect, index, passages.len());
+        let detected = tools.detector.detect(text_of(passage, &text)?, &stop)?;
+        dropped += u64::from(detected.dropped);
+        let found = detected.entities.into_iter().map(|entity| EntityMention {
+            text: entity.text,
+            entity_type: entity.entity_type,
+            start: passage.start + entity.start,
+            end: passage.start + entity.end,
+        });
+        entities.extend(found);
+        if entities.len() >= tools.entities_max {
+            entities.truncate(tools.entities_max);
+            break;
+        }
+    }
+    Ok(StageOutput::Entities {
+        detector: tools.detector.name().to_owned(),
+        version: tools.detector.version(),
+        entities,
+        dropped,
+    })
+}
