@@ -169,7 +169,7 @@ fn read_text(
     Ok(parsed)
 }
 
-fn finish(parsed: Parsed, limits: &Limits) -> Result<Parsed, DocumentError> {
+pub(crate) fn finish(parsed: Parsed, limits: &Limits) -> Result<Parsed, DocumentError> {
     if parsed.text.len() as u64 > limits.text_bytes_max {
         return Err(DocumentError::TextTooLarge {
             text_bytes_max: limits.text_bytes_max,
