@@ -4,7 +4,7 @@
     clippy::print_stdout,
     clippy::cast_possible_truncation
 )]
-#![allow(clippy::cast_precision_loss, missing_docs)]
+#![allow(clippy::cast_precision_loss, clippy::cast_sign_loss, missing_docs)]
 
 use std::path::Path;
 use std::time::Instant;
@@ -76,7 +76,7 @@ fn main() {
     let number = |text: Option<String>, default| text.map_or(default, |text| text.parse().unwrap());
     let passages = number(arguments.next(), 100_000);
     let dimension = number(arguments.next(), 384);
-    let opened = SearchIndex::open(Path::new(&dir), Options::default()).unwrap();
+    let opened = SearchIndex::open(Path::new(&dir), &Options::default()).unwrap();
     let vectors = fill(&opened.index, passages, dimension);
     println!("resident at most: {} MiB", resident_most());
     let stats = opened.index.stats().unwrap();
@@ -89,7 +89,7 @@ fn main() {
     println!("digest {:02x}…: {:?}", digest[0], begun.elapsed());
     drop(opened);
     let begun = Instant::now();
-    let opened = SearchIndex::open(Path::new(&dir), Options::default()).unwrap();
+    let opened = SearchIndex::open(Path::new(&dir), &Options::default()).unwrap();
     println!(
         "open, checksums verified: {:?}, {:?}",
         begun.elapsed(),

@@ -69,9 +69,9 @@ impl SearchIndex {
     ///
     /// # Errors
     /// [`OpenError`]; nothing was moved, except where an empty index could not be made.
-    pub fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
+    pub fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
         options.checked()?;
-        open::open(dir, &options)
+        open::open(dir, options)
     }
 
     /// How far the log is folded in.

@@ -72,7 +72,7 @@ pub(crate) fn parse(text: &str, analyzers: &Analyzers) -> Result<Parsed, SearchE
         } else if piece.is_phrase {
             add(&mut parsed.phrases, row(words));
         } else {
-            for wanted in wanted(words) {
+            for wanted in wanted(&words) {
                 add(&mut parsed.words, wanted);
             }
         }
@@ -95,7 +95,7 @@ fn row(words: Vec<Word>) -> Wanted {
 }
 
 /// Words each for itself; of scripts without spaces, each pair of neighbours.
-fn wanted(words: Vec<Word>) -> Vec<Wanted> {
+fn wanted(words: &[Word]) -> Vec<Wanted> {
     let mut wanted = Vec::with_capacity(words.len());
     let is_pair = |a: &Word, b: &Word| a.is_unspaced && b.is_unspaced && a.to == b.from;
     for (at, word) in words.iter().enumerate() {

@@ -4,6 +4,7 @@
 //! resource that changed is written whole. So changes of one batch build on each other.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use tantivy::collector::DocSetCollector;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
@@ -135,14 +136,13 @@ impl SearchIndex {
         touched: &'a mut Touched,
         resource: ResourceId,
     ) -> Result<Option<&'a mut Vec<Stored>>, SearchError> {
-        if !touched.contains_key(&resource) {
-            let stored = self.stored(resource)?;
-            if stored.is_empty() {
-                return Ok(None);
+        match touched.entry(resource) {
+            Entry::Occupied(there) => Ok(Some(there.into_mut())),
+            Entry::Vacant(place) => {
+                let stored = self.stored(resource)?;
+                Ok((!stored.is_empty()).then(|| place.insert(stored)))
             }
-            touched.insert(resource, stored);
         }
-        Ok(touched.get_mut(&resource))
     }
 
     /// What is committed of a resource, by place.

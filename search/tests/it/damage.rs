@@ -42,7 +42,7 @@ fn an_index_is_there_again_after_a_restart() {
 #[test]
 fn an_index_has_one_owner() {
     let fixture = Fixture::new();
-    let again = SearchIndex::open(&fixture.dir.path().join("search"), Options::default());
+    let again = SearchIndex::open(&fixture.dir.path().join("search"), &Options::default());
     assert!(matches!(again, Err(OpenError::Locked { .. })));
 }
 
@@ -54,7 +54,7 @@ fn options_that_cannot_be_worked_with_are_refused() {
         ..Options::default()
     };
     assert!(matches!(
-        SearchIndex::open(dir.path(), options),
+        SearchIndex::open(dir.path(), &options),
         Err(OpenError::Options(_))
     ));
 }

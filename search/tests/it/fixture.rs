@@ -16,10 +16,10 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        Self::with(Options::default())
+        Self::with(&Options::default())
     }
 
-    pub(crate) fn with(options: Options) -> Self {
+    pub(crate) fn with(options: &Options) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let index = SearchIndex::open(&dir.path().join("search"), options)
             .unwrap()
@@ -46,7 +46,7 @@ impl Fixture {
 }
 
 pub(crate) fn open(dir: &Path) -> Opened {
-    SearchIndex::open(dir, Options::default()).unwrap()
+    SearchIndex::open(dir, &Options::default()).unwrap()
 }
 
 pub(crate) fn number(hit: &Hit) -> u128 {

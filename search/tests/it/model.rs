@@ -47,7 +47,7 @@ fn facets_of(bits: u8) -> Facets {
         .map(|(t, _)| *t)
         .collect();
     Facets {
-        archived: bits & 12 == 12,
+        archived: bits & 0b1100 == 0b1100,
         ..facets(
             "untitled",
             [None, Some("x")][usize::from(bits >> 4 & 1)],
@@ -144,8 +144,11 @@ fn change(model: &mut Model, step: &Step) -> Option<Change> {
     })
 }
 
+/// A filter, and what it takes.
+type Filter = (Query, fn(&Facets) -> bool);
+
 /// Filters, each with what it takes.
-fn filters() -> Vec<(Query, fn(&Facets) -> bool)> {
+fn filters() -> Vec<Filter> {
     let all = Query {
         limit: 500,
         ..Query::words("")
@@ -289,7 +292,7 @@ proptest! {
             prop_assert_eq!(index.checkpoint(), checkpoint);
             check(&index, &model);
         }
-        let rebuilt = SearchIndex::open(&dir.path().join("rebuilt"), Options::default()).unwrap();
+        let rebuilt = SearchIndex::open(&dir.path().join("rebuilt"), &Options::default()).unwrap();
         rebuilt.index.apply(all, index.checkpoint()).unwrap();
         check(&rebuilt.index, &model);
         prop_assert_eq!(rebuilt.index.digest().unwrap(), index.digest().unwrap());

@@ -148,7 +148,7 @@ fn wrong_vectors_are_refused_and_nothing_is_written() {
 
 #[test]
 fn more_passages_than_are_compared_is_an_error_and_a_filter_helps() {
-    let fixture = Fixture::with(Options {
+    let fixture = Fixture::with(&Options {
         vectors_scanned_max: 2,
         ..Options::default()
     });
@@ -170,7 +170,7 @@ fn more_passages_than_are_compared_is_an_error_and_a_filter_helps() {
 
 #[test]
 fn vectors_that_do_not_fit_in_memory_are_read_from_disk() {
-    let small = Fixture::with(Options {
+    let small = Fixture::with(&Options {
         vector_cache_bytes: 8,
         ..Options::default()
     });
