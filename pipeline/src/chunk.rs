@@ -184,11 +184,11 @@ fn places_of_headings(text: &str, headings: &[Heading]) -> Vec<PlacedHeading> {
         };
         let before = &rest[..bytes];
         let start = at.after(before);
-        let line = match before.rfind('\n') {
-            Some(newline) => at.after(&before[..=newline]),
-            None if at.byte == 0 => at,
-            // Two headings on one line: the second has no marks before it.
-            None => start,
+        // A second heading on one line, which only a stranger's reader puts out, has the first's.
+        let line = match (before.rfind('\n'), placed.last()) {
+            (Some(newline), _) => at.after(&before[..=newline]),
+            (None, Some(same)) => same.line,
+            (None, None) => Place::default(),
         };
         let own = text[start.byte..].chars();
         let length = usize::try_from(heading.end.saturating_sub(heading.start));

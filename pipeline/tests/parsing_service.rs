@@ -33,8 +33,9 @@ fn serve(answers: Vec<&'static str>) -> Server {
             requests.push(receive(&mut reader));
             let (status, body) = answer.split_once('|').unwrap();
             let length = body.len();
-            let text =
-                format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+            let text = format!(
+                "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
             reader.get_mut().write_all(text.as_bytes()).unwrap();
         }
         requests
@@ -111,7 +112,11 @@ fn a_document_is_sent_and_its_job_asked_for_until_it_is_done() {
         "x-file-name: %c3%9cber%2epdf",
         "authorization: bearer secret",
     ] {
-        assert!(requests[0].headers.contains(header), "{}", requests[0].headers);
+        assert!(
+            requests[0].headers.contains(header),
+            "{}",
+            requests[0].headers
+        );
     }
     assert_eq!(requests[2].line, "GET /jobs/7 HTTP/1.1");
 }
@@ -150,7 +155,10 @@ fn refusals_and_nonsense_are_told_apart() {
     let limits = Limits::default();
     let cases = [
         ("415 Unsupported Media Type|not me", "SERVICE_REFUSED"),
-        (r#"200 OK|{"status":"failed","error":{"message":"torn"}}"#, "SERVICE_REFUSED"),
+        (
+            r#"200 OK|{"status":"failed","error":{"message":"torn"}}"#,
+            "SERVICE_REFUSED",
+        ),
         (
             r#"200 OK|{"status":"failed","error":{"message":"later","transient":true}}"#,
             "PARSER_UNAVAILABLE",
@@ -161,12 +169,18 @@ fn refusals_and_nonsense_are_told_apart() {
             r#"202 Accepted|{"status":"pending","job":"http://169.254.1.1/x"}"#,
             "PARSER_CRASHED",
         ),
-        ("302 Found\r\nLocation: http://127.0.0.1:1/|", "SERVICE_REFUSED"),
+        (
+            "302 Found\r\nLocation: http://127.0.0.1:1/|",
+            "SERVICE_REFUSED",
+        ),
         (
             r#"200 OK|{"status":"done","document":{"text":"a","pages":[{"number":1,"start":0,"end":9}]}}"#,
             "PARSER_CRASHED",
         ),
-        (r#"200 OK|{"status":"done","document":{"text":" "}}"#, "NO_TEXT"),
+        (
+            r#"200 OK|{"status":"done","document":{"text":" "}}"#,
+            "NO_TEXT",
+        ),
     ];
     for (answer, code) in cases {
         let server = serve(vec![answer]);
@@ -178,7 +192,9 @@ fn refusals_and_nonsense_are_told_apart() {
 
 #[test]
 fn an_answer_that_is_too_long_is_not_read_to_its_end() {
-    let server = serve(vec![r#"200 OK|{"status":"done","document":{"text":"longer than ten"}}"#]);
+    let server = serve(vec![
+        r#"200 OK|{"status":"done","document":{"text":"longer than ten"}}"#,
+    ]);
     let limits = Limits {
         text_bytes_max: 10,
         ..Limits::default()
