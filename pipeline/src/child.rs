@@ -144,7 +144,8 @@ impl ParserProcess {
     }
 }
 
-/// Address space is limited, so the allocator must not reserve a gigabyte of it in advance.
+/// Address space is limited, so the allocator must not reserve a gigabyte of it in advance: with
+/// that, the process would have none left.
 const ALLOCATOR_SETTINGS: [(&str, &str); 2] = [
     ("MIMALLOC_ARENA_RESERVE", "16384"),
     ("MIMALLOC_ARENA_EAGER_COMMIT", "0"),

@@ -114,7 +114,7 @@ fn code_stays_whole_when_it_fits_and_breaks_between_lines_when_not() {
     let chunks = fuzzing::chunks(&parsed, &settings(Strategy::Markdown, 45, 0));
     let texts = texts(&parsed, &chunks);
     assert!(texts.iter().any(|text| text.contains(code)), "{texts:?}");
-    for piece in cut(&parsed, &settings(Strategy::Markdown, 25, 0)) {
+    for piece in cut(&parsed, &settings(Strategy::Markdown, 20, 0)) {
         assert!(piece.matches("let").count() <= 1);
     }
 }
