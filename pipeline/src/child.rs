@@ -177,7 +177,7 @@ impl Running {
             match self.0.try_wait() {
                 Ok(Some(status)) => return Some(status),
                 Ok(None) if Instant::now() < deadline => {
-                    std::thread::park_timeout(LOOK_INTERVAL / 10)
+                    std::thread::park_timeout(LOOK_INTERVAL / 10);
                 }
                 _ => return None,
             }

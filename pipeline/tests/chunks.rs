@@ -1,4 +1,5 @@
 //! Chunks keep what they promise, whatever the text.
+#![allow(clippy::unwrap_used, reason = "tests stop at what should not be")]
 
 use std::fmt::Write as _;
 

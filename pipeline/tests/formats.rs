@@ -29,8 +29,8 @@ fn read_within(
 }
 
 fn slice(parsed: &Parsed, start: u64, end: u64) -> String {
-    let from = usize::try_from(start).unwrap();
-    let length = usize::try_from(end - start).unwrap();
+    let from = usize::try_from(start).expect("it is small");
+    let length = usize::try_from(end - start).expect("it is small");
     parsed.text.chars().skip(from).take(length).collect()
 }
 

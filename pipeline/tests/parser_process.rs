@@ -1,4 +1,5 @@
 //! The parser's process: it answers, and whatever becomes of it becomes an error of its own.
+#![allow(clippy::unwrap_used, reason = "tests stop at what should not be")]
 
 mod written;
 
@@ -19,7 +20,7 @@ fn parser() -> ParserProcess {
     let program = target.join("examples/parse_document");
     assert!(
         program.exists(),
-        "`cargo build --example parse_document` makes {program:?}"
+        "`cargo build --example parse_document` makes it"
     );
     ParserProcess {
         program,
@@ -144,7 +145,8 @@ fn a_process_that_uses_up_its_processor_time_is_told_from_a_slow_one() {
 #[test]
 fn every_way_to_die_has_its_error() {
     let limits = Limits::default();
-    let of = |script: &str| run(&shell(script), &[b'x'; 500_000], "a.txt", &limits).unwrap_err();
+    let of =
+        |script: &str| run(&shell(script), &vec![b'x'; 500_000], "a.txt", &limits).unwrap_err();
     let cases = [
         ("kill -s KILL $$", "PARSER_KILLED"),
         ("kill -s ABRT $$", "PARSER_CRASHED"),
@@ -201,7 +203,7 @@ fn a_process_is_stopped_when_the_caller_has_had_enough() {
         running.join().unwrap()
     });
     assert_eq!(result.unwrap_err(), DocumentError::Cancelled);
-    assert!(started.elapsed() < Duration::from_secs(60));
+    assert!(started.elapsed() < Duration::from_mins(1));
 }
 
 #[test]

@@ -23,20 +23,26 @@ struct Request {
 }
 
 fn serve(answers: Vec<&'static str>) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/v1/documents", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a test's own connection");
+    let url = format!(
+        "http://{}/v1/documents",
+        listener.local_addr().expect("a test's own connection")
+    );
     let serving = std::thread::spawn(move || {
         let mut requests = Vec::new();
         for answer in answers {
-            let (stream, _) = listener.accept().unwrap();
+            let (stream, _) = listener.accept().expect("a test's own connection");
             let mut reader = BufReader::new(stream);
             requests.push(receive(&mut reader));
-            let (status, body) = answer.split_once('|').unwrap();
+            let (status, body) = answer.split_once('|').expect("a test's own connection");
             let length = body.len();
             let text = format!(
                 "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
             );
-            reader.get_mut().write_all(text.as_bytes()).unwrap();
+            reader
+                .get_mut()
+                .write_all(text.as_bytes())
+                .expect("a test's own connection");
         }
         requests
     });
@@ -45,18 +51,32 @@ fn serve(answers: Vec<&'static str>) -> Server {
 
 fn receive(reader: &mut impl BufRead) -> Request {
     let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
+    reader
+        .read_line(&mut line)
+        .expect("a test's own connection");
     let mut headers = String::new();
-    while reader.read_line(&mut headers).unwrap() > 2 {}
+    while reader
+        .read_line(&mut headers)
+        .expect("a test's own connection")
+        > 2
+    {}
     let headers = headers.to_ascii_lowercase();
     let mut body = Vec::new();
     if headers.contains("transfer-encoding: chunked") {
         loop {
             let mut size = String::new();
-            reader.read_line(&mut size).unwrap();
-            let size = u64::from_str_radix(size.trim(), 16).unwrap();
-            reader.by_ref().take(size).read_to_end(&mut body).unwrap();
-            reader.read_line(&mut String::new()).unwrap();
+            reader
+                .read_line(&mut size)
+                .expect("a test's own connection");
+            let size = u64::from_str_radix(size.trim(), 16).expect("a test's own connection");
+            reader
+                .by_ref()
+                .take(size)
+                .read_to_end(&mut body)
+                .expect("a test's own connection");
+            reader
+                .read_line(&mut String::new())
+                .expect("a test's own connection");
             if size == 0 {
                 break;
             }

@@ -63,10 +63,15 @@ pub(crate) fn archive(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
     for (name, bytes) in parts {
-        writer.start_file(*name, options).unwrap();
-        writer.write_all(bytes).unwrap();
+        writer
+            .start_file(*name, options)
+            .expect("it is written in memory");
+        writer.write_all(bytes).expect("it is written in memory");
     }
-    writer.finish().unwrap().into_inner()
+    writer
+        .finish()
+        .expect("it is written in memory")
+        .into_inner()
 }
 
 /// A DOCX with this body, and styles for headings, a list and a note.
