@@ -5,5 +5,5 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::io::Result<()> {
-    stemma_pipeline::child::main(std::io::stdin().lock(), std::io::stdout().lock())
+    stemma_pipeline::child::main(std::io::stdin(), std::io::stdout())
 }

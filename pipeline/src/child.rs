@@ -144,7 +144,8 @@ impl ParserProcess {
     }
 }
 
-/// Address space is limited, so the allocator must not reserve a gigabyte of it in advance.
+/// Address space is limited, so the allocator must not reserve a gigabyte of it in advance: with
+/// that, the process would have none left.
 const ALLOCATOR_SETTINGS: [(&str, &str); 2] = [
     ("MIMALLOC_ARENA_RESERVE", "16384"),
     ("MIMALLOC_ARENA_EAGER_COMMIT", "0"),
@@ -176,7 +177,7 @@ impl Running {
             match self.0.try_wait() {
                 Ok(Some(status)) => return Some(status),
                 Ok(None) if Instant::now() < deadline => {
-                    std::thread::park_timeout(LOOK_INTERVAL / 10)
+                    std::thread::park_timeout(LOOK_INTERVAL / 10);
                 }
                 _ => return None,
             }

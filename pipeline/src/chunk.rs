@@ -59,7 +59,7 @@ pub fn chunk(
         next_heading: 0,
         pages: &structure.pages,
         page: None,
-        chunks: Vec::new(),
+        done: Vec::new(),
         too_many: false,
     };
     match settings.strategy() {
@@ -68,7 +68,7 @@ pub fn chunk(
             let mut packer = packer::Packer::new(settings, |span| chunks.push(span));
             let all = Span::of(text);
             sentences::cut(text, all, settings.size(), &mut |span| {
-                packer.push(span, false)
+                packer.push(span, false);
             });
             packer.finish();
         }
@@ -82,7 +82,7 @@ pub fn chunk(
     if chunks.too_many {
         return Err(TooManyChunks);
     }
-    Ok(chunks.chunks)
+    Ok(chunks.done)
 }
 
 /// A place in a text, in both units.
@@ -164,11 +164,11 @@ fn places_of_headings(text: &str, headings: &[Heading]) -> Vec<PlacedHeading> {
         };
         let before = &rest[..bytes];
         let start = at.after(before);
-        let line = match before.rfind('\n') {
-            Some(newline) => at.after(&before[..=newline]),
-            None if at.byte == 0 => at,
-            // Two headings on one line: the second has no marks before it.
-            None => start,
+        // A second heading on one line, which only a stranger's reader puts out, has the first's.
+        let line = match (before.rfind('\n'), placed.last()) {
+            (Some(newline), _) => at.after(&before[..=newline]),
+            (None, Some(same)) => same.line,
+            (None, None) => Place::default(),
         };
         let own = text[start.byte..].chars();
         let length = usize::try_from(heading.end.saturating_sub(heading.start));
@@ -204,14 +204,14 @@ struct Chunks<'a> {
     next_heading: usize,
     pages: &'a [PageSpan],
     page: Option<u32>,
-    chunks: Vec<Chunk>,
+    done: Vec<Chunk>,
     too_many: bool,
 }
 
 impl Chunks<'_> {
     /// Takes the next chunk; their starts rise.
     fn push(&mut self, span: Span) {
-        if self.chunks.len() == CHUNKS_MAX {
+        if self.done.len() == CHUNKS_MAX {
             self.too_many = true;
         }
         if self.too_many || span.text(self.text).trim().is_empty() {
@@ -233,9 +233,9 @@ impl Chunks<'_> {
             self.page = Some(page.number);
             self.pages = rest;
         }
-        let index = u32::try_from(self.chunks.len()).expect("CHUNKS_MAX fits");
+        let index = u32::try_from(self.done.len()).expect("CHUNKS_MAX fits");
         let texts = self.levels.iter().map(|index| &self.headings[*index].text);
-        self.chunks.push(Chunk {
+        self.done.push(Chunk {
             id: chunk_id(
                 self.document,
                 self.settings,

@@ -293,7 +293,12 @@ mod tests {
         let job = |job: &str| service.resolve(job).ok();
         assert_eq!(job("/jobs/7").as_deref(), Some("http://parser:8080/jobs/7"));
         assert!(job("http://parser:8080/jobs/7").is_some());
-        for elsewhere in ["http://parser:80801/", "http://other/", "//other/x", "jobs/7"] {
+        for elsewhere in [
+            "http://parser:80801/",
+            "http://other/",
+            "//other/x",
+            "jobs/7",
+        ] {
             assert_eq!(job(elsewhere), None, "{elsewhere}");
         }
         assert_eq!(job("http://parser:8080@other/"), None);

@@ -29,8 +29,8 @@ fn read_within(
 }
 
 fn slice(parsed: &Parsed, start: u64, end: u64) -> String {
-    let from = usize::try_from(start).unwrap();
-    let length = usize::try_from(end - start).unwrap();
+    let from = usize::try_from(start).expect("it is small");
+    let length = usize::try_from(end - start).expect("it is small");
     parsed.text.chars().skip(from).take(length).collect()
 }
 
@@ -94,8 +94,14 @@ fn a_docx_is_read_with_headings_lists_tables_and_notes() {
          <w:hyperlink><w:r><w:t> link</w:t></w:r></w:hyperlink></w:p>"
             .to_owned(),
         paragraph(r#"<w:pStyle w:val="Mine"/>"#, "Two"),
-        paragraph(r#"<w:numPr><w:ilvl w:val="0"/><w:numId w:val="1"/></w:numPr>"#, "third"),
-        paragraph(r#"<w:numPr><w:ilvl w:val="0"/><w:numId w:val="1"/></w:numPr>"#, "fourth"),
+        paragraph(
+            r#"<w:numPr><w:ilvl w:val="0"/><w:numId w:val="1"/></w:numPr>"#,
+            "third",
+        ),
+        paragraph(
+            r#"<w:numPr><w:ilvl w:val="0"/><w:numId w:val="1"/></w:numPr>"#,
+            "fourth",
+        ),
         "<w:tbl><w:tr><w:tc><w:p><w:r><w:t>a</w:t></w:r></w:p></w:tc><w:tc><w:p/></w:tc><w:tc>\
          <w:p><w:r><w:t>c</w:t></w:r></w:p></w:tc></w:tr><w:tr><w:tc><w:p><w:r><w:t>d</w:t></w:r>\
          </w:p><w:p><w:r><w:t>e</w:t></w:r></w:p></w:tc></w:tr></w:tbl>"
@@ -112,7 +118,10 @@ fn a_docx_is_read_with_headings_lists_tables_and_notes() {
     let headings: Vec<_> = headings
         .map(|h| (h.level, slice(&parsed, h.start, h.end)))
         .collect();
-    assert_eq!(headings, [(1, "Ünder one".to_owned()), (2, "Two".to_owned())]);
+    assert_eq!(
+        headings,
+        [(1, "Ünder one".to_owned()), (2, "Two".to_owned())]
+    );
     let table = parsed.structure.tables[0];
     assert_eq!((table.rows, table.columns), (2, 3));
     assert_eq!(slice(&parsed, table.start, table.end), "a\t\tc\nd e");
@@ -127,9 +136,8 @@ fn entities_of_a_documents_own_are_not_expanded() {
         let inner = format!("&a{};", level - 1).repeat(10);
         entities.push_str(&format!("<!ENTITY a{level} '{inner}'>"));
     }
-    let document = format!(
-        "<!DOCTYPE d [{entities}]><d><p><r><t>see &a29; &x; here</t></r></p></d>"
-    );
+    let document =
+        format!("<!DOCTYPE d [{entities}]><d><p><r><t>see &a29; &x; here</t></r></p></d>");
     let file = archive(&[("word/document.xml", document.as_bytes())]);
     let (_, parsed) = read(file, "a.docx").unwrap();
     assert_eq!(parsed.text, "see   here");
@@ -146,14 +154,21 @@ fn a_docx_nested_a_million_deep_comes_to_an_end() {
         };
         let (_, parsed) = read_within(docx(&body), "a.docx", &limits).unwrap();
         assert!(parsed.text.starts_with("text"));
-        assert!(parsed.warnings[0].contains("breaks off"), "{:?}", parsed.warnings);
+        assert!(
+            parsed.warnings[0].contains("breaks off"),
+            "{:?}",
+            parsed.warnings
+        );
     }
 }
 
 #[test]
 fn archives_that_inflate_to_too_much_are_refused() {
     let zeroes = vec![b' '; 40 << 20];
-    let bomb = archive(&[("word/document.xml", b"<d/>"), ("word/media/a.png", &zeroes)]);
+    let bomb = archive(&[
+        ("word/document.xml", b"<d/>"),
+        ("word/media/a.png", &zeroes),
+    ]);
     assert!(bomb.len() < 100_000);
     assert_eq!(read(bomb, "a.docx").unwrap_err().code(), "BOMB");
 
@@ -173,7 +188,10 @@ fn archives_that_inflate_to_too_much_are_refused() {
 fn a_bomb_whose_headers_lie_is_refused() {
     let size = 40_u32 << 20;
     let zeroes = vec![b' '; size as usize];
-    let mut bomb = archive(&[("word/document.xml", b"<d/>"), ("word/media/a.png", &zeroes)]);
+    let mut bomb = archive(&[
+        ("word/document.xml", b"<d/>"),
+        ("word/media/a.png", &zeroes),
+    ]);
     let told = size.to_le_bytes();
     let mut at = 0;
     while let Some(found) = bomb[at..].windows(4).position(|window| window == told) {
@@ -184,7 +202,10 @@ fn a_bomb_whose_headers_lie_is_refused() {
     let result = read(bomb, "a.docx");
     // The library stops at what the header says, or our count stops it: nothing large comes out.
     match result {
-        Err(error) => assert!(matches!(error.code(), "BOMB" | "BROKEN" | "NO_TEXT"), "{error}"),
+        Err(error) => assert!(
+            matches!(error.code(), "BOMB" | "BROKEN" | "NO_TEXT"),
+            "{error}"
+        ),
         Ok((validated, _)) => assert!(!validated.warnings.is_empty()),
     }
 }
@@ -192,12 +213,21 @@ fn a_bomb_whose_headers_lie_is_refused() {
 #[test]
 fn a_zip_an_xlsx_and_an_encrypted_archive_are_no_docx() {
     let zip = archive(&[("readme.txt", b"hello")]);
-    assert_eq!(read(zip.clone(), "a.docx").unwrap_err().code(), "TYPE_MISMATCH");
-    assert_eq!(read(zip.clone(), "a.pdf").unwrap_err().code(), "TYPE_MISMATCH");
+    assert_eq!(
+        read(zip.clone(), "a.docx").unwrap_err().code(),
+        "TYPE_MISMATCH"
+    );
+    assert_eq!(
+        read(zip.clone(), "a.pdf").unwrap_err().code(),
+        "TYPE_MISMATCH"
+    );
     assert_eq!(read(zip, "a.zip").unwrap_err().code(), "UNSUPPORTED_TYPE");
     let mut locked = docx(&paragraph("", "x"));
     // Bit 0 of the flags of an entry in the central directory: encrypted.
-    let entry = locked.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
+    let entry = locked
+        .windows(4)
+        .position(|window| window == b"PK\x01\x02")
+        .unwrap();
     locked[entry + 8] |= 1;
     assert_eq!(read(locked, "a.docx").unwrap_err().code(), "ENCRYPTED");
 }
@@ -218,7 +248,11 @@ fn a_file_cut_anywhere_gives_an_answer() {
 #[test]
 fn a_table_of_a_hundred_thousand_rows_is_read() {
     let rows = "<tr><td>cell</td><td>more</td></tr>".repeat(100_000);
-    let (_, parsed) = read(format!("<html><table>{rows}</table>").into_bytes(), "a.html").unwrap();
+    let (_, parsed) = read(
+        format!("<html><table>{rows}</table>").into_bytes(),
+        "a.html",
+    )
+    .unwrap();
     assert_eq!(parsed.structure.tables[0].rows, 100_000);
 }
 

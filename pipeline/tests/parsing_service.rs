@@ -23,19 +23,26 @@ struct Request {
 }
 
 fn serve(answers: Vec<&'static str>) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/v1/documents", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a test's own connection");
+    let url = format!(
+        "http://{}/v1/documents",
+        listener.local_addr().expect("a test's own connection")
+    );
     let serving = std::thread::spawn(move || {
         let mut requests = Vec::new();
         for answer in answers {
-            let (stream, _) = listener.accept().unwrap();
+            let (stream, _) = listener.accept().expect("a test's own connection");
             let mut reader = BufReader::new(stream);
             requests.push(receive(&mut reader));
-            let (status, body) = answer.split_once('|').unwrap();
+            let (status, body) = answer.split_once('|').expect("a test's own connection");
             let length = body.len();
-            let text =
-                format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
-            reader.get_mut().write_all(text.as_bytes()).unwrap();
+            let text = format!(
+                "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+            reader
+                .get_mut()
+                .write_all(text.as_bytes())
+                .expect("a test's own connection");
         }
         requests
     });
@@ -44,18 +51,32 @@ fn serve(answers: Vec<&'static str>) -> Server {
 
 fn receive(reader: &mut impl BufRead) -> Request {
     let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
+    reader
+        .read_line(&mut line)
+        .expect("a test's own connection");
     let mut headers = String::new();
-    while reader.read_line(&mut headers).unwrap() > 2 {}
+    while reader
+        .read_line(&mut headers)
+        .expect("a test's own connection")
+        > 2
+    {}
     let headers = headers.to_ascii_lowercase();
     let mut body = Vec::new();
     if headers.contains("transfer-encoding: chunked") {
         loop {
             let mut size = String::new();
-            reader.read_line(&mut size).unwrap();
-            let size = u64::from_str_radix(size.trim(), 16).unwrap();
-            reader.by_ref().take(size).read_to_end(&mut body).unwrap();
-            reader.read_line(&mut String::new()).unwrap();
+            reader
+                .read_line(&mut size)
+                .expect("a test's own connection");
+            let size = u64::from_str_radix(size.trim(), 16).expect("a test's own connection");
+            reader
+                .by_ref()
+                .take(size)
+                .read_to_end(&mut body)
+                .expect("a test's own connection");
+            reader
+                .read_line(&mut String::new())
+                .expect("a test's own connection");
             if size == 0 {
                 break;
             }
@@ -111,7 +132,11 @@ fn a_document_is_sent_and_its_job_asked_for_until_it_is_done() {
         "x-file-name: %c3%9cber%2epdf",
         "authorization: bearer secret",
     ] {
-        assert!(requests[0].headers.contains(header), "{}", requests[0].headers);
+        assert!(
+            requests[0].headers.contains(header),
+            "{}",
+            requests[0].headers
+        );
     }
     assert_eq!(requests[2].line, "GET /jobs/7 HTTP/1.1");
 }
@@ -150,7 +175,10 @@ fn refusals_and_nonsense_are_told_apart() {
     let limits = Limits::default();
     let cases = [
         ("415 Unsupported Media Type|not me", "SERVICE_REFUSED"),
-        (r#"200 OK|{"status":"failed","error":{"message":"torn"}}"#, "SERVICE_REFUSED"),
+        (
+            r#"200 OK|{"status":"failed","error":{"message":"torn"}}"#,
+            "SERVICE_REFUSED",
+        ),
         (
             r#"200 OK|{"status":"failed","error":{"message":"later","transient":true}}"#,
             "PARSER_UNAVAILABLE",
@@ -161,12 +189,18 @@ fn refusals_and_nonsense_are_told_apart() {
             r#"202 Accepted|{"status":"pending","job":"http://169.254.1.1/x"}"#,
             "PARSER_CRASHED",
         ),
-        ("302 Found\r\nLocation: http://127.0.0.1:1/|", "SERVICE_REFUSED"),
+        (
+            "302 Found\r\nLocation: http://127.0.0.1:1/|",
+            "SERVICE_REFUSED",
+        ),
         (
             r#"200 OK|{"status":"done","document":{"text":"a","pages":[{"number":1,"start":0,"end":9}]}}"#,
             "PARSER_CRASHED",
         ),
-        (r#"200 OK|{"status":"done","document":{"text":" "}}"#, "NO_TEXT"),
+        (
+            r#"200 OK|{"status":"done","document":{"text":" "}}"#,
+            "NO_TEXT",
+        ),
     ];
     for (answer, code) in cases {
         let server = serve(vec![answer]);
@@ -178,7 +212,9 @@ fn refusals_and_nonsense_are_told_apart() {
 
 #[test]
 fn an_answer_that_is_too_long_is_not_read_to_its_end() {
-    let server = serve(vec![r#"200 OK|{"status":"done","document":{"text":"longer than ten"}}"#]);
+    let server = serve(vec![
+        r#"200 OK|{"status":"done","document":{"text":"longer than ten"}}"#,
+    ]);
     let limits = Limits {
         text_bytes_max: 10,
         ..Limits::default()

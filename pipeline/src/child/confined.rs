@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::io::{self, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -23,12 +24,22 @@ const FILES_MAX: u64 = 16;
 ///
 /// # Errors
 /// No request, a broken one, or no one who reads the answer. Errors of the document are answers.
-pub fn main(mut stdin: impl Read, stdout: impl Write) -> io::Result<()> {
+pub fn main(stdin: impl Read + Send, stdout: impl Write + Send) -> io::Result<()> {
     end_with_parent()?;
+    // The stack is taken before memory is limited: a document is never to blame for its absence.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let serving = thread.spawn_scoped(scope, || serve(stdin, stdout))?;
+        let panicked = |_| Err(io::Error::other("it panicked outside of a document"));
+        serving.join().unwrap_or_else(panicked)
+    })
+}
+
+fn serve(mut stdin: impl Read, stdout: impl Write) -> io::Result<()> {
     let header = Header::receive(&mut stdin)?;
     confine(&header.limits)?;
     let answer = match header.receive_content(&mut stdin)? {
-        Ok(content) => on_large_stack(&header, content)?,
+        Ok(content) => guarded(&header, content),
         Err(error) => Err(error),
     };
     protocol::send(answer, stdout)
@@ -68,15 +79,12 @@ fn confine(limits: &Limits) -> io::Result<()> {
     Ok(())
 }
 
-fn on_large_stack(header: &Header, content: Vec<u8>) -> io::Result<Result<Answer, DocumentError>> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-        let working = thread.spawn_scoped(scope, || work(header, content))?;
-        Ok(working.join().unwrap_or_else(|panic| {
-            Err(DocumentError::ParserCrashed {
-                reason: words_of(panic.as_ref()),
-            })
-        }))
+/// Works on a document; a panic over it becomes its error.
+fn guarded(header: &Header, content: Vec<u8>) -> Result<Answer, DocumentError> {
+    catch_unwind(AssertUnwindSafe(|| work(header, content))).unwrap_or_else(|panic| {
+        Err(DocumentError::ParserCrashed {
+            reason: words_of(panic.as_ref()),
+        })
     })
 }
 

@@ -57,8 +57,8 @@ pub(super) fn of(
 /// The last line that was said, to be appended to a reason.
 fn last_line(errors: &str) -> String {
     const CHARACTERS_MAX: usize = 200;
-    let lines = errors.lines().map(str::trim);
-    match lines.filter(|line| !line.is_empty()).next_back() {
+    let mut lines = errors.lines().map(str::trim);
+    match lines.rfind(|line| !line.is_empty()) {
         Some(line) => {
             let visible = line.chars().filter(|c| !c.is_control());
             format!("; {}", visible.take(CHARACTERS_MAX).collect::<String>())

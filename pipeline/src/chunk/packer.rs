@@ -27,14 +27,14 @@ impl<F: FnMut(Span)> Packer<F> {
     /// Takes the next piece. With `begins`, a chunk begins with it, and nothing before it is
     /// repeated.
     pub(super) fn push(&mut self, piece: Span, begins: bool) {
-        if let (Some(first), Some(last)) = (self.kept.front(), self.kept.back()) {
-            if begins || piece.end.point - first.start.point > self.size {
-                (self.chunk)(Span {
-                    start: first.start,
-                    end: last.end,
-                });
-                self.forget(piece, begins);
-            }
+        if let (Some(first), Some(last)) = (self.kept.front(), self.kept.back())
+            && (begins || piece.end.point - first.start.point > self.size)
+        {
+            (self.chunk)(Span {
+                start: first.start,
+                end: last.end,
+            });
+            self.forget(piece, begins);
         }
         self.kept.push_back(piece);
     }

@@ -82,7 +82,7 @@ mod tests {
     fn sentences(text: &str) -> Vec<&str> {
         let mut found = Vec::new();
         cut(text, Span::of(text), 1_000, &mut |span| {
-            found.push(span.text(text))
+            found.push(span.text(text));
         });
         found
     }

@@ -549,11 +549,11 @@ mod tests {
     }
 
     #[test]
-    fn a_million_open_tags_are_read_in_one_pass() {
+    fn hundreds_of_thousands_of_open_tags_are_read_in_one_pass() {
         for tag in [
             "<div>", "<b>", "<table>", "<ul><li>", "<svg>", "<a><p>", "<h1>",
         ] {
-            let html = format!("start{}end", tag.repeat(1_000_000));
+            let html = format!("start{}end", tag.repeat(200_000));
             let parsed = read(&html, &Limits::default()).unwrap();
             assert!(parsed.text.starts_with("start"));
         }

@@ -17,6 +17,9 @@ const META_BYTES: usize = 1_024;
 /// Bytes that a guess is made from; more change nothing.
 const GUESSED_FROM_BYTES: usize = 256 << 10;
 
+/// Of so many bytes of a text at most one is a control character.
+const BYTES_PER_CONTROL: usize = 200;
+
 /// Whether bytes are text in some encoding: few control characters, and no marks of UTF-32.
 pub(super) fn is_text(bytes: &[u8]) -> bool {
     if bytes.starts_with(&[0xff, 0xfe, 0, 0]) || bytes.starts_with(&[0, 0, 0xfe, 0xff]) {
@@ -25,10 +28,9 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
     if Encoding::for_bom(bytes).is_some() || utf16_without_mark(bytes).is_some() {
         return true;
     }
-    const CONTROLS_PER_BYTES: usize = 200;
     let is_control = |byte: &u8| matches!(byte, 0..=7 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f | 0x7f);
     let controls = bytes.iter().filter(|byte| is_control(byte)).count();
-    controls * CONTROLS_PER_BYTES <= bytes.len()
+    controls * BYTES_PER_CONTROL <= bytes.len()
 }
 
 /// UTF-16 of mostly Latin text has zeroes in every other byte and hardly any between.

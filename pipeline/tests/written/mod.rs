@@ -29,7 +29,9 @@ pub(crate) fn pdf(pages: &[&str], extra: &str) -> Vec<u8> {
             number + 1
         ));
         let length = content.len();
-        objects.push(format!("<< /Length {length} >>\nstream\n{content}\nendstream"));
+        objects.push(format!(
+            "<< /Length {length} >>\nstream\n{content}\nendstream"
+        ));
     }
     let count = pages.len();
     objects[1] = format!("<< /Type /Pages /Kids [{kids}] /Count {count} >>");
@@ -59,13 +61,17 @@ pub(crate) fn pdf_of(objects: &[String], extra: &str) -> Vec<u8> {
 /// An archive of these parts.
 pub(crate) fn archive(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let options =
-        SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+    let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
     for (name, bytes) in parts {
-        writer.start_file(*name, options).unwrap();
-        writer.write_all(bytes).unwrap();
+        writer
+            .start_file(*name, options)
+            .expect("it is written in memory");
+        writer.write_all(bytes).expect("it is written in memory");
     }
-    writer.finish().unwrap().into_inner()
+    writer
+        .finish()
+        .expect("it is written in memory")
+        .into_inner()
 }
 
 /// A DOCX with this body, and styles for headings, a list and a note.
@@ -94,7 +100,10 @@ pub(crate) fn docx(body: &str) -> Vec<u8> {
         ("word/styles.xml", styles.as_bytes()),
         ("word/numbering.xml", numbering.as_bytes()),
         ("word/footnotes.xml", notes.as_bytes()),
-        ("docProps/core.xml", b"<c:p xmlns:c='x'><d:title xmlns:d='y'>A &amp; B</d:title></c:p>"),
+        (
+            "docProps/core.xml",
+            b"<c:p xmlns:c='x'><d:title xmlns:d='y'>A &amp; B</d:title></c:p>",
+        ),
     ])
 }
 
