@@ -99,19 +99,30 @@ pub(crate) fn broken_off(error: &PayloadError) -> ApiError {
 /// Stores content that comes as a stream, in bounded memory; `broken` says what a failure of the
 /// stream is answered.
 pub(crate) async fn receive<E>(
-    mut chunks: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    chunks: impl Stream<Item = Result<Bytes, E>> + Unpin,
     broken: impl Fn(&E) -> ApiError,
     state: &AppState,
 ) -> Result<Stored, ApiError> {
+    receive_at_most(chunks, broken, state, state.options().content_bytes_max).await
+}
+
+/// The same, of at most so many bytes.
+pub(crate) async fn receive_at_most<E>(
+    mut chunks: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    broken: impl Fn(&E) -> ApiError,
+    state: &AppState,
+    bytes_max: u64,
+) -> Result<Stored, ApiError> {
     let options = state.options();
+    let bytes_max = bytes_max.min(options.content_bytes_max);
     let mut held = BytesMut::new();
     let mut ingest: Option<Ingest> = None;
     let mut received: u64 = 0;
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| broken(&error))?;
         received += chunk.len() as u64;
-        if received > options.content_bytes_max {
-            let detail = format!("at most {} bytes are taken", options.content_bytes_max);
+        if received > bytes_max {
+            let detail = format!("at most {bytes_max} bytes are taken");
             return Err(ApiError::new(Code::ContentTooLarge, detail));
         }
         held.extend_from_slice(&chunk);
@@ -214,19 +225,19 @@ pub(crate) async fn upload(
     })
 }
 
-async fn part_bytes(mut part: Field, bytes_max: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn part_bytes(mut part: Field, bytes_max: usize) -> Result<Bytes, ApiError> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = part.next().await {
         bytes.extend_from_slice(&chunk.map_err(|error| malformed(&error))?);
         if bytes.len() > bytes_max {
-            let detail = format!("the part `metadata` has at most {bytes_max} bytes");
+            let detail = format!("a part beside `file` has at most {bytes_max} bytes");
             return Err(ApiError::new(Code::BodyTooLarge, detail));
         }
     }
     Ok(bytes.freeze())
 }
 
-fn malformed(error: &MultipartError) -> ApiError {
+pub(crate) fn malformed(error: &MultipartError) -> ApiError {
     if let MultipartError::Payload(error) = error
         && is_too_slow(error)
     {

@@ -13,8 +13,12 @@ use serde::Serialize;
 use stemma_commands::{CommandError, HistoryError, TextError};
 use stemma_content_store::{PutError, ReadError as ContentReadError};
 use stemma_domain::annotation::FieldError;
+use stemma_domain::document::DocumentRefusal;
+use stemma_domain::job::JobRefusal;
 use stemma_domain::resource::Refusal;
 use stemma_event_log::{AppendError, ProofError, ReadError as LogReadError};
+use stemma_jobs::JobsError;
+use stemma_pipeline::stages::CommitError;
 use stemma_views::{QueryError, StoreError};
 use utoipa::ToSchema;
 
@@ -68,6 +72,7 @@ codes! {
     ResourceNotFound 404 "RESOURCE_NOT_FOUND" "No such resource" "No resource has this id, or it was not there at the moment asked for.";
     AnnotationNotFound 404 "ANNOTATION_NOT_FOUND" "No such annotation" "The resource has no annotation of this id.";
     EventNotFound 404 "EVENT_NOT_FOUND" "No such event" "No event has this digest.";
+    DocumentNotFound 404 "DOCUMENT_NOT_FOUND" "No such document" "No document has this id; a resource that was not uploaded as a document is none.";
     JobNotFound 404 "JOB_NOT_FOUND" "No such job" "No job has this id, or it was finished long ago.";
     TileNotFound 404 "TILE_NOT_FOUND" "No such tile" "The log has not so many events yet.";
     NodeNotFound 404 "NODE_NOT_FOUND" "No such node" "The graph has no node of this id.";
@@ -79,6 +84,9 @@ codes! {
     AlreadyExists 409 "ALREADY_EXISTS" "Already exists" "A resource with this id exists. Nothing was written.";
     AlreadyRunning 409 "ALREADY_RUNNING" "Already running" "Work of this kind is under way; wait for its job.";
     JobFinished 409 "JOB_FINISHED" "Job is finished" "The job has ended and cannot be cancelled.";
+    JobNotRetryable 409 "JOB_NOT_RETRYABLE" "Job cannot be retried" "Only a job that failed or was cancelled is tried anew.";
+    LeaseLost 409 "LEASE_LOST" "Lease is lost" "The fencing token's claim does not stand any more: another worker has the job, or it has ended. Nothing was written; the worker should drop the job.";
+    StageMissing 409 "STAGE_MISSING" "Step is missing" "A step of the document that this rests on is not done; the detail names it.";
     PreconditionFailed 412 "PRECONDITION_FAILED" "Precondition failed" "`If-Match` names none of the tags that the resource has now. Nothing was written.";
     BodyTooLarge 413 "BODY_TOO_LARGE" "Body too large" "The body exceeds the limit of its route. Content goes by multipart.";
     ContentTooLarge 413 "CONTENT_TOO_LARGE" "Content too large" "The content exceeds what one resource may hold.";
@@ -103,6 +111,9 @@ codes! {
     IntegerOutOfRange 422 "INTEGER_OUT_OF_RANGE" "Integer out of range" "An integer does not fit 64 bits, or a number is not finite.";
     RepeatedKey 422 "REPEATED_KEY" "Repeated key" "A JSON object has a key twice.";
     TooDeep 422 "TOO_DEEP" "Nested too deeply" "The JSON body is nested more deeply than is taken.";
+    InvalidOutput 422 "INVALID_OUTPUT" "Invalid output" "What the worker handed in is not what its stage puts out, or does not fit the document. Nothing was written.";
+    UploadsExceeded 429 "UPLOADS_EXCEEDED" "Uploads exceeded" "As many documents were uploaded today (UTC) as one user may (`jobs.uploads_per_day_max`). Nothing was written.";
+    QueueFull 429 "QUEUE_FULL" "Queue is full" "As many jobs wait as may (`jobs.queued_max`). Nothing was written.";
     HeadTooLarge 431 "HEAD_TOO_LARGE" "Head too large" "The head of the request has more than 128 KiB.";
     Internal 500 "INTERNAL" "Internal error" "A mistake of ours; the log of the server tells more under this trace id.";
     ContentDamaged 500 "CONTENT_DAMAGED" "Content is damaged" "The stored bytes are not what was written, and are not served. Run `stemma verify`.";
@@ -110,6 +121,7 @@ codes! {
     NotYet 503 "NOT_YET" "Not yet" "The views, or the graph, have not reached the position that is needed (`min_position`) in time (`timeout_ms`).";
     WrittenNotVisible 503 "WRITTEN_NOT_VISIBLE" "Written, not visible yet" "The write is durable, but the views do not hold it yet. Sent again with the same key it is not repeated.";
     ViewsUnavailable 503 "VIEWS_UNAVAILABLE" "Views unavailable" "The views cannot be read.";
+    QueueNotReady 503 "QUEUE_NOT_READY" "Queue not ready" "The jobs of the log are being looked up, as after a start.";
     GraphOff 503 "GRAPH_OFF" "Graph is off" "The server keeps no graph (`graph.mode`).";
     GraphUnavailable 503 "GRAPH_UNAVAILABLE" "Graph unavailable" "The graph is being opened, or cannot be had: `GET /api/health` says why. Lists, writes and all else go on; `stemma rebuild graph` makes it anew while the server is down.";
     StorageUnavailable 503 "STORAGE_UNAVAILABLE" "Storage unavailable" "The system failed to read or write. Nothing was written.";
@@ -217,9 +229,14 @@ impl ApiError {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let mut headers = Vec::new();
         // A server that keeps no graph has none in a while either.
-        if code.status() == 503 && code != Code::GraphOff {
-            headers.push((RETRY_AFTER, HeaderValue::from_static("1")));
-        }
+        let after = match code {
+            Code::GraphOff => None,
+            // The day is of UTC, and somebody else's queue is not known to move.
+            Code::UploadsExceeded => Some("3600"),
+            Code::QueueFull => Some("10"),
+            _ => (code.status() == 503).then_some("1"),
+        };
+        headers.extend(after.map(|after| (RETRY_AFTER, HeaderValue::from_static(after))));
         let (detail, fields) = (detail.into(), Vec::new());
         Self {
             inner: Box::new(Inner {
@@ -393,8 +410,32 @@ impl ApiError {
                 Self::new(Code::ItemNotInBody, detail).at(field)
             }
             Refusal::Limit { .. } => refused(Code::LimitExceeded, ""),
+            Refusal::Job(refusal) => Self::of_job(refusal),
+            Refusal::Document(refusal) => Self::of_document(refusal),
             _ => refused(Code::LimitExceeded, ""),
         }
+    }
+
+    /// Why a command to a job was refused.
+    pub(crate) fn of_job(refusal: &JobRefusal) -> Self {
+        let code = match refusal {
+            JobRefusal::NotFound => Code::JobNotFound,
+            JobRefusal::AlreadyExists => Code::AlreadyExists,
+            JobRefusal::LeaseLost | JobRefusal::NotClaimable(_) => Code::LeaseLost,
+            JobRefusal::NotRetryable(_) => Code::JobNotRetryable,
+            _ => Code::JobFinished,
+        };
+        Self::new(code, refusal.to_string())
+    }
+
+    /// Why a command to a document was refused.
+    pub(crate) fn of_document(refusal: &DocumentRefusal) -> Self {
+        let code = match refusal {
+            DocumentRefusal::NotFound => Code::DocumentNotFound,
+            DocumentRefusal::AlreadyExists => Code::AlreadyExists,
+            _ => Code::StageMissing,
+        };
+        Self::new(code, refusal.to_string())
     }
 
     /// What is wrong with an annotation that stands at `base` in the body.
@@ -511,6 +552,33 @@ impl From<PutError> for ApiError {
             _ => Code::StorageUnavailable,
         };
         Self::of(code).because(&error)
+    }
+}
+
+impl From<JobsError> for ApiError {
+    fn from(error: JobsError) -> Self {
+        match &error {
+            JobsError::Refused(refusal) => Self::of_job(refusal),
+            JobsError::Full { .. } => Self::new(Code::QueueFull, error.to_string()),
+            JobsError::NotReady { .. } => Self::of(Code::QueueNotReady).because(&error),
+            JobsError::Command(command) => Self::of_command(command, &|_| String::new()),
+            _ => Self::of(Code::Internal).because(&error),
+        }
+    }
+}
+
+impl From<CommitError> for ApiError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NotFound => Self::of(Code::DocumentNotFound),
+            CommitError::Output(output) => Self::new(Code::InvalidOutput, output.to_string()),
+            CommitError::Jobs(jobs) => Self::from(jobs),
+            CommitError::Put(put) => Self::from(put),
+            CommitError::Read(read) => Self::from(read),
+            CommitError::Refused(refusal) => Self::of_refusal(&refusal, ""),
+            CommitError::NotIndexed(reason) => Self::new(Code::NotYet, reason),
+            other => Self::of(Code::Internal).because(&other),
+        }
     }
 }
 

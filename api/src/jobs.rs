@@ -1,7 +1,8 @@
-//! Work that goes on after the request that asked for it: rebuilds and verifications.
+//! An operator's work that goes on after the request that asked for it: rebuilds, verifications.
 //!
-//! Jobs of this kind are kept in memory: they are started by an operator, change nothing that must
-//! outlive the process, and are started again after a restart. Invariant: every job's thread is
+//! It is a job like any other, in the log and in the same lists, but that the server begins it
+//! itself and at once. A log that takes no writes must not keep its operator from verifying it or
+//! from making the views anew: then the job is in memory alone. Invariant: every job's thread is
 //! owned here and is joined when the server stops.
 
 use std::collections::VecDeque;
@@ -9,67 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use serde::Serialize;
 use serde_json::Value;
+use stemma_domain::id::JobId;
+use stemma_domain::job::JobCommand;
 use stemma_domain::time::Timestamp;
+use stemma_domain::value::JobKind;
+use stemma_jobs::{Begun, Queue};
 use tokio::sync::watch;
-use utoipa::ToSchema;
 
 use crate::error::{ApiError, Code};
-
-/// A job as it goes over the wire.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct JobBody {
-    /// Its identity.
-    pub id: String,
-    /// What kind of work: `rebuild.views`, `verify`.
-    #[serde(rename = "type")]
-    #[schema(example = "rebuild.views")]
-    pub kind: String,
-    /// `queued`, `processing`, `retrying`, `completed`, `failed` or `cancelled`.
-    pub status: String,
-    /// 0 to 100.
-    pub progress: u8,
-    /// What it is doing, for people.
-    pub message: String,
-    /// What was asked.
-    pub payload: Value,
-    /// What came out, once completed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub result: Option<Value>,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<JobError>,
-    /// Retries so far.
-    pub retry_count: u32,
-    /// Retries allowed.
-    pub max_retries: u32,
-    /// When it was asked for.
-    pub created_at: String,
-    /// When it last told of itself.
-    pub updated_at: String,
-    /// When it started.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<String>,
-    /// When it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub completed_at: Option<String>,
-    /// The trace that it belongs to.
-    pub trace_id: String,
-}
-
-/// Why a job failed.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct JobError {
-    /// A stable code.
-    pub code: String,
-    /// What happened, for people.
-    pub message: String,
-    /// What it was doing.
-    pub stage: String,
-    /// Whether trying again may help.
-    pub transient: bool,
-}
+pub use crate::wire::job::{JobBody, JobError};
 
 /// The statuses that a job ends with.
 const ENDED: [&str; 3] = ["completed", "failed", "cancelled"];
@@ -82,6 +32,7 @@ pub struct Jobs {
 
 #[derive(Debug)]
 struct Shared {
+    queue: Queue,
     kept_max: usize,
     jobs: Mutex<VecDeque<Job>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -111,15 +62,17 @@ pub(crate) type Done = Result<Option<Value>, JobError>;
 /// What is asked of a new job.
 #[derive(Debug)]
 pub(crate) struct NewJob {
-    pub(crate) id: String,
+    pub(crate) id: JobId,
     pub(crate) kind: &'static str,
+    pub(crate) actor: String,
     pub(crate) trace_id: String,
     pub(crate) clock: Clock,
 }
 
 impl Jobs {
-    pub(crate) fn new(kept_max: usize) -> Self {
+    pub(crate) fn new(kept_max: usize, queue: Queue) -> Self {
         let shared = Shared {
+            queue,
             kept_max,
             jobs: Mutex::default(),
             threads: Mutex::default(),
@@ -155,32 +108,51 @@ impl Jobs {
         }
         let now = new.clock.0().to_string();
         let body = JobBody {
-            id: new.id,
+            id: new.id.to_string(),
             kind: new.kind.to_owned(),
             status: "processing".to_owned(),
             progress: 0,
             message: "started".to_owned(),
             payload: Value::Object(serde_json::Map::new()),
+            document_id: None,
+            priority: 0,
             result: None,
             error: None,
+            warnings: Vec::new(),
             retry_count: 0,
             max_retries: 0,
+            retry_at: None,
+            cancel_requested: false,
             created_at: now.clone(),
             updated_at: now.clone(),
             started_at: Some(now),
             completed_at: None,
-            trace_id: new.trace_id,
+            trace_id: new.trace_id.clone(),
+            owner: Some(new.actor.clone()),
+            worker: None,
+            attempts: Vec::new(),
         };
         let job = Job {
             state: Arc::new(watch::Sender::new(body)),
             cancel: Arc::default(),
             clock: new.clock,
         };
+        let mirror = Mirror {
+            queue: self.shared.queue.clone(),
+            id: new.id,
+            kind: new.kind,
+            actor: new.actor,
+            trace_id: new.trace_id,
+        };
         let own = job.clone();
         let thread = std::thread::Builder::new()
             .name(new.kind.to_owned())
             .spawn(move || {
+                let recorded = mirror.begin();
                 let done = work(&own);
+                if let Some(recorded) = recorded {
+                    recorded.end(&done);
+                }
                 own.end(done);
             });
         let thread =
@@ -202,11 +174,10 @@ impl Jobs {
         Ok(body)
     }
 
-    /// A job by its id.
-    pub(crate) fn find(&self, id: &str) -> Result<Job, ApiError> {
+    /// A job that this process began, by its id.
+    pub(crate) fn find(&self, id: &str) -> Option<Job> {
         let jobs = self.jobs();
-        let found = jobs.iter().find(|job| job.state.borrow().id == id).cloned();
-        found.ok_or_else(|| ApiError::of(Code::JobNotFound))
+        jobs.iter().find(|job| job.state.borrow().id == id).cloned()
     }
 
     /// Jobs, newest first, of a status and a kind where they are given.
@@ -233,6 +204,76 @@ impl Jobs {
             if thread.join().is_err() {
                 tracing::error!("a job's thread ended by a mistake of ours");
             }
+        }
+    }
+}
+
+/// A job's likeness in the log.
+struct Mirror {
+    queue: Queue,
+    id: JobId,
+    kind: &'static str,
+    actor: String,
+    trace_id: String,
+}
+
+/// A job whose beginning is recorded.
+struct Recorded {
+    queue: Queue,
+    begun: Begun,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Mirror {
+    /// Records that the work begins; none where the log takes no writes.
+    fn begin(self) -> Option<Recorded> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .ok()?;
+        let new = stemma_jobs::NewJob {
+            id: self.id,
+            kind: JobKind::new(self.kind).ok()?,
+            payload: serde_json::Map::new(),
+            priority: 0,
+            max_retries: Some(0),
+            document_id: None,
+            trace_id: self.trace_id,
+        };
+        let begun = runtime.block_on(self.queue.begin(new, &self.actor, "operator"));
+        match begun {
+            Ok(begun) => Some(Recorded {
+                queue: self.queue,
+                begun,
+                runtime,
+            }),
+            Err(error) => {
+                tracing::info!(%error, job = %self.id, "the job is not recorded");
+                None
+            }
+        }
+    }
+}
+
+impl Recorded {
+    fn end(self, done: &Done) {
+        let token = self.begun.token;
+        let job = &self.begun.job;
+        let command = match done {
+            Ok(Some(result)) => JobCommand::Complete {
+                token,
+                result: result.as_object().cloned().unwrap_or_default(),
+                warnings: Vec::new(),
+            },
+            Ok(None) => JobCommand::ConfirmCancel { token },
+            Err(error) => {
+                let error = JobError::clone(error).into();
+                self.queue.fail_command(job, token, error, None)
+            }
+        };
+        let told = self.queue.command(job.id, command, "stemma", &job.trace_id);
+        if let Err(error) = self.runtime.block_on(told) {
+            tracing::warn!(%error, job = %job.id, "what came of a job is not recorded");
         }
     }
 }

@@ -9,6 +9,7 @@ mod body;
 mod conditional;
 mod connection;
 mod context;
+mod documents;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -31,6 +32,7 @@ mod state;
 mod wire;
 mod write;
 
+pub use documents::{DocumentOptions, Documents};
 pub use error::{ApiError, Code, FieldProblem};
 pub use handlers::admin::collect_content;
 pub use handlers::proofs::Proofs;
@@ -40,4 +42,4 @@ pub use openapi::document;
 pub use options::{Options, OptionsError, SseOptions};
 pub use router::configure;
 pub use server::{Running, run};
-pub use state::{AppState, Shutdown, Tell, Verifier};
+pub use state::{AppState, Parts, Shutdown, Tell, Verifier};

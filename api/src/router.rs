@@ -15,8 +15,8 @@ use actix_web::{HttpResponse, Resource, Route};
 use crate::accept;
 use crate::error::{ApiError, Code};
 use crate::handlers::{
-    admin, annotations, batch, content, cypher, docs, entity_types, events, graph, health, jobs,
-    proofs, resources, stream,
+    admin, annotations, batch, content, cypher, docs, documents, entity_types, events, graph,
+    health, jobs, proofs, resources, stream, workers,
 };
 
 /// Puts every route into an application.
@@ -24,6 +24,7 @@ pub fn configure(config: &mut ServiceConfig) {
     data(config);
     of_graph(config);
     history(config);
+    of_documents(config);
     operation(config);
     config.default_service(web::to(unknown_route));
 }
@@ -109,12 +110,38 @@ fn history(config: &mut ServiceConfig) {
         .service(get("/api/log/tile/{level}/{tile:.*}").route(read().to(proofs::tile)));
 }
 
+/// Documents, and those who work on them.
+fn of_documents(config: &mut ServiceConfig) {
+    let get = |path: &str| at(path, "GET, HEAD");
+    let post = |path: &str| at(path, "POST");
+    config
+        .service(post("/api/documents/upload").route(web::post().to(documents::upload)))
+        .service(post("/api/documents/{id}/steps/{step}").route(web::post().to(documents::step)))
+        .service(get("/api/documents/{id}").route(json(read().to(documents::get))))
+        .service(get("/api/documents/{id}/text").route(read().to(documents::text)))
+        .service(get("/api/documents/{id}/structure").route(json(read().to(documents::structure))))
+        .service(get("/api/documents/{id}/chunks").route(json(read().to(documents::chunks))))
+        .service(post("/api/workers/claim").route(web::post().to(workers::claim)))
+        .service(post("/api/workers/jobs/{id}/heartbeat").route(web::post().to(workers::heartbeat)))
+        .service(post("/api/workers/jobs/{id}/progress").route(web::post().to(workers::progress)))
+        .service(post("/api/workers/jobs/{id}/complete").route(web::post().to(workers::complete)))
+        .service(post("/api/workers/jobs/{id}/fail").route(web::post().to(workers::fail)))
+        .service(
+            post("/api/workers/jobs/{id}/stages/{stage}").route(web::post().to(workers::stage)),
+        );
+}
+
 /// Jobs, administration, health, documents.
 fn operation(config: &mut ServiceConfig) {
     let get = |path: &str| at(path, "GET, HEAD");
     let post = |path: &str| at(path, "POST");
     config
-        .service(get("/api/jobs").route(json(read().to(jobs::list))))
+        .service(
+            at("/api/jobs", "GET, HEAD, POST")
+                .route(json(read().to(jobs::list)))
+                .route(web::post().to(jobs::submit)),
+        )
+        .service(post("/api/jobs/{id}/retry").route(bodyless(web::post().to(jobs::retry))))
         .service(get("/api/jobs/{id}").route(json(read().to(jobs::get))))
         .service(get("/api/jobs/{id}/status").route(json(read().to(jobs::get))))
         .service(get("/api/jobs/{id}/events/stream").route(read().to(jobs::follow)))

@@ -15,6 +15,7 @@ use stemma_projections::{GraphProjection, Projection};
 use stemma_views::Views;
 use tokio::sync::watch;
 
+use crate::documents::Documents;
 use crate::error::{ApiError, Code};
 use crate::graph_gate::GraphGate;
 use crate::handlers::proofs::Proofs;
@@ -45,6 +46,29 @@ struct Shared {
     verifier: Option<Verifier>,
     proofs: Proofs,
     graph: Option<GraphGate>,
+    documents: Documents,
+}
+
+/// What a server is made of.
+pub struct Parts {
+    /// The write path.
+    pub commands: Commands,
+    /// What keeps the views up to date.
+    pub projection: Projection,
+    /// Verifies all that is stored, where that is possible.
+    pub verifier: Option<Verifier>,
+    /// What the log shows to others.
+    pub proofs: Proofs,
+    /// The graph, where there is one.
+    pub graph: Option<GraphProjection>,
+    /// Documents and jobs.
+    pub documents: Documents,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
 }
 
 /// Verifies all that is stored and gives what it found as JSON, or none when it was told to stop.
@@ -81,18 +105,19 @@ impl AppState {
     ///
     /// # Errors
     /// [`OptionsError`] when an option is out of its range.
-    pub fn new(
-        commands: Commands,
-        projection: Projection,
-        options: Options,
-        verifier: Option<Verifier>,
-        proofs: Proofs,
-        graph: Option<GraphProjection>,
-    ) -> Result<Self, OptionsError> {
+    pub fn new(parts: Parts, options: Options) -> Result<Self, OptionsError> {
         options.check()?;
+        let Parts {
+            commands,
+            projection,
+            verifier,
+            proofs,
+            graph,
+            documents,
+        } = parts;
         let graph = graph.map(|kept| GraphGate::new(kept, commands.reader(), options.past.clone()));
         let shared = Shared {
-            jobs: Jobs::new(options.jobs_kept_max),
+            jobs: Jobs::new(options.jobs_kept_max, documents.queue.clone()),
             metrics: Metrics::new(),
             frames: Frames::new(commands.reader().clone(), &options.sse),
             hub: Hub::new(),
@@ -103,6 +128,7 @@ impl AppState {
             verifier,
             proofs,
             graph,
+            documents,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -162,6 +188,11 @@ impl AppState {
     /// What the log shows to others.
     pub(crate) fn proofs(&self) -> &Proofs {
         &self.shared.proofs
+    }
+
+    /// Documents and jobs.
+    pub(crate) fn documents(&self) -> &Documents {
+        &self.shared.documents
     }
 
     /// The graph, where there is one.

@@ -54,6 +54,9 @@ pub(crate) enum Command {
     Rebuild(Rebuild),
     /// Print the settings in force, each with where it came from
     Config(Config),
+    /// Parse a document from the standard input: the process that the server starts for it
+    #[command(hide = true, name = crate::tools::PARSE_DOCUMENT)]
+    ParseDocument,
     /// Print completions for a shell
     Completions {
         /// The shell

@@ -8,11 +8,13 @@ mod config;
 mod demo;
 mod exit;
 mod interrupt;
+mod jobs_thread;
 mod keys;
 mod log_check;
 mod logging;
 mod open_files;
 mod progress;
+mod tools;
 mod tree_thread;
 mod wiring;
 

@@ -14,6 +14,7 @@ use stemma_event_log::{FileStorage, Log, OpenError, OpenReport, ProofTree, Reade
 use stemma_projections::{
     Ahead, Neo4jServer, Projection, Settings as ProjectionSettings, StartError,
 };
+use stemma_views::JobFeed;
 
 use crate::cli::Common;
 use crate::clock::{SystemClock, SystemIds};
@@ -193,6 +194,19 @@ pub(crate) fn views_options(settings: &Settings) -> stemma_views::Options {
 /// Rows of the graph that are gathered in memory.
 const GRAPH_MEMTABLE_BYTES: u64 = 16 << 20;
 
+/// The limits of jobs and workers.
+pub(crate) fn jobs_options(settings: &Settings) -> stemma_jobs::Options {
+    stemma_jobs::Options {
+        workers: settings.count("jobs.workers"),
+        lease_ms: settings.number("jobs.lease_ms"),
+        retry_base_ms: settings.number("jobs.retry_base_ms"),
+        retry_cap_ms: settings.number("jobs.retry_cap_ms"),
+        retries_max: u32::try_from(settings.number("jobs.retries_max")).unwrap_or(u32::MAX),
+        active_max: settings.count("jobs.active_max"),
+        queued_max: settings.count("jobs.queued_max"),
+    }
+}
+
 pub(crate) fn graph_options(settings: &Settings) -> stemma_views::Options {
     stemma_views::Options {
         cache_bytes: settings.number("graph.cache_bytes"),
@@ -289,6 +303,8 @@ fn tell_of(report: &OpenReport) {
 pub(crate) struct Tenant {
     pub(crate) commands: Commands,
     pub(crate) projection: Projection,
+    /// Tells of jobs that change.
+    pub(crate) job_feed: JobFeed,
     /// What the log shows to others.
     pub(crate) proofs: Proofs,
     /// Where the graph is, if there is to be one.
@@ -303,6 +319,7 @@ pub(crate) struct Tenant {
 /// What is made from the log, and where it is kept.
 struct Derived {
     views: PathBuf,
+    options: stemma_views::Options,
     graph: PathBuf,
     /// The views there, opened beside the log.
     ahead: Option<Ahead>,
@@ -316,7 +333,8 @@ impl Tenant {
         let lock = places.lock()?;
         places.must_not_lack_the_log()?;
         places.must_not_lack_the_content()?;
-        let (log, (content, found), ahead) = open_parts(places, settings)?;
+        let options = views_options(settings);
+        let (log, (content, found), ahead) = open_parts(places, settings, &options)?;
         for cut in &found.cut {
             tracing::warn!(
                 file = cut.file,
@@ -340,6 +358,7 @@ impl Tenant {
         };
         let derived = Derived {
             views: places.views.clone(),
+            options,
             graph: places.graph.clone(),
             ahead,
             proofs,
@@ -371,6 +390,7 @@ impl Tenant {
         };
         let derived = Derived {
             views: scratch.path().join("views"),
+            options: views_options(settings),
             graph: scratch.path().join("graph"),
             ahead: None,
             proofs,
@@ -404,16 +424,18 @@ impl Tenant {
             ..stemma_commands::Options::default()
         };
         let commands = Commands::new(on, options);
+        let job_feed = derived.options.job_feed.clone();
         let folded = ProjectionSettings {
             reader: log.reader,
             dir: derived.views,
-            views: views_options(settings),
+            views: derived.options,
         };
         let projection = Projection::start_with(folded, derived.ahead);
         let projection = projection.map_err(started)?;
         Ok(Self {
             commands,
             projection,
+            job_feed,
             proofs: derived.proofs,
             graph: derived.graph,
             is_checked,
@@ -435,9 +457,10 @@ impl Tenant {
 fn open_parts(
     places: &Places,
     settings: &Settings,
+    views: &stemma_views::Options,
 ) -> anyhow::Result<(Log, (ContentStore, ContentReport), Option<Ahead>)> {
     let open_content = || ContentStore::open(&places.content, content_options(settings));
-    let open_views = || Ahead::open(&places.views, &views_options(settings));
+    let open_views = || Ahead::open(&places.views, views);
     std::thread::scope(|scope| {
         let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let content = named("open-content").spawn_scoped(scope, open_content)?;

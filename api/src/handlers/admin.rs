@@ -11,7 +11,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 use stemma_content_store::{CollectError, Digest, PutError};
-use stemma_domain::id::ContentDigest;
+use stemma_domain::id::{ContentDigest, JobId};
 use stemma_event_log::AppenderStatus;
 use stemma_projections::{
     GraphProjection, GraphState, RebuildControl, RebuildError, RebuildOutcome, RebuildPhase,
@@ -134,7 +134,7 @@ pub(crate) async fn verify(
         told.map_err(|message| JobError {
             code: "VERIFY_FAILED".to_owned(),
             message,
-            stage: "verify".to_owned(),
+            stage: Some("verify".to_owned()),
             transient: true,
         })
     })?;
@@ -242,12 +242,13 @@ fn start(
     work: impl FnOnce(&Job) -> Done + Send + 'static,
 ) -> Result<JobBody, ApiError> {
     let commands = state.commands().clone();
-    let id = commands.new_id().to_string();
+    let id = JobId::new(commands.new_id());
     let clock = Clock(Arc::new(move || commands.now()));
     state.jobs().start(
         NewJob {
             id,
             kind,
+            actor: context.actor.clone(),
             trace_id: context.trace_id.clone(),
             clock,
         },
@@ -270,7 +271,7 @@ fn failure(code: &str, stage: &str, error: &(dyn std::error::Error + 'static)) -
     JobError {
         code: code.to_owned(),
         message,
-        stage: stage.to_owned(),
+        stage: Some(stage.to_owned()),
         transient: false,
     }
 }

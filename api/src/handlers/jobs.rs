@@ -1,26 +1,35 @@
-//! Jobs: list, look at, follow, cancel.
+//! Jobs: queue, list, look at, follow, cancel, retry.
+//!
+//! Jobs are read from the views, with what their workers told laid over; an operator's job that
+//! this process runs is told of as it runs, also where the log took no note of it.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::web::{Bytes, Data, Path};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use actix_web::web::{Bytes, Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
-use stemma_domain::id::ResourceId;
+use stemma_domain::id::{JobId, ResourceId};
+use stemma_domain::job::{Job, JobCommand, JobStatus, PAYLOAD_BYTES_MAX};
+use stemma_domain::value::JobKind;
+use stemma_jobs::{NewJob, Watching};
+use stemma_views::JobQuery;
+use tokio::sync::watch;
 
-use crate::error::{ApiError, Code};
-use crate::jobs::{Job, JobBody};
+use crate::body;
+use crate::context::Context;
+use crate::error::{ApiError, Code, FieldProblem};
+use crate::idempotency;
+use crate::jobs::JobBody;
+use crate::json::{Fields, checked, natural, object};
 use crate::page::Page;
 use crate::query::Query;
 use crate::state::AppState;
+use crate::write::answer;
 
-const STATUSES: [&str; 6] = [
-    "queued",
-    "processing",
-    "retrying",
-    "completed",
-    "failed",
-    "cancelled",
-];
+/// Most retries that a client may ask for.
+const RETRIES_MAX: u64 = 100;
+/// Most and least priority.
+const PRIORITY_MAX: i64 = 1000;
 
 /// `GET /api/jobs`
 pub(crate) async fn list(
@@ -28,38 +37,69 @@ pub(crate) async fn list(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
-    let limit = query.limit(state.options());
-    let status = query.read("status", "a status of jobs", |text| {
-        STATUSES.contains(&text).then(|| text.to_owned())
-    });
-    let kind = query.one("type");
-    let cursor = query.one("cursor");
     let wait = query.min_position(state.options());
+    let page = query.page(state.options());
+    let status: Option<JobStatus> =
+        query.read("status", "a status of jobs", |text| text.parse().ok());
+    let kind = query.read("type", "a type of jobs", |text| JobKind::new(text).ok());
+    let document_id: Option<ResourceId> =
+        query.read("document_id", "the id of a document", |text| {
+            text.parse().ok()
+        });
     query.finish()?;
-    // Jobs are no view, and are told of also where the views are not well.
-    if wait.position.is_some() {
-        state.views_at(wait).await?;
-    }
-    let jobs = state.jobs().list(status.as_deref(), kind.as_deref());
-    let behind = match cursor {
-        None => 0,
-        Some(last) => {
-            let place = jobs.iter().position(|job| job.id == last);
-            place.ok_or_else(|| ApiError::of(Code::InvalidCursor))? + 1
-        }
+    let asked = JobQuery {
+        status,
+        kind: kind.clone(),
+        document_id,
+        limit: page.limit,
+        after: page.after,
     };
-    let items: Vec<JobBody> = jobs.iter().skip(behind).take(limit).cloned().collect();
-    let has_more = jobs.len() > behind + items.len();
-    let next_cursor = items.last().filter(|_| has_more).map(|job| job.id.clone());
+    let at = state.views_at(wait).await?;
+    let found = at.views.jobs(&asked)?;
+    let next_cursor = found.next.as_ref().map(ToString::to_string);
+    let mut items: Vec<JobBody> = found.items.iter().map(|job| body_of(&state, job)).collect();
+    if asked.after.is_none() && document_id.is_none() {
+        let status = status.map(JobStatus::name);
+        let kind = kind.as_ref().map(JobKind::as_str);
+        let own = state.jobs().list(status, kind);
+        let unrecorded = own
+            .into_iter()
+            .filter(|own| items.iter().all(|item| item.id != own.id))
+            .filter(|own| is_unrecorded(&at.views, &own.id));
+        let mut all: Vec<JobBody> = unrecorded.collect();
+        all.append(&mut items);
+        all.sort_by(|a, b| b.id.cmp(&a.id));
+        items = all;
+    }
     Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
 }
 
-/// The job of this id.
-fn find(state: &AppState, id: &str) -> Result<Job, ApiError> {
-    // Ids of jobs are made as those of resources are.
-    id.parse::<ResourceId>()
-        .map_err(|_| ApiError::new(Code::InvalidId, "expected the id of a job, a UUID"))?;
-    state.jobs().find(id)
+fn is_unrecorded(views: &stemma_views::Views, id: &str) -> bool {
+    let id = id.parse::<JobId>();
+    id.is_ok_and(|id| views.job(id).is_ok_and(|job| job.is_none()))
+}
+
+/// A job as it goes over the wire: of one that runs here, as it runs.
+fn body_of(state: &AppState, job: &Job) -> JobBody {
+    if let Some(own) = state.jobs().find(&job.id.to_string()) {
+        return own.body();
+    }
+    JobBody::of(job, state.documents().queue.told(job.id))
+}
+
+pub(crate) fn job_id(text: &str) -> Result<JobId, ApiError> {
+    text.parse()
+        .map_err(|_| ApiError::new(Code::InvalidId, "expected the id of a job, a UUID"))
+}
+
+/// The job of this id, as the views have it.
+fn find(state: &AppState, id: JobId) -> Result<JobBody, ApiError> {
+    if let Some(own) = state.jobs().find(&id.to_string()) {
+        return Ok(own.body());
+    }
+    let job = state.projection().views().job(id)?;
+    let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
+    Ok(body_of(state, &job))
 }
 
 /// `GET /api/jobs/{id}`, also `…/status`
@@ -68,23 +108,161 @@ pub(crate) async fn get(
     id: Path<String>,
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
-    Query::none(request.query_string())?;
-    let body = find(&state, &id)?.body();
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    query.finish()?;
+    let id = job_id(&id)?;
+    // An operator's jobs are told of also where the views are not well.
+    if wait.position.is_some() {
+        state.views_at(wait).await?;
+    }
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
-        .json(body))
+        .json(find(&state, id)?))
+}
+
+/// `POST /api/jobs`
+pub(crate) async fn submit(
+    request: HttpRequest,
+    payload: Payload,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    let bytes_max = state.options().json_bytes_max;
+    let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
+    let mut fields = Fields::of(value, "")?;
+    let kind = fields.required("type", checked(JobKind::new));
+    let asked = fields.optional("payload", object);
+    let priority = fields.optional("priority", |value| {
+        let priority = value
+            .as_i64()
+            .filter(|p| (-PRIORITY_MAX..=PRIORITY_MAX).contains(p));
+        let priority = priority.and_then(|priority| i32::try_from(priority).ok());
+        priority.ok_or("expected a whole number from -1000 to 1000")
+    });
+    let max_retries = fields.optional("max_retries", |value| {
+        let retries = natural(value)
+            .ok()
+            .filter(|retries| *retries <= RETRIES_MAX);
+        let retries = retries.and_then(|retries| u32::try_from(retries).ok());
+        retries.ok_or("expected a whole number from 0 to 100")
+    });
+    let is_ours = kind.as_ref().is_some_and(|kind| is_of_the_server(kind));
+    if is_ours {
+        fields.problem(
+            "type",
+            "RESERVED",
+            "jobs of this type are queued by their own routes",
+        );
+    }
+    let asked = asked.unwrap_or_default();
+    let size = serde_json::to_vec(&asked).map_or(0, |bytes| bytes.len());
+    if size > PAYLOAD_BYTES_MAX {
+        let detail = format!("a payload has at most {PAYLOAD_BYTES_MAX} bytes");
+        fields.problem("payload", "TOO_LARGE", detail);
+    }
+    fields.finish()?;
+    let new = NewJob {
+        id: JobId::new(state.commands().new_id()),
+        kind: kind.ok_or_else(|| ApiError::of(Code::Internal))?,
+        payload: asked,
+        priority: priority.unwrap_or(0),
+        max_retries,
+        document_id: None,
+        trace_id: context.trace_id.clone(),
+    };
+    let key = idempotency::of(&request, &context, &[&bytes])?;
+    let queue = &state.documents().queue;
+    let (job, written) = queue.submit(new, &context.actor, key).await?;
+    state.visible(written.end).await?;
+    Ok(answer(StatusCode::CREATED, &written)
+        .insert_header((LOCATION, format!("/api/jobs/{}", job.id)))
+        .json(JobBody::of(&job, None)))
+}
+
+/// Whether jobs of a kind are the server's own.
+fn is_of_the_server(kind: &JobKind) -> bool {
+    let ours = ["document.", "rebuild.", "verify", "resource."];
+    ours.iter().any(|prefix| kind.as_str().starts_with(prefix))
 }
 
 /// `POST /api/jobs/{id}/cancel`
 pub(crate) async fn cancel(
     request: HttpRequest,
     id: Path<String>,
+    context: Context,
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
-    let job = find(&state, &id)?;
-    job.cancel()?;
-    Ok(HttpResponse::build(StatusCode::ACCEPTED).json(job.body()))
+    let id = job_id(&id)?;
+    if let Some(own) = state.jobs().find(&id.to_string()) {
+        own.cancel()?;
+        return Ok(HttpResponse::build(StatusCode::ACCEPTED).json(own.body()));
+    }
+    change(&state, &context, id, JobCommand::Cancel).await
+}
+
+/// `POST /api/jobs/{id}/retry`
+pub(crate) async fn retry(
+    request: HttpRequest,
+    id: Path<String>,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    let id = job_id(&id)?;
+    let job = state.commands().job(id)?;
+    let is_operators = state.jobs().find(&id.to_string()).is_some()
+        || job.is_some_and(|job| {
+            !job.kind.as_str().starts_with("document.") && is_of_the_server(&job.kind)
+        });
+    if is_operators {
+        let detail = "an operator's job is begun again by its own route";
+        return Err(ApiError::new(Code::JobNotRetryable, detail));
+    }
+    change(&state, &context, id, JobCommand::Retry).await
+}
+
+async fn change(
+    state: &AppState,
+    context: &Context,
+    id: JobId,
+    command: JobCommand,
+) -> Result<HttpResponse, ApiError> {
+    let queue = &state.documents().queue;
+    let (job, written) = queue
+        .command(id, command, &context.actor, &context.trace_id)
+        .await?;
+    state.visible(written.end).await?;
+    Ok(answer(StatusCode::ACCEPTED, &written).json(body_of(state, &job)))
+}
+
+/// Where news of a job come from.
+enum News {
+    /// From the log and its worker.
+    Recorded(JobId, Watching),
+    /// From the thread that runs it here.
+    Own(watch::Receiver<JobBody>),
+}
+
+impl News {
+    async fn changed(&mut self) -> bool {
+        match self {
+            Self::Recorded(_, watching) => watching.changed().await,
+            Self::Own(changes) => changes.changed().await.is_ok(),
+        }
+    }
+
+    fn body(&mut self, state: &AppState) -> Result<JobBody, ApiError> {
+        match self {
+            Self::Recorded(id, watching) => {
+                watching.progress();
+                find(state, *id)
+            }
+            Self::Own(changes) => Ok(changes.borrow_and_update().clone()),
+        }
+    }
 }
 
 /// `GET /api/jobs/{id}/events/stream`: `progress` whenever it tells of itself, then `completed`,
@@ -95,47 +273,67 @@ pub(crate) async fn follow(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
+    follow_job(&state, job_id(&id)?)
+}
+
+/// A job as a stream of server-sent events.
+pub(crate) fn follow_job(state: &Data<AppState>, id: JobId) -> Result<HttpResponse, ApiError> {
     let options = &state.options().sse;
     let open = state.metrics().open_stream(options.streams_max);
     let open = open.ok_or_else(|| ApiError::of(Code::TooManyStreams))?;
-    let changes = find(&state, &id)?.follow();
+    let news = match state.jobs().find(&id.to_string()) {
+        Some(own) => News::Own(own.follow()),
+        None => News::Recorded(id, state.documents().queue.follow(id)),
+    };
+    // Unknown ids are told of before the stream begins.
+    find(state, id)?;
     let shutdown = state.shutdown().follow();
     let heartbeat = std::time::Duration::from_millis(options.heartbeat_ms);
     let first = Some(format!("retry: {}\n\n", options.retry_ms));
+    let state = state.clone();
     let frames = stream::unfold(
-        Some((changes, shutdown, first, true, open)),
-        move |following| async move {
-            let (mut changes, mut shutdown, first, is_new, open) = following?;
-            if let Some(first) = first {
-                let next = Some((changes, shutdown, None, true, open));
-                return Some((Ok::<_, ApiError>(Bytes::from(first)), next));
-            }
-            if !is_new {
-                tokio::select! {
-                    changed = changes.changed() => changed.ok()?,
-                    changed = shutdown.changed() => {
-                        changed.ok()?;
-                        return Some((Ok(Bytes::from_static(b": the server stops\n\n")), None));
-                    }
-                    () = tokio::time::sleep(heartbeat) => {
-                        let beat = Bytes::from_static(b": heartbeat\n\n");
-                        return Some((Ok(beat), Some((changes, shutdown, None, false, open))));
+        Some((news, shutdown, first, true, open)),
+        move |following| {
+            let state = state.clone();
+            async move {
+                let (mut news, mut shutdown, first, is_new, open) = following?;
+                if let Some(first) = first {
+                    let next = Some((news, shutdown, None, true, open));
+                    return Some((Ok::<_, ApiError>(Bytes::from(first)), next));
+                }
+                if !is_new {
+                    tokio::select! {
+                        changed = news.changed() => if !changed { return None },
+                        changed = shutdown.changed() => {
+                            changed.ok()?;
+                            return Some((Ok(Bytes::from_static(b": the server stops\n\n")), None));
+                        }
+                        () = tokio::time::sleep(heartbeat) => {
+                            let beat = Bytes::from_static(b": heartbeat\n\n");
+                            return Some((Ok(beat), Some((news, shutdown, None, false, open))));
+                        }
                     }
                 }
+                let body = news.body(&state).ok()?;
+                let name = match body.status.as_str() {
+                    ended @ ("completed" | "failed" | "cancelled") => ended.to_owned(),
+                    _ => "progress".to_owned(),
+                };
+                let data = serde_json::to_string(&body).expect("a job is plain data");
+                let frame = Bytes::from(format!("event: {name}\ndata: {data}\n\n"));
+                let next = (name == "progress").then_some((news, shutdown, None, false, open));
+                Some((Ok(frame), next))
             }
-            let body = changes.borrow_and_update().clone();
-            let name = match body.status.as_str() {
-                ended @ ("completed" | "failed" | "cancelled") => ended,
-                _ => "progress",
-            };
-            let data = serde_json::to_string(&body).expect("a job is plain data");
-            let frame = Bytes::from(format!("event: {name}\ndata: {data}\n\n"));
-            let next = (name == "progress").then_some((changes, shutdown, None, false, open));
-            Some((Ok(frame), next))
         },
     );
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, "text/event-stream"));
     response.insert_header((CACHE_CONTROL, "no-store"));
     Ok(response.streaming(frames))
+}
+
+/// A field of a worker's call that breaks its rule.
+pub(crate) fn wrong_field(name: &str, detail: &str) -> ApiError {
+    let field = FieldProblem::at(format!("/{name}"), "INVALID_FIELD", detail);
+    ApiError::fields(Code::InvalidFields, vec![field])
 }

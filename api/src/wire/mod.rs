@@ -3,5 +3,7 @@
 
 pub(crate) mod annotation;
 pub(crate) mod batch;
+pub(crate) mod document;
 pub(crate) mod event;
+pub(crate) mod job;
 pub(crate) mod resource;

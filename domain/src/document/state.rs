@@ -168,6 +168,11 @@ impl Document {
             took_ms: completed.took_ms,
             completed_at: envelope.recorded_at,
         };
+        if let Some(chunking) = completed.figures.get("chunking")
+            && let Ok(chunking) = serde_json::from_value(chunking.clone())
+        {
+            self.chunking = chunking;
+        }
         let before = self.stages.insert(completed.stage, state);
         let is_as_before = before.is_some_and(|before| before.outputs == completed.outputs);
         if !is_as_before {

@@ -55,7 +55,7 @@ impl Found<'_> {
         AnnotationId::new(Uuid::new_v8(bytes))
     }
 
-    fn annotation(&self, entity: &EntityMention, around: (String, String)) -> Value {
+    fn annotation(&self, entity: &EntityMention, around: &(String, String)) -> Value {
         json!({
             "type": "Annotation",
             "motivation": ["identifying", "tagging"],
@@ -138,7 +138,7 @@ impl Found<'_> {
         };
         for (index, annotation_id) in &new {
             let around = std::mem::take(&mut contexts[*index]);
-            let annotation = self.annotation(&self.entities[*index], around);
+            let annotation = self.annotation(&self.entities[*index], &around);
             let annotation = annotation::validate(annotation, &cx)
                 .map_err(|errors| format!("an annotation of ours is not valid: {errors:?}"))?;
             let add = Command::AddAnnotation {

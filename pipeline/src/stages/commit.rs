@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use stemma_commands::{AsOf, Commands, Operation, PastState, Request, Written};
 use stemma_content_store::{Digest, Pin, PutError, ReadError, Stored};
 use stemma_domain::document::{
-    Chunk, Document, DocumentCommand, Entities, EntityMention, Stage, chunk_line, may_run,
+    Chunk, Chunking, Document, DocumentCommand, Entities, EntityMention, Stage, chunk_line, may_run,
 };
 use stemma_domain::event::{DocumentStageCompleted, Metadata, StageOutput as Output};
 use stemma_domain::id::{ContentDigest, ResourceId};
@@ -24,6 +24,7 @@ use stemma_jobs::{JobsError, Queue};
 
 use crate::chunk::chunk_id;
 use crate::stages::annotate::Found;
+use crate::stages::desk::chunking_of;
 use crate::stages::output::{OutputError, StageOutput};
 use crate::stages::run::settings;
 
@@ -209,8 +210,9 @@ impl Committer {
     ) -> Result<Written, CommitError> {
         let document = self.document(submission.document_id)?;
         let stage = submission.output.stage();
-        may_run(&document, stage).map_err(|refusal| Refusal::Document(refusal))?;
-        let mut effects = self.effects(&document, submission.output, stop)?;
+        may_run(&document, stage).map_err(Refusal::Document)?;
+        let chunking = chunking_of(submission.job, &document);
+        let mut effects = self.effects(&document, submission.output, chunking, stop)?;
         let completed = DocumentStageCompleted {
             document_id: document.id,
             figures: std::mem::take(&mut effects.figures),
@@ -243,6 +245,7 @@ impl Committer {
         &self,
         document: &Document,
         output: StageOutput,
+        chunking: Chunking,
         stop: &AtomicBool,
     ) -> Result<Effects, CommitError> {
         let mut effects = Effects::default();
@@ -268,9 +271,9 @@ impl Committer {
                 let json = serde_json::to_vec(&parsed.structure).expect("plain data");
                 effects.keep("structure", self.put(&json)?);
             }
-            StageOutput::Chunks(chunks) => self.chunks(document, chunks, &mut effects)?,
+            StageOutput::Chunks(chunks) => self.chunks(document, chunks, chunking, &mut effects)?,
             StageOutput::Vectors { header, file } => {
-                let chunks = self.output_digest(document, Stage::Chunk, "chunks");
+                let chunks = output_digest(document, Stage::Chunk, "chunks");
                 effects.rest_on(chunks);
                 effects.rest_on(&header.model);
                 let count = document.stages.get(&Stage::Chunk);
@@ -300,8 +303,8 @@ impl Committer {
                 self.entities(document, &found, &mut effects)?;
             }
             StageOutput::Indexed => {
-                effects.rest_on(self.output_digest(document, Stage::Chunk, "chunks"));
-                effects.rest_on(self.output_digest(document, Stage::Embed, "vectors"));
+                effects.rest_on(output_digest(document, Stage::Chunk, "chunks"));
+                effects.rest_on(output_digest(document, Stage::Embed, "vectors"));
                 let end = self.commands.reader().end().get();
                 let figures = self
                     .indexer
@@ -312,22 +315,18 @@ impl Committer {
         Ok(effects)
     }
 
-    fn output_digest(&self, document: &Document, stage: Stage, name: &str) -> Vec<u8> {
-        let output = document.output(stage, name);
-        output.map_or_else(Vec::new, |output| output.digest.as_bytes().to_vec())
-    }
-
     fn chunks(
         &self,
         document: &Document,
         chunks: Vec<Chunk>,
+        chunking: Chunking,
         effects: &mut Effects,
     ) -> Result<(), CommitError> {
-        effects.rest_on(self.output_digest(document, Stage::Parse, "text"));
-        let settings = settings(document.chunking);
-        effects.rest_on(serde_json::to_vec(&document.chunking).expect("plain data"));
+        effects.rest_on(output_digest(document, Stage::Parse, "text"));
+        let settings = settings(chunking);
+        effects.rest_on(serde_json::to_vec(&chunking).expect("plain data"));
         effects.figure("chunk_count", chunks.len());
-        effects.figure("chunking", json!(document.chunking));
+        effects.figure("chunking", json!(chunking));
         let mut ingest = self.commands.content().begin()?;
         for mut chunk in chunks {
             if chunk.id.is_empty() {
@@ -347,7 +346,7 @@ impl Committer {
     ) -> Result<(), CommitError> {
         let text = self.text(document)?;
         check_mentions(&found.entities, &text)?;
-        effects.rest_on(self.output_digest(document, Stage::Parse, "text"));
+        effects.rest_on(output_digest(document, Stage::Parse, "text"));
         effects.rest_on(format!("{} {}", found.detector, found.version));
         let state = self
             .commands
@@ -447,6 +446,12 @@ fn check_mentions(entities: &[EntityMention], text: &str) -> Result<(), OutputEr
         }
     }
     Ok(())
+}
+
+/// The digest of content that a stage put out; nothing where it is not done.
+fn output_digest(document: &Document, stage: Stage, name: &str) -> Vec<u8> {
+    let output = document.output(stage, name);
+    output.map_or_else(Vec::new, |output| output.digest.as_bytes().to_vec())
 }
 
 fn input_digest(stage: Stage, parts: &[Vec<u8>]) -> ContentDigest {

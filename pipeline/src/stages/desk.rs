@@ -9,6 +9,7 @@ use std::time::Duration;
 use stemma_domain::document::{Chunking, Document, Stage};
 use stemma_domain::event::JobError;
 use stemma_domain::id::{ContentDigest, ResourceId};
+use stemma_domain::job::Job;
 use stemma_inference::InferenceError;
 
 use crate::error::DocumentError;
@@ -47,6 +48,13 @@ impl From<&Document> for Task {
             done: document.stages.keys().copied().collect(),
         }
     }
+}
+
+/// How a document's text is to be cut in a job: as the job says, else as the upload did.
+pub(crate) fn chunking_of(job: &Job, document: &Document) -> Chunking {
+    let asked = job.payload.get("chunking");
+    let asked = asked.and_then(|asked| serde_json::from_value(asked.clone()).ok());
+    asked.unwrap_or(document.chunking)
 }
 
 /// Why a stage did not come about.

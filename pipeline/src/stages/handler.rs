@@ -16,7 +16,7 @@ use stemma_jobs::{Handler, JobsError, Outcome, Work};
 
 use crate::parse::Structure;
 use crate::stages::commit::{CommitError, Committer, Submission};
-use crate::stages::desk::{Desk, StageError, Task};
+use crate::stages::desk::{Desk, StageError, Task, chunking_of};
 use crate::stages::output::StageOutput;
 use crate::stages::run::{Tools, process, run};
 
@@ -213,7 +213,11 @@ impl LocalDesk<'_> {
 
 impl Desk for LocalDesk<'_> {
     fn task(&self) -> Result<Task, StageError> {
-        Ok(Task::from(&self.document()?))
+        let document = self.document()?;
+        Ok(Task {
+            chunking: chunking_of(&self.work.job, &document),
+            ..Task::from(&document)
+        })
     }
 
     fn content(&self) -> Result<Box<dyn Read + Send + '_>, StageError> {

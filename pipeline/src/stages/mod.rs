@@ -10,7 +10,7 @@ mod handler;
 mod output;
 mod run;
 
-pub use commit::{CommitError, Committer, Indexer, Submission};
+pub use commit::{CommitError, CommitFuture, Committer, Indexer, Submission};
 pub use desk::{Desk, StageError, Task};
 pub use handler::{PROCESS, Pipeline, STEP};
 pub use output::{OutputError, StageOutput};

@@ -240,7 +240,7 @@ fn vectors(wire: WireVectors) -> Result<StageOutput, String> {
         _ => return Err("expected either `vectors` or `vectors_base64`".to_owned()),
     };
     let size = u64::from(wire.dimension) * 4;
-    if size == 0 || bytes.len() as u64 % size != 0 {
+    if size == 0 || !(bytes.len() as u64).is_multiple_of(size) {
         return Err(format!(
             "{} bytes are no vectors of {}",
             bytes.len(),

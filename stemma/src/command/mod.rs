@@ -33,6 +33,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         answer(String::from_utf8_lossy(&script).trim_end())?;
         return Ok(Exit::Done);
     }
+    if let Command::ParseDocument = cli.command {
+        stemma_pipeline::child::main(std::io::stdin(), std::io::stdout())?;
+        return Ok(Exit::Done);
+    }
     let data = common.data.as_ref().map(|dir| dir.display().to_string());
     // An address says that the graph is in Neo4j, and where.
     let (mode, uri) = match graph {
@@ -53,7 +57,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
             logging::start(serve.log_format);
             serve::run(common, &settings, &serve)
         }
-        Command::Completions { .. } => Ok(Exit::Done),
+        Command::Completions { .. } | Command::ParseDocument => Ok(Exit::Done),
         other => {
             logging::start(LogFormat::Text);
             let is_local = !matches!(
@@ -75,7 +79,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
                 Command::Check(check) => prove::check(common, &check),
                 Command::Rebuild(rebuild) => rebuild::run(common, &settings, &rebuild),
                 Command::Config(config) => config::run(common, &settings, &config),
-                Command::Serve(_) | Command::Completions { .. } => Ok(Exit::Done),
+                Command::Serve(_) | Command::Completions { .. } | Command::ParseDocument => {
+                    Ok(Exit::Done)
+                }
             }
         }
     }

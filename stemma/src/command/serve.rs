@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use stemma_api::{AppState, Options};
+use stemma_api::{AppState, DocumentOptions, Documents, Options, Parts};
+use stemma_jobs::Queue;
+use stemma_pipeline::stages::{Committer, Pipeline};
 use stemma_projections::{GraphProjection, Neo4jSettings, Phase, Settings as ProjectionSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -14,10 +16,12 @@ use crate::cli::{Common, Serve};
 use crate::config::Settings;
 use crate::demo;
 use crate::exit::{Exit, Usage, is_interruption};
+use crate::jobs_thread::JobsThread;
 use crate::log_check::LogCheck;
 use crate::open_files;
+use crate::tools::tools;
 use crate::tree_thread::TreeThread;
-use crate::wiring::{Places, Tenant, graph_options, neo4j};
+use crate::wiring::{Places, Tenant, graph_options, jobs_options, neo4j};
 
 /// How often the wait for the views looks whether they were stopped.
 const CATCH_UP_LOOK: Duration = Duration::from_secs(1);
@@ -104,14 +108,32 @@ async fn until_stopped(
     options.past.events_max = settings.number("graph.past_events_max");
     options.past.dir = Some(tenant.graph.with_file_name("graph-past"));
     options.connections_max = open_files::connections_max(&options, open_files::raise());
-    let state = AppState::new(
-        tenant.commands.clone(),
-        tenant.projection.clone(),
-        options,
-        Some(verifier),
-        tenant.proofs.clone(),
-        graph.clone(),
-    )?;
+    let queue = Queue::new(tenant.commands.clone(), jobs_options(settings));
+    queue.connect(&tenant.job_feed);
+    let committer = Committer::new(queue.clone(), Arc::new(ViewsIndexer));
+    let parts = Parts {
+        commands: tenant.commands.clone(),
+        projection: tenant.projection.clone(),
+        verifier: Some(verifier),
+        proofs: tenant.proofs.clone(),
+        graph: graph.clone(),
+        documents: Documents {
+            queue: queue.clone(),
+            committer: committer.clone(),
+            options: document_options(settings),
+        },
+    };
+    let state = AppState::new(parts, options)?;
+    let jobs = if serve.read_only {
+        None
+    } else {
+        let handler = Arc::new(Pipeline::new(committer, tools(settings)?));
+        Some(JobsThread::start(
+            queue,
+            tenant.projection.clone(),
+            handler,
+        )?)
+    };
     let address = listener.local_addr()?;
     let running = stemma_api::run(listener, state.clone())?;
     let collector = if serve.read_only {
@@ -135,6 +157,10 @@ async fn until_stopped(
         })
         .await;
     state.jobs().stop();
+    if let Some(jobs) = jobs {
+        // What it gives back is written by tasks that this thread drives.
+        tokio::task::spawn_blocking(|| jobs.stop()).await?;
+    }
     if let Some(graph) = graph {
         graph.stop();
     }
@@ -218,6 +244,14 @@ async fn catch_up(tenant: &Tenant) {
     }
 }
 
+fn document_options(settings: &Settings) -> DocumentOptions {
+    DocumentOptions {
+        bytes_max: settings.number("documents.bytes_max"),
+        uploads_per_day_max: settings.number("jobs.uploads_per_day_max"),
+        ..DocumentOptions::default()
+    }
+}
+
 fn options(settings: &Settings) -> Options {
     let mut options = Options {
         public_url: settings.text("public_url").map(str::to_owned),
@@ -277,5 +311,19 @@ impl Collector {
         if self.thread.join().is_err() {
             tracing::error!("the collecting thread ended by a mistake of ours");
         }
+    }
+}
+
+/// Until there is an index, nothing is waited for.
+struct ViewsIndexer;
+
+impl stemma_pipeline::stages::Indexer for ViewsIndexer {
+    fn wait_for(
+        &self,
+        _: stemma_domain::id::ResourceId,
+        _: u64,
+        _: &std::sync::atomic::AtomicBool,
+    ) -> Result<stemma_domain::event::Metadata, String> {
+        Ok(stemma_domain::event::Metadata::new())
     }
 }

@@ -206,7 +206,7 @@ fn log(places: &Places, settings: &Settings, tell: Tell<'_>) -> anyhow::Result<(
         record.data(),
     ) {
         Ok(event) => {
-            if let Some(digest) = event.content() {
+            for digest in event.content() {
                 named
                     .entry(*digest.as_bytes())
                     .or_insert(record.position().get());
@@ -466,7 +466,7 @@ impl Findings {
         Ok(())
     }
 
-    /// Reads the content that a record names, if it names any.
+    /// Reads the content that a record names.
     fn content_of(&mut self, record: &Record, store: Result<&ContentStore, &ContentOpenError>) {
         let position = record.position().get();
         let event = event::decode(record.event_type(), record.schema_version(), record.data());
@@ -477,14 +477,15 @@ impl Findings {
                 return self.damaged("log", "payload", place, &error.to_string());
             }
         };
-        let Some(named) = named else { return };
-        let digest = Digest::from_bytes(*named.as_bytes());
-        let damage = match store.map(|store| store.check(&digest)) {
-            Ok(Ok(true)) => return,
-            Ok(Ok(false)) => ("missing", format!("{digest} is named and is not there")),
-            Ok(Err(error)) => ("damaged", error.to_string()),
-            Err(error) => ("missing", format!("{digest}: {error}")),
-        };
-        self.blob_damaged(damage.0, digest, ("", 0, Some(position)), &damage.1);
+        for named in named {
+            let digest = Digest::from_bytes(*named.as_bytes());
+            let damage = match store.map(|store| store.check(&digest)) {
+                Ok(Ok(true)) => continue,
+                Ok(Ok(false)) => ("missing", format!("{digest} is named and is not there")),
+                Ok(Err(error)) => ("damaged", error.to_string()),
+                Err(error) => ("missing", format!("{digest}: {error}")),
+            };
+            self.blob_damaged(damage.0, digest, ("", 0, Some(position)), &damage.1);
+        }
     }
 }

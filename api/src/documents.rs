@@ -1,0 +1,36 @@
+//! What documents and jobs are done with, as the handlers see it.
+
+use stemma_jobs::Queue;
+use stemma_pipeline::stages::Committer;
+
+/// Documents and jobs; clones share them.
+#[derive(Debug, Clone)]
+pub struct Documents {
+    /// The queue of jobs.
+    pub queue: Queue,
+    /// Records what stages put out.
+    pub committer: Committer,
+    /// Limits.
+    pub options: DocumentOptions,
+}
+
+/// Limits of uploads, each with its default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentOptions {
+    /// Bytes of a document, 25 MiB by default.
+    pub bytes_max: u64,
+    /// Documents that one user uploads a day (UTC), 10,000 by default; 0 for no limit.
+    pub uploads_per_day_max: u64,
+    /// How long a claim waits for a job at most, 60 s by default.
+    pub claim_wait_ms_max: u64,
+}
+
+impl Default for DocumentOptions {
+    fn default() -> Self {
+        Self {
+            bytes_max: 25 << 20,
+            uploads_per_day_max: 10_000,
+            claim_wait_ms_max: 60_000,
+        }
+    }
+}

@@ -1,0 +1,565 @@
+//! Documents: upload, look at, read their text and chunks, run one step.
+
+use actix_multipart::{Field, Multipart};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, ETAG, LOCATION};
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::StreamExt;
+use serde_json::{Map, Value, json};
+use stemma_commands::{CommandError, Operation, Request};
+use stemma_content_store::Stored;
+use stemma_domain::document::{
+    Chunking, Document, DocumentCommand, DocumentRefusal, Stage, Steps, Strategy, document_id,
+    may_run, read_chunks,
+};
+use stemma_domain::event::{DocumentUploaded, ResourceCreated};
+use stemma_domain::id::{ContentDigest, JobId, ResourceId};
+use stemma_domain::job::{Job, JobCommand};
+use stemma_domain::resource::{Command, Refusal};
+use stemma_domain::value::{CollectionName, FileName, JobKind, MediaType, ResourceName};
+use stemma_jobs::NewJob;
+use stemma_pipeline::stages::{PROCESS, STEP};
+use stemma_pipeline::validate::safe_file_name;
+use stemma_views::{JobQuery, day_of};
+
+use crate::body::{self, blocking, malformed, part_bytes, receive_at_most};
+use crate::context::Context;
+use crate::error::{ApiError, Code, FieldProblem};
+use crate::handlers::resources::{find, reflecting, resource_id};
+use crate::idempotency;
+use crate::json::{Fields, checked, natural};
+use crate::page::Page;
+use crate::query::Query;
+use crate::state::{AppState, Reflected};
+use crate::wire::document::{ChunkBody, DocumentBody, UploadBody};
+use crate::wire::job::JobBody;
+use crate::write::answer;
+
+/// Most bytes of a field of an upload beside the file.
+const FIELD_BYTES_MAX: usize = 4096;
+/// Jobs about one document that are looked at for what is under way.
+const JOBS_LOOKED_AT: usize = 100;
+/// The job that stands for an upload whose steps the client runs.
+const UPLOAD: &str = "document.upload";
+
+/// What an upload says.
+struct Upload {
+    file: Stored,
+    file_name: FileName,
+    media_type: Option<MediaType>,
+    collection: Option<CollectionName>,
+    chunking: Chunking,
+    steps: Steps,
+}
+
+/// The fields of a form, beside the file.
+#[derive(Default)]
+struct Form {
+    file: Option<(Stored, Option<String>, Option<String>)>,
+    fields: Map<String, Value>,
+}
+
+/// `POST /api/documents/upload`
+pub(crate) async fn upload(
+    request: HttpRequest,
+    payload: Payload,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    check_uploads_today(&state, &context)?;
+    let form = read_form(&request, payload, &state).await?;
+    let upload = read_upload(form)?;
+    let digest = ContentDigest::from_bytes(*upload.file.digest.as_bytes());
+    let id = document_id(&digest, upload.collection.as_ref());
+    let described = format!(
+        "{:?} {:?} {:?} {:?}",
+        upload.file_name, upload.media_type, upload.chunking, upload.steps
+    );
+    let asked = [digest.as_bytes().as_slice(), described.as_bytes()];
+    let key = idempotency::of(&request, &context, &asked)?;
+    if key.is_none()
+        && let Some(known) = known(&state, id).await?
+    {
+        return Ok(deduplicated(&known));
+    }
+    let job_id = JobId::new(state.commands().new_id());
+    let pin = upload.file.pin.clone();
+    let request = Request {
+        operations: operations(&state, &context, id, job_id, upload)?,
+        actor: context.actor.clone(),
+        trace_id: context.trace_id.clone(),
+        idempotency: key,
+        bases: context.bases.clone(),
+        pins: vec![pin.clone()],
+    };
+    let written = match state.commands().execute(request).await {
+        Ok(written) => written,
+        // Somebody sent the same bytes just now.
+        Err(CommandError::Refused { refusal, .. })
+            if refusal == Refusal::AlreadyExists
+                || refusal == Refusal::Document(DocumentRefusal::AlreadyExists) =>
+        {
+            state.visible(state.reader().end().get()).await?;
+            let known = known(&state, id).await?;
+            let known = known.ok_or_else(|| ApiError::of(Code::AlreadyExists))?;
+            return Ok(deduplicated(&known));
+        }
+        Err(error) => return Err(ApiError::of_command(&error, &|_| String::new())),
+    };
+    state.visible(written.end).await?;
+    drop(pin);
+    let job = written
+        .results
+        .iter()
+        .rev()
+        .find_map(|result| result.job.as_deref());
+    let job = job.ok_or_else(|| ApiError::of(Code::Internal))?;
+    let body = JobBody::of(job, None);
+    Ok(answer(StatusCode::ACCEPTED, &written)
+        .insert_header((LOCATION, format!("/api/jobs/{}", job.id)))
+        .json(UploadBody {
+            job_id: body.id,
+            document_id: id.to_string(),
+            status: body.status,
+            message: body.message,
+            created_at: body.created_at,
+            deduplicated: false,
+        }))
+}
+
+/// Refuses an upload by somebody who made as many today as they may.
+fn check_uploads_today(state: &AppState, context: &Context) -> Result<(), ApiError> {
+    let most = state.documents().options.uploads_per_day_max;
+    if most == 0 {
+        return Ok(());
+    }
+    let day = day_of(state.commands().now());
+    let made = state.projection().views().uploads_on(day, &context.actor)?;
+    if made >= most {
+        let detail = format!("{made} documents were uploaded today, at most {most} are taken");
+        return Err(ApiError::new(Code::UploadsExceeded, detail));
+    }
+    Ok(())
+}
+
+async fn read_form(
+    request: &HttpRequest,
+    payload: Payload,
+    state: &AppState,
+) -> Result<Form, ApiError> {
+    if body::essence(request).as_deref() != Some("multipart/form-data") {
+        let detail = "expected a body of type multipart/form-data with a part `file`";
+        return Err(ApiError::new(Code::UnsupportedMediaType, detail));
+    }
+    let mut parts = Multipart::new(request.headers(), payload);
+    let mut form = Form::default();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| malformed(&error))?;
+        let name = part.name().unwrap_or_default().to_owned();
+        let is_twice = form.fields.contains_key(&name) || (name == "file" && form.file.is_some());
+        if is_twice {
+            let field = FieldProblem::at(format!("/{name}"), "REPEATED_FIELD", "may be given once");
+            return Err(ApiError::fields(Code::InvalidFields, vec![field]));
+        }
+        if name == "file" {
+            form.file = Some(read_file(part, state).await?);
+        } else {
+            let bytes = part_bytes(part, FIELD_BYTES_MAX).await?;
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            form.fields.insert(name, Value::String(text));
+        }
+    }
+    Ok(form)
+}
+
+async fn read_file(
+    part: Field,
+    state: &AppState,
+) -> Result<(Stored, Option<String>, Option<String>), ApiError> {
+    let media_type = part.content_type().map(ToString::to_string);
+    let disposition = part.content_disposition();
+    let name = disposition
+        .and_then(|d| d.get_filename())
+        .map(str::to_owned);
+    let bytes_max = state.documents().options.bytes_max;
+    let stored = receive_at_most(part, malformed, state, bytes_max).await?;
+    Ok((stored, media_type, name))
+}
+
+/// A number that comes as a text, as fields of forms do.
+fn number(value: Value) -> Result<u32, String> {
+    let number = match value {
+        Value::String(text) => text.trim().parse().ok(),
+        other => natural(other).ok(),
+    };
+    let number = number.and_then(|number: u64| u32::try_from(number).ok());
+    number.ok_or_else(|| "expected a whole number from 0".to_owned())
+}
+
+fn strategy(text: &str) -> Result<Strategy, &'static str> {
+    text.parse()
+        .map_err(|()| "expected sentence, markdown or size")
+}
+
+fn read_upload(form: Form) -> Result<Upload, ApiError> {
+    let mut fields = Fields::of(Value::Object(form.fields), "")?;
+    let collection = fields.optional("collection", checked(CollectionName::new));
+    let chunking = read_chunking(&mut fields, None);
+    let steps = fields.optional(
+        "steps",
+        checked(|text| match text {
+            "auto" => Ok(Steps::Auto),
+            "none" => Ok(Steps::None),
+            _ => Err("expected auto or none"),
+        }),
+    );
+    if form.file.is_none() {
+        fields.problem("file", "MISSING_FIELD", "the part `file` must be given");
+    }
+    fields.finish()?;
+    let (Some((file, media_type, name)), Some(chunking)) = (form.file, chunking) else {
+        return Err(ApiError::of(Code::Internal));
+    };
+    let name = safe_file_name(name.as_deref().unwrap_or("document"));
+    Ok(Upload {
+        file,
+        file_name: FileName::new(&name).map_err(|_| ApiError::of(Code::Internal))?,
+        media_type: media_type.and_then(|text| MediaType::new(&text).ok()),
+        collection,
+        chunking,
+        steps: steps.unwrap_or(Steps::Auto),
+    })
+}
+
+/// How a text is to be cut, where that is said; else as `before`, else by default.
+fn read_chunking(fields: &mut Fields, before: Option<Chunking>) -> Option<Chunking> {
+    let asked = ["chunking_strategy", "chunk_size", "chunk_overlap"];
+    let says = asked.iter().any(|name| fields.has(name));
+    let strategy = fields.optional("chunking_strategy", checked(strategy));
+    let size = fields.optional("chunk_size", number);
+    let overlap = fields.optional("chunk_overlap", number);
+    if !says {
+        return Some(before.unwrap_or_default());
+    }
+    match Chunking::new(strategy.unwrap_or(Strategy::Sentence), size, overlap) {
+        Ok(chunking) => Some(chunking),
+        Err(error) => {
+            fields.problem("chunk_size", "INVALID_FIELD", error.to_string());
+            None
+        }
+    }
+}
+
+fn operations(
+    state: &AppState,
+    context: &Context,
+    id: ResourceId,
+    job_id: JobId,
+    upload: Upload,
+) -> Result<Vec<Operation>, ApiError> {
+    let digest = ContentDigest::from_bytes(*upload.file.digest.as_bytes());
+    let sent = upload.media_type.clone();
+    let media_type = sent.unwrap_or_else(|| {
+        MediaType::new("application/octet-stream").expect("a constant that is a media type")
+    });
+    let created = ResourceCreated {
+        byte_size: upload.file.len,
+        collection: upload.collection.clone(),
+        derived_from: None,
+        digest,
+        entity_types: Vec::new(),
+        id,
+        language: None,
+        media_type,
+        metadata: Map::new(),
+        name: ResourceName::new(upload.file_name.as_str())
+            .map_err(|_| ApiError::of(Code::Internal))?,
+    };
+    let uploaded = DocumentUploaded {
+        byte_size: upload.file.len,
+        chunking: upload.chunking,
+        collection: upload.collection,
+        declared_media_type: upload.media_type,
+        digest,
+        file_name: upload.file_name,
+        id,
+        steps: upload.steps,
+    };
+    let is_auto = upload.steps == Steps::Auto;
+    let new = NewJob {
+        id: job_id,
+        kind: kind(if is_auto { PROCESS } else { UPLOAD }),
+        payload: payload(id, None),
+        priority: 0,
+        max_retries: None,
+        document_id: Some(id),
+        trace_id: context.trace_id.clone(),
+    };
+    let queue = &state.documents().queue;
+    let mut operations = vec![
+        Operation::of_resource(id, Command::Create(created)),
+        Operation::of_document(id, DocumentCommand::Upload(uploaded)),
+        queue.queue_operation(new)?,
+    ];
+    if !is_auto {
+        // The upload was all of it; the client says what comes next.
+        let result = payload(id, None);
+        let complete = JobCommand::CompleteUnclaimed { result };
+        operations.push(Operation::of_job(job_id, complete));
+    }
+    Ok(operations)
+}
+
+fn kind(name: &str) -> JobKind {
+    JobKind::new(name).expect("a constant that is a kind")
+}
+
+fn payload(id: ResourceId, step: Option<Stage>) -> Map<String, Value> {
+    let mut payload = Map::new();
+    payload.insert("document_id".to_owned(), json!(id));
+    if let Some(step) = step {
+        payload.insert("step".to_owned(), json!(step));
+    }
+    payload
+}
+
+/// A document that is there, with the newest job about it.
+struct Known {
+    document: Document,
+    job: Option<Job>,
+}
+
+async fn known(state: &AppState, id: ResourceId) -> Result<Option<Known>, ApiError> {
+    let views = state.projection().views();
+    let Some(document) = views.document(id)? else {
+        return Ok(None);
+    };
+    let query = JobQuery {
+        document_id: Some(id),
+        limit: 1,
+        ..JobQuery::default()
+    };
+    let job = views.jobs(&query)?.items.pop();
+    Ok(Some(Known { document, job }))
+}
+
+fn deduplicated(known: &Known) -> HttpResponse {
+    let body = known.job.as_ref().map(|job| JobBody::of(job, None));
+    let (job_id, status, created_at) = match body {
+        Some(body) => (body.id, body.status, body.created_at),
+        None => Default::default(),
+    };
+    HttpResponse::Accepted()
+        .insert_header((LOCATION, format!("/api/jobs/{job_id}")))
+        .json(UploadBody {
+            job_id,
+            document_id: known.document.id.to_string(),
+            status,
+            message: "these bytes are a document of this collection already".to_owned(),
+            created_at,
+            deduplicated: true,
+        })
+}
+
+/// A document as the views have it.
+pub(crate) fn document(at: &Reflected, id: ResourceId) -> Result<Document, ApiError> {
+    let document = at.views.document(id)?;
+    document.ok_or_else(|| ApiError::of(Code::DocumentNotFound))
+}
+
+/// `GET /api/documents/{id}`
+pub(crate) async fn get(
+    request: HttpRequest,
+    id: Path<String>,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = resource_id(&id)?;
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    query.finish()?;
+    let at = state.views_at(wait).await?;
+    let document = document(&at, id)?;
+    let descriptor = find(&at, id)?;
+    let jobs = JobQuery {
+        document_id: Some(id),
+        limit: JOBS_LOOKED_AT,
+        ..JobQuery::default()
+    };
+    let mut jobs = at.views.jobs(&jobs)?.items;
+    jobs.retain(|job| !job.status.is_ended());
+    let body = DocumentBody::of(&descriptor, &document, &jobs);
+    Ok(reflecting(StatusCode::OK, at.position()).json(body))
+}
+
+/// `GET /api/documents/{id}/text`
+pub(crate) async fn text(
+    request: HttpRequest,
+    id: Path<String>,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = resource_id(&id)?;
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    query.finish()?;
+    let at = state.views_at(wait).await?;
+    let document = document(&at, id)?;
+    let output = document.output(Stage::Parse, "text");
+    let output = output.ok_or_else(|| missing(&document, Stage::Parse))?;
+    let tag = format!("\"{}\"", output.digest);
+    let committer = state.documents().committer.clone();
+    let text = blocking(move || committer.output(&document, Stage::Parse, "text")).await??;
+    Ok(reflecting(StatusCode::OK, at.position())
+        .insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"))
+        .insert_header((ETAG, tag))
+        .body(text))
+}
+
+/// `GET /api/documents/{id}/structure`
+pub(crate) async fn structure(
+    request: HttpRequest,
+    id: Path<String>,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = resource_id(&id)?;
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    query.finish()?;
+    let at = state.views_at(wait).await?;
+    let document = document(&at, id)?;
+    if document.output(Stage::Parse, "structure").is_none() {
+        return Err(missing(&document, Stage::Parse));
+    }
+    let committer = state.documents().committer.clone();
+    let read = move || committer.output(&document, Stage::Parse, "structure");
+    let structure = blocking(read).await??;
+    Ok(reflecting(StatusCode::OK, at.position())
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .body(structure))
+}
+
+/// What is answered when a step is not done that something rests on.
+fn missing(document: &Document, stage: Stage) -> ApiError {
+    let detail = match document.failure_of(stage) {
+        Some(failure) => format!("the step {stage} failed: {}", failure.error.message),
+        None => format!("the step {stage} is not done"),
+    };
+    ApiError::new(Code::StageMissing, detail)
+}
+
+/// `GET /api/documents/{id}/chunks`
+pub(crate) async fn chunks(
+    request: HttpRequest,
+    id: Path<String>,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = resource_id(&id)?;
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    let limit = query.limit(state.options());
+    let cursor = query.one("cursor");
+    query.finish()?;
+    let at = state.views_at(wait).await?;
+    let document = document(&at, id)?;
+    let output = document.output(Stage::Chunk, "chunks");
+    let output = output.ok_or_else(|| missing(&document, Stage::Chunk))?;
+    // A cursor is of these chunks: of others, cut anew, it is refused.
+    let mark = output.digest.to_string()[7..23].to_owned();
+    let from = cursor.map_or(Ok(0), |cursor| read_cursor(&cursor, &mark))?;
+    let committer = state.documents().committer.clone();
+    let items = blocking(move || -> Result<Vec<ChunkBody>, ApiError> {
+        let bytes = committer.output(&document, Stage::Chunk, "chunks")?;
+        let text = committer.text(&document)?;
+        let chunks = read_chunks(&bytes, from, limit + 1);
+        let chunks = chunks.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
+        let body = |chunk| ChunkBody::of(chunk, &text);
+        let bodies: Option<Vec<ChunkBody>> = chunks.into_iter().map(body).collect();
+        bodies.ok_or_else(|| ApiError::of(Code::Internal))
+    });
+    let mut items = items.await??;
+    let has_more = items.len() > limit;
+    items.truncate(limit);
+    let next_cursor = has_more.then(|| format!("{mark}-{}", from + limit));
+    Ok(reflecting(StatusCode::OK, at.position()).json(Page { items, next_cursor }))
+}
+
+fn read_cursor(cursor: &str, mark: &str) -> Result<usize, ApiError> {
+    let place = cursor
+        .split_once('-')
+        .filter(|(of, _)| *of == mark)
+        .and_then(|(_, place)| place.parse().ok());
+    place.ok_or_else(|| {
+        let detail = Code::InvalidCursor.explanation();
+        let field = FieldProblem::parameter("cursor", Code::InvalidCursor.name(), detail);
+        ApiError::fields(Code::InvalidCursor, vec![field])
+    })
+}
+
+/// `POST /api/documents/{id}/steps/{step}`
+pub(crate) async fn step(
+    request: HttpRequest,
+    place: Path<(String, String)>,
+    payload_in: Payload,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = resource_id(&place.0)?;
+    let stage: Stage = place.1.parse().map_err(|()| {
+        let names: Vec<&str> = Stage::ALL.iter().map(|stage| stage.name()).collect();
+        let detail = format!("expected one of {}", names.join(", "));
+        let field = FieldProblem::parameter("step", "INVALID_PARAMETER", detail);
+        ApiError::fields(Code::InvalidParameters, vec![field])
+    })?;
+    Query::none(request.query_string())?;
+    let (value, bytes) = body::optional_json(&request, payload_in, &state).await?;
+    let mut fields = Fields::of(value, "")?;
+    let known = state.commands().document(id)?;
+    let document = known.ok_or_else(|| ApiError::of(Code::DocumentNotFound))?;
+    let says = ["chunking_strategy", "chunk_size", "chunk_overlap"]
+        .iter()
+        .any(|name| fields.has(name));
+    if says && stage != Stage::Chunk {
+        fields.problem(
+            "chunk_size",
+            "UNKNOWN_FIELD",
+            "only the step chunk takes settings",
+        );
+    }
+    let chunking = read_chunking(&mut fields, Some(document.chunking));
+    fields.finish()?;
+    may_run(&document, stage).map_err(|refusal| ApiError::of_document(&refusal))?;
+    let chunking = chunking.filter(|chunking| *chunking != document.chunking);
+    if chunking.is_none()
+        && let Some(done) = document.stages.get(&stage)
+    {
+        // It is done: its result again, and nothing is processed twice.
+        let job = state.commands().job(done.job_id)?;
+        let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
+        return Ok(HttpResponse::Ok().json(JobBody::of(&job, None)));
+    }
+    let mut payload = payload(id, Some(stage));
+    if let Some(chunking) = chunking {
+        payload.insert("chunking".to_owned(), json!(chunking));
+    }
+    let new = NewJob {
+        id: JobId::new(state.commands().new_id()),
+        kind: kind(STEP),
+        payload,
+        priority: 0,
+        // The client decides what comes after a failure.
+        max_retries: Some(0),
+        document_id: Some(id),
+        trace_id: context.trace_id.clone(),
+    };
+    let key = idempotency::of(&request, &context, &[&bytes])?;
+    let (job, written) = state
+        .documents()
+        .queue
+        .submit(new, &context.actor, key)
+        .await?;
+    state.visible(written.end).await?;
+    Ok(answer(StatusCode::ACCEPTED, &written)
+        .insert_header((LOCATION, format!("/api/jobs/{}", job.id)))
+        .json(JobBody::of(&job, None)))
+}

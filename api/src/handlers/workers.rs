@@ -1,0 +1,373 @@
+//! Workers outside the server: claim, heartbeat, progress, hand in, complete, fail.
+//!
+//! Every call but the claim carries the fencing token of the attempt. Invariant: what a worker that
+//! lost its lease sends is refused with `LEASE_LOST`, and nothing of it is recorded.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Bytes, Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::{Map, Value, json};
+use stemma_domain::document::{DocumentCommand, Stage};
+use stemma_domain::event::{DocumentStageFailed, JobError};
+use stemma_domain::job::{Job, JobCommand, JobRefusal, RESULT_BYTES_MAX};
+use stemma_domain::time::Timestamp;
+use stemma_domain::value::{JobKind, WorkerName};
+use stemma_pipeline::stages::{StageOutput, Submission};
+
+use crate::body::{self, blocking};
+use crate::error::{ApiError, Code};
+use crate::handlers::jobs::{job_id, wrong_field};
+use crate::json::{Fields, boolean, checked, natural, object, text};
+use crate::query::Query;
+use crate::state::AppState;
+use crate::wire::job::JobBody;
+use crate::write::answer;
+
+/// Most kinds of one claim.
+const KINDS_MAX: usize = 64;
+/// Most bytes of a message.
+const MESSAGE_BYTES_MAX: usize = 1024;
+/// Most bytes of a stage's output.
+const OUTPUT_BYTES_MAX: usize = 512 << 20;
+
+/// `POST /api/workers/claim`
+pub(crate) async fn claim(
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    let bytes_max = state.options().json_bytes_max;
+    let (value, _) = body::json(&request, payload, bytes_max, &state).await?;
+    let mut fields = Fields::of(value, "")?;
+    let worker = fields.required("worker", checked(worker_name));
+    let kinds = fields.required("types", kinds);
+    let wait_max = state.documents().options.claim_wait_ms_max;
+    let wait_ms = fields.optional("wait_ms", |value| match natural(value) {
+        Ok(wait) if wait <= wait_max => Ok(wait),
+        _ => Err(format!("expected a whole number from 0 to {wait_max}")),
+    });
+    fields.finish()?;
+    let (Some(worker), Some(kinds)) = (worker, kinds) else {
+        return Err(ApiError::of(Code::Internal));
+    };
+    let wait = Duration::from_millis(wait_ms.unwrap_or(0));
+    let queue = &state.documents().queue;
+    let mut shutdown = state.shutdown().follow();
+    let claimed = tokio::select! {
+        claimed = queue.claim_waiting(&worker, &kinds, wait) => claimed?,
+        _ = shutdown.wait_for(|begun| *begun) => None,
+    };
+    let Some(claimed) = claimed else {
+        return Ok(HttpResponse::NoContent().finish());
+    };
+    Ok(HttpResponse::Ok().json(json!({
+        "job": JobBody::of(&claimed.job, None),
+        "fencing_token": claimed.token,
+        "lease_expires_at": expires(&state, claimed.lease),
+        "lease_ms": u64::try_from(claimed.lease.as_millis()).unwrap_or(u64::MAX),
+    })))
+}
+
+fn worker_name(name: &str) -> Result<WorkerName, String> {
+    if name.starts_with("server:") {
+        return Err("names that begin with `server:` are the server's own".to_owned());
+    }
+    WorkerName::new(name).map_err(|error| error.to_string())
+}
+
+fn kinds(value: Value) -> Result<Vec<JobKind>, String> {
+    let expected = || format!("expected a list of 1 to {KINDS_MAX} types of jobs");
+    let Value::Array(items) = value else {
+        return Err(expected());
+    };
+    if !(1..=KINDS_MAX).contains(&items.len()) {
+        return Err(expected());
+    }
+    let kind = |item: Value| {
+        let name = text(item)?;
+        JobKind::new(&name).map_err(|error| error.to_string())
+    };
+    items.into_iter().map(kind).collect()
+}
+
+fn expires(state: &AppState, lease: Duration) -> String {
+    let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
+    let now = state.commands().now().micros();
+    Timestamp::from_micros(now.saturating_add(lease)).to_string()
+}
+
+/// A worker's call about a job.
+struct Call {
+    job: Job,
+    token: u64,
+    fields: Fields,
+    worker: String,
+}
+
+async fn call(
+    request: &HttpRequest,
+    id: &str,
+    payload: Payload,
+    state: &AppState,
+    bytes_max: usize,
+) -> Result<Call, ApiError> {
+    Query::none(request.query_string())?;
+    let id = job_id(id)?;
+    let (value, _) = body::json(request, payload, bytes_max, state).await?;
+    let mut fields = Fields::of(value, "")?;
+    let token = fields.required("fencing_token", natural);
+    let Some(token) = token else {
+        fields.finish()?;
+        return Err(ApiError::of(Code::Internal));
+    };
+    let job = state.commands().job(id)?;
+    let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
+    let claim = job.claim.as_ref().filter(|claim| claim.token == token);
+    let Some(claim) = claim else {
+        return Err(ApiError::of_job(&JobRefusal::LeaseLost));
+    };
+    let worker = claim.worker.as_str().to_owned();
+    Ok(Call {
+        token,
+        fields,
+        worker,
+        job,
+    })
+}
+
+fn beaten(state: &AppState, beat: stemma_jobs::Beat) -> HttpResponse {
+    HttpResponse::Ok().json(json!({
+        "lease_expires_at": expires(state, beat.lease),
+        "cancelled": beat.cancelled,
+    }))
+}
+
+/// `POST /api/workers/jobs/{id}/heartbeat`
+pub(crate) async fn heartbeat(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let bytes_max = state.options().json_bytes_max;
+    let call = call(&request, &id, payload, &state, bytes_max).await?;
+    call.fields.finish()?;
+    let beat = state.documents().queue.heartbeat(call.job.id, call.token)?;
+    Ok(beaten(&state, beat))
+}
+
+/// `POST /api/workers/jobs/{id}/progress`
+pub(crate) async fn progress(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let bytes_max = state.options().json_bytes_max;
+    let mut call = call(&request, &id, payload, &state, bytes_max).await?;
+    let percent = call.fields.required("progress", |value| {
+        let percent = natural(value)
+            .ok()
+            .and_then(|percent| u8::try_from(percent).ok());
+        let percent = percent.filter(|percent| *percent <= 100);
+        percent.ok_or("expected a whole number from 0 to 100")
+    });
+    let message = call.fields.optional("message", message);
+    call.fields.finish()?;
+    let (percent, message) = (percent.unwrap_or(0), message.unwrap_or_default());
+    let queue = &state.documents().queue;
+    let beat = queue.progress(call.job.id, call.token, percent, &message)?;
+    Ok(beaten(&state, beat))
+}
+
+fn message(value: Value) -> Result<String, String> {
+    let message = text(value)?;
+    if message.len() > MESSAGE_BYTES_MAX {
+        return Err(format!("a message has at most {MESSAGE_BYTES_MAX} bytes"));
+    }
+    Ok(message)
+}
+
+/// `POST /api/workers/jobs/{id}/complete`
+pub(crate) async fn complete(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let bytes_max = state.options().json_bytes_max;
+    let mut call = call(&request, &id, payload, &state, bytes_max).await?;
+    let result = call.fields.optional("result", result_of);
+    let warnings = call.fields.optional("warnings", warnings);
+    call.fields.finish()?;
+    let command = JobCommand::Complete {
+        token: call.token,
+        result: result.unwrap_or_default(),
+        warnings: warnings.unwrap_or_default(),
+    };
+    end(&state, &call.job, &call.worker, command).await
+}
+
+fn result_of(value: Value) -> Result<Map<String, Value>, String> {
+    let result = object(value)?;
+    let size = serde_json::to_vec(&result).map_or(0, |bytes| bytes.len());
+    if size > RESULT_BYTES_MAX {
+        return Err(format!("a result has at most {RESULT_BYTES_MAX} bytes"));
+    }
+    Ok(result)
+}
+
+fn warnings(value: Value) -> Result<Vec<String>, String> {
+    let Value::Array(items) = value else {
+        return Err("expected a list of texts".to_owned());
+    };
+    items.into_iter().take(KINDS_MAX).map(message).collect()
+}
+
+/// `POST /api/workers/jobs/{id}/fail`
+pub(crate) async fn fail(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let bytes_max = state.options().json_bytes_max;
+    let mut call = call(&request, &id, payload, &state, bytes_max).await?;
+    let error = call.fields.required("error", |value| {
+        let nested = Fields::of(value, "/error");
+        let mut nested = nested.map_err(|_| "expected an object".to_owned())?;
+        let code = nested.required("code", code);
+        let message = nested.required("message", message);
+        let stage = nested.optional("stage", message_of_stage);
+        let transient = nested.required("transient", boolean);
+        match (code, message, transient, nested.finish()) {
+            (Some(code), Some(message), Some(transient), Ok(())) => Ok(JobError {
+                code,
+                message,
+                stage,
+                transient,
+            }),
+            _ => Err("expected {code, message, stage?, transient}".to_owned()),
+        }
+    });
+    call.fields.finish()?;
+    let error = error.ok_or_else(|| ApiError::of(Code::Internal))?;
+    let queue = &state.documents().queue;
+    let held = (&call.job, call.token, call.worker.as_str());
+    note_failed_stage(&state, held, &error).await;
+    let command = queue.fail_command(&call.job, call.token, error, None);
+    end(&state, &call.job, &call.worker, command).await
+}
+
+fn message_of_stage(value: Value) -> Result<String, String> {
+    message(value)
+}
+
+fn code(value: Value) -> Result<String, String> {
+    let code = text(value)?;
+    let is_code = (1..=64).contains(&code.len())
+        && code
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    is_code
+        .then_some(code)
+        .ok_or_else(|| "expected 1 to 64 of A-Z, 0-9 and _".to_owned())
+}
+
+/// Notes a document's failed stage with the document, as far as the job is one of a document.
+async fn note_failed_stage(
+    state: &AppState,
+    (job, token, worker): (&Job, u64, &str),
+    error: &JobError,
+) {
+    let stage: Option<Stage> = error.stage.as_deref().and_then(|stage| stage.parse().ok());
+    let (Some(stage), Some(document_id)) = (stage, job.document_id) else {
+        return;
+    };
+    let failed = DocumentStageFailed {
+        attempt: job.attempts,
+        document_id,
+        error: error.clone(),
+        job_id: job.id,
+        stage,
+    };
+    let operation =
+        stemma_commands::Operation::of_document(document_id, DocumentCommand::FailStage(failed));
+    let request = stemma_commands::Request {
+        operations: vec![operation],
+        actor: worker.to_owned(),
+        trace_id: job.trace_id.clone(),
+        idempotency: None,
+        bases: Vec::new(),
+        pins: Vec::new(),
+    };
+    let queue = &state.documents().queue;
+    if let Err(unnoted) = queue.execute_held(job, token, request).await {
+        tracing::debug!(%unnoted, "a failed stage was not noted with its document");
+    }
+}
+
+async fn end(
+    state: &AppState,
+    job: &Job,
+    worker: &str,
+    command: JobCommand,
+) -> Result<HttpResponse, ApiError> {
+    let queue = &state.documents().queue;
+    let (job, written) = queue
+        .command(job.id, command, worker, &job.trace_id)
+        .await?;
+    state.visible(written.end).await?;
+    Ok(answer(StatusCode::OK, &written).json(JobBody::of(&job, None)))
+}
+
+/// `POST /api/workers/jobs/{id}/stages/{stage}`
+pub(crate) async fn stage(
+    request: HttpRequest,
+    place: Path<(String, String)>,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let (id, stage) = place.into_inner();
+    let mut call = call(&request, &id, payload, &state, OUTPUT_BYTES_MAX).await?;
+    let stage: Stage = stage
+        .parse()
+        .map_err(|()| ApiError::new(Code::RouteNotFound, "there is no such stage"))?;
+    let output = call.fields.required("output", Ok::<_, String>);
+    let took_ms = call.fields.optional("took_ms", natural);
+    call.fields.finish()?;
+    let Some(document_id) = call.job.document_id else {
+        return Err(wrong_field("output", "the job is not about a document"));
+    };
+    state.documents().queue.heartbeat(call.job.id, call.token)?;
+    let committer = state.documents().committer.clone();
+    let runtime = tokio::runtime::Handle::current();
+    let written = blocking(move || {
+        let text = match stage {
+            Stage::Chunk => committer.text(&committer.document(document_id)?)?,
+            _ => String::new(),
+        };
+        let output = StageOutput::of_json(stage, output.unwrap_or_default(), &text)
+            .map_err(stemma_pipeline::stages::CommitError::from)?;
+        let submission = Submission {
+            job: &call.job,
+            token: call.token,
+            document_id,
+            output,
+            took: Duration::from_millis(took_ms.unwrap_or(0)),
+            worker: &call.worker,
+        };
+        let never = AtomicBool::new(false);
+        committer.commit(submission, &never, &|future| runtime.block_on(future))
+    });
+    let written = written.await??;
+    state.visible(written.end).await?;
+    let recorded: Bytes = Bytes::from_static(b"{\"recorded\":true}");
+    Ok(answer(StatusCode::OK, &written)
+        .content_type("application/json")
+        .body(recorded))
+}

@@ -1,0 +1,95 @@
+//! What documents are processed with, as the settings say: the parser's process, models.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use stemma_inference::{
+    DetectionOptions, Detector, Embedder, Endpoint, EndpointOptions, HttpDetector, HttpEmbedder,
+    RulesDetector, Secret, StaticEmbedder,
+};
+use stemma_pipeline::Limits;
+use stemma_pipeline::child::ParserProcess;
+use stemma_pipeline::stages::Tools;
+
+use crate::config::Settings;
+use crate::exit::Usage;
+
+/// The command that is the parser's process; hidden from `help`.
+pub(crate) const PARSE_DOCUMENT: &str = "parse-document";
+
+/// The tools that the settings name.
+///
+/// # Errors
+/// Settings that do not go together; a file that cannot be read.
+pub(crate) fn tools(settings: &Settings) -> anyhow::Result<Tools> {
+    let program = std::env::current_exe().context("find our own program, to parse with")?;
+    Ok(Tools {
+        parser: ParserProcess {
+            program,
+            arguments: vec![PARSE_DOCUMENT.to_owned()],
+        },
+        limits: Limits {
+            bytes_max: settings.number("documents.bytes_max"),
+            pages_max: u32::try_from(settings.number("documents.pages_max")).unwrap_or(u32::MAX),
+            parser_memory_bytes_max: settings.number("documents.parser_memory_bytes_max"),
+            parser_timeout_ms: settings.number("documents.parser_timeout_ms"),
+            ..Limits::default()
+        },
+        embedder: embedder(settings)?,
+        detector: detector(settings)?,
+        entities_max: settings.count("detect.entities_max"),
+    })
+}
+
+/// What makes vectors.
+///
+/// # Errors
+/// As [`tools`].
+pub(crate) fn embedder(settings: &Settings) -> anyhow::Result<Arc<dyn Embedder>> {
+    let Some((endpoint, model)) = endpoint(settings, "embed")? else {
+        return Ok(Arc::new(StaticEmbedder::open()?));
+    };
+    let dimension = u32::try_from(settings.number("embed.dimension")).unwrap_or(0);
+    if dimension == 0 {
+        let why = "embed.url is set, so embed.dimension must be: the numbers of a vector that embed.model gives, such as 1536";
+        return Err(Usage(why.to_owned()).into());
+    }
+    Ok(Arc::new(HttpEmbedder::new(endpoint, &model, dimension)?))
+}
+
+fn detector(settings: &Settings) -> anyhow::Result<Arc<dyn Detector>> {
+    let Some((endpoint, model)) = endpoint(settings, "detect")? else {
+        return Ok(Arc::new(RulesDetector::new()));
+    };
+    let options = DetectionOptions::default();
+    Ok(Arc::new(HttpDetector::new(endpoint, &model, &options)))
+}
+
+/// A server of models, and which of them is meant; none where no URL is set.
+fn endpoint(settings: &Settings, section: &str) -> anyhow::Result<Option<(Endpoint, String)>> {
+    let text = |name: &str| settings.text(&format!("{section}.{name}"));
+    let Some(url) = text("url").filter(|url| !url.is_empty()) else {
+        return Ok(None);
+    };
+    let Some(model) = text("model").filter(|model| !model.is_empty()) else {
+        let why = format!("{section}.url is set, so {section}.model must be");
+        return Err(Usage(why).into());
+    };
+    let key = match text("api_key_file").filter(|file| !file.is_empty()) {
+        None => text("api_key")
+            .filter(|key| !key.is_empty())
+            .map(str::to_owned),
+        Some(file) => {
+            let held = std::fs::read_to_string(file)
+                .map_err(|error| Usage(format!("{section}.api_key_file: read {file}: {error}")))?;
+            held.lines().next().map(str::to_owned)
+        }
+    };
+    let options = EndpointOptions {
+        api_key: key.map(Secret::new),
+        ..EndpointOptions::at(url)
+    };
+    let endpoint = Endpoint::new(options)
+        .map_err(|error| Usage(format!("{section}.url is {url}: {error}")))?;
+    Ok(Some((endpoint, model.to_owned())))
+}
