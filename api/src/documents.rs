@@ -10,6 +10,8 @@ pub struct Documents {
     pub queue: Queue,
     /// Records what stages put out.
     pub committer: Committer,
+    /// Whether a model is configured that writes.
+    pub has_completer: bool,
     /// Limits.
     pub options: DocumentOptions,
 }

@@ -111,6 +111,7 @@ codes! {
     IntegerOutOfRange 422 "INTEGER_OUT_OF_RANGE" "Integer out of range" "An integer does not fit 64 bits, or a number is not finite.";
     RepeatedKey 422 "REPEATED_KEY" "Repeated key" "A JSON object has a key twice.";
     TooDeep 422 "TOO_DEEP" "Nested too deeply" "The JSON body is nested more deeply than is taken.";
+    CompleterMissing 422 "COMPLETER_MISSING" "No model that writes" "No model is configured that writes texts: set `complete.url` and `complete.model`.";
     InvalidOutput 422 "INVALID_OUTPUT" "Invalid output" "What the worker handed in is not what its stage puts out, or does not fit the document. Nothing was written.";
     UploadsExceeded 429 "UPLOADS_EXCEEDED" "Uploads exceeded" "As many documents were uploaded today (UTC) as one user may (`jobs.uploads_per_day_max`). Nothing was written.";
     QueueFull 429 "QUEUE_FULL" "Queue is full" "As many jobs wait as may (`jobs.queued_max`). Nothing was written.";
@@ -411,7 +412,7 @@ impl ApiError {
             }
             Refusal::Limit { .. } => refused(Code::LimitExceeded, ""),
             Refusal::Job(refusal) => Self::of_job(refusal),
-            Refusal::Document(refusal) => Self::of_document(refusal),
+            Refusal::Document(refusal) => Self::of_document(*refusal),
             _ => refused(Code::LimitExceeded, ""),
         }
     }
@@ -429,7 +430,7 @@ impl ApiError {
     }
 
     /// Why a command to a document was refused.
-    pub(crate) fn of_document(refusal: &DocumentRefusal) -> Self {
+    pub(crate) fn of_document(refusal: DocumentRefusal) -> Self {
         let code = match refusal {
             DocumentRefusal::NotFound => Code::DocumentNotFound,
             DocumentRefusal::AlreadyExists => Code::AlreadyExists,

@@ -106,32 +106,7 @@ impl Jobs {
             let detail = format!("job {} is under way", running.body().id);
             return Err(ApiError::new(Code::AlreadyRunning, detail));
         }
-        let now = new.clock.0().to_string();
-        let body = JobBody {
-            id: new.id.to_string(),
-            kind: new.kind.to_owned(),
-            status: "processing".to_owned(),
-            progress: 0,
-            message: "started".to_owned(),
-            payload: Value::Object(serde_json::Map::new()),
-            document_id: None,
-            priority: 0,
-            result: None,
-            error: None,
-            warnings: Vec::new(),
-            retry_count: 0,
-            max_retries: 0,
-            retry_at: None,
-            cancel_requested: false,
-            created_at: now.clone(),
-            updated_at: now.clone(),
-            started_at: Some(now),
-            completed_at: None,
-            trace_id: new.trace_id.clone(),
-            owner: Some(new.actor.clone()),
-            worker: None,
-            attempts: Vec::new(),
-        };
+        let body = begun(&new);
         let job = Job {
             state: Arc::new(watch::Sender::new(body)),
             cancel: Arc::default(),
@@ -205,6 +180,36 @@ impl Jobs {
                 tracing::error!("a job's thread ended by a mistake of ours");
             }
         }
+    }
+}
+
+/// A job that begins now.
+fn begun(new: &NewJob) -> JobBody {
+    let now = new.clock.0().to_string();
+    JobBody {
+        id: new.id.to_string(),
+        kind: new.kind.to_owned(),
+        status: "processing".to_owned(),
+        progress: 0,
+        message: "started".to_owned(),
+        payload: Value::Object(serde_json::Map::new()),
+        document_id: None,
+        priority: 0,
+        result: None,
+        error: None,
+        warnings: Vec::new(),
+        retry_count: 0,
+        max_retries: 0,
+        retry_at: None,
+        cancel_requested: false,
+        created_at: now.clone(),
+        updated_at: now.clone(),
+        started_at: Some(now),
+        completed_at: None,
+        trace_id: new.trace_id.clone(),
+        owner: Some(new.actor.clone()),
+        worker: None,
+        attempts: Vec::new(),
     }
 }
 

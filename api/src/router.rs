@@ -16,7 +16,7 @@ use crate::accept;
 use crate::error::{ApiError, Code};
 use crate::handlers::{
     admin, annotations, batch, content, cypher, docs, documents, entity_types, events, graph,
-    health, jobs, proofs, resources, stream, workers,
+    health, jobs, model_jobs, proofs, resources, stream, workers,
 };
 
 /// Puts every route into an application.
@@ -121,6 +121,11 @@ fn of_documents(config: &mut ServiceConfig) {
         .service(get("/api/documents/{id}/text").route(read().to(documents::text)))
         .service(get("/api/documents/{id}/structure").route(json(read().to(documents::structure))))
         .service(get("/api/documents/{id}/chunks").route(json(read().to(documents::chunks))))
+        .service(
+            post("/api/resources/{id}/detect-annotations-stream")
+                .route(bodyless(web::post().to(model_jobs::detect))),
+        )
+        .service(post("/api/generate-resource-stream").route(web::post().to(model_jobs::generate)))
         .service(post("/api/workers/claim").route(web::post().to(workers::claim)))
         .service(post("/api/workers/jobs/{id}/heartbeat").route(web::post().to(workers::heartbeat)))
         .service(post("/api/workers/jobs/{id}/progress").route(web::post().to(workers::progress)))

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use stemma_inference::{
-    DetectionOptions, Detector, Embedder, Endpoint, EndpointOptions, HttpDetector, HttpEmbedder,
-    RulesDetector, Secret, StaticEmbedder,
+    Completer, DetectionOptions, Detector, Embedder, Endpoint, EndpointOptions, HttpCompleter,
+    HttpDetector, HttpEmbedder, RulesDetector, Secret, StaticEmbedder,
 };
 use stemma_pipeline::Limits;
 use stemma_pipeline::child::ParserProcess;
@@ -37,6 +37,7 @@ pub(crate) fn tools(settings: &Settings) -> anyhow::Result<Tools> {
         },
         embedder: embedder(settings)?,
         detector: detector(settings)?,
+        completer: completer(settings)?,
         entities_max: settings.count("detect.entities_max"),
     })
 }
@@ -63,6 +64,14 @@ fn detector(settings: &Settings) -> anyhow::Result<Arc<dyn Detector>> {
     };
     let options = DetectionOptions::default();
     Ok(Arc::new(HttpDetector::new(endpoint, &model, &options)))
+}
+
+/// What writes texts, where that is configured.
+fn completer(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Completer>>> {
+    let Some((endpoint, model)) = endpoint(settings, "complete")? else {
+        return Ok(None);
+    };
+    Ok(Some(Arc::new(HttpCompleter::new(endpoint, &model))))
 }
 
 /// A server of models, and which of them is meant; none where no URL is set.

@@ -80,7 +80,7 @@ pub(crate) async fn upload(
     let asked = [digest.as_bytes().as_slice(), described.as_bytes()];
     let key = idempotency::of(&request, &context, &asked)?;
     if key.is_none()
-        && let Some(known) = known(&state, id).await?
+        && let Some(known) = known(&state, id)?
     {
         return Ok(deduplicated(&known));
     }
@@ -102,7 +102,7 @@ pub(crate) async fn upload(
                 || refusal == Refusal::Document(DocumentRefusal::AlreadyExists) =>
         {
             state.visible(state.reader().end().get()).await?;
-            let known = known(&state, id).await?;
+            let known = known(&state, id)?;
             let known = known.ok_or_else(|| ApiError::of(Code::AlreadyExists))?;
             return Ok(deduplicated(&known));
         }
@@ -331,7 +331,7 @@ struct Known {
     job: Option<Job>,
 }
 
-async fn known(state: &AppState, id: ResourceId) -> Result<Option<Known>, ApiError> {
+fn known(state: &AppState, id: ResourceId) -> Result<Option<Known>, ApiError> {
     let views = state.projection().views();
     let Some(document) = views.document(id)? else {
         return Ok(None);
@@ -480,15 +480,14 @@ pub(crate) async fn chunks(
     let mut items = items.await??;
     let has_more = items.len() > limit;
     items.truncate(limit);
-    let next_cursor = has_more.then(|| format!("{mark}-{}", from + limit));
+    let next_cursor = has_more.then(|| format!("{mark}{:08x}", from + limit));
     Ok(reflecting(StatusCode::OK, at.position()).json(Page { items, next_cursor }))
 }
 
 fn read_cursor(cursor: &str, mark: &str) -> Result<usize, ApiError> {
     let place = cursor
-        .split_once('-')
-        .filter(|(of, _)| *of == mark)
-        .and_then(|(_, place)| place.parse().ok());
+        .strip_prefix(mark)
+        .and_then(|place| usize::from_str_radix(place, 16).ok());
     place.ok_or_else(|| {
         let detail = Code::InvalidCursor.explanation();
         let field = FieldProblem::parameter("cursor", Code::InvalidCursor.name(), detail);
@@ -528,7 +527,7 @@ pub(crate) async fn step(
     }
     let chunking = read_chunking(&mut fields, Some(document.chunking));
     fields.finish()?;
-    may_run(&document, stage).map_err(|refusal| ApiError::of_document(&refusal))?;
+    may_run(&document, stage).map_err(ApiError::of_document)?;
     let chunking = chunking.filter(|chunking| *chunking != document.chunking);
     if chunking.is_none()
         && let Some(done) = document.stages.get(&stage)

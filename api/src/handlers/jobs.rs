@@ -148,7 +148,7 @@ pub(crate) async fn submit(
         let retries = retries.and_then(|retries| u32::try_from(retries).ok());
         retries.ok_or("expected a whole number from 0 to 100")
     });
-    let is_ours = kind.as_ref().is_some_and(|kind| is_of_the_server(kind));
+    let is_ours = kind.as_ref().is_some_and(is_of_the_server);
     if is_ours {
         fields.problem(
             "type",

@@ -13,6 +13,7 @@ pub(crate) mod events;
 pub(crate) mod graph;
 pub(crate) mod health;
 pub(crate) mod jobs;
+pub(crate) mod model_jobs;
 pub(crate) mod proofs;
 pub(crate) mod resources;
 pub(crate) mod stream;

@@ -132,10 +132,10 @@ async fn call(
     };
     let worker = claim.worker.as_str().to_owned();
     Ok(Call {
+        job,
         token,
         fields,
         worker,
-        job,
     })
 }
 

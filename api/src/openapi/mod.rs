@@ -1,6 +1,7 @@
 //! The OpenAPI 3.1 document: shapes from the wire types, codes from the table of errors, routes
 //! from the table, which is held against the router by a test.
 
+mod document;
 mod operation;
 mod routes;
 mod schemas;
@@ -14,8 +15,9 @@ use crate::handlers::graph::{
 };
 use crate::handlers::health::{HealthBody, Part, Parts};
 use crate::handlers::proofs::{ConsistencyBody, InclusionBody};
-use crate::jobs::{JobBody, JobError};
 use crate::wire::batch::{BatchBody, BatchResultBody};
+use crate::wire::document::{ChunkBody, DocumentBody, FailureBody, StepBody, UploadBody};
+use crate::wire::job::{AttemptBody, JobBody, JobError};
 use crate::wire::resource::{EntityTypeBody, ReferencedByBody, RepresentationBody, ResourceBody};
 use routes::{Answer, Body, Route};
 use schemas::{query_schemas, request_schemas};
@@ -30,6 +32,12 @@ use schemas::{query_schemas, request_schemas};
     BatchResultBody,
     JobBody,
     JobError,
+    AttemptBody,
+    DocumentBody,
+    StepBody,
+    FailureBody,
+    ChunkBody,
+    UploadBody,
     InclusionBody,
     ConsistencyBody,
     NodeBody,
@@ -50,7 +58,11 @@ struct Schemas;
 pub fn document() -> Value {
     let schemas = serde_json::to_value(Schemas::openapi()).expect("the document is plain data");
     let mut components = schemas["components"].clone();
-    for (name, schema) in request_schemas().into_iter().chain(query_schemas()) {
+    for (name, schema) in request_schemas()
+        .into_iter()
+        .chain(query_schemas())
+        .chain(document::request_schemas())
+    {
         components["schemas"][name] = schema;
     }
     let mut paths: Map<String, Value> = Map::new();
@@ -90,6 +102,7 @@ fn operation(route: &Route) -> Value {
         let schema = match name {
             "id" | "aid" => json!({ "type": "string", "format": "uuid" }),
             "digest" => json!({ "type": "string", "pattern": "^blake3:[0-9a-f]{64}$" }),
+            name if document::in_path(name).is_some() => document::in_path(name).unwrap_or_default(),
             "level" => json!({ "type": "integer", "minimum": 0, "maximum": 63 }),
             "tile" => json!({ "type": "string", "pattern": r"^(x[0-9]{3}/)*[0-9]{3}(\.p/([1-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?$" }),
             "type" => schemas::label(),
@@ -115,7 +128,7 @@ fn operation(route: &Route) -> Value {
             let example: Value = serde_json::from_str(example).expect("examples are JSON");
             let schema = json!({ "$ref": format!("#/components/schemas/{schema}") });
             operation["requestBody"] = json!({
-                "required": !route.path.ends_with("/clone"),
+                "required": !route.path.ends_with("/clone") && !route.path.ends_with("/{step}"),
                 "content": { "application/json": { "schema": schema, "example": example } },
             });
             let content = &mut operation["requestBody"]["content"];
@@ -133,6 +146,9 @@ fn operation(route: &Route) -> Value {
                 }
                 _ => {}
             }
+        }
+        Body::Upload => {
+            operation["requestBody"] = json!({ "required": true, "content": { "multipart/form-data": { "schema": document::upload() } } });
         }
         Body::Content => {
             operation["requestBody"] = json!({ "required": true, "content": { "application/octet-stream": { "schema": {} }, "text/plain": { "schema": {} } }, "description": "Bytes of any media type" });
@@ -277,6 +293,10 @@ fn parameter(name: &str, path: &str) -> Value {
         "type" => (
             json!({ "type": "array", "items": { "type": "string", "pattern": r"^[a-z_]+\.([a-z_]+|\*)$" } }),
             "Types of events, or all that begin alike, such as `resource.*`",
+        ),
+        "document_id" => (
+            json!({ "type": "string", "format": "uuid" }),
+            "Jobs about this document",
         ),
         "status" => (
             json!({ "enum": ["queued", "processing", "retrying", "completed", "failed", "cancelled"] }),

@@ -10,6 +10,7 @@ pub(super) const ROUTES: &[Route] = &[
         &[
             "status",
             "type",
+            "document_id",
             "limit",
             "cursor",
             "min_position",
@@ -21,17 +22,17 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     with(
         route("get", "/api/jobs/{id}", "Jobs", "Read a job"),
-        &[],
+        &["min_position", "timeout_ms"],
         Body::None,
         &[(200, Answer::Schema("JobBody"))],
-        &[400, 404, 422],
+        &[400, 404, 422, 503],
     ),
     with(
         route("get", "/api/jobs/{id}/status", "Jobs", "Read a job"),
-        &[],
+        &["min_position", "timeout_ms"],
         Body::None,
         &[(200, Answer::Schema("JobBody"))],
-        &[400, 404, 422],
+        &[400, 404, 422, 503],
     ),
     with(
         route(
@@ -55,7 +56,7 @@ pub(super) const ROUTES: &[Route] = &[
         &[],
         Body::None,
         &[(202, Answer::Schema("JobBody"))],
-        &[400, 404, 409, 415, 422],
+        &[400, 404, 409, 415, 422, 503],
     ),
     with(
         route(

@@ -20,6 +20,7 @@ pub(super) enum Body {
     None,
     Json(&'static str, &'static str),
     Content,
+    Upload,
 }
 
 /// What a route gives.
@@ -559,5 +560,9 @@ const ROUTES: &[Route] = &[
 
 /// Every route.
 pub(super) fn all() -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().chain(super::operation::ROUTES)
+    let documents = super::document::ROUTES;
+    ROUTES
+        .iter()
+        .chain(documents)
+        .chain(super::operation::ROUTES)
 }

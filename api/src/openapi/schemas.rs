@@ -54,7 +54,7 @@ fn language() -> Value {
     clippy::needless_pass_by_value,
     reason = "it becomes part of the schema"
 )]
-fn object(required: &[&str], properties: Value) -> Value {
+pub(super) fn object(required: &[&str], properties: Value) -> Value {
     json!({ "type": "object", "required": required, "additionalProperties": false, "properties": properties })
 }
 

@@ -19,7 +19,8 @@ use stemma_domain::document::{
 use stemma_domain::event::{DocumentStageCompleted, Metadata, StageOutput as Output};
 use stemma_domain::id::{ContentDigest, ResourceId};
 use stemma_domain::job::Job;
-use stemma_domain::resource::Refusal;
+use stemma_domain::resource::{Command, Refusal};
+use stemma_domain::value::MediaType;
 use stemma_jobs::{JobsError, Queue};
 
 use crate::chunk::chunk_id;
@@ -27,6 +28,7 @@ use crate::stages::annotate::Found;
 use crate::stages::desk::chunking_of;
 use crate::stages::output::{OutputError, StageOutput};
 use crate::stages::run::settings;
+use crate::validate::Validated;
 
 /// The version of what each stage does here; it rises when the same input may give another output.
 const VERSION: u32 = 1;
@@ -252,6 +254,9 @@ impl Committer {
         match output {
             StageOutput::Validated(validated) => {
                 effects.rest_on(document.digest.as_bytes());
+                effects
+                    .operations
+                    .extend(self.real_type(document, &validated)?);
                 effects.figure("media_type", validated.media_type.clone());
                 if let Some(pages) = validated.page_count {
                     effects.figure("page_count", pages);
@@ -313,6 +318,38 @@ impl Committer {
             }
         }
         Ok(effects)
+    }
+
+    /// Has the resource say what its content really is, where the sender did not or was wrong.
+    fn real_type(
+        &self,
+        document: &Document,
+        validated: &Validated,
+    ) -> Result<Option<Operation>, CommitError> {
+        let state = self
+            .commands
+            .resource_at(document.id, AsOf::Time(self.commands.now()));
+        let PastState::Found(resource) = state.map_err(JobsError::from)? else {
+            return Err(CommitError::NotFound);
+        };
+        let now = &resource.descriptor;
+        if now.digest != document.digest || now.media_type.essence() == validated.media_type {
+            return Ok(None);
+        }
+        let charset = validated.encoding.as_ref().filter(|name| *name != "UTF-8");
+        let media_type = match charset {
+            Some(charset) => format!("{}; charset={charset}", validated.media_type),
+            None => validated.media_type.clone(),
+        };
+        let revise = MediaType::new(&media_type).ok().map(|media_type| {
+            let revise = Command::Revise {
+                digest: now.digest,
+                byte_size: now.byte_size,
+                media_type: Some(media_type),
+            };
+            Operation::of_resource(document.id, revise)
+        });
+        Ok(revise)
     }
 
     fn chunks(

@@ -18,6 +18,7 @@ use crate::parse::Structure;
 use crate::stages::commit::{CommitError, Committer, Submission};
 use crate::stages::desk::{Desk, StageError, Task, chunking_of};
 use crate::stages::output::StageOutput;
+use crate::stages::resources::{self, DETECT, GENERATE};
 use crate::stages::run::{Tools, process, run};
 
 /// The job that takes a document through all its stages.
@@ -42,10 +43,42 @@ impl Pipeline {
 impl Handler for Pipeline {
     fn kinds(&self) -> Vec<JobKind> {
         let kind = |name| JobKind::new(name).expect("a constant that is a kind");
-        vec![kind(PROCESS), kind(STEP)]
+        [PROCESS, STEP, DETECT, GENERATE].map(kind).to_vec()
     }
 
     fn run(&self, work: &Work) -> Result<Outcome, (JobError, Option<Duration>)> {
+        match work.job.kind.as_str() {
+            DETECT => ended(resources::detect(work, &self.tools), "detect"),
+            GENERATE => {
+                let missing = || {
+                    let why = "no model is configured that writes (complete.url)";
+                    StageError::permanent("COMPLETER_MISSING", why)
+                };
+                let completer = self.tools.completer.as_deref().ok_or_else(missing);
+                let written = completer.and_then(|completer| resources::generate(work, completer));
+                ended(written, "generate")
+            }
+            _ => self.document(work),
+        }
+    }
+}
+
+/// What came of a job that has no stages.
+fn ended(
+    result: Result<Metadata, StageError>,
+    what: &str,
+) -> Result<Outcome, (JobError, Option<Duration>)> {
+    match result {
+        Ok(result) => Ok(Outcome::Done {
+            result,
+            warnings: Vec::new(),
+        }),
+        Err(error) => resources::failed(&error, what),
+    }
+}
+
+impl Pipeline {
+    fn document(&self, work: &Work) -> Result<Outcome, (JobError, Option<Duration>)> {
         let began = Instant::now();
         let Some(document_id) = work.job.document_id else {
             return Err((refused("the job names no document"), None));

@@ -8,10 +8,12 @@ mod commit;
 mod desk;
 mod handler;
 mod output;
+mod resources;
 mod run;
 
 pub use commit::{CommitError, CommitFuture, Committer, Indexer, Submission};
 pub use desk::{Desk, StageError, Task};
 pub use handler::{PROCESS, Pipeline, STEP};
 pub use output::{OutputError, StageOutput};
+pub use resources::{DETECT, GENERATE};
 pub use run::{Tools, process, run};

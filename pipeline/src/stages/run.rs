@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use stemma_domain::document::{Chunk, Chunking, EntityMention, Stage, Strategy, VectorsHeader};
-use stemma_inference::{Detector, EMBED_BATCH_MAX, Embedder, Stop};
+use stemma_domain::id::ContentDigest;
+use stemma_inference::{Completer, Detector, EMBED_BATCH_MAX, Embedder, Stop};
 
 use crate::child::ParserProcess;
 use crate::chunk::{self, ChunkSettings, chunk};
@@ -18,6 +19,7 @@ use crate::limits::Limits;
 use crate::parse::Structure;
 use crate::stages::desk::{Desk, StageError, Task};
 use crate::stages::output::StageOutput;
+use crate::stages::resources::Mentions;
 use crate::validate::Declared;
 
 /// Code points of a passage that a detector is given.
@@ -34,6 +36,8 @@ pub struct Tools {
     pub embedder: Arc<dyn Embedder>,
     /// Finds what a text speaks of.
     pub detector: Arc<dyn Detector>,
+    /// Writes texts, where a model for it is configured.
+    pub completer: Option<Arc<dyn Completer>>,
     /// Most entities of one document that are kept, 5,000 by default.
     pub entities_max: usize,
 }
@@ -202,14 +206,32 @@ pub(crate) fn read_back(file: &mut File) -> std::io::Result<Vec<u8>> {
 fn entities(desk: &dyn Desk, tools: &Tools, task: &Task) -> Result<StageOutput, StageError> {
     let text = desk.text()?;
     let stop = Stop::by(desk.stop());
+    let told = |done, total| step(desk, Stage::Detect, done, total);
+    let (entities, dropped) = mentions(tools, &task.digest, &text, &stop, &told)?;
+    Ok(StageOutput::Entities {
+        detector: tools.detector.name().to_owned(),
+        version: tools.detector.version(),
+        entities,
+        dropped,
+    })
+}
+
+/// What a detector finds in a text, passage by passage; `told` hears how far it is.
+pub(crate) fn mentions(
+    tools: &Tools,
+    digest: &ContentDigest,
+    text: &str,
+    stop: &Stop,
+    told: &dyn Fn(usize, usize),
+) -> Result<Mentions, StageError> {
     let settings = ChunkSettings::new(chunk::Strategy::Sentence, Some(PASSAGE_SIZE), Some(0));
     let settings = settings.expect("a size within the limits, and no overlap");
-    let passages = chunk(&task.digest, &text, &Structure::default(), &settings);
+    let passages = chunk(digest, text, &Structure::default(), &settings);
     let passages = passages.map_err(|error| StageError::permanent("TOO_MANY_CHUNKS", error))?;
     let (mut entities, mut dropped) = (Vec::new(), 0);
     for (index, passage) in passages.iter().enumerate() {
-        step(desk, Stage::Detect, index, passages.len());
-        let detected = tools.detector.detect(text_of(passage, &text)?, &stop)?;
+        told(index, passages.len());
+        let detected = tools.detector.detect(text_of(passage, text)?, stop)?;
         dropped += u64::from(detected.dropped);
         let found = detected.entities.into_iter().map(|entity| EntityMention {
             text: entity.text,
@@ -223,10 +245,5 @@ fn entities(desk: &dyn Desk, tools: &Tools, task: &Task) -> Result<StageOutput, 
             break;
         }
     }
-    Ok(StageOutput::Entities {
-        detector: tools.detector.name().to_owned(),
-        version: tools.detector.version(),
-        entities,
-        dropped,
-    })
+    Ok((entities, dropped))
 }

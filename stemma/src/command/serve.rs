@@ -120,6 +120,9 @@ async fn until_stopped(
         documents: Documents {
             queue: queue.clone(),
             committer: committer.clone(),
+            has_completer: settings
+                .text("complete.url")
+                .is_some_and(|url| !url.is_empty()),
             options: document_options(settings),
         },
     };

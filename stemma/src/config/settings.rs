@@ -150,7 +150,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     number(
         "documents.pages_max",
         "2000",
-        (1, 1000000),
+        (1, 1_000_000),
         "Pages of a document",
     ),
     number(
@@ -162,7 +162,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     number(
         "documents.parser_timeout_ms",
         "120000",
-        (100, 3600000),
+        (100, 3_600_000),
         "Milliseconds that parsing a document may take",
     ),
     Setting {
@@ -332,7 +332,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     number(
         "jobs.active_max",
         "5",
-        (0, 1000000),
+        (0, 1_000_000),
         "Jobs of one user that are worked on at a time; 0 for no limit",
     ),
     number(
@@ -349,13 +349,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     number(
         "jobs.lease_ms",
         "30000",
-        (100, 86400000),
+        (100, 86_400_000),
         "Milliseconds that a worker may stay silent before its job goes to another",
     ),
     number(
         "jobs.queued_max",
         "200000",
-        (1, 100000000),
+        (1, 100_000_000),
         "Jobs that wait at most",
     ),
     number(
@@ -367,19 +367,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
     number(
         "jobs.retry_base_ms",
         "3000",
-        (1, 3600000),
+        (1, 3_600_000),
         "Milliseconds before the first retry at most; doubled for each further one",
     ),
     number(
         "jobs.retry_cap_ms",
         "300000",
-        (1, 86400000),
+        (1, 86_400_000),
         "Milliseconds before a retry at most",
     ),
     number(
         "jobs.uploads_per_day_max",
         "10000",
-        (0, 1000000000),
+        (0, 1_000_000_000),
         "Documents that one user uploads a day (UTC); 0 for no limit",
     ),
     number(

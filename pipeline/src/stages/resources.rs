@@ -1,0 +1,233 @@
+//! Jobs about any resource: finding what it speaks of, and writing a new one.
+
+use std::time::Duration;
+
+use serde_json::json;
+use stemma_commands::{AsOf, Operation, PastState, Request};
+use stemma_content_store::Stored;
+use stemma_domain::document::EntityMention;
+use stemma_domain::event::{JobError, Metadata, ResourceCreated};
+use stemma_domain::id::{ContentDigest, ResourceId};
+use stemma_domain::resource::{Command, Resource};
+use stemma_domain::value::{CollectionName, MediaType, ResourceName};
+use stemma_inference::{Completer, Message, Prompt, Role, Stop};
+use stemma_jobs::{JobsError, Outcome, Work};
+
+use crate::stages::annotate::Found;
+use crate::stages::commit::CommitError;
+use crate::stages::desk::StageError;
+use crate::stages::run::{Tools, mentions};
+
+/// The job that finds what a resource speaks of.
+pub const DETECT: &str = "resource.detect";
+/// The job that has a model write a resource.
+pub const GENERATE: &str = "resource.generate";
+
+/// Code points of each resource that a model is given as context.
+const CONTEXT_CODE_POINTS_MAX: usize = 16_000;
+/// Most tokens that a model writes.
+const TOKENS_MAX: u32 = 4096;
+
+type Failed = (JobError, Option<Duration>);
+
+/// The failure of a job that has no stages.
+pub(crate) fn failed(error: &StageError, what: &str) -> Result<Outcome, Failed> {
+    match error {
+        StageError::Failed {
+            code,
+            message,
+            transient,
+            after,
+        } => {
+            let error = JobError {
+                code: code.clone(),
+                message: message.clone(),
+                stage: Some(what.to_owned()),
+                transient: *transient,
+            };
+            Err((error, *after))
+        }
+        StageError::Stopped | StageError::LeaseLost => Ok(Outcome::Stopped),
+    }
+}
+
+fn resource_of(work: &Work, id: ResourceId) -> Result<Resource, StageError> {
+    let now = AsOf::Time(work.commands().now());
+    let state = work.commands().resource_at(id, now);
+    let state = state.map_err(|error| CommitError::from(JobsError::from(error)))?;
+    match state {
+        PastState::Found(resource) => Ok(*resource),
+        _ => Err(StageError::permanent(
+            "RESOURCE_NOT_FOUND",
+            format!("{id} is not there"),
+        )),
+    }
+}
+
+/// The text of a resource's content.
+fn text_of(work: &Work, resource: &Resource) -> Result<String, StageError> {
+    let text = work.block_on(work.commands().text_of(&resource.descriptor));
+    let text = text.map_err(|error| StageError::permanent("CONTENT_DAMAGED", error))?;
+    let text = text.ok_or_else(|| {
+        let why = format!("{} is no text, or too long", resource.descriptor.id);
+        StageError::permanent("NO_TEXT", why)
+    })?;
+    Ok(text.text().to_owned())
+}
+
+fn payload_id(work: &Work) -> Result<ResourceId, StageError> {
+    let id = work
+        .job
+        .payload
+        .get("resource_id")
+        .and_then(|id| id.as_str());
+    let id = id.and_then(|id| id.parse().ok());
+    id.ok_or_else(|| StageError::permanent("INVALID_PAYLOAD", "the job names no resource"))
+}
+
+/// Finds what a resource speaks of, and annotates it.
+pub(crate) fn detect(work: &Work, tools: &Tools) -> Result<Metadata, StageError> {
+    let id = payload_id(work)?;
+    work.progress(5, "reading");
+    let resource = resource_of(work, id)?;
+    let text = text_of(work, &resource)?;
+    let told = |done: usize, total: usize| {
+        let percent = 10 + u8::try_from(80 * done / total.max(1)).unwrap_or(80);
+        work.progress(percent, &format!("detecting entities: {done} of {total}"));
+    };
+    let digest = resource.descriptor.digest;
+    let stop = Stop::by(work.stop_flag());
+    let (entities, dropped) = mentions(tools, &digest, &text, &stop, &told)?;
+    let found = Found {
+        document: id,
+        detector: tools.detector.name(),
+        source: format!("urn:uuid:{id}"),
+        text: &text,
+        entities: &entities,
+    };
+    let changes = found
+        .changes(&resource)
+        .map_err(|error| StageError::permanent("INTERNAL", error))?;
+    let mut result = Metadata::new();
+    result.insert("resource_id".into(), json!(id));
+    result.insert("detector".into(), json!(tools.detector.name()));
+    result.insert("entity_count".into(), json!(entities.len()));
+    result.insert("annotations_added".into(), json!(changes.added));
+    result.insert("annotations_removed".into(), json!(changes.removed));
+    result.insert("dropped_spans".into(), json!(dropped));
+    if !changes.operations.is_empty() {
+        execute(work, changes.operations, Vec::new())?;
+    }
+    Ok(result)
+}
+
+fn execute(
+    work: &Work,
+    operations: Vec<Operation>,
+    pins: Vec<stemma_content_store::Pin>,
+) -> Result<(), StageError> {
+    let request = Request {
+        operations,
+        actor: work.job.owner.clone(),
+        trace_id: work.job.trace_id.clone(),
+        idempotency: None,
+        bases: Vec::new(),
+        pins,
+    };
+    work.execute(request).map_err(CommitError::from)?;
+    Ok(())
+}
+
+/// What a model is asked to write, and from what.
+struct Asked {
+    id: ResourceId,
+    name: ResourceName,
+    prompt: String,
+    context: Vec<ResourceId>,
+    media_type: MediaType,
+    collection: Option<CollectionName>,
+}
+
+fn asked(payload: &Metadata) -> Option<Asked> {
+    let text = |name: &str| payload.get(name).and_then(|value| value.as_str());
+    let context = payload.get("context").and_then(|value| value.as_array());
+    let context = context.into_iter().flatten();
+    let context = context.filter_map(|id| id.as_str()?.parse().ok());
+    Some(Asked {
+        id: text("resource_id")?.parse().ok()?,
+        name: ResourceName::new(text("name")?).ok()?,
+        prompt: text("prompt")?.to_owned(),
+        context: context.collect(),
+        media_type: MediaType::new(text("media_type").unwrap_or("text/markdown")).ok()?,
+        collection: text("collection").and_then(|name| CollectionName::new(name).ok()),
+    })
+}
+
+/// Has a model write a resource, derived from the first that it was given as context.
+pub(crate) fn generate(work: &Work, completer: &dyn Completer) -> Result<Metadata, StageError> {
+    let asked = asked(&work.job.payload).ok_or_else(|| {
+        StageError::permanent("INVALID_PAYLOAD", "the job says not what to write")
+    })?;
+    work.progress(5, "reading the context");
+    let mut messages = Vec::new();
+    for id in &asked.context {
+        let resource = resource_of(work, *id)?;
+        let text: String = text_of(work, &resource)?
+            .chars()
+            .take(CONTEXT_CODE_POINTS_MAX)
+            .collect();
+        messages.push(Message {
+            role: Role::User,
+            text: format!("# {}\n\n{text}", resource.descriptor.name),
+        });
+    }
+    messages.push(Message {
+        role: Role::User,
+        text: asked.prompt.clone(),
+    });
+    let prompt = Prompt {
+        system: "Write the text that is asked for and nothing around it. Rest on the context."
+            .to_owned(),
+        messages,
+        tokens_max: TOKENS_MAX,
+    };
+    let stop = Stop::by(work.stop_flag());
+    let mut written = 0;
+    let mut on_delta = |delta: &str| {
+        written += delta.chars().count();
+        work.progress(50, &format!("writing: {written} characters"));
+    };
+    let completion = completer.complete(&prompt, &mut on_delta, &stop)?;
+    let stored: Stored = work
+        .block_on(
+            work.commands()
+                .content()
+                .put(completion.text.clone().into()),
+        )
+        .map_err(CommitError::from)?;
+    let mut metadata = Metadata::new();
+    metadata.insert("model".into(), json!(completer.model()));
+    metadata.insert("prompt".into(), json!(asked.prompt));
+    let created = ResourceCreated {
+        byte_size: stored.len,
+        collection: asked.collection,
+        derived_from: asked.context.first().copied(),
+        digest: ContentDigest::from_bytes(*stored.digest.as_bytes()),
+        entity_types: Vec::new(),
+        id: asked.id,
+        language: None,
+        media_type: asked.media_type,
+        metadata,
+        name: asked.name,
+    };
+    let create = Operation::of_resource(asked.id, Command::Create(created));
+    execute(work, vec![create], vec![stored.pin])?;
+    let mut result = Metadata::new();
+    result.insert("resource_id".into(), json!(asked.id));
+    result.insert("model".into(), json!(completer.model()));
+    result.insert("characters".into(), json!(completion.text.chars().count()));
+    Ok(result)
+}
+
+/// What was found, in the order of the text, and how many spans were dropped.
+pub(crate) type Mentions = (Vec<EntityMention>, u64);
