@@ -57,7 +57,9 @@ pub struct Contents {
 impl std::fmt::Debug for Contents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("Contents");
-        shown.field("checkpoint", &self.commit.checkpoint).finish()
+        shown
+            .field("checkpoint", &self.commit.checkpoint)
+            .finish_non_exhaustive()
     }
 }
 

@@ -22,7 +22,7 @@ use stemma_search::{Mode, Query, QueryVector};
 use uuid::Uuid;
 
 /// Longest wait of a test for another thread.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Searched {
     pub(crate) dir: tempfile::TempDir,
@@ -85,8 +85,9 @@ impl Searched {
         self.runtime.block_on(projection.wait_for(end, PATIENCE))
     }
 
-    /// Waits for all that is written.
+    /// Waits for all that is written; there is an index then, also of nothing.
     pub(crate) fn catch_up(&self, projection: &SearchProjection) {
+        until("the index to be open", || projection.index().is_some());
         self.wait(projection, self.end()).unwrap();
     }
 
