@@ -14,6 +14,7 @@ mod progress;
 mod projection;
 mod rebuild;
 mod runner;
+mod search;
 mod status;
 mod verify;
 
@@ -27,5 +28,6 @@ pub use offline::rebuild_offline;
 pub use progress::WaitError;
 pub use projection::{NotOfLog, Projection, Settings, StartError};
 pub use rebuild::{RebuildControl, RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress};
+pub use search::{SearchProjection, SearchSettings, SearchState, rebuild_search};
 pub use status::{APPLY_BOUNDS_US, Phase, ProjectionMetrics, ProjectionStatus};
 pub use verify::{ViewDamage, verify_model};

@@ -1,11 +1,12 @@
 //! How far a projection is, for those who wait for it and those who ask.
 
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use stemma_event_log::{Position, Reader};
 use tokio::sync::watch;
 
+use crate::runner::{LOOK_AROUND, wait_for_change};
 use crate::status::{Counters, Phase, ProjectionStatus};
 
 /// Why a wait for a position ended without it.
@@ -90,15 +91,8 @@ impl Progress {
                 if now >= end {
                     return Ok(now);
                 }
-                match &*phase.borrow_and_update() {
-                    Phase::Quarantined { position, .. } => {
-                        return Err(WaitError::Quarantined {
-                            position: *position,
-                        });
-                    }
-                    Phase::Away { .. } => return Err(WaitError::Away),
-                    Phase::Stopped => return Err(WaitError::Stopped),
-                    Phase::CatchingUp | Phase::Live => {}
+                if let Some(error) = in_vain(&phase.borrow_and_update()) {
+                    return Err(error);
                 }
                 tokio::select! {
                     changed = applied.changed() => changed.map_err(|_| WaitError::Stopped)?,
@@ -108,6 +102,33 @@ impl Progress {
         };
         let waited = tokio::time::timeout(timeout, reached).await;
         waited.unwrap_or_else(|_| Err(WaitError::NotYet { end: self.end() }))
+    }
+
+    /// The same for a thread that may block, which gives up once `stop` is set.
+    pub(crate) fn wait_for_blocking(
+        &self,
+        end: u64,
+        timeout: Duration,
+        stop: &AtomicBool,
+    ) -> Result<u64, WaitError> {
+        let until = Instant::now() + timeout;
+        let mut applied = self.end.subscribe();
+        loop {
+            let now = *applied.borrow_and_update();
+            if now >= end {
+                return Ok(now);
+            }
+            if let Some(error) = in_vain(&self.phase.borrow()) {
+                return Err(error);
+            }
+            if stop.load(Ordering::Acquire) {
+                return Err(WaitError::Stopped);
+            }
+            match until.checked_duration_since(Instant::now()) {
+                Some(left) => wait_for_change(&mut applied, left.min(LOOK_AROUND)),
+                None => return Err(WaitError::NotYet { end: now }),
+            }
+        }
     }
 
     /// How far it has come and what it is doing.
@@ -126,5 +147,17 @@ impl Progress {
             lag_positions,
             lacking_since_us: oldest.flatten().map(|oldest| oldest.recorded_at_us()),
         }
+    }
+}
+
+/// Why nobody need wait on in such a phase.
+fn in_vain(phase: &Phase) -> Option<WaitError> {
+    match phase {
+        Phase::Quarantined { position, .. } => Some(WaitError::Quarantined {
+            position: *position,
+        }),
+        Phase::Away { .. } => Some(WaitError::Away),
+        Phase::Stopped => Some(WaitError::Stopped),
+        Phase::CatchingUp | Phase::Live => None,
     }
 }

@@ -102,6 +102,12 @@ pub enum RebuildError {
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The new index cannot be opened.
+    #[error("open a new index")]
+    OpenIndex(#[from] stemma_search::OpenError),
+    /// An index failed, or is not open.
+    #[error("the search index: {0}")]
+    Index(String),
     /// What keeps the graph elsewhere cannot do its part.
     #[error("Neo4j: {0}")]
     Elsewhere(String),

@@ -22,9 +22,9 @@ const BATCH_RECORDS: usize = 4096;
 /// Bytes of records after which a batch takes no more.
 const BATCH_BYTES: usize = 32 << 20;
 /// How long the thread sleeps at most before it looks whether it is to stop or retry.
-const LOOK_AROUND: Duration = Duration::from_millis(100);
+pub(crate) const LOOK_AROUND: Duration = Duration::from_millis(100);
 /// How often an engine that could not write is tried again: the disk may have room by then.
-const ROOM_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const ROOM_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Runner<M: Model> {
     shared: Arc<Shared<M>>,

@@ -113,6 +113,7 @@ fn fill(index: &SearchIndex, passages: usize, dimension: usize) -> Vec<Vec<f32>>
             collection: Some(CollectionName::new(&format!("c{}", document % 100)).unwrap()),
             entity_types: std::collections::BTreeSet::new(),
             archived: false,
+            note: Vec::new(),
         };
         let ids = chunks.iter().map(|chunk| chunk.chunk_id.clone());
         let of_document: Vec<_> = ids.map(|id| (id, vectors.next())).collect();
@@ -250,6 +251,7 @@ fn commits(index: &SearchIndex) {
                 collection: None,
                 entity_types: std::collections::BTreeSet::new(),
                 archived: false,
+                note: Vec::new(),
             },
             passages: Passages::Text("a few words of a note".to_owned()),
         };

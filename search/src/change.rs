@@ -18,6 +18,9 @@ pub const PASSAGE_BYTES_MAX: usize = 64 << 10;
 /// Passages of a resource that are kept; what is beyond is not found. A warning is logged.
 pub const PASSAGES_PER_RESOURCE_MAX: usize = 100_000;
 
+/// Most bytes of what is noted of a resource.
+pub const NOTE_BYTES_MAX: usize = 256;
+
 /// What is filtered by and shown of a resource, beside its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facets {
@@ -29,6 +32,8 @@ pub struct Facets {
     pub entity_types: BTreeSet<EntityType>,
     /// Whether it is archived.
     pub archived: bool,
+    /// What the caller keeps beside it, neither found nor shown; at most [`NOTE_BYTES_MAX`] bytes.
+    pub note: Vec<u8>,
 }
 
 /// A span of a document's text.

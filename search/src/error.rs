@@ -119,6 +119,14 @@ pub enum SearchError {
         /// The most.
         bytes_max: usize,
     },
+    /// What is noted of a resource is too long. Nothing was written.
+    #[error("a note of {bytes} bytes exceeds the limit of {bytes_max}")]
+    Note {
+        /// Its bytes.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// The index was discarded. Nothing was written.
     #[error("the index was discarded")]
     Discarded,

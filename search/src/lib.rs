@@ -32,8 +32,8 @@ mod words;
 mod write;
 
 pub use change::{
-    CHUNK_ID_BYTES_MAX, Change, Facets, MODEL_BYTES_MAX, MODELS_PER_PASSAGE_MAX, PASSAGE_BYTES_MAX,
-    PASSAGES_PER_RESOURCE_MAX, Passage, Passages, VECTOR_DIMENSION_MAX,
+    CHUNK_ID_BYTES_MAX, Change, Facets, MODEL_BYTES_MAX, MODELS_PER_PASSAGE_MAX, NOTE_BYTES_MAX,
+    PASSAGE_BYTES_MAX, PASSAGES_PER_RESOURCE_MAX, Passage, Passages, VECTOR_DIMENSION_MAX,
 };
 pub use checkpoint::Checkpoint;
 pub use cursor::{Cursor, CursorError};
@@ -45,4 +45,4 @@ pub use options::Options;
 pub use parse::{QUERY_BYTES_MAX, QUERY_TERMS_MAX};
 pub use query::{Archived, HITS_MAX, Hit, Mode, Page, Query, QueryVector};
 pub use snippet::SNIPPET_CHARS_MAX;
-pub use survey::{ModelUse, Stats};
+pub use survey::{Contents, ModelUse, Stats};

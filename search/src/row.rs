@@ -5,6 +5,7 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use stemma_domain::value::{CollectionName, EntityType, ResourceName, ValueError};
 
 use crate::change::Facets;
 use crate::error::SearchError;
@@ -22,6 +23,7 @@ pub(crate) struct Row {
     pub(crate) collection: Option<String>,
     pub(crate) entity_types: Vec<String>,
     pub(crate) archived: bool,
+    pub(crate) note: Vec<u8>,
     pub(crate) chunk_id: Option<String>,
     pub(crate) index: u32,
     pub(crate) start: u32,
@@ -41,7 +43,31 @@ impl Row {
             .map(ToString::to_string)
             .collect();
         self.archived = facets.archived;
+        self.note.clone_from(&facets.note);
     }
+
+    /// The facets as they were given.
+    ///
+    /// # Errors
+    /// [`SearchError::Row`] if they cannot have been.
+    pub(crate) fn facets(self) -> Result<Facets, SearchError> {
+        let collection = self.collection.as_deref().map(CollectionName::new);
+        let entity_types = self.entity_types.iter();
+        Ok(Facets {
+            name: value(ResourceName::new(&self.name))?,
+            collection: collection.map(value).transpose()?,
+            entity_types: entity_types
+                .map(|name| value(EntityType::new(name)))
+                .collect::<Result<_, _>>()?,
+            archived: self.archived,
+            note: self.note,
+        })
+    }
+}
+
+/// A text of a row as the value that it was written from.
+fn value<T>(read: Result<T, ValueError>) -> Result<T, SearchError> {
+    read.map_err(|error| SearchError::Row(error.into()))
 }
 
 /// A vector in its kept form.

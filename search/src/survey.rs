@@ -4,14 +4,18 @@
 //! disk; only the size on disk is not.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use tantivy::schema::Field;
-use tantivy::{DocId, Searcher, SegmentReader, TantivyDocument, Term};
+use stemma_domain::id::ResourceId;
+use tantivy::schema::{Field, IndexRecordOption};
+use tantivy::{DocId, DocSet as _, Searcher, SegmentReader, TERMINATED, TantivyDocument, Term};
 
+use crate::change::Facets;
+use crate::checkpoint::Checkpoint;
 use crate::engine::guarded;
 use crate::error::SearchError;
-use crate::fields::{KIND_FIRST, KIND_TEXT, each_document};
-use crate::index::SearchIndex;
+use crate::fields::{Fields, KIND_FIRST, KIND_TEXT, each_document};
+use crate::index::{Commit, SearchIndex};
 use crate::row;
 
 /// Decompressed blocks that are kept while all rows are read in order.
@@ -41,6 +45,22 @@ pub struct ModelUse {
     pub dimension: usize,
     /// Passages that have one.
     pub passages: u64,
+}
+
+/// All that one commit holds, whatever is committed meanwhile.
+#[derive(Clone)]
+pub struct Contents {
+    commit: Arc<Commit>,
+    fields: Fields,
+}
+
+impl std::fmt::Debug for Contents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Contents");
+        shown
+            .field("checkpoint", &self.commit.checkpoint)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SearchIndex {
@@ -77,6 +97,58 @@ impl SearchIndex {
         guarded(|| models(&commit.searcher, self.shared.fields.model))
     }
 
+    /// All that the newest commit holds, to be looked at while others are made.
+    pub fn contents(&self) -> Contents {
+        Contents {
+            commit: self.commit(),
+            fields: self.shared.fields.clone(),
+        }
+    }
+
+    /// What is shown and noted of a resource; none if it is not there.
+    ///
+    /// # Errors
+    /// [`SearchError::Row`], [`SearchError::Index`] and [`SearchError::Damaged`].
+    pub fn facets(&self, resource: ResourceId) -> Result<Option<Facets>, SearchError> {
+        let fields = &self.shared.fields;
+        let commit = self.commit();
+        let term = fields.resource_term(*resource.as_bytes());
+        guarded(|| {
+            for reader in commit.searcher.segment_readers() {
+                if let Some(document) = first_alive(reader, &term)? {
+                    let store = reader.get_store_reader(BLOCKS_IN_ORDER)?;
+                    let document: TantivyDocument = store.get(document)?;
+                    return fields.row(&document)?.facets().map(Some);
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// [`Contents::digest`] of the newest commit.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn digest(&self) -> Result<[u8; 32], SearchError> {
+        self.contents().digest()
+    }
+
+    fn disk_bytes(&self) -> Result<u64, SearchError> {
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(&self.shared.dir)? {
+            // A file may be removed while the directory is read.
+            bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
+        }
+        Ok(bytes)
+    }
+}
+
+impl Contents {
+    /// How far the log was folded in.
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.commit.checkpoint
+    }
+
     /// A digest of all passages with their facets and vectors. Two indexes of the same contents
     /// have the same digest, whatever their changes and commits were. Reads all rows.
     ///
@@ -86,15 +158,14 @@ impl SearchIndex {
     /// # Errors
     /// [`SearchError::Row`], [`SearchError::Index`] and [`SearchError::Damaged`].
     pub fn digest(&self) -> Result<[u8; 32], SearchError> {
-        let commit = self.commit();
         guarded(|| {
             let mut sum = [0_u64; 4];
             let mut count = 0_u64;
-            for reader in commit.searcher.segment_readers() {
+            for reader in self.commit.searcher.segment_readers() {
                 let store = reader.get_store_reader(BLOCKS_IN_ORDER)?;
                 for document in reader.doc_ids_alive() {
                     let document: TantivyDocument = store.get(document)?;
-                    let stored = self.shared.fields.stored(&document)?;
+                    let stored = self.fields.stored(&document)?;
                     let mut hasher = blake3::Hasher::new();
                     let encoded = row::encode(&stored.row);
                     hasher.update(&(encoded.len() as u64).to_le_bytes());
@@ -115,15 +186,21 @@ impl SearchIndex {
             Ok(*hasher.finalize().as_bytes())
         })
     }
+}
 
-    fn disk_bytes(&self) -> Result<u64, SearchError> {
-        let mut bytes = 0;
-        for entry in std::fs::read_dir(&self.shared.dir)? {
-            // A file may be removed while the directory is read.
-            bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
+fn first_alive(reader: &SegmentReader, term: &Term) -> Result<Option<DocId>, SearchError> {
+    let inverted = reader.inverted_index(term.field())?;
+    let Some(mut postings) = inverted.read_postings(term, IndexRecordOption::Basic)? else {
+        return Ok(None);
+    };
+    let mut document = postings.doc();
+    while document != TERMINATED {
+        if is_alive(reader, document) {
+            return Ok(Some(document));
         }
-        Ok(bytes)
+        document = postings.advance();
     }
+    Ok(None)
 }
 
 fn count(searcher: &Searcher, term: &Term) -> Result<u64, SearchError> {

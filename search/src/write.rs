@@ -15,7 +15,7 @@ use tantivy::{Index, IndexWriter, TantivyDocument};
 use stemma_domain::id::ResourceId;
 
 use crate::change::{
-    CHUNK_ID_BYTES_MAX, Change, Facets, MODELS_PER_PASSAGE_MAX, PASSAGE_BYTES_MAX,
+    CHUNK_ID_BYTES_MAX, Change, Facets, MODELS_PER_PASSAGE_MAX, NOTE_BYTES_MAX, PASSAGE_BYTES_MAX,
     PASSAGES_PER_RESOURCE_MAX, Passage, Passages,
 };
 use crate::checkpoint::Checkpoint;
@@ -59,9 +59,9 @@ impl SearchIndex {
     /// the resources that it changes are in memory meanwhile.
     ///
     /// # Errors
-    /// [`SearchError::ChunkId`], [`SearchError::InvalidVector`] and [`SearchError::Discarded`]
-    /// wrote nothing. After any other, either all was committed or nothing:
-    /// [`checkpoint`](Self::checkpoint) tells once a later call succeeded.
+    /// [`SearchError::ChunkId`], [`SearchError::Note`], [`SearchError::InvalidVector`] and
+    /// [`SearchError::Discarded`] wrote nothing. After any other, either all was committed or
+    /// nothing: [`settled`](Self::settled) tells.
     pub fn apply(&self, changes: Vec<Change>, checkpoint: Checkpoint) -> Result<(), SearchError> {
         let mut writing = self.writing();
         if writing.is_discarded {
@@ -84,6 +84,19 @@ impl SearchIndex {
         committed
     }
 
+    /// The checkpoint, looked up on disk if a change failed since: it may have been committed.
+    ///
+    /// # Errors
+    /// [`SearchError::Discarded`]; any other is to be tried again, or the index is damaged.
+    pub fn settled(&self) -> Result<Checkpoint, SearchError> {
+        let mut writing = self.writing();
+        if writing.is_discarded {
+            return Err(SearchError::Discarded);
+        }
+        guarded(|| self.ensure_writer(&mut writing))?;
+        Ok(self.checkpoint())
+    }
+
     /// After a failure nobody knows what was committed: it is looked up before going on.
     fn ensure_writer(&self, writing: &mut Writing) -> Result<(), SearchError> {
         if writing.writer.is_none() {
@@ -103,9 +116,11 @@ impl SearchIndex {
                     facets,
                     passages,
                 } => {
+                    must_be_short(&facets)?;
                     touched.insert(resource, put(resource, &facets, passages)?);
                 }
                 Change::Describe { resource, facets } => {
+                    must_be_short(&facets)?;
                     let stored = self.stored_or_touched(&mut touched, resource)?;
                     for passage in stored.into_iter().flatten() {
                         passage.row.describe(&facets);
@@ -205,6 +220,7 @@ fn put(
         collection: None,
         entity_types: Vec::new(),
         archived: false,
+        note: Vec::new(),
         chunk_id: None,
         index: 0,
         start: 0,
@@ -249,6 +265,15 @@ fn bounded<T>(resource: ResourceId, rows: impl Iterator<Item = T>) -> impl Itera
         }
         Some(row)
     })
+}
+
+fn must_be_short(facets: &Facets) -> Result<(), SearchError> {
+    let bytes = facets.note.len();
+    if bytes > NOTE_BYTES_MAX {
+        let bytes_max = NOTE_BYTES_MAX;
+        return Err(SearchError::Note { bytes, bytes_max });
+    }
+    Ok(())
 }
 
 fn of_chunk(row: &Row, chunk: Passage) -> Result<Row, SearchError> {

@@ -11,6 +11,13 @@ use crate::key;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateDigest([u8; 32]);
 
+impl StateDigest {
+    /// The digest of a state that was digested elsewhere.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl fmt::Display for StateDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("blake3:")?;

@@ -66,6 +66,7 @@ pub(crate) fn facets(name: &str, collection: Option<&str>, types: &[&str]) -> Fa
             .map(|name| EntityType::new(name).unwrap())
             .collect(),
         archived: false,
+        note: Vec::new(),
     }
 }
 

@@ -1,0 +1,297 @@
+//! Folding records into an index: what each changes, gathered until it is committed.
+//!
+//! The state is the index itself: facets and what a text is taken from stand there beside the text.
+//! Invariant: `visible_end` records are either in the index or change nothing in it; what the
+//! index holds is the fold of as many records as its checkpoint says.
+
+use std::time::Instant;
+
+use stemma_content_store::ContentStore;
+use stemma_domain::document::Stage;
+use stemma_domain::event::{self, DocumentStageCompleted, Event, ResourceCreated, ResourceRevised};
+use stemma_domain::id::{ContentDigest, ResourceId};
+use stemma_event_log::Record;
+use stemma_search::{Checkpoint, Facets, Passages, SearchError, SearchIndex};
+use stemma_views::{ApplyError, Reason};
+
+use super::content;
+use super::origin::Origin;
+use super::pending::{Described, Pending};
+
+/// Bytes of text and vectors after which a batch is committed; what one event adds may be as much
+/// again.
+const BATCH_BYTES: usize = 64 << 20;
+/// Resources after which a batch is committed.
+const BATCH_RESOURCES: usize = 8192;
+
+/// Why a record was not folded, or a batch not committed.
+#[derive(Debug)]
+pub(super) enum FoldError {
+    /// The record cannot be applied; all before it are folded.
+    Apply(ApplyError),
+    /// The index failed. What was gathered is gone: [`Fold::settle`] before going on.
+    Index(SearchError),
+}
+
+/// An index, and what of the log is gathered for it.
+pub(super) struct Fold {
+    index: SearchIndex,
+    content: ContentStore,
+    /// Of all that was folded.
+    folded: Checkpoint,
+    /// As it is in the index.
+    committed: Checkpoint,
+    pending: Pending,
+    /// Position of the first record that changes something, and when it was folded.
+    first: Option<(u64, Instant)>,
+}
+
+impl Fold {
+    /// Goes on where an index is.
+    pub(super) fn of(index: SearchIndex, content: ContentStore) -> Self {
+        let committed = index.checkpoint();
+        Self {
+            index,
+            content,
+            folded: committed,
+            committed,
+            pending: Pending::default(),
+            first: None,
+        }
+    }
+
+    /// The index.
+    pub(super) fn index(&self) -> &SearchIndex {
+        &self.index
+    }
+
+    /// How many records are folded.
+    pub(super) fn end(&self) -> u64 {
+        self.folded.end
+    }
+
+    /// How many records are in the index or known to change nothing in it.
+    pub(super) fn visible_end(&self) -> u64 {
+        self.first.map_or(self.folded.end, |(position, _)| position)
+    }
+
+    /// Since when there are changes that are not committed.
+    pub(super) fn changed_since(&self) -> Option<Instant> {
+        self.first.map(|(_, since)| since)
+    }
+
+    /// Records that are folded since the last commit.
+    pub(super) fn uncommitted(&self) -> u64 {
+        self.folded.end - self.committed.end
+    }
+
+    /// Whether the batch is to take no more.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending.bytes() >= BATCH_BYTES || self.pending.resources() >= BATCH_RESOURCES
+    }
+
+    /// Forgets what was gathered, and goes on from where the index is.
+    pub(super) fn settle(&mut self) -> Result<(), SearchError> {
+        self.forget();
+        self.committed = self.index.settled()?;
+        self.folded = self.committed;
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.pending = Pending::default();
+        self.first = None;
+        self.folded = self.committed;
+    }
+
+    /// Commits what was gathered, with the checkpoint; gives how many records that were.
+    pub(super) fn commit(&mut self) -> Result<u64, FoldError> {
+        let count = self.uncommitted();
+        if count == 0 {
+            return Ok(0);
+        }
+        let changes = std::mem::take(&mut self.pending).into_changes();
+        self.first = None;
+        if let Err(error) = self.index.apply(changes, self.folded) {
+            self.forget();
+            return Err(FoldError::Index(error));
+        }
+        self.committed = self.folded;
+        Ok(count)
+    }
+
+    /// Folds the next record.
+    pub(super) fn take(&mut self, record: &Record) -> Result<(), FoldError> {
+        let position = record.position().get();
+        assert_eq!(position, self.folded.end, "positions are dense");
+        let was_unchanged = self.pending.is_empty();
+        if let Err(reason) = self.apply(record) {
+            return Err(match reason.downcast::<SearchError>() {
+                Ok(error) => {
+                    self.forget();
+                    FoldError::Index(*error)
+                }
+                Err(reason) => FoldError::Apply(ApplyError {
+                    position,
+                    event_type: record.event_type().to_owned(),
+                    reason,
+                }),
+            });
+        }
+        if was_unchanged && !self.pending.is_empty() {
+            self.first = Some((position, Instant::now()));
+        }
+        self.folded = Checkpoint {
+            end: position + 1,
+            last: Some(*record.digest().as_bytes()),
+        };
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record) -> Result<(), Reason> {
+        let event = event::decode(record.event_type(), record.schema_version(), record.data())?;
+        match &event {
+            Event::ResourceCreated(created) | Event::ResourceCloned(created) => {
+                self.create(created)
+            }
+            Event::ResourceRevised(revised) => self.revise(resource_of(record)?, revised),
+            Event::DocumentUploaded(uploaded) => {
+                let mut described = self.described(uploaded.id)?;
+                described.origin = Origin::UPLOADED;
+                let nothing = Passages::Text(String::new());
+                self.pending.put(uploaded.id, described, nothing);
+                Ok(())
+            }
+            Event::DocumentStageCompleted(completed) => self.complete(completed),
+            Event::ResourceRenamed(renamed) => self.describe(record, |facets| {
+                facets.name.clone_from(&renamed.name);
+            }),
+            Event::ResourceCollectionChanged(changed) => self.describe(record, |facets| {
+                facets.collection.clone_from(&changed.collection);
+            }),
+            Event::ResourceArchived(_) => self.describe(record, |facets| facets.archived = true),
+            Event::ResourceUnarchived(_) => self.describe(record, |facets| facets.archived = false),
+            Event::EntityTypeAdded(added) => self.describe(record, |facets| {
+                facets.entity_types.insert(added.entity_type.clone());
+            }),
+            Event::EntityTypeRemoved(removed) => self.describe(record, |facets| {
+                facets.entity_types.remove(&removed.entity_type);
+            }),
+            // Neither found nor shown.
+            _ => Ok(()),
+        }
+    }
+
+    fn create(&mut self, created: &ResourceCreated) -> Result<(), Reason> {
+        let text = content::text(&self.content, created.digest, &created.media_type)?;
+        let facets = Facets {
+            name: created.name.clone(),
+            collection: created.collection.clone(),
+            entity_types: created.entity_types.iter().cloned().collect(),
+            archived: false,
+            note: Vec::new(),
+        };
+        let described = Described {
+            facets,
+            origin: Origin::Content,
+        };
+        self.pending
+            .put(created.id, described, Passages::Text(text));
+        Ok(())
+    }
+
+    /// Whatever it was before, its text is that of its content now.
+    fn revise(&mut self, resource: ResourceId, revised: &ResourceRevised) -> Result<(), Reason> {
+        let mut described = self.described(resource)?;
+        described.origin = Origin::Content;
+        let text = content::text(&self.content, revised.digest, &revised.media_type)?;
+        self.pending.put(resource, described, Passages::Text(text));
+        Ok(())
+    }
+
+    fn describe(
+        &mut self,
+        record: &Record,
+        change: impl FnOnce(&mut Facets),
+    ) -> Result<(), Reason> {
+        let resource = resource_of(record)?;
+        let before = self.described(resource)?;
+        let mut described = before.clone();
+        change(&mut described.facets);
+        if described != before {
+            self.pending.describe(resource, described);
+        }
+        Ok(())
+    }
+
+    /// A stage of a document that was revised since is done on content that it no longer has, and
+    /// changes nothing.
+    fn complete(&mut self, completed: &DocumentStageCompleted) -> Result<(), Reason> {
+        if !matches!(completed.stage, Stage::Parse | Stage::Chunk | Stage::Embed) {
+            return Ok(());
+        }
+        let resource = completed.document_id;
+        let mut described = self.described(resource)?;
+        let Origin::Document { text, chunks } = &mut described.origin else {
+            return Ok(());
+        };
+        match completed.stage {
+            Stage::Parse => {
+                let parsed = Some(output(completed, "text")?);
+                if *text != parsed {
+                    (*text, *chunks) = (parsed, None);
+                    self.pending.describe(resource, described);
+                }
+            }
+            Stage::Chunk => {
+                let of = text.ok_or_else(|| too_early(completed.stage))?;
+                let cut = output(completed, "chunks")?;
+                // Cut as before, it keeps the vectors that it has.
+                if *chunks != Some(cut) {
+                    *chunks = Some(cut);
+                    let passages = content::passages(&self.content, of, cut)?;
+                    self.pending
+                        .put(resource, described, Passages::Chunks(passages));
+                }
+            }
+            _ => {
+                let of = chunks.ok_or_else(|| too_early(completed.stage))?;
+                let vectors = output(completed, "vectors")?;
+                if let Some(vectors) = content::vectors(&self.content, of, vectors)? {
+                    self.pending.embed(resource, described, vectors);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A resource as the records so far leave it.
+    fn described(&self, resource: ResourceId) -> Result<Described, Reason> {
+        if let Some(described) = self.pending.described(resource) {
+            return Ok(described.clone());
+        }
+        let mut facets = self
+            .index
+            .facets(resource)?
+            .ok_or_else(|| format!("resource {resource} was not created before"))?;
+        let note = std::mem::take(&mut facets.note);
+        let origin = Origin::of_note(&note);
+        let origin = origin.ok_or_else(|| format!("what is noted of {resource} cannot be read"))?;
+        Ok(Described { facets, origin })
+    }
+}
+
+fn resource_of(record: &Record) -> Result<ResourceId, Reason> {
+    let resource = ResourceId::from_stream_name(record.stream());
+    resource.ok_or_else(|| format!("stream {} is not a resource's", record.stream()).into())
+}
+
+fn output(completed: &DocumentStageCompleted, name: &str) -> Result<ContentDigest, Reason> {
+    let output = completed.outputs.get(name);
+    let output = output.ok_or_else(|| format!("the stage put out no {name}"))?;
+    Ok(output.digest)
+}
+
+fn too_early(stage: Stage) -> Reason {
+    format!("the stage {stage} is done before those that it rests on").into()
+}

@@ -1,0 +1,89 @@
+//! What the text of a resource in the index is taken from, noted beside it there.
+//!
+//! Invariant: with this and the facets the next event of a resource can be folded, so that the
+//! index is all the state that the fold needs.
+
+use stemma_domain::id::ContentDigest;
+
+/// Where the text of a resource comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Origin {
+    /// Its content, if that is text.
+    #[default]
+    Content,
+    /// The stages of a document.
+    Document {
+        /// The text that parsing put out.
+        text: Option<ContentDigest>,
+        /// The chunks of that text.
+        chunks: Option<ContentDigest>,
+    },
+}
+
+/// The first byte of a document's note.
+const DOCUMENT: u8 = 1;
+
+impl Origin {
+    /// A document of which no stage is done.
+    pub(super) const UPLOADED: Self = Self::Document {
+        text: None,
+        chunks: None,
+    };
+
+    /// The note that is kept of it: nothing for content; else a byte, and the digests there are.
+    pub(super) fn to_note(self) -> Vec<u8> {
+        let Self::Document { text, chunks } = self else {
+            return Vec::new();
+        };
+        // Without a text there are no chunks of it.
+        let chunks = chunks.filter(|_| text.is_some());
+        let mut note = vec![DOCUMENT];
+        for digest in [text, chunks].iter().flatten() {
+            note.extend_from_slice(digest.as_bytes());
+        }
+        note
+    }
+
+    /// Reads a note; none of one that is not ours.
+    pub(super) fn of_note(note: &[u8]) -> Option<Self> {
+        let Some((first, digests)) = note.split_first() else {
+            return Some(Self::Content);
+        };
+        let (digests, rest) = digests.as_chunks::<32>();
+        if *first != DOCUMENT || !rest.is_empty() || digests.len() > 2 {
+            return None;
+        }
+        let mut digests = digests.iter().copied().map(ContentDigest::from_bytes);
+        Some(Self::Document {
+            text: digests.next(),
+            chunks: digests.next(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_read_as_it_was_written_and_nothing_else_is_read() {
+        let digest = |byte| Some(ContentDigest::from_bytes([byte; 32]));
+        for origin in [
+            Origin::Content,
+            Origin::UPLOADED,
+            Origin::Document {
+                text: digest(1),
+                chunks: None,
+            },
+            Origin::Document {
+                text: digest(1),
+                chunks: digest(2),
+            },
+        ] {
+            assert_eq!(Origin::of_note(&origin.to_note()), Some(origin));
+        }
+        for wrong in [vec![2], vec![1; 5], vec![1; 98]] {
+            assert_eq!(Origin::of_note(&wrong), None);
+        }
+    }
+}
