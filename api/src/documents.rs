@@ -1,7 +1,29 @@
 //! What documents and jobs are done with, as the handlers see it.
 
+use std::sync::Arc;
+
+use stemma_inference::Embedder;
 use stemma_jobs::Queue;
 use stemma_pipeline::stages::Committer;
+use stemma_projections::SearchProjection;
+
+/// The search index, and what makes vectors of queries; clones share them.
+#[derive(Clone)]
+pub struct Search {
+    /// The index.
+    pub projection: SearchProjection,
+    /// The models that queries can be embedded by, the one that is configured first; at least one.
+    pub embedders: Vec<Arc<dyn Embedder>>,
+}
+
+impl std::fmt::Debug for Search {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let models = self.embedders.iter().map(|embedder| &embedder.model().name);
+        f.debug_struct("Search")
+            .field("models", &models.collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
 
 /// Documents and jobs; clones share them.
 #[derive(Debug, Clone)]
@@ -10,6 +32,8 @@ pub struct Documents {
     pub queue: Queue,
     /// Records what stages put out.
     pub committer: Committer,
+    /// The search index, where one is kept.
+    pub search: Option<Search>,
     /// Whether a model is configured that writes.
     pub has_completer: bool,
     /// Limits.

@@ -125,6 +125,9 @@ codes! {
     QueueNotReady 503 "QUEUE_NOT_READY" "Queue not ready" "The jobs of the log are being looked up, as after a start.";
     GraphOff 503 "GRAPH_OFF" "Graph is off" "The server keeps no graph (`graph.mode`).";
     GraphUnavailable 503 "GRAPH_UNAVAILABLE" "Graph unavailable" "The graph is being opened, or cannot be had: `GET /api/health` says why. Lists, writes and all else go on; `stemma rebuild graph` makes it anew while the server is down.";
+    SearchOff 503 "SEARCH_OFF" "Search is off" "The server keeps no search index (`search.mode`).";
+    SearchUnavailable 503 "SEARCH_UNAVAILABLE" "Search unavailable" "The search index is being opened, or cannot be had: `GET /api/health` says why. All else goes on.";
+    ModelUnavailable 503 "MODEL_UNAVAILABLE" "Model unavailable" "The model that makes a vector of the query gave none; `mode=text` needs no model.";
     StorageUnavailable 503 "STORAGE_UNAVAILABLE" "Storage unavailable" "The system failed to read or write. Nothing was written.";
     StorageFull 507 "STORAGE_FULL" "Storage is full" "The disk is full. Nothing was written; writing goes on once there is room.";
     OutcomeUnknown 503 "OUTCOME_UNKNOWN" "Outcome unknown" "A write or sync of the log failed, and whether the write is there shows once the log has been reopened; or it is there and its answer could not be read. Sent again with the same key it is not repeated.";
@@ -231,7 +234,7 @@ impl ApiError {
         let mut headers = Vec::new();
         // A server that keeps no graph has none in a while either.
         let after = match code {
-            Code::GraphOff => None,
+            Code::GraphOff | Code::SearchOff => None,
             // The day is of UTC, and somebody else's queue is not known to move.
             Code::UploadsExceeded => Some("3600"),
             Code::QueueFull => Some("10"),

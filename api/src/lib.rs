@@ -32,7 +32,7 @@ mod state;
 mod wire;
 mod write;
 
-pub use documents::{DocumentOptions, Documents};
+pub use documents::{DocumentOptions, Documents, Search};
 pub use error::{ApiError, Code, FieldProblem};
 pub use handlers::admin::collect_content;
 pub use handlers::proofs::Proofs;

@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use stemma_domain::job::JobStatus;
 use stemma_event_log::AppenderStatus;
 use stemma_projections::{APPLY_BOUNDS_US, Phase, ProjectionMetrics, ProjectionStatus};
 
@@ -209,6 +210,7 @@ impl Collector for Parts {
         let encoder = &mut encoder;
         self.log(encoder)?;
         self.projections(encoder)?;
+        self.jobs(encoder)?;
         self.caches(encoder)?;
         let content = self.0.content().stats();
         gauge(
@@ -322,10 +324,34 @@ impl Parts {
         projection(encoder, "views", &views.status(), &views.metrics(), now_us)?;
         let graph = self.0.graph().map(GraphGate::projection);
         let graph = graph.and_then(|graph| Some((graph.status()?, graph.metrics()?)));
-        match graph {
-            Some((status, metrics)) => projection(encoder, "graph", &status, &metrics, now_us),
-            None => Ok(()),
+        if let Some((status, metrics)) = graph {
+            projection(encoder, "graph", &status, &metrics, now_us)?;
         }
+        if let Some(search) = &self.0.documents().search {
+            let (status, metrics) = (search.projection.status(), search.projection.metrics());
+            projection(encoder, "search", &status, &metrics, now_us)?;
+        }
+        Ok(())
+    }
+
+    /// Jobs, as the views count them.
+    fn jobs(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let Ok(counts) = self.0.projection().views().job_counts() else {
+            return Ok(());
+        };
+        for status in JobStatus::ALL {
+            let name = format!("jobs_{}", status.name());
+            let help = match status {
+                JobStatus::Queued => "Jobs that wait for a worker",
+                JobStatus::Processing => "Jobs that a worker is at",
+                JobStatus::Retrying => "Jobs that wait for their next try",
+                JobStatus::Completed => "Jobs that are done",
+                JobStatus::Failed => "Jobs that failed for good: dead letters",
+                JobStatus::Cancelled => "Jobs that were stopped",
+            };
+            gauge(encoder, &name, help, float(counts.of(status)))?;
+        }
+        Ok(())
     }
 
     fn caches(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {

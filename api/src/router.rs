@@ -16,7 +16,7 @@ use crate::accept;
 use crate::error::{ApiError, Code};
 use crate::handlers::{
     admin, annotations, batch, content, cypher, docs, documents, entity_types, events, graph,
-    health, jobs, model_jobs, proofs, resources, stream, workers,
+    health, jobs, model_jobs, proofs, resources, search, stream, workers,
 };
 
 /// Puts every route into an application.
@@ -126,6 +126,7 @@ fn of_documents(config: &mut ServiceConfig) {
                 .route(bodyless(web::post().to(model_jobs::detect))),
         )
         .service(post("/api/generate-resource-stream").route(web::post().to(model_jobs::generate)))
+        .service(get("/api/search").route(json(read().to(search::search))))
         .service(post("/api/workers/claim").route(web::post().to(workers::claim)))
         .service(post("/api/workers/jobs/{id}/heartbeat").route(web::post().to(workers::heartbeat)))
         .service(post("/api/workers/jobs/{id}/progress").route(web::post().to(workers::progress)))
@@ -156,6 +157,13 @@ fn operation(config: &mut ServiceConfig) {
         )
         .service(
             post("/api/admin/rebuild/graph").route(bodyless(web::post().to(admin::rebuild_graph))),
+        )
+        .service(
+            post("/api/admin/rebuild/search")
+                .route(bodyless(web::post().to(admin::rebuild_search))),
+        )
+        .service(
+            post("/api/admin/retry/search").route(bodyless(web::post().to(admin::retry_search))),
         )
         .service(post("/api/admin/retry/graph").route(bodyless(web::post().to(admin::retry_graph))))
         .service(post("/api/admin/verify").route(bodyless(web::post().to(admin::verify))))

@@ -167,6 +167,8 @@ pub(crate) enum Rebuilt {
     Views,
     /// The graph
     Graph,
+    /// The search index
+    Search,
     /// All derived state
     All,
 }

@@ -13,6 +13,7 @@ mod keys;
 mod log_check;
 mod logging;
 mod open_files;
+mod processing;
 mod progress;
 mod tools;
 mod tree_thread;

@@ -30,6 +30,7 @@ pub(crate) struct Places {
     pub(crate) content: PathBuf,
     pub(crate) views: PathBuf,
     pub(crate) graph: PathBuf,
+    pub(crate) search: PathBuf,
 }
 
 impl Places {
@@ -47,6 +48,7 @@ impl Places {
             content: below("content"),
             views: below("views"),
             graph: below("graph"),
+            search: below("search"),
             tenant,
         })
     }
@@ -193,6 +195,15 @@ pub(crate) fn views_options(settings: &Settings) -> stemma_views::Options {
 
 /// Rows of the graph that are gathered in memory.
 const GRAPH_MEMTABLE_BYTES: u64 = 16 << 20;
+
+/// How the search index is kept.
+pub(crate) fn search_options(settings: &Settings) -> stemma_search::Options {
+    stemma_search::Options {
+        vector_cache_bytes: settings.count("search.vector_cache_bytes"),
+        vectors_scanned_max: settings.count("search.vectors_scanned_max"),
+        ..stemma_search::Options::default()
+    }
+}
 
 /// The limits of jobs and workers.
 pub(crate) fn jobs_options(settings: &Settings) -> stemma_jobs::Options {

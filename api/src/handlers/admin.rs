@@ -63,6 +63,32 @@ pub(crate) async fn rebuild_graph(
     rebuild(&state, &context, "rebuild.graph", rebuilt)
 }
 
+/// `POST /api/admin/rebuild/search`
+pub(crate) async fn rebuild_search(
+    request: HttpRequest,
+    context: Context,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    let search = state.documents().search.as_ref();
+    let search = search.ok_or_else(|| ApiError::of(Code::SearchOff))?;
+    let projection = search.projection.clone();
+    let rebuilt = move |control| projection.rebuild(control);
+    rebuild(&state, &context, "rebuild.search", rebuilt)
+}
+
+/// `POST /api/admin/retry/search`: tries again what the search index stopped at.
+pub(crate) async fn retry_search(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    let search = state.documents().search.as_ref();
+    let search = search.ok_or_else(|| ApiError::of(Code::SearchOff))?;
+    search.projection.retry();
+    Ok(HttpResponse::build(StatusCode::ACCEPTED).json(json!({ "retrying": true })))
+}
+
 /// The graph's projection, once it is open.
 async fn graph_of(state: &AppState) -> Result<&GraphProjection, ApiError> {
     let graph = state.graph().map(GraphGate::projection);

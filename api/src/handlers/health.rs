@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use stemma_content_store::StoreStatus;
 use stemma_event_log::AppenderStatus;
-use stemma_projections::{GraphState, Phase, ProjectionStatus};
+use stemma_projections::{GraphState, Phase, ProjectionStatus, SearchState};
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, Code};
@@ -38,6 +38,10 @@ pub(crate) struct Parts {
     views: Part,
     /// The graph; `off` where the server keeps none.
     graph: Part,
+    /// The search index; `off` where the server keeps none.
+    search: Part,
+    /// The queue of jobs.
+    jobs: Part,
 }
 
 /// How one part is.
@@ -105,6 +109,8 @@ fn parts(state: &AppState) -> Parts {
         content,
         views: following(&state.projection().status(), now_us),
         graph: graph(state),
+        search: search(state),
+        jobs: jobs(state),
     }
 }
 
@@ -147,6 +153,32 @@ fn graph(state: &AppState) -> Part {
     part
 }
 
+/// How the search index is: it is asked alone, so it is never more than degraded.
+fn search(state: &AppState) -> Part {
+    let Some(search) = &state.documents().search else {
+        return Part::new("off", None);
+    };
+    let projection = &search.projection;
+    let mut part = match projection.state() {
+        SearchState::Opening => return Part::new("ok", Some("being opened".to_owned())),
+        SearchState::Failed { reason } => return Part::new("degraded", Some(reason)),
+        SearchState::Running => following(&projection.status(), state.commands().now().micros()),
+    };
+    if part.status == "down" {
+        part.status = "degraded";
+    }
+    part
+}
+
+/// How the queue is: whether jobs are handed out.
+fn jobs(state: &AppState) -> Part {
+    if state.documents().queue.is_loaded() {
+        return Part::new("ok", None);
+    }
+    let reason = "the jobs of the log are being looked up";
+    Part::new("ok", Some(reason.to_owned()))
+}
+
 /// `GET /api/health`: 503 when a part that matters is not ok. The graph alone only degrades.
 pub(crate) async fn health(
     request: HttpRequest,
@@ -163,9 +195,10 @@ pub(crate) async fn health(
     } else {
         StatusCode::OK
     };
-    let is_graph_well = parts.graph.status != "degraded";
+    let others = [parts.graph.status, parts.search.status];
+    let is_all_well = !others.contains(&"degraded");
     let body = HealthBody {
-        status: worst.unwrap_or(if is_graph_well { "ok" } else { "degraded" }),
+        status: worst.unwrap_or(if is_all_well { "ok" } else { "degraded" }),
         parts,
     };
     Ok(HttpResponse::build(status)

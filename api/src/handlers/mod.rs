@@ -16,5 +16,6 @@ pub(crate) mod jobs;
 pub(crate) mod model_jobs;
 pub(crate) mod proofs;
 pub(crate) mod resources;
+pub(crate) mod search;
 pub(crate) mod stream;
 pub(crate) mod workers;

@@ -15,6 +15,7 @@ use crate::handlers::graph::{
 };
 use crate::handlers::health::{HealthBody, Part, Parts};
 use crate::handlers::proofs::{ConsistencyBody, InclusionBody};
+use crate::handlers::search::HitBody;
 use crate::wire::batch::{BatchBody, BatchResultBody};
 use crate::wire::document::{ChunkBody, DocumentBody, FailureBody, StepBody, UploadBody};
 use crate::wire::job::{AttemptBody, JobBody, JobError};
@@ -38,6 +39,7 @@ use schemas::{query_schemas, request_schemas};
     FailureBody,
     ChunkBody,
     UploadBody,
+    HitBody,
     InclusionBody,
     ConsistencyBody,
     NodeBody,
@@ -288,6 +290,14 @@ fn parameter(name: &str, path: &str) -> Value {
         ),
         "entity_type" | "entityType" => (many(), "Types that it must have"),
         "collection" => (schemas::label(), "The collection that it must be in"),
+        "q" if path == "/api/search" => (
+            json!({ "type": "string", "minLength": 1, "maxLength": 1024, "pattern": "^[A-Za-z0-9][A-Za-z0-9 ]{0,1023}$" }),
+            "Words; \"words in a row\" must stand there, -word must not",
+        ),
+        "mode" => (
+            json!({ "enum": ["text", "vector", "hybrid"], "default": "hybrid" }),
+            "By words, by meaning, or by both",
+        ),
         "q" => (text(), "What its name or its text contains"),
         "type" if path == "/api/jobs" => (text(), "A type of jobs"),
         "type" => (
@@ -338,7 +348,7 @@ fn parameter(name: &str, path: &str) -> Value {
     };
     let required = matches!(
         (name, path),
-        ("position" | "from", _) | ("to", "/api/graph/path")
+        ("position" | "from", _) | ("to", "/api/graph/path") | ("q", "/api/search")
     );
     json!({ "name": name, "in": place, "required": required, "schema": schema, "description": description })
 }

@@ -85,6 +85,30 @@ pub(super) const ROUTES: &[Route] = &[
     with(
         route(
             "post",
+            "/api/admin/rebuild/search",
+            OPERATION,
+            "Make the search index anew beside the live one, compare, swap",
+        ),
+        &[],
+        Body::None,
+        &[(202, Answer::Schema("JobBody"))],
+        &[400, 409, 415, 422, 503],
+    ),
+    with(
+        route(
+            "post",
+            "/api/admin/retry/search",
+            OPERATION,
+            "Try again what the search index stopped at",
+        ),
+        &[],
+        Body::None,
+        &[(202, Answer::Any)],
+        &[400, 415, 422, 503],
+    ),
+    with(
+        route(
+            "post",
             "/api/admin/retry/graph",
             OPERATION,
             "Try the event again at which the graph stopped",

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use anyhow::Context;
 use serde_json::json;
+use stemma_content_store::ContentStore;
 use stemma_event_log::{Log, Reader};
 use stemma_projections::{
-    Neo4jServer, Neo4jSettings, RebuildOutcome, Settings as ProjectionSettings, rebuild_neo4j,
-    rebuild_offline,
+    Neo4jServer, Neo4jSettings, RebuildOutcome, SearchSettings, Settings as ProjectionSettings,
+    rebuild_neo4j, rebuild_offline, rebuild_search,
 };
 
 use stemma_views::graph::Graph;
@@ -18,7 +20,9 @@ use crate::config::Settings;
 use crate::exit::{Exit, Usage};
 use crate::interrupt;
 use crate::progress::Progress;
-use crate::wiring::{Places, graph_options, log_options, neo4j, told, views_options};
+use crate::wiring::{
+    Places, content_options, graph_options, log_options, neo4j, search_options, told, views_options,
+};
 
 pub(crate) fn run(common: &Common, settings: &Settings, asked: &Rebuild) -> anyhow::Result<Exit> {
     let places = Places::of(common, settings)?;
@@ -43,6 +47,28 @@ pub(crate) fn run(common: &Common, settings: &Settings, asked: &Rebuild) -> anyh
             Some(server) => rebuild_in(common, server, &reader)?,
             None => rebuild::<Graph>(common, &on(&places.graph, graph_options(settings)))?,
         }
+    }
+    let has_search = settings.text("search.mode") != Some("none");
+    if asked.what == Rebuilt::Search && !has_search {
+        let why = "search.mode is none: there is no index to rebuild";
+        return Err(Usage(why.to_owned()).into());
+    }
+    if matches!(asked.what, Rebuilt::Search | Rebuilt::All) && has_search {
+        let opened = ContentStore::open_read_only(&places.content, content_options(settings));
+        let (content, _) = opened.context("open the content store")?;
+        let on = SearchSettings {
+            reader: reader.clone(),
+            content,
+            dir: places.search.clone(),
+            options: search_options(settings),
+        };
+        let mut progress = Progress::new("rebuilding search", reader.end().get());
+        let outcome = rebuild_search(&on, &mut |told| {
+            progress.set(told.applied, told.end);
+            interrupt::flow()
+        })?;
+        progress.finish();
+        tell(common, "search", &outcome)?;
     }
     Ok(Exit::Done)
 }

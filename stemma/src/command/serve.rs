@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use stemma_api::{AppState, DocumentOptions, Documents, Options, Parts};
-use stemma_jobs::Queue;
-use stemma_pipeline::stages::{Committer, Pipeline};
+use stemma_api::{AppState, Options, Parts};
 use stemma_projections::{GraphProjection, Neo4jSettings, Phase, Settings as ProjectionSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,12 +14,11 @@ use crate::cli::{Common, Serve};
 use crate::config::Settings;
 use crate::demo;
 use crate::exit::{Exit, Usage, is_interruption};
-use crate::jobs_thread::JobsThread;
 use crate::log_check::LogCheck;
 use crate::open_files;
-use crate::tools::tools;
+use crate::processing::Processing;
 use crate::tree_thread::TreeThread;
-use crate::wiring::{Places, Tenant, graph_options, jobs_options, neo4j};
+use crate::wiring::{Places, Tenant, graph_options, neo4j};
 
 /// How often the wait for the views looks whether they were stopped.
 const CATCH_UP_LOOK: Duration = Duration::from_secs(1);
@@ -108,35 +105,17 @@ async fn until_stopped(
     options.past.events_max = settings.number("graph.past_events_max");
     options.past.dir = Some(tenant.graph.with_file_name("graph-past"));
     options.connections_max = open_files::connections_max(&options, open_files::raise());
-    let queue = Queue::new(tenant.commands.clone(), jobs_options(settings));
-    queue.connect(&tenant.job_feed);
-    let committer = Committer::new(queue.clone(), Arc::new(ViewsIndexer));
+    let processing = Processing::begin(tenant, places, settings)?;
     let parts = Parts {
         commands: tenant.commands.clone(),
         projection: tenant.projection.clone(),
         verifier: Some(verifier),
         proofs: tenant.proofs.clone(),
         graph: graph.clone(),
-        documents: Documents {
-            queue: queue.clone(),
-            committer: committer.clone(),
-            has_completer: settings
-                .text("complete.url")
-                .is_some_and(|url| !url.is_empty()),
-            options: document_options(settings),
-        },
+        documents: processing.documents.clone(),
     };
     let state = AppState::new(parts, options)?;
-    let jobs = if serve.read_only {
-        None
-    } else {
-        let handler = Arc::new(Pipeline::new(committer, tools(settings)?));
-        Some(JobsThread::start(
-            queue,
-            tenant.projection.clone(),
-            handler,
-        )?)
-    };
+    let jobs = processing.work(tenant, serve.read_only)?;
     let address = listener.local_addr()?;
     let running = stemma_api::run(listener, state.clone())?;
     let collector = if serve.read_only {
@@ -164,6 +143,7 @@ async fn until_stopped(
         // What it gives back is written by tasks that this thread drives.
         tokio::task::spawn_blocking(|| jobs.stop()).await?;
     }
+    processing.stop();
     if let Some(graph) = graph {
         graph.stop();
     }
@@ -247,14 +227,6 @@ async fn catch_up(tenant: &Tenant) {
     }
 }
 
-fn document_options(settings: &Settings) -> DocumentOptions {
-    DocumentOptions {
-        bytes_max: settings.number("documents.bytes_max"),
-        uploads_per_day_max: settings.number("jobs.uploads_per_day_max"),
-        ..DocumentOptions::default()
-    }
-}
-
 fn options(settings: &Settings) -> Options {
     let mut options = Options {
         public_url: settings.text("public_url").map(str::to_owned),
@@ -314,19 +286,5 @@ impl Collector {
         if self.thread.join().is_err() {
             tracing::error!("the collecting thread ended by a mistake of ours");
         }
-    }
-}
-
-/// Until there is an index, nothing is waited for.
-struct ViewsIndexer;
-
-impl stemma_pipeline::stages::Indexer for ViewsIndexer {
-    fn wait_for(
-        &self,
-        _: stemma_domain::id::ResourceId,
-        _: u64,
-        _: &std::sync::atomic::AtomicBool,
-    ) -> Result<stemma_domain::event::Metadata, String> {
-        Ok(stemma_domain::event::Metadata::new())
     }
 }

@@ -423,6 +423,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "URL that clients reach the server by; IRIs below it name resources; without it the request's own host",
     ),
+    Setting {
+        key: "search.mode",
+        kind: Kind::Choice(&["embedded", "none"]),
+        default: "embedded",
+        about: "The search index: kept beside the views, or not at all",
+    },
+    number(
+        "search.vector_cache_bytes",
+        "268435456",
+        (1 << 20, 64 * GIB),
+        "Bytes of vectors that are kept in memory for searching",
+    ),
+    number(
+        "search.vectors_scanned_max",
+        "200000",
+        (1, 1 << 32),
+        "Most passages whose vectors one query is compared with",
+    ),
     number(
         "sse.heartbeat_ms",
         "15000",

@@ -1,0 +1,130 @@
+//! Documents, jobs and search of a tenant, wired together.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context;
+use stemma_api::{DocumentOptions, Documents, Search};
+use stemma_domain::event::Metadata;
+use stemma_domain::id::ResourceId;
+use stemma_inference::{Embedder, StaticEmbedder};
+use stemma_jobs::Queue;
+use stemma_pipeline::stages::{Committer, Indexer, Pipeline, Tools};
+use stemma_projections::{SearchProjection, SearchSettings};
+
+use crate::config::Settings;
+use crate::jobs_thread::JobsThread;
+use crate::tools::tools;
+use crate::wiring::{Places, Tenant, jobs_options, search_options};
+
+/// What documents and jobs need, before anybody works on them.
+pub(crate) struct Processing {
+    /// For the handlers.
+    pub(crate) documents: Documents,
+    tools: Tools,
+}
+
+impl Processing {
+    /// Puts all together; the queue hears of jobs from here on.
+    pub(crate) fn begin(
+        tenant: &Tenant,
+        places: &Places,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
+        let queue = Queue::new(tenant.commands.clone(), jobs_options(settings));
+        queue.connect(&tenant.job_feed);
+        let tools = tools(settings)?;
+        let search = search(tenant, places, settings, &tools)?;
+        let indexer = SearchIndexer(search.as_ref().map(|search| search.projection.clone()));
+        let documents = Documents {
+            committer: Committer::new(queue.clone(), Arc::new(indexer)),
+            queue,
+            search,
+            has_completer: tools.completer.is_some(),
+            options: document_options(settings),
+        };
+        Ok(Self { documents, tools })
+    }
+
+    /// Has jobs worked on; nothing is where nothing may be written.
+    pub(crate) fn work(
+        &self,
+        tenant: &Tenant,
+        is_read_only: bool,
+    ) -> anyhow::Result<Option<JobsThread>> {
+        if is_read_only {
+            return Ok(None);
+        }
+        let pipeline = Pipeline::new(self.documents.committer.clone(), self.tools.clone());
+        let (queue, projection) = (self.documents.queue.clone(), tenant.projection.clone());
+        JobsThread::start(queue, projection, Arc::new(pipeline)).map(Some)
+    }
+
+    /// Ends the search index's thread; what it folded is kept.
+    pub(crate) fn stop(&self) {
+        if let Some(search) = &self.documents.search {
+            search.projection.stop();
+        }
+    }
+}
+
+fn document_options(settings: &Settings) -> DocumentOptions {
+    DocumentOptions {
+        bytes_max: settings.number("documents.bytes_max"),
+        uploads_per_day_max: settings.number("jobs.uploads_per_day_max"),
+        ..DocumentOptions::default()
+    }
+}
+
+/// The search index, unless there is to be none, and what makes vectors of queries.
+fn search(
+    tenant: &Tenant,
+    places: &Places,
+    settings: &Settings,
+    tools: &Tools,
+) -> anyhow::Result<Option<Search>> {
+    if settings.text("search.mode") == Some("none") {
+        return Ok(None);
+    }
+    let started = SearchProjection::start(SearchSettings {
+        reader: tenant.commands.reader().clone(),
+        content: tenant.commands.content().clone(),
+        dir: places.search.clone(),
+        options: search_options(settings),
+    });
+    let mut embedders = vec![Arc::clone(&tools.embedder)];
+    // Vectors of the model that is built in answer until those of another are there.
+    let built_in: Arc<dyn Embedder> = Arc::new(StaticEmbedder::open()?);
+    if built_in.model() != tools.embedder.model() {
+        embedders.push(built_in);
+    }
+    Ok(Some(Search {
+        projection: started.context("start the thread of the search index")?,
+        embedders,
+    }))
+}
+
+/// How long a document may take to become searchable once it is recorded, before the stage is
+/// tried again.
+const INDEX_WAIT: Duration = Duration::from_mins(1);
+
+/// Waits until documents are searchable; at once where no index is kept.
+struct SearchIndexer(Option<SearchProjection>);
+
+impl Indexer for SearchIndexer {
+    fn wait_for(
+        &self,
+        _: ResourceId,
+        position: u64,
+        stop: &AtomicBool,
+    ) -> Result<Metadata, String> {
+        let mut figures = Metadata::new();
+        if let Some(projection) = &self.0 {
+            let waited = projection.wait_for_blocking(position + 1, INDEX_WAIT, stop);
+            let end = waited.map_err(|error| format!("the search index is behind: {error}"))?;
+            figures.insert("searchable_up_to".to_owned(), end.saturating_sub(1).into());
+        }
+        Ok(figures)
+    }
+}
