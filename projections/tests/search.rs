@@ -401,6 +401,8 @@ enum Step {
     Chunk(u8),
     Embed(u8, u8),
     Answer,
+    /// What was written is waited for, and so committed.
+    CatchUp,
     /// The projection is stopped and started again.
     Restart,
     /// The same, with the index as it was at the last restart: as it is when a process was killed
@@ -409,19 +411,20 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (one, two) = (1..5_u8, 0..3_u8);
+    let (one, two) = (1..3_u8, 0..3_u8);
     prop_oneof![
-        2 => one.clone().prop_map(Step::Create),
-        2 => (one.clone(), two.clone()).prop_map(|(n, k)| Step::Revise(n, k)),
+        1 => one.clone().prop_map(Step::Create),
+        1 => (one.clone(), two.clone()).prop_map(|(n, k)| Step::Revise(n, k)),
         1 => (one.clone(), two.clone()).prop_map(|(n, k)| Step::Rename(n, k)),
         1 => (one.clone(), any::<bool>()).prop_map(|(n, yes)| Step::Collect(n, yes)),
         1 => (one.clone(), any::<bool>()).prop_map(|(n, yes)| Step::Tag(n, yes)),
         1 => (one.clone(), any::<bool>()).prop_map(|(n, yes)| Step::Archive(n, yes)),
-        3 => one.clone().prop_map(Step::Upload),
+        4 => one.clone().prop_map(Step::Upload),
         4 => (one.clone(), two.clone()).prop_map(|(n, k)| Step::Parse(n, k)),
         4 => one.clone().prop_map(Step::Chunk),
         4 => (one, two).prop_map(|(n, k)| Step::Embed(n, k)),
         1 => Just(Step::Answer),
+        4 => Just(Step::CatchUp),
         1 => Just(Step::Restart),
         1 => Just(Step::Killed),
     ]
@@ -430,11 +433,11 @@ fn step() -> impl Strategy<Value = Step> {
 /// What the steps made so far, so that only what can happen is written.
 #[derive(Default)]
 struct Made {
-    created: [bool; 5],
+    created: [bool; 3],
     /// The text that was parsed, of those that were uploaded.
-    parsed: [Option<String>; 5],
-    uploaded: [bool; 5],
-    chunked: [bool; 5],
+    parsed: [Option<String>; 3],
+    uploaded: [bool; 3],
+    chunked: [bool; 3],
 }
 
 impl Made {
@@ -513,7 +516,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_was_stopped_and_killed_on_the_way_the_index_is_that_of_the_log(
@@ -541,10 +544,7 @@ proptest! {
                     index = kept.take().unwrap_or(number);
                     projection = start(index);
                 }
-                Step::Rename(..) => {
-                    made.write(&searched, step);
-                    searched.catch_up(&projection);
-                }
+                Step::CatchUp => searched.catch_up(&projection),
                 step => made.write(&searched, step),
             }
         }
