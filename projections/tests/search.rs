@@ -257,6 +257,32 @@ fn an_index_of_another_log_is_emptied_and_filled_anew() {
 }
 
 #[test]
+fn an_index_that_cannot_be_opened_is_told_and_opened_once_it_can_be() {
+    let searched = Searched::new();
+    searched.create(1, "first", "stars");
+    let in_the_way = searched.index_dir().join("gen-000001");
+    std::fs::create_dir(searched.index_dir()).unwrap();
+    std::fs::write(&in_the_way, "no directory").unwrap();
+    std::fs::write(searched.index_dir().join("CURRENT"), "gen-000001").unwrap();
+    let projection = searched.start();
+    assert_eq!(searched.wait(&projection, 1), Err(WaitError::Away));
+    assert!(matches!(projection.state(), SearchState::Failed { .. }));
+    assert!(matches!(projection.status().phase, Phase::Away { .. }));
+    assert_eq!(projection.search(&Query::words("stars")).unwrap(), None);
+    let rebuilt = projection.rebuild(unwatched());
+    assert!(
+        matches!(rebuilt, Err(RebuildError::Index(_))),
+        "{rebuilt:?}"
+    );
+    std::fs::remove_file(&in_the_way).unwrap();
+    projection.retry();
+    until("the index to be open", || projection.index().is_some());
+    searched.catch_up(&projection);
+    assert_eq!(words(&projection, "stars"), [1]);
+    projection.stop();
+}
+
+#[test]
 fn waits_end_when_it_is_there_when_the_time_is_up_or_when_they_are_stopped() {
     let searched = Searched::new();
     let projection = searched.start();
