@@ -295,3 +295,115 @@ fn output(completed: &DocumentStageCompleted, name: &str) -> Result<ContentDiges
 fn too_early(stage: Stage) -> Reason {
     format!("the stage {stage} is done before those that it rests on").into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use stemma_domain::event::{REQUESTS_STREAM, RequestAnswered, ResourceArchived};
+    use stemma_domain::value::{MediaType, ResourceName};
+    use stemma_event_log::{
+        Batch, EventType, Log, MemoryStorage, Metadata, NewEvent, Position, ReadLimit, StreamId,
+    };
+    use stemma_search::Query;
+
+    use super::*;
+
+    fn new_event(stream: &str, event: &Event) -> NewEvent {
+        let event = event.encode();
+        NewEvent {
+            stream: StreamId::new(stream).unwrap(),
+            event_type: EventType::new(event.event_type).unwrap(),
+            schema_version: event.schema_version,
+            data: event.data.into(),
+        }
+    }
+
+    /// A fold over an empty index, and a log of a resource, of what changes nothing, and of what
+    /// changes the resource.
+    fn folding(dir: &std::path::Path) -> (Fold, Vec<Record>) {
+        let resource = ResourceId::new(uuid::Uuid::from_u128(1));
+        let created = Event::ResourceCreated(ResourceCreated {
+            byte_size: 0,
+            collection: None,
+            derived_from: None,
+            digest: ContentDigest::from_bytes([0; 32]),
+            entity_types: Vec::new(),
+            id: resource,
+            language: None,
+            media_type: MediaType::new("image/png").unwrap(),
+            metadata: stemma_domain::event::Metadata::new(),
+            name: ResourceName::new("map").unwrap(),
+        });
+        let answered = Event::RequestAnswered(RequestAnswered {});
+        let archived = Event::ResourceArchived(ResourceArchived {});
+        let log = Log::open(
+            Arc::new(MemoryStorage::new()),
+            stemma_event_log::Options::default(),
+        );
+        let log = log.unwrap();
+        let batch = Batch {
+            events: vec![
+                new_event(REQUESTS_STREAM, &answered),
+                new_event(&resource.stream_name(), &created),
+                new_event(REQUESTS_STREAM, &answered),
+                new_event(&resource.stream_name(), &archived),
+            ],
+            expected: Vec::new(),
+            idempotency: None,
+            metadata: Metadata::default(),
+            proposed_at_us: 0,
+            order: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(log.appender.append(batch)).unwrap();
+        let limit = ReadLimit {
+            records: 10,
+            bytes: 1 << 20,
+        };
+        let records = log.reader.read(Position::new(0), limit).unwrap();
+        let options = stemma_content_store::Options::default();
+        let (content, _) = ContentStore::open(&dir.join("content"), options).unwrap();
+        let options = stemma_search::Options::default();
+        let index = SearchIndex::open(&dir.join("search"), &options)
+            .unwrap()
+            .index;
+        (Fold::of(index, content), records)
+    }
+
+    #[test]
+    fn what_changes_nothing_is_visible_without_a_commit_and_what_follows_a_change_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut fold, records) = folding(dir.path());
+        let mut ends = Vec::new();
+        for record in &records {
+            fold.take(record).unwrap();
+            ends.push((fold.visible_end(), fold.index().checkpoint().end));
+        }
+        assert_eq!(ends, [(1, 0), (1, 0), (1, 0), (1, 0)]);
+        assert_eq!(fold.commit().unwrap(), 4);
+        assert_eq!((fold.visible_end(), fold.index().checkpoint().end), (4, 4));
+    }
+
+    #[test]
+    fn what_was_gathered_and_is_forgotten_is_folded_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut fold, records) = folding(dir.path());
+        fold.take(&records[0]).unwrap();
+        fold.take(&records[1]).unwrap();
+        fold.commit().unwrap();
+        fold.take(&records[2]).unwrap();
+        fold.take(&records[3]).unwrap();
+        fold.settle().unwrap();
+        assert_eq!((fold.end(), fold.visible_end()), (2, 2));
+        let hits = fold.index().search(&Query::words("map")).unwrap().hits;
+        assert_eq!(hits.len(), 1);
+        fold.take(&records[2]).unwrap();
+        fold.take(&records[3]).unwrap();
+        fold.commit().unwrap();
+        let hits = fold.index().search(&Query::words("map")).unwrap().hits;
+        assert_eq!(hits.len(), 0);
+    }
+}

@@ -255,3 +255,47 @@ fn what_is_put_again_or_removed_is_no_longer_found() {
     let stats = fixture.index.stats().unwrap();
     assert_eq!((stats.resources, stats.passages, stats.vectors), (1, 1, 0));
 }
+
+#[test]
+fn what_is_shown_and_noted_of_a_resource_is_read_back_and_too_long_a_note_is_refused() {
+    let fixture = Fixture::new();
+    let noted = |note: &[u8]| stemma_search::Facets {
+        note: note.to_vec(),
+        ..facets("a", Some("books"), &["Person", "Place"])
+    };
+    fixture.apply(vec![put_chunks(
+        1,
+        noted(b"first"),
+        &["word", "other word"],
+    )]);
+    assert_eq!(fixture.index.facets(id(1)).unwrap(), Some(noted(b"first")));
+    assert_eq!(fixture.index.facets(id(2)).unwrap(), None);
+    let before = fixture.index.contents();
+    let digest = before.digest().unwrap();
+    let described = |facets| Change::Describe {
+        resource: id(1),
+        facets,
+    };
+    fixture.apply(vec![described(noted(b"second"))]);
+    assert_eq!(fixture.index.facets(id(1)).unwrap(), Some(noted(b"second")));
+    // What an earlier commit holds is looked at as it was.
+    assert_eq!(
+        (before.checkpoint().end, before.digest().unwrap()),
+        (1, digest)
+    );
+    assert_ne!(fixture.index.digest().unwrap(), digest);
+    let longest = vec![7; stemma_search::NOTE_BYTES_MAX];
+    fixture.apply(vec![described(noted(&longest))]);
+    let refused = fixture.index.apply(
+        vec![described(noted(&[longest.clone(), vec![7]].concat()))],
+        stemma_search::Checkpoint::default(),
+    );
+    assert!(
+        matches!(
+            refused,
+            Err(stemma_search::SearchError::Note { bytes: 257, .. })
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(fixture.index.settled().unwrap().end, 3);
+}
