@@ -12,6 +12,8 @@ use anyhow::Context;
 use stemma_jobs::{Handler, Queue, Workers};
 use stemma_projections::Projection;
 
+use crate::reembed::Reembed;
+
 /// How often the wait looks whether it is over.
 const LOOK_AROUND: Duration = Duration::from_millis(200);
 
@@ -27,12 +29,21 @@ impl JobsThread {
         queue: Queue,
         projection: Projection,
         handler: Arc<dyn Handler>,
+        reembed: Option<Reembed>,
     ) -> anyhow::Result<Self> {
         let stop = Arc::<AtomicBool>::default();
         let own = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("jobs".to_owned())
-            .spawn(move || run(&queue, &projection, &handler, &own))
+            .spawn(move || {
+                let work = Working {
+                    queue,
+                    projection,
+                    handler,
+                    reembed,
+                };
+                work.run(&own);
+            })
             .context("start the thread of the jobs")?;
         Ok(Self { stop, thread })
     }
@@ -47,32 +58,45 @@ impl JobsThread {
     }
 }
 
-fn run(queue: &Queue, projection: &Projection, handler: &Arc<dyn Handler>, stop: &AtomicBool) {
-    let is_stopped = || stop.load(Ordering::Acquire);
-    // What comes from here on, the feed tells.
-    let end = queue.commands().reader().end().get();
-    while projection.views().end() < end {
-        if is_stopped() {
-            return;
+struct Working {
+    queue: Queue,
+    projection: Projection,
+    handler: Arc<dyn Handler>,
+    reembed: Option<Reembed>,
+}
+
+impl Working {
+    fn run(&self, stop: &AtomicBool) {
+        let (queue, projection) = (&self.queue, &self.projection);
+        let is_stopped = || stop.load(Ordering::Acquire);
+        // What comes from here on, the feed tells.
+        let end = queue.commands().reader().end().get();
+        while projection.views().end() < end {
+            if is_stopped() {
+                return;
+            }
+            std::thread::park_timeout(LOOK_AROUND);
         }
-        std::thread::park_timeout(LOOK_AROUND);
-    }
-    match projection.views().active_jobs() {
-        Ok((end, jobs)) => queue.load(end, jobs),
-        Err(error) => {
-            tracing::error!(%error, "the jobs cannot be looked up; none is worked on");
-            return;
+        match projection.views().active_jobs() {
+            Ok((end, jobs)) => queue.load(end, jobs),
+            Err(error) => {
+                tracing::error!(%error, "the jobs cannot be looked up; none is worked on");
+                return;
+            }
         }
-    }
-    let mut workers = match Workers::start(queue, handler) {
-        Ok(workers) => workers,
-        Err(error) => {
-            tracing::error!(%error, "no workers can be started; no job is worked on");
-            return;
+        let mut workers = match Workers::start(queue, &self.handler) {
+            Ok(workers) => workers,
+            Err(error) => {
+                tracing::error!(%error, "no workers can be started; no job is worked on");
+                return;
+            }
+        };
+        if let Some(reembed) = &self.reembed {
+            reembed.run(queue, &projection.views(), &is_stopped);
         }
-    };
-    while !is_stopped() {
-        std::thread::park();
+        while !is_stopped() {
+            std::thread::park();
+        }
+        workers.stop();
     }
-    workers.stop();
 }

@@ -15,6 +15,7 @@ mod logging;
 mod open_files;
 mod processing;
 mod progress;
+mod reembed;
 mod tools;
 mod tree_thread;
 mod wiring;

@@ -15,6 +15,7 @@ use stemma_projections::{SearchProjection, SearchSettings};
 
 use crate::config::Settings;
 use crate::jobs_thread::JobsThread;
+use crate::reembed::Reembed;
 use crate::tools::tools;
 use crate::wiring::{Places, Tenant, jobs_options, search_options};
 
@@ -58,7 +59,11 @@ impl Processing {
         }
         let pipeline = Pipeline::new(self.documents.committer.clone(), self.tools.clone());
         let (queue, projection) = (self.documents.queue.clone(), tenant.projection.clone());
-        JobsThread::start(queue, projection, Arc::new(pipeline)).map(Some)
+        let reembed = self.documents.search.as_ref().map(|search| Reembed {
+            search: search.projection.clone(),
+            model: self.tools.embedder.model().name.clone(),
+        });
+        JobsThread::start(queue, projection, Arc::new(pipeline), reembed).map(Some)
     }
 
     /// Ends the search index's thread; what it folded is kept.

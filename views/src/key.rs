@@ -22,6 +22,8 @@ pub(crate) const BY_TYPE: u8 = b't';
 pub(crate) const BY_COLLECTION: u8 = b'k';
 /// Jobs.
 pub(crate) const JOB: u8 = b'j';
+/// Documents.
+pub(crate) const DOCUMENT: u8 = b'u';
 /// Jobs by status.
 const BY_STATUS: u8 = b'p';
 /// Jobs by the document that they are about.
@@ -147,7 +149,7 @@ pub(crate) fn job_indexes(job: &Job) -> Vec<Vec<u8>> {
 
 /// The processing of a document.
 pub(crate) fn document(id: ResourceId) -> Vec<u8> {
-    with_id(b'u', id)
+    with_id(DOCUMENT, id)
 }
 
 /// How many uploads an actor made on a day, counted in days since 1970.

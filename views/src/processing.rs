@@ -244,6 +244,28 @@ impl Views {
         read(self.store(), &key::document(id))
     }
 
+    /// The documents behind one, in the order of their ids, at most so many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn documents_after(
+        &self,
+        after: Option<ResourceId>,
+        limit: usize,
+    ) -> Result<Vec<Document>, StoreError> {
+        let _moment = self.moment();
+        let mut from = after.map_or_else(|| vec![key::DOCUMENT], key::document);
+        // The first key behind it.
+        from.extend(after.map(|_| 0));
+        let to = key::after_prefix(&[key::DOCUMENT]);
+        let rows = self.store().scan(&from, &to, Direction::Forward);
+        let read = rows.take(limit).map(|pair| {
+            let (key, value) = pair?;
+            row::decode_state(&key, &value)
+        });
+        read.collect()
+    }
+
     /// How many documents an actor uploaded on a day ([`day_of`]).
     ///
     /// # Errors

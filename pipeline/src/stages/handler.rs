@@ -19,7 +19,7 @@ use crate::stages::commit::{CommitError, Committer, Submission};
 use crate::stages::desk::{Desk, StageError, Task, chunking_of};
 use crate::stages::output::StageOutput;
 use crate::stages::resources::{self, DETECT, GENERATE};
-use crate::stages::run::{Tools, process, run};
+use crate::stages::run::{Tools, process_again, run};
 
 /// The job that takes a document through all its stages.
 pub const PROCESS: &str = "document.process";
@@ -90,7 +90,15 @@ impl Pipeline {
         };
         let step = work.job.payload.get("step").and_then(|step| step.as_str());
         let ran = match step.map(str::parse::<Stage>) {
-            None => process(&desk, &self.tools),
+            None => {
+                let again = work
+                    .job
+                    .payload
+                    .get("again")
+                    .and_then(|stage| stage.as_str());
+                let again = again.and_then(|stage| stage.parse().ok());
+                process_again(&desk, &self.tools, again)
+            }
             Some(Ok(stage)) => run(&desk, &self.tools, stage).map_err(|error| (stage, error)),
             Some(Err(())) => return Err((refused("there is no such step"), None)),
         };

@@ -16,4 +16,4 @@ pub use desk::{Desk, StageError, Task};
 pub use handler::{PROCESS, Pipeline, STEP};
 pub use output::{OutputError, StageOutput};
 pub use resources::{DETECT, GENERATE};
-pub use run::{Tools, process, run};
+pub use run::{Tools, process, process_again, run};

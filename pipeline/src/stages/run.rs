@@ -57,9 +57,21 @@ impl std::fmt::Debug for Tools {
 /// # Errors
 /// The stage that failed, and why; those before it are recorded.
 pub fn process(desk: &dyn Desk, tools: &Tools) -> Result<(), (Stage, StageError)> {
+    process_again(desk, tools, None)
+}
+
+/// The same, with one stage done anew though it is done.
+///
+/// # Errors
+/// As [`process`].
+pub fn process_again(
+    desk: &dyn Desk,
+    tools: &Tools,
+    again: Option<Stage>,
+) -> Result<(), (Stage, StageError)> {
     for stage in Stage::ALL {
         let task = desk.task().map_err(|error| (stage, error))?;
-        if !task.done.contains(&stage) {
+        if !task.done.contains(&stage) || again == Some(stage) {
             run_for(desk, tools, stage, &task).map_err(|error| (stage, error))?;
         }
     }
