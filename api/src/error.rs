@@ -86,7 +86,7 @@ codes! {
     JobFinished 409 "JOB_FINISHED" "Job is finished" "The job has ended and cannot be cancelled.";
     JobNotRetryable 409 "JOB_NOT_RETRYABLE" "Job cannot be retried" "Only a job that failed or was cancelled is tried anew.";
     LeaseLost 409 "LEASE_LOST" "Lease is lost" "The fencing token's claim does not stand any more: another worker has the job, or it has ended. Nothing was written; the worker should drop the job.";
-    StageMissing 409 "STAGE_MISSING" "Step is missing" "A step of the document that this rests on is not done; the detail names it.";
+    StageMissing 409 "STAGE_MISSING" "Step is missing" "A step of the document that this rests on is not done, or was done anew while this was; the detail names it.";
     PreconditionFailed 412 "PRECONDITION_FAILED" "Precondition failed" "`If-Match` names none of the tags that the resource has now. Nothing was written.";
     BodyTooLarge 413 "BODY_TOO_LARGE" "Body too large" "The body exceeds the limit of its route. Content goes by multipart.";
     ContentTooLarge 413 "CONTENT_TOO_LARGE" "Content too large" "The content exceeds what one resource may hold.";

@@ -12,7 +12,7 @@ use stemma_domain::annotation::TextIndex;
 use stemma_domain::document::Document;
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::Job;
-use stemma_domain::resource::{Command, Descriptor, IriNames};
+use stemma_domain::resource::{Command, Descriptor, IriNames, Refusal};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{
     AppendError, Appender, Batch, Committed, EventType, Idempotency, Metadata, NewEvent, Outcome,
@@ -399,7 +399,8 @@ impl Commands {
     }
 
     /// A refusal may rest on what the same request did the first time, while that still stands in
-    /// the queue: then the first answer is the one to give.
+    /// the queue: then the first answer is the one to give. What is refused because it is there
+    /// already is told so once that is durable, so that who is told finds it.
     async fn refused(
         &self,
         request: &Request,
@@ -408,7 +409,14 @@ impl Commands {
     ) -> Result<Pass, CommandError> {
         let waiting = in_flight(&slots);
         drop(slots);
-        if request.idempotency.is_none() || waiting.is_empty() {
+        let is_there_already = matches!(
+            error,
+            CommandError::Refused {
+                refusal: Refusal::AlreadyExists,
+                ..
+            }
+        );
+        if waiting.is_empty() || !(request.idempotency.is_some() || is_there_already) {
             return Err(error);
         }
         for slot in waiting {

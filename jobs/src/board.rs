@@ -200,8 +200,7 @@ impl Board {
     }
 
     /// Chooses a job of one of these kinds, and holds it back from others while it is claimed.
-    pub(crate) fn choose(&mut self, kinds: &[JobKind], now: Instant) -> Option<JobId> {
-        self.let_come_due(now);
+    pub(crate) fn choose(&mut self, kinds: &[JobKind]) -> Option<JobId> {
         let (active_max, at_work) = (self.options.active_max, &self.at_work);
         let may =
             |owner: &str| active_max == 0 || at_work.get(owner).copied().unwrap_or(0) < active_max;
@@ -228,7 +227,8 @@ impl Board {
         }
     }
 
-    /// Puts those whose time has come among those that are to be had. Says whether there were any.
+    /// Puts those whose time has come among those that are to be had. Says whether there were any:
+    /// then all who wait are to be woken, for the job may be of a kind that the caller does not do.
     pub(crate) fn let_come_due(&mut self, now: Instant) -> bool {
         let mut some = false;
         while let Some((due, id)) = self.later.first().copied().filter(|(due, _)| *due <= now) {

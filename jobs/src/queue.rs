@@ -263,7 +263,13 @@ impl Queue {
                 let reason = "the jobs of the log are being looked up".to_owned();
                 return Err(JobsError::NotReady { reason });
             }
-            let chosen = self.shared.board().choose(kinds, Instant::now());
+            let (has_come_due, chosen) = {
+                let mut board = self.shared.board();
+                (board.let_come_due(Instant::now()), board.choose(kinds))
+            };
+            if has_come_due {
+                self.shared.wake();
+            }
             let Some(id) = chosen else {
                 return Ok(None);
             };
@@ -314,10 +320,25 @@ impl Queue {
         kinds: &[JobKind],
         wait: Duration,
     ) -> Result<Option<Claimed>, JobsError> {
+        self.claim_while(worker, kinds, wait, || true).await
+    }
+
+    /// The same, for as long as the worker goes on: what others give back when they stop is not
+    /// for one that stops as well.
+    pub(crate) async fn claim_while(
+        &self,
+        worker: &WorkerName,
+        kinds: &[JobKind],
+        wait: Duration,
+        goes_on: impl Fn() -> bool,
+    ) -> Result<Option<Claimed>, JobsError> {
         let until = tokio::time::Instant::now() + wait;
         let mut woken = self.shared.woken.subscribe();
         loop {
             woken.borrow_and_update();
+            if !goes_on() {
+                return Ok(None);
+            }
             if let Some(claimed) = self.claim(worker, kinds).await? {
                 return Ok(Some(claimed));
             }

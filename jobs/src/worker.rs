@@ -198,7 +198,8 @@ fn run(queue: &Queue, handler: &dyn Handler, index: usize, stop: &Arc<AtomicBool
     let waiting = runtime();
     let is_stopped = || stop.load(Ordering::Acquire);
     while !is_stopped() {
-        match waiting.block_on(queue.claim_waiting(&name, &kinds, LOOK_AROUND)) {
+        let claiming = queue.claim_while(&name, &kinds, LOOK_AROUND, || !is_stopped());
+        match waiting.block_on(claiming) {
             Ok(None) => {}
             Ok(Some(claimed)) => attempt(queue, handler, claimed, stop),
             Err(error) => {

@@ -16,6 +16,8 @@ use crate::reembed::Reembed;
 
 /// How often the wait looks whether it is over.
 const LOOK_AROUND: Duration = Duration::from_millis(200);
+/// How long it rests after the views could not tell the jobs.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 /// The thread, and the workers that it started.
 pub(crate) struct JobsThread {
@@ -36,13 +38,17 @@ impl JobsThread {
         let thread = std::thread::Builder::new()
             .name("jobs".to_owned())
             .spawn(move || {
-                let work = Working {
-                    queue,
-                    projection,
-                    handler,
-                    reembed,
+                let Some(mut workers) = begin(&queue, &projection, &handler, &own) else {
+                    return;
                 };
-                work.run(&own);
+                let is_stopped = || own.load(Ordering::Acquire);
+                if let Some(reembed) = reembed {
+                    reembed.run(&queue, &projection.views(), &is_stopped);
+                }
+                while !is_stopped() {
+                    std::thread::park();
+                }
+                workers.stop();
             })
             .context("start the thread of the jobs")?;
         Ok(Self { stop, thread })
@@ -58,45 +64,40 @@ impl JobsThread {
     }
 }
 
-struct Working {
-    queue: Queue,
-    projection: Projection,
-    handler: Arc<dyn Handler>,
-    reembed: Option<Reembed>,
-}
-
-impl Working {
-    fn run(&self, stop: &AtomicBool) {
-        let (queue, projection) = (&self.queue, &self.projection);
-        let is_stopped = || stop.load(Ordering::Acquire);
-        // What comes from here on, the feed tells.
-        let end = queue.commands().reader().end().get();
-        while projection.views().end() < end {
-            if is_stopped() {
-                return;
-            }
-            std::thread::park_timeout(LOOK_AROUND);
+/// Brings the queue up and starts the workers; none where that cannot be, or is no longer wanted.
+fn begin(
+    queue: &Queue,
+    projection: &Projection,
+    handler: &Arc<dyn Handler>,
+    stop: &AtomicBool,
+) -> Option<Workers> {
+    let is_stopped = || stop.load(Ordering::Acquire);
+    // What comes from here on, the feed tells.
+    let end = queue.commands().reader().end().get();
+    while projection.views().end() < end {
+        if is_stopped() {
+            return None;
         }
+        std::thread::park_timeout(LOOK_AROUND);
+    }
+    loop {
         match projection.views().active_jobs() {
-            Ok((end, jobs)) => queue.load(end, jobs),
+            Ok((end, jobs)) => break queue.load(end, jobs),
             Err(error) => {
-                tracing::error!(%error, "the jobs cannot be looked up; none is worked on");
-                return;
+                // The views may be made anew while the server runs.
+                tracing::error!(%error, "the jobs cannot be looked up; none is worked on yet");
+                std::thread::park_timeout(TRY_AGAIN);
             }
         }
-        let mut workers = match Workers::start(queue, &self.handler) {
-            Ok(workers) => workers,
-            Err(error) => {
-                tracing::error!(%error, "no workers can be started; no job is worked on");
-                return;
-            }
-        };
-        if let Some(reembed) = &self.reembed {
-            reembed.run(queue, &projection.views(), &is_stopped);
+        if is_stopped() {
+            return None;
         }
-        while !is_stopped() {
-            std::thread::park();
+    }
+    match Workers::start(queue, handler) {
+        Ok(workers) => Some(workers),
+        Err(error) => {
+            tracing::error!(%error, "no workers can be started; no job is worked on");
+            None
         }
-        workers.stop();
     }
 }

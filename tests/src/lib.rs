@@ -10,6 +10,7 @@ mod neo4j;
 mod proxy;
 mod server;
 mod sse;
+mod uploads;
 
 pub use client::{Answer, Client};
 pub use disk::SmallDisk;
@@ -18,3 +19,4 @@ pub use neo4j::Neo4j;
 pub use proxy::Proxy;
 pub use server::{Server, ServerBuilder, binary, run};
 pub use sse::{SseEvent, SseReader};
+pub use uploads::Upload;

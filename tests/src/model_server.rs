@@ -29,6 +29,8 @@ pub enum Behaviour {
     Well,
     /// Says nothing until it is told to behave otherwise, or is dropped.
     Silent,
+    /// Says nothing until it is told to behave otherwise, and answers well then.
+    Late,
     /// Sends headers and the beginning of the answer, and then as `Silent`.
     Stalling,
     /// Closes the connection without an answer.
@@ -209,6 +211,12 @@ fn serve(client: &TcpStream, connection: u32, shared: &Shared) -> io::Result<()>
     while let Some(asked) = read_request(&mut reader, connection)? {
         let (behaviour, n_set) = shared.note(asked.clone());
         let mut out = client;
+        let behaviour = if matches!(behaviour, Behaviour::Late) {
+            shared.wait_for_another_behaviour(n_set);
+            Behaviour::Well
+        } else {
+            behaviour
+        };
         match behaviour {
             Behaviour::Closing => return Ok(()),
             Behaviour::Silent => {

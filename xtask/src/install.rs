@@ -2,6 +2,8 @@
 //!
 //! Only the distribution's package manager and the language registries are used.
 
+use std::path::Path;
+
 use anyhow::bail;
 
 use crate::run::{command, is_there, root, run, succeeds};
@@ -18,6 +20,16 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("mvn", "--version", "maven"),
 ];
 
+/// Documents that people wrote, which the distribution's policy keeps small: a file of each
+/// package, and the package.
+const DOCUMENTS: &[(&str, &str)] = &[
+    ("/usr/share/doc/bzip2/manual.pdf.gz", "bzip2-doc"),
+    (
+        "/usr/share/doc/debian/FAQ/debian-faq.en.pdf.gz",
+        "debian-faq",
+    ),
+];
+
 /// Installs what is missing.
 pub(crate) fn run_all() -> anyhow::Result<()> {
     let mut missing: Vec<&str> = PACKAGES
@@ -29,6 +41,10 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     if !succeeds("python3", &["-c", "import ensurepip, venv"]) {
         missing.push("python3-venv");
     }
+    let absent = DOCUMENTS
+        .iter()
+        .filter(|(file, _)| !Path::new(file).exists());
+    missing.extend(absent.map(|(_, package)| *package));
     if !missing.is_empty() {
         install_packages(&missing)?;
     }

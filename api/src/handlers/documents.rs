@@ -18,6 +18,7 @@ use stemma_domain::id::{ContentDigest, JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand};
 use stemma_domain::resource::{Command, Refusal};
 use stemma_domain::value::{CollectionName, FileName, JobKind, MediaType, ResourceName};
+use stemma_event_log::Idempotency;
 use stemma_jobs::NewJob;
 use stemma_pipeline::stages::{PROCESS, STEP};
 use stemma_pipeline::validate::safe_file_name;
@@ -527,19 +528,17 @@ pub(crate) async fn step(
     }
     let chunking = read_chunking(&mut fields, Some(document.chunking));
     fields.finish()?;
-    may_run(&document, stage).map_err(ApiError::of_document)?;
     let chunking = chunking.filter(|chunking| *chunking != document.chunking);
-    if chunking.is_none()
-        && let Some(done) = document.stages.get(&stage)
-    {
-        // It is done: its result again, and nothing is processed twice.
-        let job = state.commands().job(done.job_id)?;
-        let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
-        return Ok(HttpResponse::Ok().json(JobBody::of(&job, None)));
-    }
     let mut payload = payload(id, Some(stage));
     if let Some(chunking) = chunking {
         payload.insert("chunking".to_owned(), json!(chunking));
+    }
+    let key = idempotency::of(&request, &context, &[&bytes])?;
+    if !is_repeated(&state, key.as_ref())? {
+        may_run(&document, stage).map_err(|refusal| ApiError::of_document(&refusal))?;
+        if let Some(answer) = done_or_under_way(&state, &document, stage, &payload)? {
+            return Ok(answer);
+        }
     }
     let new = NewJob {
         id: JobId::new(state.commands().new_id()),
@@ -551,7 +550,6 @@ pub(crate) async fn step(
         document_id: Some(id),
         trace_id: context.trace_id.clone(),
     };
-    let key = idempotency::of(&request, &context, &[&bytes])?;
     let (job, written) = state
         .documents()
         .queue
@@ -561,4 +559,43 @@ pub(crate) async fn step(
     Ok(answer(StatusCode::ACCEPTED, &written)
         .insert_header((LOCATION, format!("/api/jobs/{}", job.id)))
         .json(JobBody::of(&job, None)))
+}
+
+/// Whether the first answer to this key is the one to give.
+fn is_repeated(state: &AppState, key: Option<&Idempotency>) -> Result<bool, ApiError> {
+    let repeated = key.map(|key| state.commands().is_repeated(key)).transpose();
+    let repeated = repeated.map_err(|error| ApiError::of_command(&error, &|_| String::new()))?;
+    Ok(repeated.unwrap_or(false))
+}
+
+/// What is answered where nothing is to be queued: the job that the step was done in, as nothing
+/// is processed twice, or the one that is at it with the same settings.
+fn done_or_under_way(
+    state: &AppState,
+    document: &Document,
+    stage: Stage,
+    payload: &Map<String, Value>,
+) -> Result<Option<HttpResponse>, ApiError> {
+    if !payload.contains_key("chunking")
+        && let Some(done) = document.stages.get(&stage)
+    {
+        let job = state.commands().job(done.job_id)?;
+        let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
+        return Ok(Some(HttpResponse::Ok().json(JobBody::of(&job, None))));
+    }
+    let query = JobQuery {
+        document_id: Some(document.id),
+        limit: JOBS_LOOKED_AT,
+        ..JobQuery::default()
+    };
+    let jobs = state.projection().views().jobs(&query)?.items;
+    let same = |job: &&Job| {
+        let is_at_it = !job.status.is_ended() && !job.cancel_requested;
+        is_at_it && job.kind.as_str() == STEP && job.payload == *payload
+    };
+    Ok(jobs.iter().find(same).map(|job| {
+        HttpResponse::Accepted()
+            .insert_header((LOCATION, format!("/api/jobs/{}", job.id)))
+            .json(JobBody::of(job, None))
+    }))
 }

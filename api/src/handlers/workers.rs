@@ -10,9 +10,10 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
-use stemma_domain::document::{DocumentCommand, Stage};
+use stemma_domain::document::{DocumentCommand, Stage, may_run};
 use stemma_domain::event::{DocumentStageFailed, JobError};
 use stemma_domain::job::{Job, JobCommand, JobRefusal, RESULT_BYTES_MAX};
+use stemma_domain::resource::Refusal;
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::{JobKind, WorkerName};
 use stemma_pipeline::stages::{StageOutput, Submission};
@@ -204,12 +205,34 @@ pub(crate) async fn complete(
     let result = call.fields.optional("result", result_of);
     let warnings = call.fields.optional("warnings", warnings);
     call.fields.finish()?;
+    check_whole(&state, &call.job)?;
     let command = JobCommand::Complete {
         token: call.token,
         result: result.unwrap_or_default(),
         warnings: warnings.unwrap_or_default(),
     };
     end(&state, &call.job, &call.worker, command).await
+}
+
+/// Refuses to take a document's job for done while stages that it is there for are not: nobody
+/// would do them any more.
+fn check_whole(state: &AppState, job: &Job) -> Result<(), ApiError> {
+    let Some(document_id) = job.document_id else {
+        return Ok(());
+    };
+    let document = state.commands().document(document_id)?;
+    let document = document.ok_or_else(|| ApiError::of(Code::DocumentNotFound))?;
+    let missing = match job.payload.get("step").and_then(Value::as_str) {
+        Some(step) => step
+            .parse()
+            .ok()
+            .filter(|s| !document.stages.contains_key(s)),
+        None => document.next_stage(),
+    };
+    missing.map_or(Ok(()), |missing: Stage| {
+        let detail = format!("the step {missing} is not done, so the job is not");
+        Err(ApiError::new(Code::StageMissing, detail))
+    })
 }
 
 fn result_of(value: Value) -> Result<Map<String, Value>, String> {
@@ -347,8 +370,10 @@ pub(crate) async fn stage(
     let committer = state.documents().committer.clone();
     let runtime = tokio::runtime::Handle::current();
     let written = blocking(move || {
+        let document = committer.document(document_id)?;
+        may_run(&document, stage).map_err(Refusal::Document)?;
         let text = match stage {
-            Stage::Chunk => committer.text(&committer.document(document_id)?)?,
+            Stage::Chunk => committer.text(&document)?,
             _ => String::new(),
         };
         let output = StageOutput::of_json(stage, output.unwrap_or_default(), &text)
@@ -356,7 +381,7 @@ pub(crate) async fn stage(
         let submission = Submission {
             job: &call.job,
             token: call.token,
-            document_id,
+            document: &document,
             output,
             took: Duration::from_millis(took_ms.unwrap_or(0)),
             worker: &call.worker,

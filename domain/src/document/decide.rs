@@ -3,6 +3,7 @@
 use super::stage::Stage;
 use super::state::Document;
 use crate::event::{DocumentStageCompleted, DocumentStageFailed, DocumentUploaded, Event};
+use crate::id::ContentDigest;
 
 /// A request to change one document; it may be refused.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,9 +11,25 @@ pub enum DocumentCommand {
     /// Note that it came in.
     Upload(DocumentUploaded),
     /// Note that a stage is done.
-    CompleteStage(DocumentStageCompleted),
+    CompleteStage {
+        /// What came of it.
+        completed: DocumentStageCompleted,
+        /// What it was done on: outputs of stages before it, which must still stand.
+        rests_on: Vec<RestsOn>,
+    },
     /// Note that a try at a stage failed.
     FailStage(DocumentStageFailed),
+}
+
+/// Content that a stage before put out, as it was when another worked on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestsOn {
+    /// The stage that put it out.
+    pub stage: Stage,
+    /// Its name among that stage's outputs.
+    pub output: &'static str,
+    /// What it was.
+    pub digest: ContentDigest,
 }
 
 /// Why a command to a document is refused. Nothing is to be written.
@@ -33,6 +50,14 @@ pub enum DocumentRefusal {
         /// The first before it that is not.
         missing: Stage,
     },
+    /// What the stage was done on has changed meanwhile.
+    #[error("what {changed} put out changed while {stage} was done on it")]
+    InputChanged {
+        /// The stage that was done.
+        stage: Stage,
+        /// The stage whose output is another now.
+        changed: Stage,
+    },
 }
 
 /// Decides what follows from a command. No events mean that everything is already as it was asked:
@@ -48,8 +73,15 @@ pub fn decide(
         (DocumentCommand::Upload(_), Some(_)) => Err(DocumentRefusal::AlreadyExists),
         (DocumentCommand::Upload(uploaded), None) => Ok(vec![Event::DocumentUploaded(uploaded)]),
         (_, None) => Err(DocumentRefusal::NotFound),
-        (DocumentCommand::CompleteStage(completed), Some(document)) => {
+        (
+            DocumentCommand::CompleteStage {
+                completed,
+                rests_on,
+            },
+            Some(document),
+        ) => {
             may_run(document, completed.stage)?;
+            still_stands(document, completed.stage, &rests_on)?;
             let is_done = document.stages.get(&completed.stage).is_some_and(|done| {
                 done.input == completed.input
                     && done.version == completed.version
@@ -64,6 +96,26 @@ pub fn decide(
         (DocumentCommand::FailStage(failed), Some(_)) => {
             Ok(vec![Event::DocumentStageFailed(failed)])
         }
+    }
+}
+
+/// Whether what a stage was done on is what its document has now: a document may be cut anew while
+/// vectors of its former chunks are being made.
+fn still_stands(
+    document: &Document,
+    stage: Stage,
+    rests_on: &[RestsOn],
+) -> Result<(), DocumentRefusal> {
+    let is_another = |input: &&RestsOn| {
+        let now = document.output(input.stage, input.output);
+        now.is_none_or(|now| now.digest != input.digest)
+    };
+    match rests_on.iter().find(is_another) {
+        None => Ok(()),
+        Some(input) => Err(DocumentRefusal::InputChanged {
+            stage,
+            changed: input.stage,
+        }),
     }
 }
 

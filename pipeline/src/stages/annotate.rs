@@ -4,6 +4,7 @@
 //! so that detecting again adds only what is new and takes away only what is gone.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use stemma_commands::Operation;
@@ -36,6 +37,19 @@ pub(crate) struct Changes {
     pub(crate) removed: usize,
 }
 
+/// A name as it may stand in a URN (RFC 8141): models are named with spaces and brackets, too.
+fn in_urn(name: &str) -> String {
+    let mut encoded = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:@!$&'()*+,;=/".contains(&byte) {
+            encoded.push(byte.into());
+        } else {
+            write!(encoded, "%{byte:02X}").expect("a string takes all");
+        }
+    }
+    encoded
+}
+
 impl Found<'_> {
     fn id(&self, entity: &EntityMention) -> AnnotationId {
         let mut hasher = blake3::Hasher::new_derive_key("stemma 2026-11 detected annotation id");
@@ -60,7 +74,7 @@ impl Found<'_> {
             "type": "Annotation",
             "motivation": ["identifying", "tagging"],
             "creator": {
-                "id": format!("{CREATOR_PREFIX}{}", self.detector),
+                "id": format!("{CREATOR_PREFIX}{}", in_urn(self.detector)),
                 "type": "Software",
                 "name": self.detector,
             },
@@ -172,5 +186,16 @@ impl Found<'_> {
         new.into_iter()
             .take(room)
             .map(move |name| Operation::of_resource(document, Command::AddEntityType(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_detectors_stand_in_urns_whatever_they_hold() {
+        assert_eq!(in_urn("gpt-4o:2024/x"), "gpt-4o:2024/x");
+        assert_eq!(in_urn("by hand [Zī]%"), "by%20hand%20%5BZ%C4%AB%5D%25");
     }
 }

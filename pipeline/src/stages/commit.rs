@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use stemma_commands::{AsOf, Commands, Operation, PastState, Request, Written};
 use stemma_content_store::{Digest, Pin, PutError, ReadError, Stored};
 use stemma_domain::document::{
-    Chunk, Chunking, Document, DocumentCommand, Entities, EntityMention, Stage, chunk_line, may_run,
+    Chunk, Chunking, Document, DocumentCommand, Entities, EntityMention, RestsOn, Stage,
+    chunk_line, may_run,
 };
 use stemma_domain::event::{DocumentStageCompleted, Metadata, StageOutput as Output};
 use stemma_domain::id::{ContentDigest, ResourceId};
@@ -87,8 +88,8 @@ pub struct Submission<'a> {
     pub job: &'a Job,
     /// The fencing token.
     pub token: u64,
-    /// The document.
-    pub document_id: ResourceId,
+    /// The document, as it was when the stage was done on it.
+    pub document: &'a Document,
     /// What came of it.
     pub output: StageOutput,
     /// How long it took.
@@ -121,6 +122,8 @@ struct Effects {
     operations: Vec<Operation>,
     /// What the stage worked on, beside its name.
     input: Vec<Vec<u8>>,
+    /// What of that stages before put out.
+    rests_on: Vec<RestsOn>,
 }
 
 impl Effects {
@@ -139,6 +142,18 @@ impl Effects {
 
     fn rest_on(&mut self, part: impl AsRef<[u8]>) {
         self.input.push(part.as_ref().to_vec());
+    }
+
+    /// Notes that the stage worked on what another put out.
+    fn rest_on_output(&mut self, document: &Document, stage: Stage, output: &'static str) {
+        let digest = document.output(stage, output).map(|output| output.digest);
+        let bytes = digest.map_or_else(Vec::new, |digest| digest.as_bytes().to_vec());
+        self.input.push(bytes);
+        self.rests_on.extend(digest.map(|digest| RestsOn {
+            stage,
+            output,
+            digest,
+        }));
     }
 }
 
@@ -210,11 +225,11 @@ impl Committer {
         stop: &AtomicBool,
         block_on: &dyn Fn(CommitFuture<'_>) -> Result<Written, JobsError>,
     ) -> Result<Written, CommitError> {
-        let document = self.document(submission.document_id)?;
+        let document = submission.document;
         let stage = submission.output.stage();
-        may_run(&document, stage).map_err(Refusal::Document)?;
-        let chunking = chunking_of(submission.job, &document);
-        let mut effects = self.effects(&document, submission.output, chunking, stop)?;
+        may_run(document, stage).map_err(Refusal::Document)?;
+        let chunking = chunking_of(submission.job, document);
+        let mut effects = self.effects(document, submission.output, chunking, stop)?;
         let completed = DocumentStageCompleted {
             document_id: document.id,
             figures: std::mem::take(&mut effects.figures),
@@ -227,7 +242,10 @@ impl Committer {
             warnings: effects.warnings,
         };
         let mut operations = effects.operations;
-        let complete = DocumentCommand::CompleteStage(completed);
+        let complete = DocumentCommand::CompleteStage {
+            completed,
+            rests_on: effects.rests_on,
+        };
         operations.push(Operation::of_document(document.id, complete));
         let request = Request {
             operations,
@@ -278,8 +296,7 @@ impl Committer {
             }
             StageOutput::Chunks(chunks) => self.chunks(document, chunks, chunking, &mut effects)?,
             StageOutput::Vectors { header, file } => {
-                let chunks = output_digest(document, Stage::Chunk, "chunks");
-                effects.rest_on(chunks);
+                effects.rest_on_output(document, Stage::Chunk, "chunks");
                 effects.rest_on(&header.model);
                 let count = document.stages.get(&Stage::Chunk);
                 let count = count.and_then(|chunk| chunk.figures["chunk_count"].as_u64());
@@ -308,8 +325,8 @@ impl Committer {
                 self.entities(document, &found, &mut effects)?;
             }
             StageOutput::Indexed => {
-                effects.rest_on(output_digest(document, Stage::Chunk, "chunks"));
-                effects.rest_on(output_digest(document, Stage::Embed, "vectors"));
+                effects.rest_on_output(document, Stage::Chunk, "chunks");
+                effects.rest_on_output(document, Stage::Embed, "vectors");
                 let end = self.commands.reader().end().get();
                 let figures = self
                     .indexer
@@ -359,7 +376,7 @@ impl Committer {
         chunking: Chunking,
         effects: &mut Effects,
     ) -> Result<(), CommitError> {
-        effects.rest_on(output_digest(document, Stage::Parse, "text"));
+        effects.rest_on_output(document, Stage::Parse, "text");
         let settings = settings(chunking);
         effects.rest_on(serde_json::to_vec(&chunking).expect("plain data"));
         effects.figure("chunk_count", chunks.len());
@@ -383,11 +400,11 @@ impl Committer {
     ) -> Result<(), CommitError> {
         let text = self.text(document)?;
         check_mentions(&found.entities, &text)?;
-        effects.rest_on(output_digest(document, Stage::Parse, "text"));
+        effects.rest_on_output(document, Stage::Parse, "text");
         effects.rest_on(format!("{} {}", found.detector, found.version));
-        let state = self
-            .commands
-            .resource_at(document.id, AsOf::Time(self.commands.now()));
+        // By position: a clock that was set back would give it as it was.
+        let last = self.commands.reader().end().get().saturating_sub(1);
+        let state = self.commands.resource_at(document.id, AsOf::Position(last));
         let PastState::Found(resource) = state.map_err(JobsError::from)? else {
             return Err(CommitError::NotFound);
         };
@@ -483,12 +500,6 @@ fn check_mentions(entities: &[EntityMention], text: &str) -> Result<(), OutputEr
         }
     }
     Ok(())
-}
-
-/// The digest of content that a stage put out; nothing where it is not done.
-fn output_digest(document: &Document, stage: Stage, name: &str) -> Vec<u8> {
-    let output = document.output(stage, name);
-    output.map_or_else(Vec::new, |output| output.digest.as_bytes().to_vec())
 }
 
 fn input_digest(stage: Stage, parts: &[Vec<u8>]) -> ContentDigest {

@@ -1,16 +1,18 @@
 //! Documents as jobs, for the workers inside the server.
 
+use std::cell::RefCell;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use stemma_commands::Operation;
-use stemma_content_store::{Blob, Digest};
+use stemma_commands::{CommandError, Operation};
+use stemma_content_store::{Blob, Digest, ReadError};
 use stemma_domain::document::{Chunk, Document, DocumentCommand, Stage, read_chunks};
 use stemma_domain::event::{DocumentStageFailed, JobError, Metadata};
 use stemma_domain::id::ResourceId;
+use stemma_domain::resource::Refusal;
 use stemma_domain::value::JobKind;
 use stemma_jobs::{Handler, JobsError, Outcome, Work};
 
@@ -25,6 +27,10 @@ use crate::stages::run::{Tools, process_again, run};
 pub const PROCESS: &str = "document.process";
 /// The job that does one stage of a document.
 pub const STEP: &str = "document.step";
+
+/// What is said of a stage that was done on what no longer stands.
+const INPUT_CHANGED: &str =
+    "the document was changed while the step was done; it is to be done again";
 
 /// Does documents' jobs.
 #[derive(Debug)]
@@ -87,6 +93,7 @@ impl Pipeline {
             work,
             committer: &self.committer,
             document_id,
+            seen: RefCell::default(),
         };
         let step = work.job.payload.get("step").and_then(|step| step.as_str());
         let ran = match step.map(str::parse::<Stage>) {
@@ -99,7 +106,9 @@ impl Pipeline {
                 let again = again.and_then(|stage| stage.parse().ok());
                 process_again(&desk, &self.tools, again)
             }
-            Some(Ok(stage)) => run(&desk, &self.tools, stage).map_err(|error| (stage, error)),
+            Some(Ok(stage)) => desk
+                .step(&self.tools, stage)
+                .map_err(|error| (stage, error)),
             Some(Err(())) => return Err((refused("there is no such step"), None)),
         };
         match ran {
@@ -126,6 +135,8 @@ struct LocalDesk<'a> {
     work: &'a Work,
     committer: &'a Committer,
     document_id: ResourceId,
+    /// The document as it was when the stage was begun: what it is done on, and recorded for.
+    seen: RefCell<Option<Document>>,
 }
 
 /// A blob as something to read from.
@@ -152,8 +163,15 @@ impl From<CommitError> for StageError {
             CommitError::NotFound => Self::permanent("DOCUMENT_NOT_FOUND", error),
             CommitError::Output(_) => Self::permanent("INVALID_OUTPUT", error),
             CommitError::Refused(_) => Self::permanent("STAGE_MISSING", error),
+            CommitError::Jobs(JobsError::Command(CommandError::Refused {
+                refusal: Refusal::Document(_),
+                ..
+            })) => Self::transient("INPUT_CHANGED", INPUT_CHANGED),
             CommitError::NotIndexed(_) => Self::transient("NOT_INDEXED", error),
             CommitError::Internal(_) => Self::permanent("INTERNAL", error),
+            CommitError::Read(ref source @ ReadError::Io { .. }) => {
+                Self::transient("STORAGE_UNAVAILABLE", format!("{error}: {source}"))
+            }
             CommitError::Read(ref source) => {
                 Self::permanent("CONTENT_DAMAGED", format!("{error}: {source}"))
             }
@@ -210,6 +228,17 @@ impl LocalDesk<'_> {
         warnings
     }
 
+    /// Does one stage, unless it is done as it is asked for: two jobs may have been queued for it,
+    /// or a person had one tried anew that was done since.
+    fn step(&self, tools: &Tools, stage: Stage) -> Result<(), StageError> {
+        let document = self.document()?;
+        let is_as_asked = chunking_of(&self.work.job, &document) == document.chunking;
+        if is_as_asked && document.stages.contains_key(&stage) {
+            return Ok(());
+        }
+        run(self, tools, stage)
+    }
+
     /// Notes a failure with the document, and gives it for the job.
     fn failed(
         &self,
@@ -220,6 +249,10 @@ impl LocalDesk<'_> {
         let Some((error, after)) = error.job_error(stage) else {
             return Ok(Outcome::Stopped);
         };
+        // What goes wrong while it is being stopped says nothing of the job.
+        if error.transient && self.work.is_stopped() {
+            return Ok(Outcome::Stopped);
+        }
         let failed = DocumentStageFailed {
             attempt: self.work.job.attempts,
             document_id: self.document_id,
@@ -248,17 +281,26 @@ impl LocalDesk<'_> {
     }
 
     fn output(&self, stage: Stage, name: &str) -> Result<bytes::Bytes, StageError> {
-        Ok(self.committer.output(&self.document()?, stage, name)?)
+        Ok(self.committer.output(&self.seen()?, stage, name)?)
+    }
+
+    fn seen(&self) -> Result<Document, StageError> {
+        match &*self.seen.borrow() {
+            Some(seen) => Ok(seen.clone()),
+            None => self.document(),
+        }
     }
 }
 
 impl Desk for LocalDesk<'_> {
     fn task(&self) -> Result<Task, StageError> {
         let document = self.document()?;
-        Ok(Task {
+        let task = Task {
             chunking: chunking_of(&self.work.job, &document),
             ..Task::from(&document)
-        })
+        };
+        self.seen.replace(Some(document));
+        Ok(task)
     }
 
     fn content(&self) -> Result<Box<dyn Read + Send + '_>, StageError> {
@@ -272,7 +314,7 @@ impl Desk for LocalDesk<'_> {
     }
 
     fn text(&self) -> Result<String, StageError> {
-        Ok(self.committer.text(&self.document()?)?)
+        Ok(self.committer.text(&self.seen()?)?)
     }
 
     fn structure(&self) -> Result<Structure, StageError> {
@@ -289,7 +331,7 @@ impl Desk for LocalDesk<'_> {
         let submission = Submission {
             job: &self.work.job,
             token: self.work.token(),
-            document_id: self.document_id,
+            document: &self.seen()?,
             output,
             took,
             worker: self.worker(),

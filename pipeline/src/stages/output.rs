@@ -9,11 +9,14 @@ use std::io::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use stemma_domain::document::{Chunk, EntityMention, Stage, VectorsHeader};
 
 use crate::parse::Parsed;
 use crate::validate::Validated;
+
+/// Most bytes of the name of a model or a detector.
+const NAME_BYTES_MAX: usize = 256;
 
 /// What a stage put out.
 #[derive(Debug)]
@@ -153,9 +156,17 @@ impl StageOutput {
         let wrong = |problem: String| OutputError { stage, problem };
         let told = |error: serde_json::Error| wrong(error.to_string());
         Ok(match stage {
-            Stage::Validate => Self::Validated(serde_json::from_value(value).map_err(told)?),
+            Stage::Validate => {
+                let validated = Validated::deserialize(&value).map_err(told)?;
+                nothing_more(&value, &json!(validated)).map_err(wrong)?;
+                Self::Validated(validated)
+            }
             Stage::Parse => {
-                let parsed: Parsed = serde_json::from_value(value).map_err(told)?;
+                let parsed = Parsed::deserialize(&value).map_err(told)?;
+                let mut known = json!(parsed.structure);
+                known["text"] = Value::Null;
+                known["warnings"] = json!(parsed.warnings);
+                nothing_more(&value, &known).map_err(wrong)?;
                 if !parsed.check() {
                     return Err(wrong("its spans lie outside of its text".to_owned()));
                 }
@@ -167,7 +178,9 @@ impl StageOutput {
             }
             Stage::Embed => vectors(serde_json::from_value(value).map_err(told)?).map_err(wrong)?,
             Stage::Detect => {
-                let wire: WireEntities = serde_json::from_value(value).map_err(told)?;
+                let wire = WireEntities::deserialize(&value).map_err(told)?;
+                nothing_more(&value["entities"], &json!(wire.entities)).map_err(wrong)?;
+                check_name("detector", &wire.detector).map_err(wrong)?;
                 Self::Entities {
                     detector: wire.detector,
                     version: wire.version,
@@ -175,9 +188,40 @@ impl StageOutput {
                     dropped: wire.dropped,
                 }
             }
-            Stage::Index => Self::Indexed,
+            Stage::Index if value.as_object().is_some_and(Map::is_empty) => Self::Indexed,
+            Stage::Index => return Err(wrong("expected an empty object".to_owned())),
         })
     }
+}
+
+/// Refuses fields that were sent and that what was read of them does not have.
+fn nothing_more(sent: &Value, read: &Value) -> Result<(), String> {
+    match (sent, read) {
+        (Value::Object(sent), Value::Object(read)) => {
+            for (name, value) in sent {
+                let read = read.get(name);
+                let read = read.ok_or_else(|| format!("unknown field `{name}`"))?;
+                nothing_more(value, read)?;
+            }
+            Ok(())
+        }
+        (Value::Array(sent), Value::Array(read)) => {
+            let mut pairs = sent.iter().zip(read);
+            pairs.try_for_each(|(sent, read)| nothing_more(sent, read))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether something may be the name of a model: such names stand in headers of vectors, which
+/// are of bounded length, and in annotations.
+fn check_name(field: &str, name: &str) -> Result<(), String> {
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(format!(
+        "`{field}` is not 1 to {NAME_BYTES_MAX} bytes without control characters"
+    ))
 }
 
 /// Chunks with their places in bytes; their ids are given when they are recorded.
@@ -225,6 +269,7 @@ fn placed(wire: Vec<WireChunk>, text: &str) -> Result<Vec<Chunk>, String> {
 }
 
 fn vectors(wire: WireVectors) -> Result<StageOutput, String> {
+    check_name("model", &wire.model)?;
     let bytes = match (wire.vectors, wire.vectors_base64) {
         (Some(vectors), None) => {
             let mut bytes = Vec::new();

@@ -52,7 +52,12 @@ impl std::fmt::Debug for Tools {
     }
 }
 
-/// Does every stage of a document that is not done, in order.
+/// How often stages are done in one attempt at most: a document that is cut anew all the time is
+/// to be tried again later.
+const ROUNDS_MAX: usize = 24;
+
+/// Does every stage of a document that is not done, in order, also those that are to be done again
+/// because somebody had the document cut anew meanwhile.
 ///
 /// # Errors
 /// The stage that failed, and why; those before it are recorded.
@@ -60,7 +65,7 @@ pub fn process(desk: &dyn Desk, tools: &Tools) -> Result<(), (Stage, StageError)
     process_again(desk, tools, None)
 }
 
-/// The same, with one stage done anew though it is done.
+/// The same, with one stage done anew first though it is done.
 ///
 /// # Errors
 /// As [`process`].
@@ -69,13 +74,24 @@ pub fn process_again(
     tools: &Tools,
     again: Option<Stage>,
 ) -> Result<(), (Stage, StageError)> {
-    for stage in Stage::ALL {
+    if let Some(stage) = again {
         let task = desk.task().map_err(|error| (stage, error))?;
-        if !task.done.contains(&stage) || again == Some(stage) {
+        if task.done.contains(&stage) {
             run_for(desk, tools, stage, &task).map_err(|error| (stage, error))?;
         }
     }
-    Ok(())
+    let mut last = Stage::Validate;
+    for _ in 0..ROUNDS_MAX {
+        let task = desk.task().map_err(|error| (last, error))?;
+        let next = Stage::ALL.into_iter().find(|s| !task.done.contains(s));
+        let Some(stage) = next else {
+            return Ok(());
+        };
+        last = stage;
+        run_for(desk, tools, stage, &task).map_err(|error| (stage, error))?;
+    }
+    let error = StageError::transient("INPUT_CHANGED", "the document is changed all the time");
+    Err((last, error))
 }
 
 /// Does one stage of a document.

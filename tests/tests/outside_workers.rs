@@ -1,0 +1,309 @@
+//! Documents that workers outside the server process, stage by stage (row B6).
+
+use serde_json::{Value, json};
+use stemma_tests::{Answer, Client, Server, Upload};
+
+use crate::documents::{assert_whole, text_of};
+
+const TEXT: &str = "Zīj. Ulugh Beg saw the stars. Ulugh Beg wrote.";
+
+/// A document whose job is with a worker of ours.
+struct Held {
+    client: Client,
+    job: String,
+    document: String,
+    token: Value,
+}
+
+impl Held {
+    /// Uploads a text and claims its job; the server does none itself.
+    async fn new(client: Client) -> Self {
+        let told = client.upload(&Upload::of("a.txt", TEXT)).await.expect(202);
+        let asked = json!({ "worker": "w", "types": ["document.process"] });
+        let claimed = client.post("/api/workers/claim", &asked).await.expect(200);
+        assert_eq!(claimed["job"]["id"], told["job_id"]);
+        assert_eq!(claimed["job"]["document_id"], told["document_id"]);
+        Self {
+            client,
+            job: text_of(&told["job_id"]).to_owned(),
+            document: text_of(&told["document_id"]).to_owned(),
+            token: claimed["fencing_token"].clone(),
+        }
+    }
+
+    async fn tell(&self, call: &str, mut body: Value) -> Answer {
+        body["fencing_token"] = self.token.clone();
+        let path = format!("/api/workers/jobs/{}/{call}", self.job);
+        self.client.post(&path, &body).await
+    }
+
+    async fn hand_in(&self, stage: &str, output: &Value) -> Answer {
+        self.tell(&format!("stages/{stage}"), json!({ "output": output }))
+            .await
+    }
+}
+
+fn without_workers() -> Server {
+    Server::builder().env("STEMMA_JOBS__WORKERS", "0").start()
+}
+
+/// What each stage puts out for the text.
+fn outputs() -> [(&'static str, Value); 6] {
+    let vectors = json!([[1.0, 0.0, 0.5], [0.0, 1.0, -0.5]]);
+    [
+        (
+            "validate",
+            json!({ "format": "plain_text", "media_type": "text/plain", "encoding": "UTF-8",
+                "byte_order_mark": false, "page_count": null, "warnings": [] }),
+        ),
+        (
+            "parse",
+            json!({ "text": TEXT, "title": null, "headings": [], "pages": [], "tables": [],
+                "warnings": ["read by hand"] }),
+        ),
+        (
+            "chunk",
+            json!({ "chunks": [{ "start": 0, "end": 29 }, { "start": 30, "end": 46 }] }),
+        ),
+        (
+            "embed",
+            json!({ "model": "m", "dimension": 3, "vectors": vectors }),
+        ),
+        (
+            "detect",
+            json!({ "detector": "by hand", "version": 2, "entities": [
+                { "text": "Ulugh Beg", "type": "Person", "start": 5, "end": 14 },
+                { "text": "Ulugh Beg", "type": "Person", "start": 30, "end": 39 } ] }),
+        ),
+        ("index", json!({})),
+    ]
+}
+
+async fn events_of(client: &Client) -> Vec<Value> {
+    client.every("/api/events?after=start&limit=500").await
+}
+
+#[tokio::test]
+async fn stages_handed_in_by_hand_make_a_document_whole_each_with_its_effect_once() {
+    let server = without_workers();
+    let held = Held::new(server.client()).await;
+    for (stage, output) in outputs() {
+        held.hand_in(stage, &output).await.expect(200);
+        let events = events_of(&held.client).await;
+        let again = held.hand_in(stage, &output).await;
+        again.expect(200);
+        assert_eq!(
+            events_of(&held.client).await,
+            events,
+            "{stage} has its effect once"
+        );
+        let document = held.client.document(&held.document).await;
+        assert_eq!(document["steps"][stage]["status"], "completed");
+    }
+    let done = held
+        .tell("complete", json!({ "result": { "pages": 1 } }))
+        .await
+        .expect(200);
+    assert_eq!(done["status"], "completed");
+    assert_whole(&held.client, &held.document).await;
+    let document = held.client.document(&held.document).await;
+    assert_eq!(document["annotation_count"], 2);
+    assert_eq!(document["entity_types"], json!(["Person"]));
+    let text = held
+        .client
+        .get(&format!("/api/documents/{}/text", held.document))
+        .await;
+    assert_eq!(text.text(), TEXT);
+    let late = held.hand_in("index", &json!({})).await;
+    late.expect_problem(409, "LEASE_LOST");
+}
+
+/// Outputs that are none, by stage.
+fn wrong_outputs() -> Vec<(&'static str, Value)> {
+    let spans = |start: u64, end: u64| {
+        json!({ "text": TEXT, "title": null, "tables": [], "pages": [], "warnings": [],
+            "headings": [{ "level": 1, "start": start, "end": end }] })
+    };
+    let chunk = |start: u64, end: u64| json!({ "chunks": [{ "start": start, "end": end }] });
+    let entity = |text: &str, start: u64, end: u64, kind: &str| {
+        json!({ "detector": "d", "entities": [
+            { "text": text, "type": kind, "start": start, "end": end }] })
+    };
+    let more = |output: &Value, place: &str| {
+        let mut output = output.clone();
+        output.pointer_mut(place).expect("a place")["more"] = json!(1);
+        output
+    };
+    let long_name = "m".repeat(5000);
+    vec![
+        ("validate", json!([])),
+        ("validate", json!({ "format": "odt" })),
+        ("parse", json!("text")),
+        ("parse", more(&spans(0, 3), "/headings/0")),
+        ("parse", more(&spans(0, 3), "")),
+        ("validate", more(&outputs()[0].1, "")),
+        ("parse", spans(0, 4700)),
+        ("parse", spans(9, 3)),
+        ("chunk", json!({})),
+        ("chunk", json!({ "chunks": [], "more": 1 })),
+        ("chunk", chunk(0, 47)),
+        ("chunk", chunk(5, 5)),
+        ("chunk", chunk(u64::MAX, 0)),
+        ("chunk", chunk(0, u64::MAX)),
+        (
+            "embed",
+            json!({ "model": "m", "dimension": 2, "vectors": [[1.0, 2.0]] }),
+        ),
+        (
+            "embed",
+            json!({ "model": "m", "dimension": 0, "vectors": [[], []] }),
+        ),
+        (
+            "embed",
+            json!({ "model": "m", "dimension": 1, "vectors": [[1.0], [1.0, 2.0]] }),
+        ),
+        (
+            "embed",
+            json!({ "model": "m", "dimension": 1, "vectors": [[1.0], [1e39]] }),
+        ),
+        (
+            "embed",
+            json!({ "model": "m", "dimension": 1, "vectors_base64": "AAAA" }),
+        ),
+        (
+            "embed",
+            json!({ "model": long_name, "dimension": 1, "vectors": [[1.0], [1.0]] }),
+        ),
+        (
+            "embed",
+            json!({ "model": "", "dimension": 1, "vectors": [[1.0], [1.0]] }),
+        ),
+        ("detect", entity("Ulugh Beg", 6, 15, "Person")),
+        ("detect", entity("Nobody", 5, 11, "Person")),
+        ("detect", entity("Ulugh Beg", 5, 13, "Person")),
+        ("detect", entity("", 5, 5, "Person")),
+        ("detect", entity("Ulugh Beg", 5, 14, "")),
+        (
+            "detect",
+            more(&entity("Ulugh Beg", 5, 14, "Person"), "/entities/0"),
+        ),
+        ("detect", json!({ "detector": "", "entities": [] })),
+        ("detect", json!({ "detector": long_name, "entities": [] })),
+        ("detect", json!({ "detector": "d\n", "entities": [] })),
+        ("index", json!([1])),
+        ("index", json!({ "indexed": true })),
+    ]
+}
+
+#[tokio::test]
+async fn wrong_outputs_are_refused_and_nothing_of_them_is_recorded() {
+    let server = without_workers();
+    let held = Held::new(server.client()).await;
+    let mut n_wrong = 0;
+    for (stage, output) in outputs() {
+        let before = events_of(&held.client).await;
+        for (_, wrong) in wrong_outputs().iter().filter(|(of, _)| *of == stage) {
+            let answer = held.hand_in(stage, wrong).await;
+            let problem = answer.expect(422);
+            assert_eq!(
+                problem["code"], "INVALID_OUTPUT",
+                "{stage} {wrong}: {problem}"
+            );
+            n_wrong += 1;
+        }
+        let missing = held.tell(&format!("stages/{stage}"), json!({})).await;
+        missing.expect_problem(422, "INVALID_FIELDS");
+        assert_eq!(events_of(&held.client).await, before, "{stage}");
+        for (later, output) in outputs().iter().skip_while(|(of, _)| *of != stage).skip(1) {
+            let early = held.hand_in(later, output).await;
+            early.expect_problem(409, "STAGE_MISSING");
+        }
+        held.hand_in(stage, &output).await.expect(200);
+    }
+    assert_eq!(n_wrong, wrong_outputs().len());
+    held.hand_in("polish", &json!({}))
+        .await
+        .expect_problem(404, "ROUTE_NOT_FOUND");
+    held.tell("complete", json!({})).await.expect(200);
+    assert_whole(&held.client, &held.document).await;
+}
+
+#[tokio::test]
+async fn a_detector_that_looks_again_adds_what_is_new_and_takes_away_what_is_gone() {
+    let server = without_workers();
+    let held = Held::new(server.client()).await;
+    for (stage, output) in outputs() {
+        held.hand_in(stage, &output).await.expect(200);
+    }
+    // What a person said stays.
+    let path = format!("/api/resources/{}/annotations", held.document);
+    let note = json!({ "body": { "type": "TextualBody", "value": "mine" },
+        "target": { "selector": { "type": "TextQuoteSelector", "exact": "stars" } } });
+    held.client.post(&path, &note).await.expect(201);
+    let found = json!({ "detector": "by hand", "version": 3, "entities": [
+        { "text": "Ulugh Beg", "type": "Person", "start": 5, "end": 14 },
+        { "text": "stars", "type": "Thing", "start": 23, "end": 28 } ] });
+    held.hand_in("detect", &found).await.expect(200);
+    let annotations = held.client.every(&format!("{path}?limit=100")).await;
+    let mut values: Vec<String> = annotations
+        .iter()
+        .map(|a| a["body"].get(1).unwrap_or(&a["body"])["value"].to_string())
+        .collect();
+    values.sort();
+    assert_eq!(values, ["\"Ulugh Beg\"", "\"mine\"", "\"stars\""]);
+    let figures = held.client.document(&held.document).await["steps"]["detect"]["figures"].clone();
+    assert_eq!(
+        (
+            &figures["annotations_added"],
+            &figures["annotations_removed"]
+        ),
+        (&json!(1), &json!(1))
+    );
+}
+
+#[tokio::test]
+async fn a_worker_that_says_a_document_is_done_before_it_is_is_not_believed() {
+    let server = without_workers();
+    let held = Held::new(server.client()).await;
+    let mut last = None;
+    for (stage, output) in outputs() {
+        let early = held.tell("complete", json!({})).await;
+        early.expect_problem(409, "STAGE_MISSING");
+        last = Some(held.hand_in(stage, &output).await.expect(200));
+    }
+    assert!(last.is_some());
+    held.tell("complete", json!({})).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_failed_stage_is_told_of_the_document_and_the_next_worker_goes_on_from_there() {
+    let server = Server::builder()
+        .env("STEMMA_JOBS__WORKERS", "0")
+        .env("STEMMA_JOBS__RETRY_BASE_MS", "10")
+        .start();
+    let mut held = Held::new(server.client()).await;
+    for (stage, output) in &outputs()[..2] {
+        held.hand_in(stage, output).await.expect(200);
+    }
+    let error = json!({ "error": { "code": "NO_KNIFE", "message": "none to be had",
+        "stage": "chunk", "transient": true } });
+    let told = held.tell("fail", error).await.expect(200);
+    assert_eq!(told["status"], "retrying");
+    let document = held.client.document(&held.document).await;
+    assert_eq!(document["steps"]["chunk"]["status"], "failed");
+    assert_eq!(document["failures"][0]["error"]["code"], "NO_KNIFE");
+    let late = held.hand_in("chunk", &outputs()[2].1).await;
+    late.expect_problem(409, "LEASE_LOST");
+    let asked = json!({ "worker": "v", "types": ["document.process"], "wait_ms": 10_000 });
+    let claimed = held
+        .client
+        .post("/api/workers/claim", &asked)
+        .await
+        .expect(200);
+    held.token = claimed["fencing_token"].clone();
+    for (stage, output) in &outputs()[2..] {
+        held.hand_in(stage, output).await.expect(200);
+    }
+    held.tell("complete", json!({})).await.expect(200);
+    assert_whole(&held.client, &held.document).await;
+}
