@@ -132,6 +132,7 @@ fn of_documents(config: &mut ServiceConfig) {
         .service(post("/api/workers/jobs/{id}/progress").route(web::post().to(workers::progress)))
         .service(post("/api/workers/jobs/{id}/complete").route(web::post().to(workers::complete)))
         .service(post("/api/workers/jobs/{id}/fail").route(web::post().to(workers::fail)))
+        .service(post("/api/workers/jobs/{id}/release").route(web::post().to(workers::release)))
         .service(
             post("/api/workers/jobs/{id}/stages/{stage}").route(web::post().to(workers::stage)),
         );

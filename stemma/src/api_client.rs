@@ -17,6 +17,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Most bytes of text that are read.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
+/// How long a server may be silent in the middle of an answer that a worker waits for.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
 
 /// A server.
 #[derive(Debug)]
@@ -29,8 +31,22 @@ pub(crate) struct Server {
 #[derive(Debug, thiserror::Error)]
 #[error("the server answered {status}: {detail}")]
 pub(crate) struct Refused {
-    status: u16,
-    detail: String,
+    pub(crate) status: u16,
+    /// A stable code, such as `LEASE_LOST`.
+    pub(crate) code: String,
+    pub(crate) detail: String,
+    /// How long to wait before asking again, where it says so.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// The server could not do what it was asked: it is not well.
+#[derive(Debug, thiserror::Error)]
+#[error("the server answered {status}: {detail}")]
+pub(crate) struct Unwell {
+    pub(crate) status: u16,
+    /// A stable code, such as `CONTENT_DAMAGED`.
+    pub(crate) code: String,
+    pub(crate) detail: String,
 }
 
 impl Server {
@@ -39,6 +55,32 @@ impl Server {
     /// # Errors
     /// [`Usage`] when it is not a URL that is spoken to by HTTP.
     pub(crate) fn named(common: &Common) -> anyhow::Result<Option<Self>> {
+        Self::named_with(common, None)
+    }
+
+    /// The server of a command that works through one and no other way.
+    ///
+    /// # Errors
+    /// [`Usage`] when none is named, or as [`named`](Self::named).
+    pub(crate) fn needed(common: &Common) -> anyhow::Result<Self> {
+        Self::named(common)?.ok_or_else(|| Self::unnamed().into())
+    }
+
+    /// The server of a worker, which lets nobody keep it waiting for ever.
+    ///
+    /// # Errors
+    /// As [`needed`](Self::needed).
+    pub(crate) fn for_worker(common: &Common) -> anyhow::Result<Self> {
+        Self::named_with(common, Some(SILENCE_MAX))?.ok_or_else(|| Self::unnamed().into())
+    }
+
+    fn unnamed() -> Usage {
+        let why =
+            "this command works through a server; name it with --server URL or in STEMMA_SERVER";
+        Usage(why.to_owned())
+    }
+
+    fn named_with(common: &Common, silence: Option<Duration>) -> anyhow::Result<Option<Self>> {
         let named = common
             .server
             .clone()
@@ -58,6 +100,8 @@ impl Server {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_per_read(silence)
+            .timeout_per_write(silence)
             .build();
         Ok(Some(Self {
             agent: config.into(),
@@ -129,6 +173,32 @@ impl Server {
         self.json_of(response.with_context(|| self.unreached())?)
     }
 
+    /// Sends JSON and reads JSON, or nothing where there is none to read (204).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); also when the answer is not there `within` the time.
+    pub(crate) fn post(
+        &self,
+        path: &str,
+        body: &[u8],
+        within: Option<Duration>,
+    ) -> anyhow::Result<Option<Value>> {
+        let request = self.agent.post(format!("{}{path}", self.base));
+        let request = request.header("Content-Type", "application/json");
+        let request = request.config().timeout_global(within).build();
+        let response = request.send(body).with_context(|| self.unreached())?;
+        if response.status().as_u16() == 204 {
+            return Ok(None);
+        }
+        self.json_of(response).map(Some)
+    }
+
+    /// Asks for something that takes no body, and reads JSON.
+    pub(crate) fn ask(&self, path: &str) -> anyhow::Result<Value> {
+        let response = self.agent.post(format!("{}{path}", self.base)).send_empty();
+        self.json_of(response.with_context(|| self.unreached())?)
+    }
+
     /// The position of the last event.
     pub(crate) fn head(&self) -> anyhow::Result<Option<u64>> {
         let health = self.get("/api/health")?;
@@ -141,6 +211,9 @@ impl Server {
 /// The JSON of an answer; none when it is not of the kind that a Stemma gives.
 fn json_of(mut response: Response<Body>) -> anyhow::Result<Option<Value>> {
     let status = response.status();
+    let retry_after = response.headers().get("Retry-After");
+    let retry_after = retry_after.and_then(|after| after.to_str().ok()?.parse().ok());
+    let retry_after = retry_after.map(Duration::from_secs);
     let text = response
         .body_mut()
         .with_config()
@@ -152,22 +225,28 @@ fn json_of(mut response: Response<Body>) -> anyhow::Result<Option<Value>> {
         Ok(value) if value["code"].is_string() => value,
         _ => return Ok(None),
     };
+    let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    let (code, detail) = (text("code"), text("detail"));
     if status.is_client_error() {
-        let detail = value["detail"].as_str().unwrap_or_default().to_owned();
         let status = status.as_u16();
-        return Err(Refused { status, detail }.into());
+        let refused = Refused {
+            status,
+            code,
+            detail,
+            retry_after,
+        };
+        return Err(refused.into());
     }
-    if !status.is_success() && status.as_u16() != 503 {
-        bail!(
-            "the server answered {status}: {}",
-            value["detail"].as_str().unwrap_or_default()
-        );
-    }
-    if value["code"].is_string() && value["trace_id"].is_string() {
-        bail!(
-            "the server answered {status}: {}",
-            value["detail"].as_str().unwrap_or_default()
-        );
+    // What is not well may tell of itself in the same words, without being a problem.
+    let is_problem = !code.is_empty() && value["trace_id"].is_string();
+    if (!status.is_success() && status.as_u16() != 503) || is_problem {
+        let status = status.as_u16();
+        return Err(Unwell {
+            status,
+            code,
+            detail,
+        }
+        .into());
     }
     Ok(Some(value))
 }

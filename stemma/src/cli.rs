@@ -40,6 +40,15 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Bring files in: each becomes a resource, known again by its path
     Import(Import),
+    /// Upload documents to a server, and follow them until they are processed
+    Upload(Upload),
+    /// Look at the jobs of a server: list, show, follow, retry, cancel
+    Jobs(Jobs),
+    /// Process documents for a server, from a process of its own or from another machine
+    ///
+    /// SIGTERM and Ctrl-C: give back what is in hand, exit 0. A server that is away is asked again
+    /// until it is back.
+    Worker(Worker),
     /// Print the events of the log
     Events(Events),
     /// Tell sizes: head, root, events, resources, bytes of each part
@@ -100,6 +109,84 @@ pub(crate) struct Import {
     /// Collection to put the resources into
     #[arg(long, value_name = "NAME")]
     pub(crate) collection: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Upload {
+    /// Files and directories; directories with all below them. A link that is named here is followed,
+    /// links below are not
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Collection to put the documents into
+    #[arg(long, value_name = "NAME")]
+    pub(crate) collection: Option<String>,
+    /// Where texts are cut [default: sentence]
+    #[arg(long, value_name = "S", value_parser = ["sentence", "markdown", "size"])]
+    pub(crate) chunking_strategy: Option<String>,
+    /// Most code points of a chunk [default: that of the strategy]
+    #[arg(long, value_name = "N")]
+    pub(crate) chunk_size: Option<u32>,
+    /// Code points that a chunk has in common with the one before it [default: that of the strategy]
+    #[arg(long, value_name = "N")]
+    pub(crate) chunk_overlap: Option<u32>,
+    /// Do not wait until the documents are processed
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Jobs {
+    #[command(subcommand)]
+    pub(crate) command: Option<JobsCommand>,
+    #[command(flatten)]
+    pub(crate) list: JobsList,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// List jobs, newest first; what `stemma jobs` does by itself
+    List(JobsList),
+    /// Print a job
+    Show(JobNamed),
+    /// Print how far a job is until it has ended; 1 when it did not end well
+    Follow(JobNamed),
+    /// Have a job that failed or was cancelled tried anew
+    Retry(JobNamed),
+    /// Stop a job, also one that a worker is at
+    Cancel(JobNamed),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsList {
+    /// Only those with this status
+    #[arg(long, value_name = "S", value_parser = ["queued", "processing", "retrying", "completed", "failed", "cancelled"])]
+    pub(crate) status: Option<String>,
+    /// Only those of this type, such as document.process
+    #[arg(long = "type", value_name = "T")]
+    pub(crate) kind: Option<String>,
+    /// Only those about this document
+    #[arg(long, value_name = "ID")]
+    pub(crate) document: Option<String>,
+    /// At most so many [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobNamed {
+    /// The job's id
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Worker {
+    /// What the server knows it by [default: the machine's name and the process id]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Documents that are processed at a time
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) slots: u16,
 }
 
 #[derive(Debug, Args)]

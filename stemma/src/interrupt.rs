@@ -5,8 +5,12 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How often one who rests looks whether the command is to stop.
+const LOOK_AROUND: Duration = Duration::from_millis(100);
 
 static IS_ASKED: AtomicBool = AtomicBool::new(false);
 static ENDS_AT_ONCE: AtomicBool = AtomicBool::new(false);
@@ -51,6 +55,18 @@ pub(crate) fn listen() -> anyhow::Result<()> {
 /// From now on the first signal ends the process: there is nothing to end in order.
 pub(crate) fn end_at_once() {
     ENDS_AT_ONCE.store(true, Ordering::Release);
+}
+
+/// Rests for so long, or until the command is to stop.
+pub(crate) fn rest(duration: Duration) {
+    let began = Instant::now();
+    while flow().is_continue() {
+        let left = duration.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(LOOK_AROUND));
+    }
 }
 
 /// Whether to go on.

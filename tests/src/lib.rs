@@ -17,6 +17,6 @@ pub use disk::SmallDisk;
 pub use model_server::{Asked, Behaviour, DIMENSION, ModelServer, vector};
 pub use neo4j::Neo4j;
 pub use proxy::Proxy;
-pub use server::{Server, ServerBuilder, binary, run};
+pub use server::{Server, ServerBuilder, binary, command, run};
 pub use sse::{SseEvent, SseReader};
 pub use uploads::Upload;

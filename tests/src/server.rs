@@ -37,9 +37,14 @@ pub fn binary() -> PathBuf {
 /// # Panics
 /// When it cannot be started.
 pub fn run(args: &[&str]) -> Output {
-    clean(Command::new(binary()).args(args))
-        .output()
-        .expect("the binary starts")
+    command(args).output().expect("the binary starts")
+}
+
+/// The binary with these arguments, to be started otherwise.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    clean(command.args(args));
+    command
 }
 
 /// No setting of the machine's reaches the binary under test.

@@ -13,6 +13,7 @@ mod contract;
 mod damage;
 mod document_failures;
 mod documents;
+mod documents_cli;
 mod durability;
 mod events;
 mod full_disk;

@@ -1,4 +1,4 @@
-//! Workers outside the server: claim, heartbeat, progress, hand in, complete, fail.
+//! Workers outside the server: claim, heartbeat, progress, hand in, complete, fail, give back.
 //!
 //! Every call but the claim carries the fencing token of the attempt. Invariant: what a worker that
 //! lost its lease sends is refused with `LEASE_LOST`, and nothing of it is recorded.
@@ -277,12 +277,33 @@ pub(crate) async fn fail(
             _ => Err("expected {code, message, stage?, transient}".to_owned()),
         }
     });
+    let after = call.fields.optional("retry_after_ms", natural);
     call.fields.finish()?;
     let error = error.ok_or_else(|| ApiError::of(Code::Internal))?;
     let queue = &state.documents().queue;
     let held = (&call.job, call.token, call.worker.as_str());
     note_failed_stage(&state, held, &error).await;
-    let command = queue.fail_command(&call.job, call.token, error, None);
+    let after = after.map(Duration::from_millis);
+    let command = queue.fail_command(&call.job, call.token, error, after);
+    end(&state, &call.job, &call.worker, command).await
+}
+
+/// `POST /api/workers/jobs/{id}/release`: the job is queued again untried, or, when it was to be
+/// cancelled, it is.
+pub(crate) async fn release(
+    request: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let bytes_max = state.options().json_bytes_max;
+    let mut call = call(&request, &id, payload, &state, bytes_max).await?;
+    let reason = call.fields.optional("reason", message);
+    call.fields.finish()?;
+    let command = JobCommand::Release {
+        token: call.token,
+        reason: reason.unwrap_or_else(|| "the worker gave it back".to_owned()),
+    };
     end(&state, &call.job, &call.worker, command).await
 }
 

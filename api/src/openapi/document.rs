@@ -17,6 +17,7 @@ const TOKEN: &str = r#"{"fencing_token":1}"#;
 const PROGRESS: &str = r#"{"fencing_token":1,"progress":40,"message":"counting"}"#;
 const COMPLETE: &str = r#"{"fencing_token":1,"result":{"words":3}}"#;
 const FAIL: &str = r#"{"fencing_token":1,"error":{"code":"TOO_DARK","message":"nothing was seen","transient":true}}"#;
+const RELEASE: &str = r#"{"fencing_token":1,"reason":"the worker stops"}"#;
 const OUTPUT: &str = r#"{"fencing_token":1,"output":{"chunks":[{"start":0,"end":4}]}}"#;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -198,6 +199,12 @@ pub(super) const ROUTES: &[Route] = &[
         FAIL,
     ),
     of_job(
+        "/api/workers/jobs/{id}/release",
+        "Give it back untried; one that was to be cancelled is",
+        "WorkerRelease",
+        RELEASE,
+    ),
+    of_job(
         "/api/workers/jobs/{id}/stages/{stage}",
         "Hand in what a stage of a document put out; `docs/workers.md` has the form of each",
         "StageOutput",
@@ -339,7 +346,18 @@ pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
             "WorkerFail",
             object(
                 &["fencing_token", "error"],
-                json!({ "fencing_token": token(), "error": error }),
+                json!({
+                    "fencing_token": token(), "error": error,
+                    "retry_after_ms": { "type": ["integer", "null"], "minimum": 0, "maximum": u64::MAX,
+                        "description": "Least wait before the next try" },
+                }),
+            ),
+        ),
+        (
+            "WorkerRelease",
+            object(
+                &["fencing_token"],
+                json!({ "fencing_token": token(), "reason": message() }),
             ),
         ),
         (

@@ -145,10 +145,14 @@ impl DocumentBody {
 /// The step that a job is at.
 fn stage_at_work(document: &Document, job: &Job) -> Option<Stage> {
     let asked = job.payload.get("step").and_then(Value::as_str);
-    match asked {
-        Some(step) => step.parse().ok(),
-        None => document.next_stage(),
-    }
+    let Some(step) = asked else {
+        return document.next_stage();
+    };
+    let stage: Stage = step.parse().ok()?;
+    // What this very job has done already is not at work any more.
+    let done = document.stages.get(&stage);
+    done.is_none_or(|done| done.job_id != job.id)
+        .then_some(stage)
 }
 
 fn step_body(document: &Document, stage: Stage, at_work: Option<(Stage, &Job)>) -> StepBody {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use stemma_commands::{CommandError, Operation};
 use stemma_content_store::{Blob, Digest, ReadError};
 use stemma_domain::document::{Chunk, Document, DocumentCommand, Stage, read_chunks};
@@ -22,6 +21,7 @@ use crate::stages::desk::{Desk, StageError, Task, chunking_of};
 use crate::stages::output::StageOutput;
 use crate::stages::resources::{self, DETECT, GENERATE};
 use crate::stages::run::{Tools, process_again, run};
+use crate::stages::summary::Summary;
 
 /// The job that takes a document through all its stages.
 pub const PROCESS: &str = "document.process";
@@ -112,10 +112,14 @@ impl Pipeline {
             Some(Err(())) => return Err((refused("there is no such step"), None)),
         };
         match ran {
-            Ok(()) => Ok(Outcome::Done {
-                result: desk.result(began.elapsed()),
-                warnings: desk.warnings(),
-            }),
+            Ok(()) => {
+                let document = desk.document().ok();
+                let summary = Summary::of(document_id, document.as_ref());
+                Ok(Outcome::Done {
+                    result: summary.result(began.elapsed()),
+                    warnings: summary.warnings(),
+                })
+            }
             Err((stage, error)) => desk.failed(stage, &error),
         }
     }
@@ -186,46 +190,6 @@ impl From<CommitError> for StageError {
 impl LocalDesk<'_> {
     fn document(&self) -> Result<Document, StageError> {
         Ok(self.committer.document(self.document_id)?)
-    }
-
-    /// What the job's result tells of the document.
-    fn result(&self, took: Duration) -> Metadata {
-        let mut result = Metadata::new();
-        result.insert("document_id".into(), json!(self.document_id));
-        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        result.insert("processing_time_ms".into(), json!(millis));
-        let Ok(document) = self.document() else {
-            return result;
-        };
-        result.insert("collection".into(), json!(document.collection));
-        let named = [
-            (Stage::Chunk, "chunk_count"),
-            (Stage::Embed, "model"),
-            (Stage::Embed, "vector_count"),
-            (Stage::Detect, "detector"),
-            (Stage::Detect, "entity_count"),
-            (Stage::Detect, "dropped_spans"),
-        ];
-        for (stage, name) in named {
-            let done = document.stages.get(&stage);
-            if let Some(figure) = done.and_then(|done| done.figures.get(name)) {
-                result.insert(name.into(), figure.clone());
-            }
-        }
-        result
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let Ok(document) = self.document() else {
-            return Vec::new();
-        };
-        let mut warnings: Vec<String> = Vec::new();
-        for warning in document.stages.values().flat_map(|done| &done.warnings) {
-            if !warnings.contains(warning) {
-                warnings.push(warning.clone());
-            }
-        }
-        warnings
     }
 
     /// Does one stage, unless it is done as it is asked for: two jobs may have been queued for it,

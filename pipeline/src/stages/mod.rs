@@ -10,6 +10,7 @@ mod handler;
 mod output;
 mod resources;
 mod run;
+mod summary;
 
 pub use commit::{CommitError, CommitFuture, Committer, Indexer, Submission};
 pub use desk::{Desk, StageError, Task};
@@ -17,3 +18,4 @@ pub use handler::{PROCESS, Pipeline, STEP};
 pub use output::{OutputError, StageOutput};
 pub use resources::{DETECT, GENERATE};
 pub use run::{Tools, process, process_again, run};
+pub use summary::{Done, Summary};

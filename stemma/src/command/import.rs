@@ -124,6 +124,13 @@ pub(crate) enum Outcome {
     Unchanged,
 }
 
+/// What could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    pub(crate) path: PathBuf,
+    pub(crate) why: String,
+}
+
 /// What an import did.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -132,8 +139,8 @@ pub(crate) struct Report {
     revised: u64,
     unchanged: u64,
     duplicates: u64,
-    links: u64,
-    unreadable: Vec<String>,
+    pub(crate) links: u64,
+    pub(crate) unreadable: Vec<Unreadable>,
     gone: u64,
     bytes: u64,
 }
@@ -156,7 +163,10 @@ impl Report {
     }
 
     fn unreadable(&mut self, path: &Path, error: &dyn std::fmt::Display) {
-        self.unreadable.push(format!("{}: {error}", path.display()));
+        self.unreadable.push(Unreadable {
+            path: path.to_path_buf(),
+            why: error.to_string(),
+        });
     }
 }
 
@@ -257,7 +267,7 @@ fn must_not_hold(data: &Path, paths: &[PathBuf]) -> Result<(), Usage> {
 }
 
 /// A count with its noun, of which one has no s.
-fn counted(count: u64, noun: &str) -> String {
+pub(crate) fn counted(count: u64, noun: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{s}")
 }
@@ -265,7 +275,11 @@ fn counted(count: u64, noun: &str) -> String {
 #[allow(clippy::print_stderr)]
 fn tell(common: &Common, report: &Report, events: u64, seconds: f64) -> anyhow::Result<()> {
     for unreadable in &report.unreadable {
-        eprintln!("not read: {unreadable}");
+        eprintln!(
+            "not read: {}: {}",
+            unreadable.path.display(),
+            unreadable.why
+        );
     }
     if common.json {
         return answer(&to_json(report, events, seconds).to_string());
@@ -307,7 +321,7 @@ fn peak_kib() -> u64 {
 }
 
 /// Finds the files of a PATH; gives it, when it is a directory, as it will be known again.
-fn walk_root(
+pub(crate) fn walk_root(
     path: &Path,
     files: &mut Vec<Found>,
     report: &mut Report,

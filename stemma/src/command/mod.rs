@@ -4,11 +4,14 @@ mod against;
 mod config;
 mod events;
 mod import;
+mod jobs;
 mod prove;
 mod rebuild;
 mod serve;
 mod stats;
+mod upload;
 pub(crate) mod verify;
+mod worker;
 
 use std::io::Write;
 
@@ -62,7 +65,12 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
             logging::start(LogFormat::Text);
             let is_local = !matches!(
                 other,
-                Command::Import(_) | Command::Events(_) | Command::Prove(_)
+                Command::Import(_)
+                    | Command::Upload(_)
+                    | Command::Jobs(_)
+                    | Command::Worker(_)
+                    | Command::Events(_)
+                    | Command::Prove(_)
             );
             if is_local && common.server.is_some() {
                 let why =
@@ -72,6 +80,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
             interrupt::listen()?;
             match other {
                 Command::Import(import) => import::run(common, &settings, &import),
+                Command::Upload(upload) => upload::run(common, &upload),
+                Command::Jobs(jobs) => jobs::run(common, &jobs),
+                Command::Worker(worker) => worker::run(common, &settings, &worker),
                 Command::Events(events) => events::run(common, &settings, &events),
                 Command::Stats => stats::run(common, &settings),
                 Command::Verify(verify) => verify::run(common, &settings, &verify),

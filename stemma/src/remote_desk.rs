@@ -1,0 +1,403 @@
+//! A document on the desk of a worker outside the server: read and handed in over HTTP.
+//!
+//! Invariants: a server that is away is asked again until it answers, for as long as the attempt
+//! stands; what was handed in twice, because the first answer was lost, is recorded once.
+
+use std::cell::OnceCell;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use stemma_domain::document::{Chunk, Chunking, Stage};
+use stemma_domain::id::ResourceId;
+use stemma_pipeline::parse::Structure;
+use stemma_pipeline::stages::{Desk, Done, StageError, StageOutput, Summary, Task};
+use tempfile::NamedTempFile;
+
+use crate::api_client::{Refused, Server, Unwell};
+use crate::interrupt;
+use crate::lease::{Lease, is_lost};
+
+/// First wait before a server that is away is asked again; doubled for each further one.
+const WAIT_MIN: Duration = Duration::from_millis(200);
+/// Longest wait before it is asked again.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// How often one who waits looks whether the attempt is to stop.
+const LOOK_AROUND: Duration = Duration::from_millis(100);
+/// Most bytes of a text that is read.
+const TEXT_BYTES_MAX: u64 = 1 << 30;
+/// Chunks that are asked for at a time.
+const PAGE_CHUNKS: usize = 500;
+/// How long the server may take to note what came of a job.
+const SAY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one who is to end still tries to say it.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Waits that become longer.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    next: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { next: WAIT_MIN }
+    }
+}
+
+impl Patience {
+    /// The next wait.
+    pub(crate) fn next(&mut self) -> Duration {
+        let wait = self.next;
+        self.next = (wait * 2).min(WAIT_MAX);
+        wait
+    }
+}
+
+/// A job as it was claimed.
+#[derive(Debug, Clone)]
+pub(crate) struct DocumentJob {
+    pub(crate) document_id: ResourceId,
+    /// The one step that it is to do; none for all.
+    pub(crate) step: Option<Stage>,
+    /// How the text is to be cut, where the job says so.
+    pub(crate) chunking: Option<Chunking>,
+}
+
+/// A document that a server has.
+pub(crate) struct RemoteDesk<'a> {
+    server: &'a Server,
+    lease: &'a Lease,
+    job: &'a DocumentJob,
+    /// Most bytes of a file that are fetched; one more tells that it is too large.
+    bytes_max: u64,
+    content: OnceCell<NamedTempFile>,
+}
+
+/// What to do after a call that failed.
+enum After {
+    /// Ask again, not before so long.
+    AskAgain(Option<Duration>),
+    GiveUp(StageError),
+}
+
+fn after(error: &anyhow::Error) -> After {
+    if is_lost(error) {
+        return After::GiveUp(StageError::LeaseLost);
+    }
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        return match refused.status {
+            408 | 429 => After::AskAgain(refused.retry_after),
+            _ => After::GiveUp(StageError::permanent(&refused.code, &refused.detail)),
+        };
+    }
+    let Some(unwell) = error.downcast_ref::<Unwell>() else {
+        return After::AskAgain(None);
+    };
+    match (unwell.code.as_str(), unwell.status) {
+        ("NOT_YET", _) => After::GiveUp(StageError::transient("NOT_INDEXED", &unwell.detail)),
+        ("CONTENT_DAMAGED", _) => {
+            After::GiveUp(StageError::permanent(&unwell.code, &unwell.detail))
+        }
+        (_, 500) => After::GiveUp(StageError::transient(&unwell.code, &unwell.detail)),
+        _ => After::AskAgain(None),
+    }
+}
+
+impl<'a> RemoteDesk<'a> {
+    pub(crate) fn new(
+        server: &'a Server,
+        lease: &'a Lease,
+        job: &'a DocumentJob,
+        bytes_max: u64,
+    ) -> Self {
+        Self {
+            server,
+            lease,
+            job,
+            bytes_max,
+            content: OnceCell::new(),
+        }
+    }
+
+    /// Calls until there is an answer, or the attempt is to stop.
+    fn patient<T>(&self, call: impl Fn() -> anyhow::Result<T>) -> Result<T, StageError> {
+        let stop = || self.stop().load(Ordering::Acquire);
+        until(&call, &stop).map_err(|error| {
+            if matches!(error, StageError::LeaseLost) {
+                self.lease.lose();
+            }
+            error
+        })
+    }
+
+    fn path(&self, part: &str) -> String {
+        format!("/api/documents/{}{part}", self.job.document_id)
+    }
+
+    fn document(&self) -> Result<Value, StageError> {
+        self.patient(|| self.server.get(&self.path("")))
+    }
+
+    fn fetched(&self) -> anyhow::Result<NamedTempFile> {
+        // The file as it came in: of the resource's content there may be newer ones.
+        let path = format!("/api/resources/{}/content?revision=0", self.job.document_id);
+        let content = self.server.open(&path)?;
+        let mut file = NamedTempFile::new().context("make a file for the document's content")?;
+        let mut content = content.take(self.bytes_max.saturating_add(1));
+        std::io::copy(&mut content, &mut file).context("fetch the document's content")?;
+        Ok(file)
+    }
+
+    /// What the job's result tells of the document.
+    pub(crate) fn summary(&self) -> Result<Summary, StageError> {
+        let document = self.document()?;
+        let stages = Stage::ALL.into_iter().filter_map(|stage| {
+            let step = &document["steps"][stage.name()];
+            let is_done = step["status"] == "completed";
+            let warnings = serde_json::from_value(step["warnings"].clone());
+            let done = Done {
+                figures: step["figures"].as_object().cloned().unwrap_or_default(),
+                warnings: warnings.unwrap_or_default(),
+            };
+            is_done.then_some((stage, done))
+        });
+        Ok(Summary {
+            document_id: self.job.document_id,
+            collection: document["collection"].as_str().map(str::to_owned),
+            stages: stages.collect(),
+        })
+    }
+}
+
+/// Says what came of a job; one who is to end does so too, for a while.
+///
+/// # Errors
+/// When the server refuses it, or is away for too long to wait for it.
+pub(crate) fn say(
+    server: &Server,
+    lease: &Lease,
+    call: &str,
+    mut body: Value,
+) -> Result<(), StageError> {
+    let attempt = lease.attempt();
+    body["fencing_token"] = json!(attempt.token);
+    let path = format!("/api/workers/jobs/{}/{call}", attempt.job_id);
+    let body = body.to_string();
+    let began = Instant::now();
+    let stop = || {
+        let is_late = interrupt::flow().is_break() && began.elapsed() > LAST_WORDS;
+        lease.is_lost() || is_late
+    };
+    let say = || {
+        let within = if interrupt::flow().is_break() {
+            LAST_WORDS
+        } else {
+            SAY_TIMEOUT
+        };
+        server.post(&path, body.as_bytes(), Some(within))
+    };
+    until(&say, &stop).map(drop)
+}
+
+/// Calls until there is an answer or it is to stop.
+fn until<T>(
+    call: &dyn Fn() -> anyhow::Result<T>,
+    stop: &dyn Fn() -> bool,
+) -> Result<T, StageError> {
+    let mut patience = Patience::default();
+    loop {
+        let error = match call() {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let least = match after(&error) {
+            After::GiveUp(error) => return Err(error),
+            After::AskAgain(least) => least,
+        };
+        let wait = patience.next().max(least.unwrap_or_default());
+        tracing::warn!("{error:#}; asking again in {} ms", wait.as_millis());
+        let began = Instant::now();
+        while began.elapsed() < wait {
+            if stop() {
+                return Err(StageError::Stopped);
+            }
+            let left = wait.saturating_sub(began.elapsed());
+            std::thread::sleep(left.min(LOOK_AROUND));
+        }
+        if stop() {
+            return Err(StageError::Stopped);
+        }
+    }
+}
+
+/// An answer that is not what a server of this kind gives.
+fn unclear(what: &str) -> StageError {
+    StageError::transient(
+        "UNCLEAR_ANSWER",
+        format!("the server's answer has no {what}"),
+    )
+}
+
+impl Desk for RemoteDesk<'_> {
+    fn task(&self) -> Result<Task, StageError> {
+        let document = self.document()?;
+        let text = |name: &str| document[name].as_str().map(str::to_owned);
+        let digest = text("digest").and_then(|digest| digest.parse().ok());
+        let chunking = || serde_json::from_value(document["chunking"].clone()).ok();
+        let is_done = |stage: &Stage| document["steps"][stage.name()]["status"] == "completed";
+        Ok(Task {
+            document_id: self.job.document_id,
+            digest: digest.ok_or_else(|| unclear("digest"))?,
+            file_name: text("file_name").ok_or_else(|| unclear("file_name"))?,
+            declared_media_type: text("declared_media_type"),
+            chunking: self
+                .job
+                .chunking
+                .or_else(chunking)
+                .ok_or_else(|| unclear("chunking"))?,
+            done: Stage::ALL.into_iter().filter(is_done).collect(),
+        })
+    }
+
+    fn content(&self) -> Result<Box<dyn Read + Send + '_>, StageError> {
+        let file = match self.content.get() {
+            Some(file) => file,
+            None => {
+                let fetched = self.patient(|| self.fetched())?;
+                self.content.get_or_init(|| fetched)
+            }
+        };
+        let file = file.reopen();
+        let file = file.map_err(|error| StageError::transient("STORAGE_UNAVAILABLE", error))?;
+        Ok(Box::new(file))
+    }
+
+    fn text(&self) -> Result<String, StageError> {
+        self.patient(|| {
+            let mut text = String::new();
+            let answer = self.server.open(&self.path("/text"))?;
+            answer.take(TEXT_BYTES_MAX).read_to_string(&mut text)?;
+            Ok(text)
+        })
+    }
+
+    fn structure(&self) -> Result<Structure, StageError> {
+        let structure = self.patient(|| self.server.get(&self.path("/structure")))?;
+        serde_json::from_value(structure).map_err(|error| StageError::permanent("BROKEN", error))
+    }
+
+    fn chunks(&self) -> Result<Vec<Chunk>, StageError> {
+        let text = self.text()?;
+        let first = self.path(&format!("/chunks?limit={PAGE_CHUNKS}"));
+        let (mut chunks, mut path) = (Vec::new(), first.clone());
+        loop {
+            let mut page = self.patient(|| self.server.get(&path))?;
+            let Some(items) = page["items"].as_array_mut() else {
+                return Err(unclear("chunks"));
+            };
+            // Their places are read as those of a worker are, which needs nothing else of them.
+            chunks.extend(items.iter_mut().map(|chunk| {
+                let mut take = |name: &str| chunk[name].take();
+                json!({
+                    "start": take("start"), "end": take("end"),
+                    "headings": take("headings"), "page": take("page"),
+                })
+            }));
+            match page["next_cursor"].as_str() {
+                Some(cursor) => path = format!("{first}&cursor={cursor}"),
+                None => break,
+            }
+        }
+        let placed = StageOutput::of_json(Stage::Chunk, json!({ "chunks": chunks }), &text);
+        match placed {
+            Ok(StageOutput::Chunks(chunks)) => Ok(chunks),
+            Ok(_) => Err(unclear("chunks")),
+            Err(error) => Err(StageError::permanent("BROKEN", error)),
+        }
+    }
+
+    fn submit(
+        &self,
+        stage: Stage,
+        mut output: StageOutput,
+        took: Duration,
+    ) -> Result<(), StageError> {
+        let output = output.to_json();
+        let output = output.map_err(|error| StageError::transient("STORAGE_UNAVAILABLE", error))?;
+        let attempt = self.lease.attempt();
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let body = json!({
+            "fencing_token": attempt.token, "output": output, "took_ms": took_ms,
+        });
+        let body = serde_json::to_vec(&body).expect("a value is plain data");
+        let path = format!("/api/workers/jobs/{}/stages/{stage}", attempt.job_id);
+        self.patient(|| self.server.post(&path, &body, None))
+            .map(drop)
+    }
+
+    fn progress(&self, percent: u8, message: &str) {
+        self.lease.tell(percent, message);
+    }
+
+    fn stop(&self) -> &Arc<AtomicBool> {
+        self.lease.stop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_answered_says_whether_to_ask_again() {
+        let refused = |status, code: &str| {
+            anyhow::Error::from(Refused {
+                status,
+                code: code.to_owned(),
+                detail: "why".to_owned(),
+                retry_after: Some(Duration::from_secs(7)),
+            })
+        };
+        let unwell = |status, code: &str| {
+            anyhow::Error::from(Unwell {
+                status,
+                code: code.to_owned(),
+                detail: "why".to_owned(),
+            })
+        };
+        let given_up = |error: anyhow::Error| match after(&error) {
+            After::GiveUp(error) => Some(error),
+            After::AskAgain(_) => None,
+        };
+        assert_eq!(
+            given_up(refused(409, "LEASE_LOST")),
+            Some(StageError::LeaseLost)
+        );
+        assert_eq!(
+            given_up(refused(422, "INVALID_OUTPUT")),
+            Some(StageError::permanent("INVALID_OUTPUT", "why"))
+        );
+        assert_eq!(
+            given_up(unwell(500, "INTERNAL")),
+            Some(StageError::transient("INTERNAL", "why"))
+        );
+        assert_eq!(given_up(unwell(503, "STORAGE_UNAVAILABLE")), None);
+        assert_eq!(given_up(anyhow::anyhow!("connection refused")), None);
+        let After::AskAgain(least) = after(&refused(429, "QUEUE_FULL")) else {
+            panic!("it is asked again");
+        };
+        assert_eq!(least, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn waits_become_longer_up_to_a_limit() {
+        let mut patience = Patience::default();
+        let waits: Vec<Duration> = (0..9).map(|_| patience.next()).collect();
+        assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]));
+        assert_eq!((waits[0], waits[8]), (WAIT_MIN, WAIT_MAX));
+    }
+}
