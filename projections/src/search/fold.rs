@@ -332,7 +332,7 @@ mod tests {
             id: resource,
             language: None,
             media_type: MediaType::new("image/png").unwrap(),
-            metadata: stemma_domain::event::Metadata::new(),
+            metadata: event::Metadata::new(),
             name: ResourceName::new("map").unwrap(),
         });
         let answered = Event::RequestAnswered(RequestAnswered {});

@@ -293,7 +293,7 @@ fn what_is_shown_and_noted_of_a_resource_is_read_back_and_too_long_a_note_is_ref
     assert!(
         matches!(
             refused,
-            Err(stemma_search::SearchError::Note { bytes: 257, .. })
+            Err(SearchError::Note { bytes: 257, .. })
         ),
         "{refused:?}"
     );
