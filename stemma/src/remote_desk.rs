@@ -63,6 +63,8 @@ pub(crate) struct DocumentJob {
     pub(crate) document_id: ResourceId,
     /// The one step that it is to do; none for all.
     pub(crate) step: Option<Stage>,
+    /// The step that is done anew, though it is done, before all that are not.
+    pub(crate) again: Option<Stage>,
     /// How the text is to be cut, where the job says so.
     pub(crate) chunking: Option<Chunking>,
 }

@@ -535,7 +535,7 @@ pub(crate) async fn step(
     }
     let key = idempotency::of(&request, &context, &[&bytes])?;
     if !is_repeated(&state, key.as_ref())? {
-        may_run(&document, stage).map_err(|refusal| ApiError::of_document(&refusal))?;
+        may_run(&document, stage).map_err(ApiError::of_document)?;
         if let Some(answer) = done_or_under_way(&state, &document, stage, &payload)? {
             return Ok(answer);
         }

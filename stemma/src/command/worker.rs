@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 use stemma_domain::document::Stage;
 use stemma_domain::value::WorkerName;
-use stemma_pipeline::stages::{PROCESS, STEP, StageError, Tools, process, run as run_stage};
+use stemma_pipeline::stages::{PROCESS, STEP, StageError, Tools, process_again, run as run_stage};
 
 use crate::api_client::{Refused, Server};
 use crate::cli::{Common, Worker};
@@ -154,7 +154,8 @@ impl Slots {
                 Some(stage) => {
                     run_stage(desk, &self.tools, stage).map_err(|error| (Some(stage), error))
                 }
-                None => process(desk, &self.tools).map_err(|(stage, error)| (Some(stage), error)),
+                None => process_again(desk, &self.tools, job.again)
+                    .map_err(|(stage, error)| (Some(stage), error)),
             }?;
             desk.summary().map_err(|error| (None, error))
         }));
@@ -225,6 +226,9 @@ fn read_claimed(claimed: &Value) -> anyhow::Result<Claimed> {
         (Some(document_id), Ok(step)) => Ok(DocumentJob {
             document_id,
             step,
+            again: payload["again"]
+                .as_str()
+                .and_then(|stage| stage.parse().ok()),
             chunking: serde_json::from_value(payload["chunking"].clone()).ok(),
         }),
     };
