@@ -341,11 +341,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
         (1, 1_000_000),
         "Finished jobs that are remembered",
     ),
-    text(
-        "listen",
-        "127.0.0.1:8470",
-        "Address and port to listen on; port 0 takes a free one",
-    ),
     number(
         "jobs.lease_ms",
         "30000",
@@ -387,6 +382,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "2",
         (0, 256),
         "Workers inside the server; 0 leaves all work to workers outside",
+    ),
+    text(
+        "listen",
+        "127.0.0.1:8470",
+        "Address and port to listen on; port 0 takes a free one",
     ),
     number(
         "log.batch_bytes_max",
