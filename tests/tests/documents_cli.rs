@@ -172,7 +172,8 @@ async fn a_directory_is_uploaded_and_processed_and_again_it_is_there_already() {
         assert_eq!(known["steps"]["index"]["status"], "completed", "{known}");
         assert_eq!(known["chunking"]["size"], 400, "{known}");
         if string(&document["path"]).contains("strange") {
-            assert_eq!(known["name"], "a \"strange\" nämé.txt");
+            // What a shell or a browser takes for more than a name is made plain by the server.
+            assert_eq!(known["name"], "a _strange_ nämé.txt");
             assert!(
                 known["chunk_count"]
                     .as_u64()
