@@ -339,8 +339,12 @@ impl Queue {
             if !goes_on() {
                 return Ok(None);
             }
-            if let Some(claimed) = self.claim(worker, kinds).await? {
-                return Ok(Some(claimed));
+            match self.claim(worker, kinds).await {
+                Ok(Some(claimed)) => return Ok(Some(claimed)),
+                // The jobs of the log may come to be known while it waits.
+                Err(JobsError::NotReady { .. }) if !wait.is_zero() => {}
+                Err(error) => return Err(error),
+                Ok(None) => {}
             }
             let change = tokio::time::timeout_at(until, woken.changed());
             if !matches!(change.await, Ok(Ok(()))) {

@@ -17,6 +17,7 @@ fn of_short_leases() -> Server {
     Server::builder()
         .env("STEMMA_JOBS__LEASE_MS", &LEASE_MS.to_string())
         .env("STEMMA_JOBS__RETRY_BASE_MS", "20")
+        .env("STEMMA_JOBS__RETRY_CAP_MS", "20")
         .start()
 }
 
@@ -26,7 +27,14 @@ async fn queue(client: &Client, job: &Value) -> Value {
 
 async fn claim(client: &Client, worker: &str, wait_ms: u64) -> Answer {
     let asked = json!({ "worker": worker, "types": ["ocr"], "wait_ms": wait_ms });
-    client.post("/api/workers/claim", &asked).await
+    loop {
+        let answer = client.post("/api/workers/claim", &asked).await;
+        // A server that has just started looks the jobs of its log up, and says so.
+        if answer.status != 503 {
+            return answer;
+        }
+        answer.expect_problem(503, "QUEUE_NOT_READY");
+    }
 }
 
 /// What a worker says of a job, with its token.

@@ -19,7 +19,7 @@ impl Held {
     /// Uploads a text and claims its job; the server does none itself.
     async fn new(client: Client) -> Self {
         let told = client.upload(&Upload::of("a.txt", TEXT)).await.expect(202);
-        let asked = json!({ "worker": "w", "types": ["document.process"] });
+        let asked = json!({ "worker": "w", "types": ["document.process"], "wait_ms": 10_000 });
         let claimed = client.post("/api/workers/claim", &asked).await.expect(200);
         assert_eq!(claimed["job"]["id"], told["job_id"]);
         assert_eq!(claimed["job"]["document_id"], told["document_id"]);
