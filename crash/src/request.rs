@@ -213,6 +213,8 @@ impl Asked {
             .iter()
             .filter_map(|operation| match operation.target {
                 Target::Resource(id) => Some(id.stream_name()),
+                Target::Job(id) => Some(id.stream_name()),
+                Target::Document(id) => Some(stemma_domain::document::stream_name(id)),
                 Target::EntityTypes => None,
             });
         let written = match &self.way {

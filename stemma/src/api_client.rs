@@ -18,7 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of text that are read.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 /// How long a server may be silent in the middle of an answer that a worker waits for.
-const SILENCE_MAX: Duration = Duration::from_secs(300);
+const SILENCE_MAX: Duration = Duration::from_mins(5);
 
 /// A server.
 #[derive(Debug)]

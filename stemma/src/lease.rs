@@ -156,7 +156,7 @@ impl Shared {
                     beat_every
                 };
                 if since < due {
-                    let rest = (due - since).min(LOOK_AROUND);
+                    let rest = due.saturating_sub(since).min(LOOK_AROUND);
                     let waited = self.changed.wait_timeout(state, rest);
                     drop(waited.unwrap_or_else(PoisonError::into_inner));
                     continue;
@@ -164,13 +164,13 @@ impl Shared {
                 state.untold.take()
             };
             last = Instant::now();
-            self.beat(told, beat_every);
+            self.beat(told.as_ref(), beat_every);
         }
     }
 
-    fn beat(&self, told: Option<(u8, String)>, within: Duration) {
+    fn beat(&self, told: Option<&(u8, String)>, within: Duration) {
         let (id, token) = (&self.attempt.job_id, self.attempt.token);
-        let (call, body) = match &told {
+        let (call, body) = match told {
             None => ("heartbeat", json!({ "fencing_token": token })),
             Some((percent, message)) => (
                 "progress",

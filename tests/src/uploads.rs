@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{Answer, Client, SseReader};
 
 /// How long a job may take at most before a test gives it up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A file to be uploaded.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stemma_tests::{Behaviour, Client, DIMENSION, ModelServer, Server, command, run};
 
 /// How long something may take to come about.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
@@ -33,9 +33,8 @@ fn string(value: &Value) -> &str {
 fn library(dir: &Path) -> PathBuf {
     let files = dir.join("library");
     std::fs::create_dir_all(files.join("maps")).expect("a directory");
-    let long: String = (0..200)
-        .map(|line| format!("In line {line} the catalogue names a star of Orion. "))
-        .collect();
+    let lines = (0..200).map(|n| format!("In line {n} the catalogue names a star of Orion. "));
+    let long = lines.collect::<Vec<_>>().concat();
     for (name, content) in [
         (
             "zij.md",

@@ -119,6 +119,7 @@ async fn stages_handed_in_by_hand_make_a_document_whole_each_with_its_effect_onc
 }
 
 /// Outputs that are none, by stage.
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn wrong_outputs() -> Vec<(&'static str, Value)> {
     let spans = |start: u64, end: u64| {
         json!({ "text": TEXT, "title": null, "tables": [], "pages": [], "warnings": [],

@@ -244,7 +244,7 @@ mod tests {
         }
     }
 
-    fn object(value: Value) -> Metadata {
+    fn object(value: &Value) -> Metadata {
         value.as_object().unwrap().clone()
     }
 
@@ -254,7 +254,7 @@ mod tests {
                 document_id: Some(ResourceId::new(Uuid::from_u128(2))),
                 id: JobId::new(Uuid::from_u128(4)),
                 max_retries: 3,
-                payload: object(json!({ "b": 1, "a": "x" })),
+                payload: object(&json!({ "b": 1, "a": "x" })),
                 priority: -1,
                 trace_id: "0af7651916cd43dd8448eb211c80319c".into(),
                 kind: JobKind::new("document.process").unwrap(),
@@ -273,7 +273,7 @@ mod tests {
                 retry_at: Timestamp::from_micros(1_700_000_000_000_001),
             }),
             Event::JobCompleted(JobCompleted {
-                result: object(json!({ "chunk_count": 12 })),
+                result: object(&json!({ "chunk_count": 12 })),
                 warnings: vec!["page 3 could not be read".into()],
             }),
             Event::JobFailed(JobFailed {
@@ -308,7 +308,7 @@ mod tests {
             }),
             Event::DocumentStageCompleted(DocumentStageCompleted {
                 document_id,
-                figures: object(json!({ "pages": 2 })),
+                figures: object(&json!({ "pages": 2 })),
                 input: ContentDigest::from_bytes([7; 32]),
                 job_id,
                 outputs: [("text".to_owned(), output)].into(),

@@ -90,16 +90,6 @@ async fn until_stopped(
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     }
-    let (verified, own) = (places.clone(), settings.clone());
-    let commands = tenant.commands.clone();
-    let verifier: stemma_api::Verifier =
-        Arc::new(
-            move |tell| match verify::online(&verified, &own, &commands, tell) {
-                Ok(found) => Ok(Some(found)),
-                Err(error) if is_interruption(&error) => Ok(None),
-                Err(error) => Err(format!("{error:#}")),
-            },
-        );
     let graph = graph(tenant, settings, there)?;
     let mut options = options(settings);
     options.past.events_max = settings.number("graph.past_events_max");
@@ -109,7 +99,7 @@ async fn until_stopped(
     let parts = Parts {
         commands: tenant.commands.clone(),
         projection: tenant.projection.clone(),
-        verifier: Some(verifier),
+        verifier: Some(verifier(tenant, places, settings)),
         proofs: tenant.proofs.clone(),
         graph: graph.clone(),
         documents: processing.documents.clone(),
@@ -154,6 +144,19 @@ async fn until_stopped(
         tokio::task::spawn_blocking(|| collector.stop()).await?;
     }
     Ok(stopped?)
+}
+
+/// What verifies all that is stored, beside the server.
+fn verifier(tenant: &Tenant, places: &Places, settings: &Settings) -> stemma_api::Verifier {
+    let (verified, own) = (places.clone(), settings.clone());
+    let commands = tenant.commands.clone();
+    Arc::new(
+        move |tell| match verify::online(&verified, &own, &commands, tell) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if is_interruption(&error) => Ok(None),
+            Err(error) => Err(format!("{error:#}")),
+        },
+    )
 }
 
 /// Brings all up to date that must be before the first request.

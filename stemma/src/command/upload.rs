@@ -36,6 +36,7 @@ const RECONNECT_WAIT: Duration = Duration::from_millis(100);
 
 /// What became of a file.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_field_names, reason = "as it is told in JSON")]
 struct Document {
     path: String,
     bytes: u64,
