@@ -159,6 +159,26 @@ fn a_document_is_found_by_its_name_then_by_its_chunks_then_by_its_vectors() {
     projection.stop();
 }
 
+/// Validation puts the media type right that a sender did not tell. Taken for new content, that
+/// made the document one without chunks and vectors.
+#[test]
+fn a_document_whose_media_type_alone_is_put_right_stays_one() {
+    let searched = Searched::new();
+    let projection = searched.start();
+    searched.upload(1, "raw", "application/octet-stream", TEXT.as_bytes());
+    searched.revise_as(1, TEXT, "text/markdown");
+    searched.parse(1, TEXT);
+    searched.chunk(1, TEXT);
+    searched.embed(1, "m", &[[1.0, 0.0], [0.0, 1.0]]);
+    searched.catch_up(&projection);
+    let page = projection.search(&Query::words("quadrant"));
+    let page = page.unwrap().unwrap();
+    assert_eq!(page.hits[0].chunk_id.as_deref(), Some("1-1"));
+    assert!(nearest(&projection, "m", [1.0, 0.0]).is_some());
+    assert_eq!(digest(&projection), searched.fresh_digest());
+    projection.stop();
+}
+
 #[test]
 fn content_that_is_missing_stops_the_index_until_it_is_there() {
     let searched = Searched::new();

@@ -29,6 +29,7 @@ mod outside_workers;
 mod proofs;
 mod real_files;
 mod resources;
+mod search;
 mod stream;
 #[path = "../../pipeline/tests/written/mod.rs"]
 mod written;

@@ -157,7 +157,7 @@ impl Fold {
             Event::ResourceRevised(revised) => self.revise(resource_of(record)?, revised),
             Event::DocumentUploaded(uploaded) => {
                 let mut described = self.described(uploaded.id)?;
-                described.origin = Origin::UPLOADED;
+                described.origin = Origin::uploaded(uploaded.digest);
                 let nothing = Passages::Text(String::new());
                 self.pending.put(uploaded.id, described, nothing);
                 Ok(())
@@ -200,9 +200,13 @@ impl Fold {
         Ok(())
     }
 
-    /// Whatever it was before, its text is that of its content now.
+    /// Whatever it was before, its text is that of its content now; but a document whose media
+    /// type alone was put right has the file that its stages are done on.
     fn revise(&mut self, resource: ResourceId, revised: &ResourceRevised) -> Result<(), Reason> {
         let mut described = self.described(resource)?;
+        if matches!(described.origin, Origin::Document { file, .. } if file == revised.digest) {
+            return Ok(());
+        }
         described.origin = Origin::Content;
         let text = content::text(&self.content, revised.digest, &revised.media_type)?;
         self.pending.put(resource, described, Passages::Text(text));
@@ -232,7 +236,7 @@ impl Fold {
         }
         let resource = completed.document_id;
         let mut described = self.described(resource)?;
-        let Origin::Document { text, chunks } = &mut described.origin else {
+        let Origin::Document { text, chunks, .. } = &mut described.origin else {
             return Ok(());
         };
         match completed.stage {

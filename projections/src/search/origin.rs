@@ -13,6 +13,8 @@ pub(super) enum Origin {
     Content,
     /// The stages of a document.
     Document {
+        /// The file that they are done on.
+        file: ContentDigest,
         /// The text that parsing put out.
         text: Option<ContentDigest>,
         /// The chunks of that text.
@@ -25,20 +27,24 @@ const DOCUMENT: u8 = 1;
 
 impl Origin {
     /// A document of which no stage is done.
-    pub(super) const UPLOADED: Self = Self::Document {
-        text: None,
-        chunks: None,
-    };
+    pub(super) const fn uploaded(file: ContentDigest) -> Self {
+        Self::Document {
+            file,
+            text: None,
+            chunks: None,
+        }
+    }
 
-    /// The note that is kept of it: nothing for content; else a byte, and the digests there are.
+    /// The note that is kept of it: nothing for content; else a byte, and the digests of the file,
+    /// and of the text and the chunks as far as there are such.
     pub(super) fn to_note(self) -> Vec<u8> {
-        let Self::Document { text, chunks } = self else {
+        let Self::Document { file, text, chunks } = self else {
             return Vec::new();
         };
         // Without a text there are no chunks of it.
         let chunks = chunks.filter(|_| text.is_some());
         let mut note = vec![DOCUMENT];
-        for digest in [text, chunks].iter().flatten() {
+        for digest in [Some(file), text, chunks].iter().flatten() {
             note.extend_from_slice(digest.as_bytes());
         }
         note
@@ -50,11 +56,12 @@ impl Origin {
             return Some(Self::Content);
         };
         let (digests, rest) = digests.as_chunks::<32>();
-        if *first != DOCUMENT || !rest.is_empty() || digests.len() > 2 {
+        if *first != DOCUMENT || !rest.is_empty() || digests.len() > 3 {
             return None;
         }
         let mut digests = digests.iter().copied().map(ContentDigest::from_bytes);
         Some(Self::Document {
+            file: digests.next()?,
             text: digests.next(),
             chunks: digests.next(),
         })
@@ -70,19 +77,21 @@ mod tests {
         let digest = |byte| Some(ContentDigest::from_bytes([byte; 32]));
         for origin in [
             Origin::Content,
-            Origin::UPLOADED,
+            Origin::uploaded(ContentDigest::from_bytes([3; 32])),
             Origin::Document {
+                file: ContentDigest::from_bytes([3; 32]),
                 text: digest(1),
                 chunks: None,
             },
             Origin::Document {
+                file: ContentDigest::from_bytes([3; 32]),
                 text: digest(1),
                 chunks: digest(2),
             },
         ] {
             assert_eq!(Origin::of_note(&origin.to_note()), Some(origin));
         }
-        for wrong in [vec![2], vec![1; 5], vec![1; 98]] {
+        for wrong in [vec![2], vec![1], vec![1; 5], vec![1; 130]] {
             assert_eq!(Origin::of_note(&wrong), None);
         }
     }

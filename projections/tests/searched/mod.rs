@@ -165,11 +165,15 @@ impl Searched {
     }
 
     pub(crate) fn revise(&self, number: u8, text: &str) {
+        self.revise_as(number, text, "text/plain");
+    }
+
+    pub(crate) fn revise_as(&self, number: u8, text: &str, media_type: &str) {
         let stored = self.put(text.as_bytes());
         let revised = ResourceRevised {
             byte_size: stored.byte_size,
             digest: stored.digest,
-            media_type: MediaType::new("text/plain").unwrap(),
+            media_type: MediaType::new(media_type).unwrap(),
         };
         self.write(number, Event::ResourceRevised(revised));
     }
