@@ -291,10 +291,7 @@ fn what_is_shown_and_noted_of_a_resource_is_read_back_and_too_long_a_note_is_ref
         stemma_search::Checkpoint::default(),
     );
     assert!(
-        matches!(
-            refused,
-            Err(SearchError::Note { bytes: 257, .. })
-        ),
+        matches!(refused, Err(SearchError::Note { bytes: 257, .. })),
         "{refused:?}"
     );
     assert_eq!(fixture.index.settled().unwrap().end, 3);
