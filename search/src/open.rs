@@ -189,6 +189,7 @@ fn open_once(dir: &Path, options: &Options) -> Result<Opened, Refused> {
         writing: Mutex::new(Writing {
             writer: Some(writer),
             is_discarded: false,
+            held: Vec::new(),
         }),
     };
     let index = SearchIndex {

@@ -72,14 +72,10 @@ impl SearchIndex {
             self.touched(changes)
         })?;
         let committed = guarded(|| self.write(&mut writing, touched, checkpoint));
-        if committed.is_err()
-            && let Some(writer) = writing.writer.take()
-        {
-            // Its threads are joined; whatever they met is told by `committed` already.
-            let _ = guarded(|| {
-                drop(writer);
-                Ok(())
-            });
+        if committed.is_ok() {
+            writing.held.clear();
+        } else {
+            writing.drop_writer(&self.shared.index);
         }
         committed
     }
