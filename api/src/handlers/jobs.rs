@@ -8,6 +8,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use actix_web::web::{Bytes, Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
+use serde_json::Value;
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand, JobStatus, PAYLOAD_BYTES_MAX};
 use stemma_domain::value::JobKind;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::body;
 use crate::context::Context;
-use crate::error::{ApiError, Code, FieldProblem};
+use crate::error::{ApiError, Code};
 use crate::idempotency;
 use crate::jobs::JobBody;
 use crate::json::{Fields, checked, natural, object};
@@ -29,7 +30,7 @@ use crate::write::answer;
 /// Most retries that a client may ask for.
 const RETRIES_MAX: u64 = 100;
 /// Most and least priority.
-const PRIORITY_MAX: i64 = 1000;
+const PRIORITY_MAX: i32 = 1000;
 
 /// `GET /api/jobs`
 pub(crate) async fn list(
@@ -135,11 +136,7 @@ pub(crate) async fn submit(
     let kind = fields.required("type", checked(JobKind::new));
     let asked = fields.optional("payload", object);
     let priority = fields.optional("priority", |value| {
-        let priority = value
-            .as_i64()
-            .filter(|p| (-PRIORITY_MAX..=PRIORITY_MAX).contains(p));
-        let priority = priority.and_then(|priority| i32::try_from(priority).ok());
-        priority.ok_or("expected a whole number from -1000 to 1000")
+        priority_of(&value).ok_or("expected a whole number from -1000 to 1000")
     });
     let max_retries = fields.optional("max_retries", |value| {
         let retries = natural(value)
@@ -179,6 +176,18 @@ pub(crate) async fn submit(
     Ok(answer(StatusCode::CREATED, &written)
         .insert_header((LOCATION, format!("/api/jobs/{}", job.id)))
         .json(JobBody::of(&job, None)))
+}
+
+/// A priority in its range; 75.0 is a whole number as well.
+fn priority_of(value: &Value) -> Option<i32> {
+    let whole = |double: f64| double.fract() == 0.0 && double.abs() <= f64::from(PRIORITY_MAX);
+    let double = value.as_f64().filter(|double| whole(*double))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whole, and within its range"
+    )]
+    let priority = double as i32;
+    Some(priority)
 }
 
 /// Whether jobs of a kind are the server's own.
@@ -330,10 +339,4 @@ pub(crate) fn follow_job(state: &Data<AppState>, id: JobId) -> Result<HttpRespon
     response.insert_header((CONTENT_TYPE, "text/event-stream"));
     response.insert_header((CACHE_CONTROL, "no-store"));
     Ok(response.streaming(frames))
-}
-
-/// A field of a worker's call that breaks its rule.
-pub(crate) fn wrong_field(name: &str, detail: &str) -> ApiError {
-    let field = FieldProblem::at(format!("/{name}"), "INVALID_FIELD", detail);
-    ApiError::fields(Code::InvalidFields, vec![field])
 }

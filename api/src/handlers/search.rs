@@ -174,8 +174,19 @@ fn answer(
             }
         }
     }
-    let page = index.search(&asked)?;
-    Ok((page, warning))
+    match index.search(&asked) {
+        Ok(page) => Ok((page, warning)),
+        // Nothing but signs, or words that must not be there: nothing is found.
+        Err(SearchError::EmptyQuery) => {
+            let page = stemma_search::Page {
+                hits: Vec::new(),
+                next: None,
+                checkpoint: index.checkpoint(),
+            };
+            Ok((page, Some("the query holds no word to look for".to_owned())))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The vector of a query, by the model that has most of the passages: while another model's
@@ -216,9 +227,9 @@ impl From<SearchError> for ApiError {
         };
         match &error {
             SearchError::Cursor(_) => parameter("cursor", Code::InvalidCursor),
-            SearchError::EmptyQuery
-            | SearchError::QueryTooLong { .. }
-            | SearchError::TooManyTerms { .. } => parameter("q", Code::InvalidParameters),
+            SearchError::QueryTooLong { .. } | SearchError::TooManyTerms { .. } => {
+                parameter("q", Code::InvalidParameters)
+            }
             SearchError::TooManyVectors { .. } => Self::new(Code::QueryLimit, error.to_string()),
             _ => Self::of(Code::SearchUnavailable).because(&error),
         }

@@ -20,7 +20,7 @@ use stemma_pipeline::stages::{StageOutput, Submission};
 
 use crate::body::{self, blocking};
 use crate::error::{ApiError, Code};
-use crate::handlers::jobs::{job_id, wrong_field};
+use crate::handlers::jobs::job_id;
 use crate::json::{Fields, boolean, checked, natural, object, text};
 use crate::query::Query;
 use crate::state::AppState;
@@ -385,7 +385,8 @@ pub(crate) async fn stage(
     let took_ms = call.fields.optional("took_ms", natural);
     call.fields.finish()?;
     let Some(document_id) = call.job.document_id else {
-        return Err(wrong_field("output", "the job is not about a document"));
+        let detail = "the job is not about a document";
+        return Err(ApiError::new(Code::DocumentNotFound, detail));
     };
     state.documents().queue.heartbeat(call.job.id, call.token)?;
     let committer = state.documents().committer.clone();

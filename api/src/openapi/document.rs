@@ -246,9 +246,9 @@ pub(super) fn upload() -> Value {
             "file": { "type": "string", "format": "binary" },
             "collection": label(),
             "chunking_strategy": { "enum": ["sentence", "markdown", "size"] },
-            "chunk_size": { "type": "integer", "minimum": 1000, "maximum": 20000, "default": 1000,
-                "description": "Code points; from 1, but the overlap must be smaller" },
-            "chunk_overlap": { "type": "integer", "minimum": 0, "maximum": 999, "default": 100 },
+            "chunk_size": { "type": "integer", "minimum": 1, "maximum": 20000, "default": 1000,
+                "description": "Code points; the overlap must be smaller" },
+            "chunk_overlap": { "type": "integer", "minimum": 0, "maximum": 19999, "default": 100 },
             "steps": { "enum": ["auto", "none"], "default": "auto" },
         },
     })
@@ -276,8 +276,8 @@ pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
                 &[],
                 json!({
                     "chunking_strategy": { "enum": ["sentence", "markdown", "size"] },
-                    "chunk_size": { "type": "integer", "minimum": 1000, "maximum": 20000 },
-                    "chunk_overlap": { "type": "integer", "minimum": 0, "maximum": 999 },
+                    "chunk_size": { "type": ["integer", "null"], "minimum": 1, "maximum": 20000 },
+                    "chunk_overlap": { "type": ["integer", "null"], "minimum": 0, "maximum": 19999 },
                 }),
             ),
         ),

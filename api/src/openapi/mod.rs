@@ -291,7 +291,7 @@ fn parameter(name: &str, path: &str) -> Value {
         "entity_type" | "entityType" => (many(), "Types that it must have"),
         "collection" => (schemas::label(), "The collection that it must be in"),
         "q" if path == "/api/search" => (
-            json!({ "type": "string", "minLength": 1, "maxLength": 1024, "pattern": "^[A-Za-z0-9][A-Za-z0-9 ]{0,1023}$" }),
+            json!({ "type": "string", "minLength": 1, "maxLength": 4096, "pattern": r"\S" }),
             "Words; \"words in a row\" must stand there, -word must not",
         ),
         "mode" => (
@@ -299,7 +299,10 @@ fn parameter(name: &str, path: &str) -> Value {
             "By words, by meaning, or by both",
         ),
         "q" => (text(), "What its name or its text contains"),
-        "type" if path == "/api/jobs" => (text(), "A type of jobs"),
+        "type" if path == "/api/jobs" => (
+            json!({ "type": "string", "pattern": "^[a-z][a-z0-9._-]{0,63}$" }),
+            "A type of jobs",
+        ),
         "type" => (
             json!({ "type": "array", "items": { "type": "string", "pattern": r"^[a-z_]+\.([a-z_]+|\*)$" } }),
             "Types of events, or all that begin alike, such as `resource.*`",
