@@ -32,11 +32,17 @@ impl Processing {
         tenant: &Tenant,
         places: &Places,
         settings: &Settings,
+        is_read_only: bool,
     ) -> anyhow::Result<Self> {
         let queue = Queue::new(tenant.commands.clone(), jobs_options(settings));
         queue.connect(&tenant.job_feed);
         let tools = tools(settings)?;
-        let search = search(tenant, places, settings, &tools)?;
+        // An index is made from all of the log, and nothing is made where nothing may be written.
+        let search = if is_read_only {
+            None
+        } else {
+            search(tenant, places, settings, &tools)?
+        };
         let indexer = SearchIndexer(search.as_ref().map(|search| search.projection.clone()));
         let documents = Documents {
             committer: Committer::new(queue.clone(), Arc::new(indexer)),

@@ -104,6 +104,7 @@ impl Bench {
                 "id" => "019a0000-0000-7000-8000-0000000000aa",
                 "aid" => &self.annotation,
                 "type" => "Note",
+                "step" | "stage" => "validate",
                 "level" => "0",
                 "tile" => "000",
                 "node" => "person:anonymous",

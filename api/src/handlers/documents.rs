@@ -25,6 +25,7 @@ use stemma_pipeline::validate::safe_file_name;
 use stemma_views::{JobQuery, day_of};
 
 use crate::body::{self, blocking, malformed, part_bytes, receive_at_most};
+use crate::conditional::no_precondition;
 use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
 use crate::handlers::resources::{find, reflecting, resource_id};
@@ -69,6 +70,8 @@ pub(crate) async fn upload(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
+    let why = "what is made anew has no tag yet; bytes that are there already name their document";
+    no_precondition(&request, why)?;
     check_uploads_today(&state, &context)?;
     let form = read_form(&request, payload, &state).await?;
     let upload = read_upload(form)?;
@@ -512,6 +515,7 @@ pub(crate) async fn step(
         ApiError::fields(Code::InvalidParameters, vec![field])
     })?;
     Query::none(request.query_string())?;
+    no_precondition(&request, "what is asked for is made anew and has no tag")?;
     let (value, bytes) = body::optional_json(&request, payload_in, &state).await?;
     let mut fields = Fields::of(value, "")?;
     let known = state.commands().document(id)?;

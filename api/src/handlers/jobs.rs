@@ -17,6 +17,7 @@ use stemma_views::JobQuery;
 use tokio::sync::watch;
 
 use crate::body;
+use crate::conditional::no_precondition;
 use crate::context::Context;
 use crate::error::{ApiError, Code};
 use crate::idempotency;
@@ -130,6 +131,7 @@ pub(crate) async fn submit(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
+    no_precondition(&request, "what is asked for is made anew and has no tag")?;
     let bytes_max = state.options().json_bytes_max;
     let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
     let mut fields = Fields::of(value, "")?;

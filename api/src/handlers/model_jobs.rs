@@ -9,6 +9,7 @@ use stemma_jobs::NewJob;
 use stemma_pipeline::stages::{DETECT, GENERATE};
 
 use crate::body;
+use crate::conditional::no_precondition;
 use crate::context::Context;
 use crate::error::{ApiError, Code};
 use crate::handlers::jobs::follow_job;
@@ -34,6 +35,7 @@ pub(crate) async fn detect(
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
     query.finish()?;
+    no_precondition(&request, "what is asked for is made anew and has no tag")?;
     let at = state.views_at(wait).await?;
     let descriptor = find(&at, id)?;
     if !descriptor.media_type.is_text() {
@@ -57,6 +59,7 @@ pub(crate) async fn generate(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
+    no_precondition(&request, "what is asked for is made anew and has no tag")?;
     let bytes_max = state.options().json_bytes_max;
     let (value, bytes) = body::json(&request, payload, bytes_max, &state).await?;
     let mut fields = Fields::of(value, "")?;

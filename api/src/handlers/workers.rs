@@ -380,7 +380,7 @@ pub(crate) async fn stage(
     let mut call = call(&request, &id, payload, &state, OUTPUT_BYTES_MAX).await?;
     let stage: Stage = stage
         .parse()
-        .map_err(|()| ApiError::new(Code::RouteNotFound, "there is no such stage"))?;
+        .map_err(|()| ApiError::new(Code::InvalidParameters, "there is no such stage"))?;
     let output = call.fields.required("output", Ok::<_, String>);
     let took_ms = call.fields.optional("took_ms", natural);
     call.fields.finish()?;

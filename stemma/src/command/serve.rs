@@ -95,7 +95,7 @@ async fn until_stopped(
     options.past.events_max = settings.number("graph.past_events_max");
     options.past.dir = Some(tenant.graph.with_file_name("graph-past"));
     options.connections_max = open_files::connections_max(&options, open_files::raise());
-    let processing = Processing::begin(tenant, places, settings)?;
+    let processing = Processing::begin(tenant, places, settings, serve.read_only)?;
     let parts = Parts {
         commands: tenant.commands.clone(),
         projection: tenant.projection.clone(),
