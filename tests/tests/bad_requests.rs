@@ -310,6 +310,10 @@ async fn a_body_that_is_none_is_refused_by_every_route_that_takes_json() {
         }
         let target = bench.path(route, "", "");
         for (body, status, code) in bad_bodies() {
+            // What a stage puts out may be far larger than other bodies.
+            if status == 413 && route.path.ends_with("/stages/{stage}") {
+                continue;
+            }
             let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
             let told = bench.ask(route, &target, "Content-Type: application/json\r\n", &body);
             // What is no annotation has a code of its own.
