@@ -365,11 +365,14 @@ async fn what_is_no_job_or_no_workers_call_is_refused() {
             "fail",
             json!({ "error": { "code": "lower", "message": "m", "transient": true } }),
         ),
-        ("stages/parse", json!({ "output": { "text": "t" } })),
     ] {
         let answer = tell(&client, &claimed, call, wrong).await;
         answer.expect_problem(422, "INVALID_FIELDS");
     }
+    // A job that is not about a document has no stages.
+    let output = json!({ "output": { "text": "t" } });
+    let answer = tell(&client, &claimed, "stages/parse", output).await;
+    answer.expect_problem(404, "DOCUMENT_NOT_FOUND");
     tell(&client, &claimed, "complete", json!({}))
         .await
         .expect(200);
