@@ -224,7 +224,7 @@ async fn wrong_outputs_are_refused_and_nothing_of_them_is_recorded() {
     assert_eq!(n_wrong, wrong_outputs().len());
     held.hand_in("polish", &json!({}))
         .await
-        .expect_problem(404, "ROUTE_NOT_FOUND");
+        .expect_problem(422, "INVALID_PARAMETERS");
     held.tell("complete", json!({})).await.expect(200);
     assert_whole(&held.client, &held.document).await;
 }
