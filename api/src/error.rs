@@ -579,6 +579,7 @@ impl From<CommitError> for ApiError {
             CommitError::Jobs(jobs) => Self::from(jobs),
             CommitError::Put(put) => Self::from(put),
             CommitError::Read(read) => Self::from(read),
+            CommitError::NotStored(_) => Self::of(Code::ContentDamaged).because(&error),
             CommitError::Refused(refusal) => Self::of_refusal(&refusal, ""),
             CommitError::NotIndexed(reason) => Self::new(Code::NotYet, reason),
             other => Self::of(Code::Internal).because(&other),

@@ -9,18 +9,12 @@ mod abbreviations;
 mod blocks;
 mod packer;
 mod sentences;
-mod settings;
 mod split;
 mod windows;
 
 use stemma_domain::id::ContentDigest;
 
-pub use settings::{
-    CHUNK_OVERLAP_DEFAULT, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, ChunkSettings, SettingsError,
-    Strategy,
-};
-
-pub use stemma_domain::document::Chunk;
+pub use stemma_domain::document::{Chunk, Chunking, Strategy};
 
 use crate::parse::{Heading, PageSpan, Structure};
 
@@ -47,7 +41,7 @@ pub fn chunk(
     document: &ContentDigest,
     text: &str,
     structure: &Structure,
-    settings: &ChunkSettings,
+    settings: &Chunking,
 ) -> Result<Vec<Chunk>, TooManyChunks> {
     let headings = places_of_headings(text, &structure.headings);
     let mut chunks = Chunks {
@@ -197,7 +191,7 @@ fn bytes_of(text: &str, points: u64) -> Option<usize> {
 struct Chunks<'a> {
     document: &'a ContentDigest,
     text: &'a str,
-    settings: &'a ChunkSettings,
+    settings: &'a Chunking,
     headings: &'a [PlacedHeading],
     /// The headings in force, as places in `headings`.
     levels: Vec<usize>,
@@ -255,20 +249,24 @@ impl Chunks<'_> {
 
 /// The id of the chunk of a document that was cut by these settings, from one code point to
 /// another; `docs/format/chunks.md` describes it.
-pub fn chunk_id(
-    document: &ContentDigest,
-    settings: &ChunkSettings,
-    start: u64,
-    end: u64,
-) -> String {
+pub fn chunk_id(document: &ContentDigest, settings: &Chunking, start: u64, end: u64) -> String {
     const CONTEXT: &[u8] = b"stemma chunk 1\n";
     let mut hasher = blake3::Hasher::new();
     hasher.update(CONTEXT);
     hasher.update(document.as_bytes());
-    hasher.update(&[settings.strategy().number()]);
+    hasher.update(&[number(settings.strategy())]);
     hasher.update(&settings.size().to_le_bytes());
     hasher.update(&settings.overlap().to_le_bytes());
     hasher.update(&start.to_le_bytes());
     hasher.update(&end.to_le_bytes());
     hasher.finalize().to_hex().to_string()
+}
+
+/// A strategy's number in the ids of chunks, for ever.
+fn number(strategy: Strategy) -> u8 {
+    match strategy {
+        Strategy::Sentence => 1,
+        Strategy::Markdown => 2,
+        Strategy::Size => 3,
+    }
 }

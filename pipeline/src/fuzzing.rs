@@ -5,7 +5,7 @@
 use stemma_domain::id::ContentDigest;
 
 use crate::Limits;
-use crate::chunk::{Chunk, ChunkSettings, Strategy, chunk};
+use crate::chunk::{Chunk, Chunking, Strategy, chunk};
 use crate::parse::{Parsed, validate_and_parse};
 use crate::validate::{Declared, Format};
 
@@ -43,12 +43,12 @@ pub fn documents(data: &[u8]) {
     let strategies = [Strategy::Sentence, Strategy::Markdown, Strategy::Size];
     let strategy = strategies[usize::from(*how) / NAMES.len() % strategies.len()];
     let size = u32::from(*size).max(1);
-    let settings = ChunkSettings::new(strategy, Some(size), None).expect("they are in range");
+    let settings = Chunking::new(strategy, Some(size), None).expect("they are in range");
     chunks(&parsed, &settings);
 }
 
 /// Cuts what was parsed and checks what is promised of chunks.
-pub fn chunks(parsed: &Parsed, settings: &ChunkSettings) -> Vec<Chunk> {
+pub fn chunks(parsed: &Parsed, settings: &Chunking) -> Vec<Chunk> {
     let digest = ContentDigest::from_bytes([7; 32]);
     let cut = |parsed: &Parsed| chunk(&digest, &parsed.text, &parsed.structure, settings);
     let Ok(chunks) = cut(parsed) else {

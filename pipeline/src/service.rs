@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use stemma_inference::Secret;
 use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body, SendBody};
 use waiting::Waiting;
 
 use crate::parse::{Parsed, Structure};
-use crate::validate::{Declared, Validated};
+use crate::validate::Declared;
 use crate::{DocumentError, Limits};
 
 /// The most bytes that a service's answer may have beside those of the text.
@@ -29,7 +30,7 @@ pub struct ParsingService {
     /// Where documents are sent to (`documents.parser_url`).
     pub url: String,
     /// The bearer token that is sent along, if one is needed.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// Milliseconds between two questions about a job, unless the service names a time; 500 by
     /// default.
     pub poll_interval_ms: u64,
@@ -92,7 +93,7 @@ impl ParsingService {
 
     /// Has a document parsed.
     ///
-    /// `open` gives the content, once for each try. Blocks until the service is done, `cancelled`
+    /// `open` gives the content, once for each try; `media_type` is what was found in it. Blocks until the service is done, `cancelled`
     /// is seen set (within 20 ms of waiting; a request under way is not broken off), or
     /// `parser_timeout_ms` have passed. `Retry-After` is honoured up to that time.
     ///
@@ -105,7 +106,7 @@ impl ParsingService {
         &self,
         open: impl Fn() -> std::io::Result<R>,
         declared: &Declared<'_>,
-        validated: &Validated,
+        media_type: &str,
         limits: &Limits,
         cancelled: &AtomicBool,
     ) -> Result<Parsed, DocumentError> {
@@ -118,10 +119,11 @@ impl ParsingService {
             let name = utf8_percent_encode(declared.file_name, NON_ALPHANUMERIC);
             let mut request = agent
                 .post(&self.url)
-                .header(header::CONTENT_TYPE, &validated.media_type)
+                .header(header::CONTENT_TYPE, media_type)
                 .header("X-File-Name", name.to_string());
             if let Some(token) = &self.token {
-                request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+                request =
+                    request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
             }
             Ok(request.send(SendBody::from_reader(&mut content)))
         };
@@ -144,7 +146,8 @@ impl ParsingService {
             let poll = |agent: &Agent| {
                 let mut request = agent.get(&url);
                 if let Some(token) = &self.token {
-                    request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+                    request =
+                        request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
                 }
                 Ok(request.call())
             };

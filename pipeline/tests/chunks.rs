@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 use stemma_domain::id::ContentDigest;
-use stemma_pipeline::chunk::{Chunk, ChunkSettings, Strategy, chunk};
+use stemma_pipeline::chunk::{Chunk, Chunking, Strategy, chunk};
 use stemma_pipeline::parse::{Heading, Parsed, Structure, parse};
 use stemma_pipeline::validate::{Declared, validate};
 use stemma_pipeline::{Limits, fuzzing};
@@ -14,8 +14,8 @@ use unicode_segmentation::UnicodeSegmentation;
 
 const STRATEGIES: [Strategy; 3] = [Strategy::Sentence, Strategy::Markdown, Strategy::Size];
 
-fn settings(strategy: Strategy, size: u32, overlap: u32) -> ChunkSettings {
-    ChunkSettings::new(strategy, Some(size), Some(overlap)).unwrap()
+fn settings(strategy: Strategy, size: u32, overlap: u32) -> Chunking {
+    Chunking::new(strategy, Some(size), Some(overlap)).unwrap()
 }
 
 fn plain(text: &str) -> Parsed {
@@ -43,7 +43,7 @@ fn texts<'a>(parsed: &'a Parsed, chunks: &[Chunk]) -> Vec<&'a str> {
         .collect()
 }
 
-fn cut<'a>(parsed: &'a Parsed, settings: &ChunkSettings) -> Vec<&'a str> {
+fn cut<'a>(parsed: &'a Parsed, settings: &Chunking) -> Vec<&'a str> {
     texts(parsed, &fuzzing::chunks(parsed, settings))
 }
 

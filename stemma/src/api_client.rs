@@ -1,6 +1,7 @@
 //! A client of a running server, for commands that work through one.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -144,13 +145,18 @@ impl Server {
 
     /// Opens an answer that goes on.
     pub(crate) fn open(&self, path: &str) -> anyhow::Result<impl Read + use<>> {
+        Ok(self.open_body(path)?.into_reader())
+    }
+
+    /// Opens an answer that may tell its length.
+    pub(crate) fn open_body(&self, path: &str) -> anyhow::Result<Body> {
         let response = self.agent.get(format!("{}{path}", self.base)).call();
         let response = response.with_context(|| self.unreached())?;
         if !response.status().is_success() {
             self.json_of(response)?;
             bail!("{}{path} cannot be read", self.base);
         }
-        Ok(response.into_body().into_reader())
+        Ok(response.into_body())
     }
 
     /// Sends a body and reads JSON.
@@ -191,6 +197,18 @@ impl Server {
             return Ok(None);
         }
         self.json_of(response).map(Some)
+    }
+
+    /// Sends JSON that stands in a file, from its start on, and reads JSON.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), or when the file cannot be read.
+    pub(crate) fn post_file(&self, path: &str, mut file: &File) -> anyhow::Result<Value> {
+        file.seek(SeekFrom::Start(0)).context("read the body")?;
+        let request = self.agent.post(format!("{}{path}", self.base));
+        let request = request.header("Content-Type", "application/json");
+        let response = request.send(file).with_context(|| self.unreached())?;
+        self.json_of(response)
     }
 
     /// Asks for something that takes no body, and reads JSON.

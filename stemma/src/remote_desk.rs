@@ -4,17 +4,18 @@
 //! stands; what was handed in twice, because the first answer was lost, is recorded once.
 
 use std::cell::OnceCell;
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use stemma_domain::document::{Chunk, Chunking, Stage};
+use stemma_domain::document::{Chunking, Stage};
 use stemma_domain::id::ResourceId;
 use stemma_pipeline::parse::Structure;
-use stemma_pipeline::stages::{Desk, Done, StageError, StageOutput, Summary, Task};
+use stemma_pipeline::stages::{ChunkTexts, Desk, Done, StageError, StageOutput, Summary, Task};
 use tempfile::NamedTempFile;
 
 use crate::api_client::{Refused, Server, Unwell};
@@ -244,16 +245,95 @@ fn unclear(what: &str) -> StageError {
     )
 }
 
+/// What is handed in, in a file: it may be larger than what is to be in memory.
+fn submission(token: u64, output: &mut StageOutput, took: Duration) -> std::io::Result<File> {
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let mut body = BufWriter::new(tempfile::tempfile()?);
+    write!(
+        body,
+        "{{\"fencing_token\":{token},\"took_ms\":{took_ms},\"output\":"
+    )?;
+    output.write_json(&mut body)?;
+    body.write_all(b"}")?;
+    body.into_inner().map_err(std::io::Error::from)
+}
+
+/// The texts of chunks, a page of them in memory at a time.
+struct PagedTexts<'a> {
+    desk: &'a RemoteDesk<'a>,
+    page: std::vec::IntoIter<String>,
+    /// Where the next page is; none behind the last, and after an error.
+    next: Option<String>,
+}
+
+impl PagedTexts<'_> {
+    /// Fetches the next page, if there is one.
+    fn turn(&mut self) -> Result<(), StageError> {
+        let Some(path) = self.next.take() else {
+            return Ok(());
+        };
+        let page = self.desk.patient(|| self.desk.server.get(&path));
+        let mut page = page.map_err(cut_anew)?;
+        let items = page["items"]
+            .as_array_mut()
+            .ok_or_else(|| unclear("chunks"))?;
+        let text = |item: &mut Value| match item["text"].take() {
+            Value::String(text) => Ok(text),
+            _ => Err(unclear("text of a chunk")),
+        };
+        let texts = items
+            .iter_mut()
+            .map(text)
+            .collect::<Result<Vec<String>, _>>()?;
+        self.page = texts.into_iter();
+        let first = self.desk.path(&format!("/chunks?limit={PAGE_CHUNKS}"));
+        let cursor = page["next_cursor"].as_str();
+        self.next = cursor.map(|cursor| format!("{first}&cursor={cursor}"));
+        Ok(())
+    }
+}
+
+/// A place among chunks that are no longer there: the document was cut anew.
+fn cut_anew(error: StageError) -> StageError {
+    match error {
+        StageError::Failed { code, message, .. } if code == "INVALID_CURSOR" => {
+            StageError::transient("INPUT_CHANGED", message)
+        }
+        error => error,
+    }
+}
+
+impl Iterator for PagedTexts<'_> {
+    type Item = Result<String, StageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(text) = self.page.next() {
+                return Some(Ok(text));
+            }
+            self.next.as_ref()?;
+            if let Err(error) = self.turn() {
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
 impl Desk for RemoteDesk<'_> {
     fn task(&self) -> Result<Task, StageError> {
         let document = self.document()?;
         let text = |name: &str| document[name].as_str().map(str::to_owned);
         let digest = text("digest").and_then(|digest| digest.parse().ok());
         let chunking = || serde_json::from_value(document["chunking"].clone()).ok();
+        let figure = |stage: Stage, name| &document["steps"][stage.name()]["figures"][name];
         let is_done = |stage: &Stage| document["steps"][stage.name()]["status"] == "completed";
         Ok(Task {
             document_id: self.job.document_id,
             digest: digest.ok_or_else(|| unclear("digest"))?,
+            media_type: figure(Stage::Validate, "media_type")
+                .as_str()
+                .map(str::to_owned),
+            chunk_count: figure(Stage::Chunk, "chunk_count").as_u64(),
             file_name: text("file_name").ok_or_else(|| unclear("file_name"))?,
             declared_media_type: text("declared_media_type"),
             chunking: self
@@ -280,9 +360,13 @@ impl Desk for RemoteDesk<'_> {
 
     fn text(&self) -> Result<String, StageError> {
         self.patient(|| {
-            let mut text = String::new();
-            let answer = self.server.open(&self.path("/text"))?;
-            answer.take(TEXT_BYTES_MAX).read_to_string(&mut text)?;
+            let body = self.server.open_body(&self.path("/text"))?;
+            let length = body.content_length().unwrap_or(0).min(TEXT_BYTES_MAX);
+            // All of its room at once: growing would hold it twice.
+            let mut text = String::with_capacity(usize::try_from(length).unwrap_or(0));
+            body.into_reader()
+                .take(TEXT_BYTES_MAX)
+                .read_to_string(&mut text)?;
             Ok(text)
         })
     }
@@ -292,34 +376,14 @@ impl Desk for RemoteDesk<'_> {
         serde_json::from_value(structure).map_err(|error| StageError::permanent("BROKEN", error))
     }
 
-    fn chunks(&self) -> Result<Vec<Chunk>, StageError> {
-        let text = self.text()?;
-        let first = self.path(&format!("/chunks?limit={PAGE_CHUNKS}"));
-        let (mut chunks, mut path) = (Vec::new(), first.clone());
-        loop {
-            let mut page = self.patient(|| self.server.get(&path))?;
-            let Some(items) = page["items"].as_array_mut() else {
-                return Err(unclear("chunks"));
-            };
-            // Their places are read as those of a worker are, which needs nothing else of them.
-            chunks.extend(items.iter_mut().map(|chunk| {
-                let mut take = |name: &str| chunk[name].take();
-                json!({
-                    "start": take("start"), "end": take("end"),
-                    "headings": take("headings"), "page": take("page"),
-                })
-            }));
-            match page["next_cursor"].as_str() {
-                Some(cursor) => path = format!("{first}&cursor={cursor}"),
-                None => break,
-            }
-        }
-        let placed = StageOutput::of_json(Stage::Chunk, json!({ "chunks": chunks }), &text);
-        match placed {
-            Ok(StageOutput::Chunks(chunks)) => Ok(chunks),
-            Ok(_) => Err(unclear("chunks")),
-            Err(error) => Err(StageError::permanent("BROKEN", error)),
-        }
+    fn chunk_texts(&self) -> Result<ChunkTexts<'_>, StageError> {
+        let mut texts = PagedTexts {
+            desk: self,
+            page: Vec::new().into_iter(),
+            next: Some(self.path(&format!("/chunks?limit={PAGE_CHUNKS}"))),
+        };
+        texts.turn()?;
+        Ok(Box::new(texts))
     }
 
     fn submit(
@@ -328,16 +392,11 @@ impl Desk for RemoteDesk<'_> {
         mut output: StageOutput,
         took: Duration,
     ) -> Result<(), StageError> {
-        let output = output.to_json();
-        let output = output.map_err(|error| StageError::transient("STORAGE_UNAVAILABLE", error))?;
         let attempt = self.lease.attempt();
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let body = json!({
-            "fencing_token": attempt.token, "output": output, "took_ms": took_ms,
-        });
-        let body = serde_json::to_vec(&body).expect("a value is plain data");
+        let body = submission(attempt.token, &mut output, took);
+        let body = body.map_err(|error| StageError::transient("STORAGE_UNAVAILABLE", error))?;
         let path = format!("/api/workers/jobs/{}/stages/{stage}", attempt.job_id);
-        self.patient(|| self.server.post(&path, &body, None))
+        self.patient(|| self.server.post_file(&path, &body))
             .map(drop)
     }
 

@@ -9,6 +9,7 @@ use stemma_inference::{
 };
 use stemma_pipeline::Limits;
 use stemma_pipeline::child::ParserProcess;
+use stemma_pipeline::service::ParsingService;
 use stemma_pipeline::stages::Tools;
 
 use crate::config::Settings;
@@ -28,6 +29,7 @@ pub(crate) fn tools(settings: &Settings) -> anyhow::Result<Tools> {
             program,
             arguments: vec![PARSE_DOCUMENT.to_owned()],
         },
+        service: parsing_service(settings)?,
         limits: Limits {
             bytes_max: settings.number("documents.bytes_max"),
             pages_max: u32::try_from(settings.number("documents.pages_max")).unwrap_or(u32::MAX),
@@ -74,6 +76,38 @@ fn completer(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Completer>>> 
     Ok(Some(Arc::new(HttpCompleter::new(endpoint, &model))))
 }
 
+/// What parses documents in place of a process of our own, where that is configured.
+fn parsing_service(settings: &Settings) -> anyhow::Result<Option<ParsingService>> {
+    let key = "documents.parser_url";
+    let Some(url) = settings.text(key).filter(|url| !url.is_empty()) else {
+        return Ok(None);
+    };
+    let is_http = |scheme| {
+        url.strip_prefix(scheme)
+            .is_some_and(|rest| !rest.is_empty())
+    };
+    if !is_http("http://") && !is_http("https://") {
+        let why = format!("{key} is {url}, expected a URL that begins with http:// or https://");
+        return Err(Usage(why).into());
+    }
+    Ok(Some(ParsingService {
+        token: secret(settings, "documents.parser_token")?,
+        ..ParsingService::new(url.to_owned())
+    }))
+}
+
+/// A secret that is set itself, or stands in the first line of a file that is named beside it.
+fn secret(settings: &Settings, key: &str) -> anyhow::Result<Option<Secret>> {
+    let file_key = format!("{key}_file");
+    let text = |key: &str| settings.text(key).filter(|text| !text.is_empty());
+    let Some(file) = text(&file_key) else {
+        return Ok(text(key).map(Secret::new));
+    };
+    let held = std::fs::read_to_string(file)
+        .map_err(|error| Usage(format!("{file_key}: read {file}: {error}")))?;
+    Ok(held.lines().next().map(Secret::new))
+}
+
 /// A server of models, and which of them is meant; none where no URL is set.
 fn endpoint(settings: &Settings, section: &str) -> anyhow::Result<Option<(Endpoint, String)>> {
     let text = |name: &str| settings.text(&format!("{section}.{name}"));
@@ -84,18 +118,9 @@ fn endpoint(settings: &Settings, section: &str) -> anyhow::Result<Option<(Endpoi
         let why = format!("{section}.url is set, so {section}.model must be");
         return Err(Usage(why).into());
     };
-    let key = match text("api_key_file").filter(|file| !file.is_empty()) {
-        None => text("api_key")
-            .filter(|key| !key.is_empty())
-            .map(str::to_owned),
-        Some(file) => {
-            let held = std::fs::read_to_string(file)
-                .map_err(|error| Usage(format!("{section}.api_key_file: read {file}: {error}")))?;
-            held.lines().next().map(str::to_owned)
-        }
-    };
+    let key = secret(settings, &format!("{section}.api_key"))?;
     let options = EndpointOptions {
-        api_key: key.map(Secret::new),
+        api_key: key,
         ..EndpointOptions::at(url)
     };
     let endpoint = Endpoint::new(options)

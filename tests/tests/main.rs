@@ -26,6 +26,7 @@ mod jobs;
 mod killed_jobs;
 mod operation;
 mod outside_workers;
+mod parsing_service;
 mod proofs;
 mod real_files;
 mod resources;

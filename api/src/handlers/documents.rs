@@ -11,7 +11,7 @@ use stemma_commands::{CommandError, Operation, Request};
 use stemma_content_store::Stored;
 use stemma_domain::document::{
     Chunking, Document, DocumentCommand, DocumentRefusal, Stage, Steps, Strategy, document_id,
-    may_run, read_chunks,
+    may_run,
 };
 use stemma_domain::event::{DocumentUploaded, ResourceCreated};
 use stemma_domain::id::{ContentDigest, JobId, ResourceId};
@@ -473,13 +473,9 @@ pub(crate) async fn chunks(
     let from = cursor.map_or(Ok(0), |cursor| read_cursor(&cursor, &mark))?;
     let committer = state.documents().committer.clone();
     let items = blocking(move || -> Result<Vec<ChunkBody>, ApiError> {
-        let bytes = committer.output(&document, Stage::Chunk, "chunks")?;
-        let text = committer.text(&document)?;
-        let chunks = read_chunks(&bytes, from, limit + 1);
-        let chunks = chunks.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
-        let body = |chunk| ChunkBody::of(chunk, &text);
-        let bodies: Option<Vec<ChunkBody>> = chunks.into_iter().map(body).collect();
-        bodies.ok_or_else(|| ApiError::of(Code::Internal))
+        let chunks = committer.chunks(&document, from)?.take(limit + 1);
+        let bodies = chunks.map(|chunk| Ok(ChunkBody::from(chunk?)));
+        bodies.collect()
     });
     let mut items = items.await??;
     let has_more = items.len() > limit;

@@ -207,19 +207,16 @@ impl From<&stemma_domain::document::StageFailure> for FailureBody {
     }
 }
 
-impl ChunkBody {
-    /// A chunk with its text, which is `text` from one byte to another; none where that cannot be.
-    pub(crate) fn of(chunk: Chunk, text: &str) -> Option<Self> {
-        let place = |byte: u64| usize::try_from(byte).ok();
-        let text = text.get(place(chunk.byte_start)?..place(chunk.byte_end)?)?;
-        Some(Self {
+impl From<(Chunk, String)> for ChunkBody {
+    fn from((chunk, text): (Chunk, String)) -> Self {
+        Self {
             id: chunk.id,
             index: chunk.index,
             start: chunk.start,
             end: chunk.end,
-            text: text.to_owned(),
+            text,
             headings: chunk.headings,
             page: chunk.page,
-        })
+        }
     }
 }

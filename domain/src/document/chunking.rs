@@ -150,7 +150,13 @@ mod tests {
         assert_eq!(new(Some(0), None), Err(ChunkingError::Size(0)));
         assert!(new(Some(CHUNK_SIZE_MAX + 1), None).is_err());
         assert!(new(Some(10), Some(10)).is_err());
+        let overlap = Err(ChunkingError::Overlap {
+            overlap: 5,
+            size: 5,
+        });
+        assert_eq!(new(Some(5), Some(5)), overlap);
         assert_eq!(new(Some(50), None).unwrap().overlap(), 5);
+        assert_eq!(new(Some(1), None).unwrap().overlap(), 0);
         assert_eq!(
             Chunking::default(),
             Chunking::new(Strategy::Sentence, None, None).unwrap()

@@ -215,7 +215,10 @@ pub(super) fn receive(
             if text_bytes > limits.text_bytes_max {
                 return Err(Unread::TooLong);
             }
+            // All of its room at once, which growing would take twice; only what comes is used.
             let mut text = String::new();
+            let room = usize::try_from(text_bytes).unwrap_or(usize::MAX);
+            text.try_reserve_exact(room).map_err(|_| Unread::TooLong)?;
             match pipe.take(text_bytes).read_to_string(&mut text) {
                 Ok(read) if read as u64 == text_bytes => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{ChunkSettings, Span};
+use super::{Chunking, Span};
 
 /// Takes pieces of at most a chunk's size in the order of the text and hands out chunks.
 ///
@@ -15,7 +15,7 @@ pub(super) struct Packer<F> {
 }
 
 impl<F: FnMut(Span)> Packer<F> {
-    pub(super) fn new(settings: &ChunkSettings, chunk: F) -> Self {
+    pub(super) fn new(settings: &Chunking, chunk: F) -> Self {
         Self {
             size: u64::from(settings.size()),
             overlap: u64::from(settings.overlap()),

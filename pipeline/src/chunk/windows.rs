@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{ChunkSettings, Place, Span};
+use super::{Chunking, Place, Span};
 
 /// Cuts a text into chunks of `size` code points, fewer only where a grapheme cluster would be
 /// cut. Each begins `overlap` code points before the end of the one before it, later only for the
 /// same reason.
-pub(super) fn cut(text: &str, settings: &ChunkSettings, mut chunk: impl FnMut(Span)) {
+pub(super) fn cut(text: &str, settings: &Chunking, mut chunk: impl FnMut(Span)) {
     let (size, overlap) = (u64::from(settings.size()), u64::from(settings.overlap()));
     let mut start = Place::default();
     let mut at = Place::default();

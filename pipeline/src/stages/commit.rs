@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stemma_commands::{AsOf, Commands, Operation, PastState, Request, Written};
-use stemma_content_store::{Digest, Pin, PutError, ReadError, Stored};
+use stemma_content_store::{Blob, Digest, Pin, PutError, ReadError, Stored};
 use stemma_domain::document::{
-    Chunk, Chunking, Document, DocumentCommand, Entities, EntityMention, RestsOn, Stage,
-    chunk_line, may_run,
+    Chunk, Chunking, Document, DocumentCommand, DocumentRefusal, Entities, EntityMention, RestsOn,
+    Stage, chunk_line, may_run,
 };
 use stemma_domain::event::{DocumentStageCompleted, Metadata, StageOutput as Output};
 use stemma_domain::id::{ContentDigest, ResourceId};
@@ -28,7 +28,7 @@ use crate::chunk::chunk_id;
 use crate::stages::annotate::Found;
 use crate::stages::desk::chunking_of;
 use crate::stages::output::{OutputError, StageOutput};
-use crate::stages::run::settings;
+use crate::stages::stored::{StoredChunks, StoredOutput};
 use crate::validate::Validated;
 
 /// The version of what each stage does here; it rises when the same input may give another output.
@@ -70,6 +70,9 @@ pub enum CommitError {
     /// Content could not be read.
     #[error("read what the stages before put out")]
     Read(#[from] ReadError),
+    /// Content that an event names is not there.
+    #[error("content {0} is not stored")]
+    NotStored(Digest),
     /// A stage before it is missing.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -191,17 +194,39 @@ impl Committer {
         stage: Stage,
         name: &str,
     ) -> Result<bytes::Bytes, CommitError> {
-        let missing = |stage| {
-            let refusal = stemma_domain::document::DocumentRefusal::StageMissing {
-                stage: Stage::Index,
-                missing: stage,
-            };
-            CommitError::Refused(Refusal::Document(refusal))
-        };
-        let output = document.output(stage, name).ok_or_else(|| missing(stage))?;
-        let digest = Digest::from_bytes(*output.digest.as_bytes());
+        let digest = output_digest(document, stage, name)?;
         let read = self.commands.content().read_all(&digest, READ_BYTES_MAX)?;
-        read.ok_or_else(|| CommitError::Internal(format!("content {digest} is not stored")))
+        read.ok_or_else(|| not_stored(&digest))
+    }
+
+    /// The chunks of a document with their texts, from the place `from` on, in their order; they
+    /// are read as they are asked for.
+    ///
+    /// # Errors
+    /// As [`output`](Self::output), here and in the last item.
+    pub fn chunks(
+        &self,
+        document: &Document,
+        from: usize,
+    ) -> Result<impl Iterator<Item = Result<(Chunk, String), CommitError>> + use<>, CommitError>
+    {
+        let chunks = self.blob(&output_digest(document, Stage::Chunk, "chunks")?)?;
+        let text = self.blob(&output_digest(document, Stage::Parse, "text")?)?;
+        Ok(StoredChunks::new(chunks, text, from))
+    }
+
+    /// The file of a document, from its first byte on.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn file(&self, document: &Document) -> Result<StoredOutput, CommitError> {
+        let digest = Digest::from_bytes(*document.digest.as_bytes());
+        Ok(StoredOutput::new(self.blob(&digest)?))
+    }
+
+    fn blob(&self, digest: &Digest) -> Result<Blob, CommitError> {
+        let blob = self.commands.content().open_blob(digest)?;
+        blob.ok_or_else(|| not_stored(digest))
     }
 
     /// The text of a document that is parsed.
@@ -294,7 +319,7 @@ impl Committer {
                 let json = serde_json::to_vec(&parsed.structure).expect("plain data");
                 effects.keep("structure", self.put(&json)?);
             }
-            StageOutput::Chunks(chunks) => self.chunks(document, chunks, chunking, &mut effects)?,
+            StageOutput::Chunks(chunks) => self.cut(document, chunks, chunking, &mut effects)?,
             StageOutput::Vectors { header, file } => {
                 effects.rest_on_output(document, Stage::Chunk, "chunks");
                 effects.rest_on(&header.model);
@@ -369,7 +394,7 @@ impl Committer {
         Ok(revise)
     }
 
-    fn chunks(
+    fn cut(
         &self,
         document: &Document,
         chunks: Vec<Chunk>,
@@ -377,14 +402,13 @@ impl Committer {
         effects: &mut Effects,
     ) -> Result<(), CommitError> {
         effects.rest_on_output(document, Stage::Parse, "text");
-        let settings = settings(chunking);
         effects.rest_on(serde_json::to_vec(&chunking).expect("plain data"));
         effects.figure("chunk_count", chunks.len());
         effects.figure("chunking", json!(chunking));
         let mut ingest = self.commands.content().begin()?;
         for mut chunk in chunks {
             if chunk.id.is_empty() {
-                chunk.id = chunk_id(&document.digest, &settings, chunk.start, chunk.end);
+                chunk.id = chunk_id(&document.digest, &chunking, chunk.start, chunk.end);
             }
             ingest.write(&chunk_line(&chunk))?;
         }
@@ -500,6 +524,22 @@ fn check_mentions(entities: &[EntityMention], text: &str) -> Result<(), OutputEr
         }
     }
     Ok(())
+}
+
+/// The digest of what a stage put out.
+fn output_digest(document: &Document, stage: Stage, name: &str) -> Result<Digest, CommitError> {
+    let output = document.output(stage, name).ok_or_else(|| {
+        let refusal = DocumentRefusal::StageMissing {
+            stage: Stage::Index,
+            missing: stage,
+        };
+        CommitError::Refused(Refusal::Document(refusal))
+    })?;
+    Ok(Digest::from_bytes(*output.digest.as_bytes()))
+}
+
+fn not_stored(digest: &Digest) -> CommitError {
+    CommitError::NotStored(*digest)
 }
 
 fn input_digest(stage: Stage, parts: &[Vec<u8>]) -> ContentDigest {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use serde_json::Value;
 use stemma_domain::document::{Chunking, Document, Stage};
 use stemma_domain::event::JobError;
 use stemma_domain::id::{ContentDigest, ResourceId};
@@ -15,7 +16,6 @@ use stemma_inference::InferenceError;
 use crate::error::DocumentError;
 use crate::parse::Structure;
 use crate::stages::output::StageOutput;
-use stemma_domain::document::Chunk;
 
 /// What a worker needs to know of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,14 +28,19 @@ pub struct Task {
     pub file_name: String,
     /// The media type that the sender named.
     pub declared_media_type: Option<String>,
+    /// The media type that was found in it, once it is validated.
+    pub media_type: Option<String>,
     /// How its text is to be cut.
     pub chunking: Chunking,
+    /// The chunks that it is cut into, once it is.
+    pub chunk_count: Option<u64>,
     /// The stages that are done.
     pub done: BTreeSet<Stage>,
 }
 
 impl From<&Document> for Task {
     fn from(document: &Document) -> Self {
+        let figure = |stage, name| document.stages.get(&stage)?.figures.get(name);
         Self {
             document_id: document.id,
             digest: document.digest,
@@ -45,6 +50,9 @@ impl From<&Document> for Task {
                 .as_ref()
                 .map(|media_type| media_type.as_str().to_owned()),
             chunking: document.chunking,
+            media_type: figure(Stage::Validate, "media_type")
+                .and_then(|media_type| Some(media_type.as_str()?.to_owned())),
+            chunk_count: figure(Stage::Chunk, "chunk_count").and_then(Value::as_u64),
             done: document.stages.keys().copied().collect(),
         }
     }
@@ -150,6 +158,9 @@ impl From<InferenceError> for StageError {
     }
 }
 
+/// The texts of chunks, in their order; an error is the last of them.
+pub type ChunkTexts<'a> = Box<dyn Iterator<Item = Result<String, StageError>> + 'a>;
+
 /// A document on a worker's desk.
 pub trait Desk {
     /// The document as it is now.
@@ -176,11 +187,12 @@ pub trait Desk {
     /// When it cannot be had.
     fn structure(&self) -> Result<Structure, StageError>;
 
-    /// The chunks, once it is cut.
+    /// The texts of the chunks, once it is cut, in their order. They are read as they are asked
+    /// for, so that they are never in memory all at once.
     ///
     /// # Errors
     /// When they cannot be had.
-    fn chunks(&self) -> Result<Vec<Chunk>, StageError>;
+    fn chunk_texts(&self) -> Result<ChunkTexts<'_>, StageError>;
 
     /// Hands in what a stage put out. When this returns it is recorded, with all its effects.
     ///

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use stemma_commands::{CommandError, Operation};
-use stemma_content_store::{Blob, Digest, ReadError};
-use stemma_domain::document::{Chunk, Document, DocumentCommand, Stage, read_chunks};
+use stemma_content_store::ReadError;
+use stemma_domain::document::{Document, DocumentCommand, Stage};
 use stemma_domain::event::{DocumentStageFailed, JobError, Metadata};
 use stemma_domain::id::ResourceId;
 use stemma_domain::resource::Refusal;
@@ -17,7 +17,7 @@ use stemma_jobs::{Handler, JobsError, Outcome, Work};
 
 use crate::parse::Structure;
 use crate::stages::commit::{CommitError, Committer, Submission};
-use crate::stages::desk::{Desk, StageError, Task, chunking_of};
+use crate::stages::desk::{ChunkTexts, Desk, StageError, Task, chunking_of};
 use crate::stages::output::StageOutput;
 use crate::stages::resources::{self, DETECT, GENERATE};
 use crate::stages::run::{Tools, process_again, run};
@@ -143,22 +143,6 @@ struct LocalDesk<'a> {
     seen: RefCell<Option<Document>>,
 }
 
-/// A blob as something to read from.
-struct BlobReader {
-    blob: Blob,
-    offset: u64,
-}
-
-impl Read for BlobReader {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.blob.read_at(self.offset, buffer.len());
-        let read = read.map_err(std::io::Error::other)?;
-        buffer[..read.len()].copy_from_slice(&read);
-        self.offset += read.len() as u64;
-        Ok(read.len())
-    }
-}
-
 impl From<CommitError> for StageError {
     fn from(error: CommitError) -> Self {
         use stemma_domain::job::JobRefusal;
@@ -176,6 +160,7 @@ impl From<CommitError> for StageError {
             CommitError::Read(ref source @ ReadError::Io { .. }) => {
                 Self::transient("STORAGE_UNAVAILABLE", format!("{error}: {source}"))
             }
+            CommitError::NotStored(_) => Self::permanent("CONTENT_DAMAGED", error),
             CommitError::Read(ref source) => {
                 Self::permanent("CONTENT_DAMAGED", format!("{error}: {source}"))
             }
@@ -268,13 +253,7 @@ impl Desk for LocalDesk<'_> {
     }
 
     fn content(&self) -> Result<Box<dyn Read + Send + '_>, StageError> {
-        let digest = Digest::from_bytes(*self.document()?.digest.as_bytes());
-        let blob = self.work.commands().content().open_blob(&digest);
-        let blob = blob.map_err(CommitError::from)?;
-        let blob = blob.ok_or_else(|| {
-            StageError::permanent("CONTENT_DAMAGED", format!("content {digest} is not stored"))
-        })?;
-        Ok(Box::new(BlobReader { blob, offset: 0 }))
+        Ok(Box::new(self.committer.file(&self.document()?)?))
     }
 
     fn text(&self) -> Result<String, StageError> {
@@ -286,9 +265,9 @@ impl Desk for LocalDesk<'_> {
         serde_json::from_slice(&bytes).map_err(|error| StageError::permanent("BROKEN", error))
     }
 
-    fn chunks(&self) -> Result<Vec<Chunk>, StageError> {
-        let bytes = self.output(Stage::Chunk, "chunks")?;
-        read_chunks(&bytes, 0, usize::MAX).map_err(|error| StageError::permanent("BROKEN", error))
+    fn chunk_texts(&self) -> Result<ChunkTexts<'_>, StageError> {
+        let chunks = self.committer.chunks(&self.seen()?, 0)?;
+        Ok(Box::new(chunks.map(|chunk| Ok(chunk?.1))))
     }
 
     fn submit(&self, _: Stage, output: StageOutput, took: Duration) -> Result<(), StageError> {

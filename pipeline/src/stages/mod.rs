@@ -10,10 +10,11 @@ mod handler;
 mod output;
 mod resources;
 mod run;
+mod stored;
 mod summary;
 
 pub use commit::{CommitError, CommitFuture, Committer, Indexer, Submission};
-pub use desk::{Desk, StageError, Task};
+pub use desk::{ChunkTexts, Desk, StageError, Task};
 pub use handler::{PROCESS, Pipeline, STEP};
 pub use output::{OutputError, StageOutput};
 pub use resources::{DETECT, GENERATE};

@@ -4,11 +4,12 @@
 //! document before anything of it is recorded.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Seek, SeekFrom, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use base64::write::EncoderWriter;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use stemma_domain::document::{Chunk, EntityMention, Stage, VectorsHeader};
 
@@ -76,6 +77,15 @@ struct WireChunks {
     chunks: Vec<WireChunk>,
 }
 
+/// The places of a chunk, as they are handed in.
+#[derive(Serialize)]
+struct ChunkPlace<'a> {
+    start: u64,
+    end: u64,
+    headings: &'a [String],
+    page: Option<u32>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WireVectors {
@@ -115,44 +125,64 @@ impl StageOutput {
         }
     }
 
-    /// The form in which a worker outside hands it in.
+    /// Writes the form in which a worker outside hands it in, JSON, piece by piece.
     ///
     /// # Errors
-    /// When the file of vectors cannot be read.
-    pub fn to_json(&mut self) -> std::io::Result<Value> {
-        Ok(match self {
-            Self::Validated(validated) => json!(validated),
-            Self::Parsed(parsed) => json!(parsed),
+    /// When it cannot be written, or the file of vectors not be read.
+    pub fn write_json(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Validated(validated) => serde_json::to_writer(out, validated)?,
+            Self::Parsed(parsed) => serde_json::to_writer(out, parsed)?,
             Self::Chunks(chunks) => {
-                let chunk = |c: &Chunk| json!({ "start": c.start, "end": c.end, "headings": c.headings, "page": c.page });
-                json!({ "chunks": chunks.iter().map(chunk).collect::<Vec<_>>() })
+                out.write_all(b"{\"chunks\":[")?;
+                for (index, chunk) in chunks.iter().enumerate() {
+                    if index > 0 {
+                        out.write_all(b",")?;
+                    }
+                    let place = ChunkPlace {
+                        start: chunk.start,
+                        end: chunk.end,
+                        headings: &chunk.headings,
+                        page: chunk.page,
+                    };
+                    serde_json::to_writer(&mut *out, &place)?;
+                }
+                out.write_all(b"]}")?;
             }
             Self::Vectors { header, file } => {
-                let bytes = crate::stages::run::read_back(file)?;
-                let numbers = &bytes[header.encode().len()..];
-                json!({
-                    "model": header.model,
-                    "dimension": header.dimension,
-                    "vectors_base64": STANDARD.encode(numbers),
-                })
+                let (model, dimension) = (json!(header.model), header.dimension);
+                write!(
+                    out,
+                    "{{\"model\":{model},\"dimension\":{dimension},\"vectors_base64\":\""
+                )?;
+                file.seek(SeekFrom::Start(header.encode().len() as u64))?;
+                let mut encoder = EncoderWriter::new(&mut *out, &STANDARD);
+                io::copy(file, &mut encoder)?;
+                encoder.finish()?;
+                drop(encoder);
+                out.write_all(b"\"}")?;
             }
             Self::Entities {
                 detector,
                 version,
                 entities,
                 dropped,
-            } => json!({
-                "detector": detector, "version": version, "entities": entities, "dropped": dropped,
-            }),
-            Self::Indexed => json!({}),
-        })
+            } => {
+                let output = json!({
+                    "detector": detector, "version": version, "entities": entities, "dropped": dropped,
+                });
+                serde_json::to_writer(out, &output)?;
+            }
+            Self::Indexed => out.write_all(b"{}")?,
+        }
+        Ok(())
     }
 
     /// Reads what a worker outside hands in; `text` is the document's, for chunks.
     ///
     /// # Errors
     /// [`OutputError`] says what is wrong.
-    pub fn of_json(stage: Stage, value: Value, text: &str) -> Result<Self, OutputError> {
+    pub fn of_json(stage: Stage, mut value: Value, text: &str) -> Result<Self, OutputError> {
         let wrong = |problem: String| OutputError { stage, problem };
         let told = |error: serde_json::Error| wrong(error.to_string());
         Ok(match stage {
@@ -162,7 +192,13 @@ impl StageOutput {
                 Self::Validated(validated)
             }
             Stage::Parse => {
-                let parsed = Parsed::deserialize(&value).map_err(told)?;
+                // The text is taken, not copied: it may be most of the memory that there is.
+                let text = value.get_mut("text").map(|text| match text {
+                    Value::String(text) => std::mem::take(text),
+                    _ => String::new(),
+                });
+                let mut parsed = Parsed::deserialize(&value).map_err(told)?;
+                parsed.text = text.unwrap_or_default();
                 let mut known = json!(parsed.structure);
                 known["text"] = Value::Null;
                 known["warnings"] = json!(parsed.warnings);
@@ -353,7 +389,9 @@ mod tests {
         let Ok(mut output) = read(good) else {
             panic!("they are vectors");
         };
-        let again = output.to_json().unwrap();
+        let mut again = Vec::new();
+        output.write_json(&mut again).unwrap();
+        let again = serde_json::from_slice(&again).unwrap();
         assert!(read(again).is_ok());
         for bad in [
             json!({ "model": "m", "dimension": 2, "vectors": [[1.0]] }),

@@ -1,10 +1,10 @@
 //! Doing a stage: from what lies on the desk to what is handed in.
 //!
-//! Memory is bounded by the text and its chunks: the file is streamed into the parser, vectors go
-//! to a file batch by batch.
+//! Memory is bounded by the text, of which there is one copy, and the places of its chunks: the
+//! file is streamed into the parser, chunks are read as they are embedded, vectors go to a file
+//! batch by batch.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -14,9 +14,10 @@ use stemma_domain::id::ContentDigest;
 use stemma_inference::{Completer, Detector, EMBED_BATCH_MAX, Embedder, Stop};
 
 use crate::child::ParserProcess;
-use crate::chunk::{self, ChunkSettings, chunk};
+use crate::chunk::chunk;
 use crate::limits::Limits;
 use crate::parse::Structure;
+use crate::service::ParsingService;
 use crate::stages::desk::{Desk, StageError, Task};
 use crate::stages::output::StageOutput;
 use crate::stages::resources::Mentions;
@@ -30,6 +31,8 @@ const PASSAGE_SIZE: u32 = 4000;
 pub struct Tools {
     /// Opens strangers' files.
     pub parser: ParserProcess,
+    /// Parses in place of that process what the process let in, where one is configured.
+    pub service: Option<ParsingService>,
     /// What a document may ask for.
     pub limits: Limits,
     /// Turns chunks into vectors.
@@ -46,6 +49,10 @@ impl std::fmt::Debug for Tools {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tools")
             .field("parser", &self.parser)
+            .field(
+                "service",
+                &self.service.as_ref().map(|service| &service.url),
+            )
             .field("embedder", self.embedder.model())
             .field("detector", &self.detector.name())
             .finish_non_exhaustive()
@@ -113,7 +120,7 @@ fn run_for(desk: &dyn Desk, tools: &Tools, stage: Stage, task: &Task) -> Result<
         Stage::Validate => validated(desk, tools, task)?,
         Stage::Parse => parsed(desk, tools, task)?,
         Stage::Chunk => chunks(desk, task)?,
-        Stage::Embed => vectors(desk, tools)?,
+        Stage::Embed => vectors(desk, tools, task)?,
         Stage::Detect => entities(desk, tools, task)?,
         Stage::Index => StageOutput::Indexed,
     };
@@ -168,27 +175,24 @@ fn validated(desk: &dyn Desk, tools: &Tools, task: &Task) -> Result<StageOutput,
 }
 
 fn parsed(desk: &dyn Desk, tools: &Tools, task: &Task) -> Result<StageOutput, StageError> {
-    let content = desk.content()?;
-    let (_, parsed) = tools
-        .parser
-        .run(content, &declared(task), &tools.limits, desk.stop())?;
-    Ok(StageOutput::Parsed(Box::new(parsed)))
-}
-
-/// The settings of a document, as the cutter wants them.
-pub(crate) fn settings(chunking: Chunking) -> ChunkSettings {
-    let strategy = match chunking.strategy() {
-        Strategy::Sentence => chunk::Strategy::Sentence,
-        Strategy::Markdown => chunk::Strategy::Markdown,
-        Strategy::Size => chunk::Strategy::Size,
+    let (limits, stop) = (&tools.limits, desk.stop());
+    let parsed = match (&tools.service, &task.media_type) {
+        (Some(service), Some(media_type)) => {
+            let open = || desk.content().map_err(std::io::Error::other);
+            service.parse(open, &declared(task), media_type, limits, stop)?
+        }
+        // What was not validated is parsed by the process, which validates it.
+        _ => {
+            let content = desk.content()?;
+            tools.parser.run(content, &declared(task), limits, stop)?.1
+        }
     };
-    let (size, overlap) = (Some(chunking.size()), Some(chunking.overlap()));
-    ChunkSettings::new(strategy, size, overlap).expect("both check the same")
+    Ok(StageOutput::Parsed(Box::new(parsed)))
 }
 
 fn chunks(desk: &dyn Desk, task: &Task) -> Result<StageOutput, StageError> {
     let (text, structure) = (desk.text()?, desk.structure()?);
-    let chunks = chunk(&task.digest, &text, &structure, &settings(task.chunking));
+    let chunks = chunk(&task.digest, &text, &structure, &task.chunking);
     let chunks = chunks.map_err(|error| StageError::permanent("TOO_MANY_CHUNKS", error))?;
     Ok(StageOutput::Chunks(chunks))
 }
@@ -199,36 +203,41 @@ fn text_of<'a>(chunk: &Chunk, text: &'a str) -> Result<&'a str, StageError> {
     text.ok_or_else(|| StageError::permanent("BROKEN", "a chunk lies outside of the text"))
 }
 
-fn vectors(desk: &dyn Desk, tools: &Tools) -> Result<StageOutput, StageError> {
+fn vectors(desk: &dyn Desk, tools: &Tools, task: &Task) -> Result<StageOutput, StageError> {
     let spooled = |error: std::io::Error| StageError::transient("STORAGE_UNAVAILABLE", error);
-    let (text, chunks) = (desk.text()?, desk.chunks()?);
+    let changed = || StageError::transient("INPUT_CHANGED", "the document was cut anew meanwhile");
+    let mut texts = desk.chunk_texts()?;
+    let count = usize::try_from(task.chunk_count.ok_or_else(changed)?).unwrap_or(usize::MAX);
     let stop = Stop::by(desk.stop());
     let model = tools.embedder.model();
     let header = VectorsHeader {
         model: model.name.clone(),
         dimension: model.dimension,
-        count: u32::try_from(chunks.len()).unwrap_or(u32::MAX),
+        count: u32::try_from(count).unwrap_or(u32::MAX),
     };
-    let mut file = tempfile::tempfile().map_err(spooled)?;
+    let mut file = BufWriter::new(tempfile::tempfile().map_err(spooled)?);
     file.write_all(&header.encode()).map_err(spooled)?;
-    for (index, batch) in chunks.chunks(EMBED_BATCH_MAX).enumerate() {
-        step(desk, Stage::Embed, index * EMBED_BATCH_MAX, chunks.len());
-        let texts = batch.iter().map(|chunk| text_of(chunk, &text));
-        let texts = texts.collect::<Result<Vec<&str>, _>>()?;
-        let vectors = tools.embedder.embed(&texts, &stop)?;
-        let numbers = vectors.iter().flatten();
-        let bytes: Vec<u8> = numbers.flat_map(|number| number.to_le_bytes()).collect();
-        file.write_all(&bytes).map_err(spooled)?;
+    let mut done = 0;
+    loop {
+        let batch = texts.by_ref().take(EMBED_BATCH_MAX);
+        let batch = batch.collect::<Result<Vec<String>, _>>()?;
+        if batch.is_empty() {
+            break;
+        }
+        step(desk, Stage::Embed, done, count);
+        done += batch.len();
+        let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
+        for vector in tools.embedder.embed(&batch, &stop)? {
+            for number in vector {
+                file.write_all(&number.to_le_bytes()).map_err(spooled)?;
+            }
+        }
     }
+    if done != count {
+        return Err(changed());
+    }
+    let file = file.into_inner().map_err(|error| spooled(error.into()))?;
     Ok(StageOutput::Vectors { header, file })
-}
-
-/// What a file holds, from its start on.
-pub(crate) fn read_back(file: &mut File) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn entities(desk: &dyn Desk, tools: &Tools, task: &Task) -> Result<StageOutput, StageError> {
@@ -252,7 +261,7 @@ pub(crate) fn mentions(
     stop: &Stop,
     told: &dyn Fn(usize, usize),
 ) -> Result<Mentions, StageError> {
-    let settings = ChunkSettings::new(chunk::Strategy::Sentence, Some(PASSAGE_SIZE), Some(0));
+    let settings = Chunking::new(Strategy::Sentence, Some(PASSAGE_SIZE), Some(0));
     let settings = settings.expect("a size within the limits, and no overlap");
     let passages = chunk(digest, text, &Structure::default(), &settings);
     let passages = passages.map_err(|error| StageError::permanent("TOO_MANY_CHUNKS", error))?;

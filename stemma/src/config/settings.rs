@@ -166,6 +166,22 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Milliseconds that parsing a document may take",
     ),
     Setting {
+        key: "documents.parser_token",
+        kind: Kind::Secret,
+        default: "",
+        about: "Token that the service at documents.parser_url asks for",
+    },
+    text(
+        "documents.parser_token_file",
+        "",
+        "File whose first line is that token",
+    ),
+    text(
+        "documents.parser_url",
+        "",
+        "Parsing service that documents are sent to once they are validated; a process of our own parses them without it",
+    ),
+    Setting {
         key: "embed.api_key",
         kind: Kind::Secret,
         default: "",
