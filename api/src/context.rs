@@ -24,7 +24,7 @@ use crate::state::AppState;
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest trace id that is taken from a client, in bytes.
-const TRACE_ID_BYTES_MAX: usize = 128;
+pub(crate) const TRACE_ID_BYTES_MAX: usize = 128;
 /// Longest `Host` that is taken as one of our names, in bytes.
 const HOST_BYTES_MAX: usize = 255;
 /// Who acts where nobody has said who they are.
@@ -72,13 +72,16 @@ impl Context {
     }
 }
 
+/// Whether a text may be a trace id.
+pub(crate) fn is_trace_id(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:+/=@".contains(&b);
+    (1..=TRACE_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
+}
+
 /// The client's own trace id: `X-Request-ID`, or the one in `traceparent` (W3C Trace Context).
 fn trace_id(headers: &HeaderMap) -> Option<String> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:+/=@".contains(&b);
-    let own = text("x-request-id")
-        .filter(|id| (1..=TRACE_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(plain));
-    if let Some(id) = own {
+    if let Some(id) = text("x-request-id").filter(|id| is_trace_id(id)) {
         return Some(id.to_owned());
     }
     let mut parts = text("traceparent")?.split('-');

@@ -31,6 +31,37 @@ async fn post(client: &Client, path: &str) -> Value {
 }
 
 #[tokio::test]
+async fn the_jobs_of_a_request_are_found_by_its_trace_with_why_they_failed() {
+    let server = Server::start();
+    let client = server.client();
+    let traced = |trace: &str, text: &'static str| {
+        let upload = client.uploading(&Upload::of("a.txt", text));
+        client.send(upload.header("X-Request-ID", trace))
+    };
+    let broken = traced("night-run:7", " \n ").await.expect(202);
+    let whole = traced("night-run:71", "Tables of the planets.")
+        .await
+        .expect(202);
+    for told in [&broken, &whole] {
+        client.ended(text_of(&told["job_id"])).await;
+    }
+    let page = client
+        .get("/api/jobs?trace_id=night-run:7")
+        .await
+        .expect(200);
+    let found = page["items"].as_array().expect("a list");
+    assert_eq!(found.len(), 1, "{page}");
+    assert_eq!(found[0]["id"], broken["job_id"]);
+    assert_eq!(found[0]["error"]["code"], "EMPTY");
+    assert_eq!(found[0]["error"]["stage"], "validate");
+    assert_eq!(found[0]["trace_id"], "night-run:7");
+    let both = "/api/jobs?trace_id=night-run:71&status=failed";
+    assert_eq!(client.get(both).await.expect(200)["items"], json!([]));
+    let none = client.get("/api/jobs?trace_id=a%20b").await;
+    none.expect_problem(422, "INVALID_PARAMETERS");
+}
+
+#[tokio::test]
 async fn a_model_that_fails_for_a_while_is_asked_again_until_it_answers() {
     let model = ModelServer::start();
     // Many retries: how often it is asked before it is well again is chance.

@@ -28,6 +28,8 @@ pub(crate) const DOCUMENT: u8 = b'u';
 const BY_STATUS: u8 = b'p';
 /// Jobs by the document that they are about.
 const BY_DOCUMENT: u8 = b'q';
+/// Jobs by the trace of the request that queued them.
+const BY_TRACE: u8 = b'x';
 /// Most bytes of a name that take part in its order.
 const NAME_BYTES: usize = 128;
 
@@ -137,9 +139,17 @@ pub(crate) fn jobs_of_document(id: ResourceId) -> Vec<u8> {
     with_id(BY_DOCUMENT, id)
 }
 
+/// Where the jobs stand that the request of a trace queued.
+pub(crate) fn jobs_of_trace(trace_id: &str) -> Vec<u8> {
+    let mut key = vec![BY_TRACE];
+    key.extend_from_slice(trace_id.as_bytes());
+    key.push(0);
+    key
+}
+
 /// All index keys of a job as it is.
 pub(crate) fn job_indexes(job: &Job) -> Vec<Vec<u8>> {
-    let mut keys = vec![jobs_of_status(job.status)];
+    let mut keys = vec![jobs_of_status(job.status), jobs_of_trace(&job.trace_id)];
     keys.extend(job.document_id.map(jobs_of_document));
     for key in &mut keys {
         key.extend_from_slice(job.id.as_bytes());

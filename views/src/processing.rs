@@ -38,6 +38,8 @@ pub struct JobQuery {
     pub kind: Option<JobKind>,
     /// Jobs about this document.
     pub document_id: Option<ResourceId>,
+    /// Jobs that the request of this trace queued.
+    pub trace_id: Option<String>,
     /// Most items of a page.
     pub limit: usize,
     /// Where the page begins.
@@ -292,10 +294,11 @@ impl Views {
     pub fn jobs(&self, query: &JobQuery) -> Result<Page<Job>, QueryError> {
         let _moment = self.moment();
         let mark = query.mark();
-        let prefix = match (query.document_id, query.status) {
-            (Some(id), _) => key::jobs_of_document(id),
-            (None, Some(status)) => key::jobs_of_status(status),
-            (None, None) => vec![key::JOB],
+        let prefix = match (query.document_id, &query.trace_id, query.status) {
+            (Some(id), _, _) => key::jobs_of_document(id),
+            (None, Some(trace), _) => key::jobs_of_trace(trace),
+            (None, None, Some(status)) => key::jobs_of_status(status),
+            (None, None, None) => vec![key::JOB],
         };
         let to = match &query.after {
             Some(cursor) => [&prefix, cursor.last(&mark)?].concat(),
@@ -353,15 +356,17 @@ impl JobQuery {
     fn mark(&self) -> String {
         let document = self.document_id.map(|id| id.to_string());
         format!(
-            "jobs {:?} {:?} {:?}",
+            "jobs {:?} {:?} {:?} {:?}",
             self.status.map(JobStatus::name),
             self.kind.as_ref().map(JobKind::as_str),
-            document
+            document,
+            self.trace_id
         )
     }
 
     fn takes(&self, job: &Job) -> bool {
         self.status.is_none_or(|status| job.status == status)
             && self.kind.as_ref().is_none_or(|kind| job.kind == *kind)
+            && self.trace_id.as_ref().is_none_or(|id| job.trace_id == *id)
     }
 }

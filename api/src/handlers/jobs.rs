@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::body;
 use crate::conditional::no_precondition;
-use crate::context::Context;
+use crate::context::{Context, is_trace_id};
 use crate::error::{ApiError, Code};
 use crate::idempotency;
 use crate::jobs::JobBody;
@@ -48,11 +48,15 @@ pub(crate) async fn list(
         query.read("document_id", "the id of a document", |text| {
             text.parse().ok()
         });
+    let trace_id = query.read("trace_id", "a trace id", |text| {
+        is_trace_id(text).then(|| text.to_owned())
+    });
     query.finish()?;
     let asked = JobQuery {
         status,
         kind: kind.clone(),
         document_id,
+        trace_id,
         limit: page.limit,
         after: page.after,
     };
@@ -60,7 +64,7 @@ pub(crate) async fn list(
     let found = at.views.jobs(&asked)?;
     let next_cursor = found.next.as_ref().map(ToString::to_string);
     let mut items: Vec<JobBody> = found.items.iter().map(|job| body_of(&state, job)).collect();
-    if asked.after.is_none() && document_id.is_none() {
+    if asked.after.is_none() && document_id.is_none() && asked.trace_id.is_none() {
         let status = status.map(JobStatus::name);
         let kind = kind.as_ref().map(JobKind::as_str);
         let own = state.jobs().list(status, kind);

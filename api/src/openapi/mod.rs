@@ -9,6 +9,7 @@ mod schemas;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
+use crate::context::TRACE_ID_BYTES_MAX;
 use crate::error::{Code, FieldProblem, Problem};
 use crate::handlers::graph::{
     EdgeBody, GraphStatsBody, LagBody, NeighborsBody, NodeBody, PathBody,
@@ -310,6 +311,10 @@ fn parameter(name: &str, path: &str) -> Value {
         "document_id" => (
             json!({ "type": "string", "format": "uuid" }),
             "Jobs about this document",
+        ),
+        "trace_id" => (
+            json!({ "type": "string", "pattern": "^[A-Za-z0-9_.:+/=@-]+$", "maxLength": TRACE_ID_BYTES_MAX }),
+            "Jobs that the request of this trace queued",
         ),
         "status" => (
             json!({ "enum": ["queued", "processing", "retrying", "completed", "failed", "cancelled"] }),

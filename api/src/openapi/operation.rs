@@ -11,6 +11,7 @@ pub(super) const ROUTES: &[Route] = &[
             "status",
             "type",
             "document_id",
+            "trace_id",
             "limit",
             "cursor",
             "min_position",
