@@ -15,6 +15,9 @@ use actix_web::http::header::{
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
+use stemma_domain::access::Need;
+
+use crate::access::{Caller, need_of, until_ended};
 use crate::connection::Link;
 use crate::error::{ApiError, Code};
 use crate::pace::{self, Pace};
@@ -27,8 +30,6 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 pub(crate) const TRACE_ID_BYTES_MAX: usize = 128;
 /// Longest `Host` that is taken as one of our names, in bytes.
 const HOST_BYTES_MAX: usize = 255;
-/// Who acts where nobody has said who they are.
-const ANONYMOUS: &str = "anonymous";
 
 /// What surrounds a request; an extractor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) trace_id: String,
     /// Who asks.
     pub(crate) actor: String,
+    /// The same, with what they may do.
+    pub(crate) caller: Caller,
     /// The URLs that we go by, for IRIs that name our resources.
     pub(crate) bases: Vec<String>,
 }
@@ -61,7 +64,8 @@ impl Context {
         let bases = bases(headers, state.options().public_url.as_deref());
         Self {
             trace_id,
-            actor: ANONYMOUS.to_owned(),
+            actor: Caller::Everybody.actor().to_owned(),
+            caller: Caller::Everybody,
             bases,
         }
     }
@@ -128,9 +132,21 @@ pub(crate) async fn surround(
     let started = Instant::now();
     pace::hold(&mut request, Pace::of(state.options()));
     let under_way = request.conn_data::<Link>().map(Link::begin);
-    let context = Context::of(request.headers(), &state);
+    let mut context = Context::of(request.headers(), &state);
+    let pattern = request.match_pattern();
+    let need = need_of(request.method().as_str(), pattern.as_deref());
+    let public_url = state.options().public_url.as_deref();
+    let admitted = state
+        .access()
+        .admit(request.request(), need, &context.bases, public_url);
+    if let Ok(caller) = &admitted {
+        context.actor = caller.actor().to_owned();
+        context.caller = caller.clone();
+    }
     request.extensions_mut().insert(context.clone());
-    let mut answer = if is_coded(request.headers()) {
+    let mut answer = if let Err(refused) = admitted {
+        request.error_response(refused)
+    } else if is_coded(request.headers()) {
         let detail = "bodies are taken as they are; leave Content-Encoding out";
         request.error_response(ApiError::new(Code::UnsupportedMediaType, detail))
     } else {
@@ -153,7 +169,17 @@ pub(crate) async fn surround(
         headers.insert(X_REQUEST_ID, value);
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    report(&answer, &context, &state, started.elapsed());
+    report(
+        &answer,
+        pattern.as_deref(),
+        &context,
+        &state,
+        started.elapsed(),
+    );
+    if is_stream(&answer) && need != Need::Nothing {
+        let registry = state.access().registry();
+        answer = answer.map_body(|_, body| until_ended(body, context.caller, registry));
+    }
     Ok(match under_way {
         Some(under_way) => answer.map_body(|_, body| under_way.until_sent(body)),
         None => answer,
@@ -198,13 +224,20 @@ fn failure(answer: &ServiceResponse<BoxBody>) -> Option<ApiError> {
     }
 }
 
-fn report(answer: &ServiceResponse<BoxBody>, context: &Context, state: &AppState, took: Duration) {
+fn is_stream(answer: &ServiceResponse<BoxBody>) -> bool {
+    let media_type = answer.headers().get(CONTENT_TYPE);
+    media_type.is_some_and(|media_type| media_type == "text/event-stream")
+}
+
+fn report(
+    answer: &ServiceResponse<BoxBody>,
+    pattern: Option<&str>,
+    context: &Context,
+    state: &AppState,
+    took: Duration,
+) {
     let request = answer.request();
-    let pattern = request.match_pattern();
-    let (route, status) = (
-        pattern.as_deref().unwrap_or("none"),
-        answer.status().as_u16(),
-    );
+    let (route, status) = (pattern.unwrap_or("none"), answer.status().as_u16());
     let method = request.method().as_str();
     state.metrics().count_answer(&Answered {
         method,

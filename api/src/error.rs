@@ -68,12 +68,18 @@ codes! {
     MalformedHeader 400 "MALFORMED_HEADER" "Malformed header" "A header that Stemma reads does not have the form of its standard, or a condition is one that the route cannot keep.";
     MalformedMultipart 400 "MALFORMED_MULTIPART" "Malformed multipart body" "The multipart body broke off, or its parts cannot be told apart.";
     InvalidPosition 400 "INVALID_POSITION" "Invalid position" "`after` of a stream is neither a position nor `start`.";
+    TokenMissing 401 "TOKEN_MISSING" "Token is missing" "The server asks for a token: `Authorization: Bearer …`. `stemma token create` makes one.";
+    TokenInvalid 401 "TOKEN_INVALID" "Token is invalid" "What was sent is no token that holds: it was never given out, was taken back, or is over.";
+    RoleMissing 403 "ROLE_MISSING" "Role is missing" "The role of the token does not suffice for this; the detail names it.";
+    TenantNotServed 403 "TENANT_NOT_SERVED" "Tenant is not served" "The token is of a tenant that this server does not serve.";
+    OriginRefused 403 "ORIGIN_REFUSED" "Origin refused" "The request comes from a page of somebody else's. A page of another origin sends its token in the header.";
     RouteNotFound 404 "ROUTE_NOT_FOUND" "No such route" "No route of the API has this path; `/docs` lists them.";
     ResourceNotFound 404 "RESOURCE_NOT_FOUND" "No such resource" "No resource has this id, or it was not there at the moment asked for.";
     AnnotationNotFound 404 "ANNOTATION_NOT_FOUND" "No such annotation" "The resource has no annotation of this id.";
     EventNotFound 404 "EVENT_NOT_FOUND" "No such event" "No event has this digest.";
     DocumentNotFound 404 "DOCUMENT_NOT_FOUND" "No such document" "No document has this id; a resource that was not uploaded as a document is none.";
     JobNotFound 404 "JOB_NOT_FOUND" "No such job" "No job has this id, or it was finished long ago.";
+    TokenNotFound 404 "TOKEN_NOT_FOUND" "No such token" "No token has this id.";
     TileNotFound 404 "TILE_NOT_FOUND" "No such tile" "The log has not so many events yet.";
     NodeNotFound 404 "NODE_NOT_FOUND" "No such node" "The graph has no node of this id.";
     NoPath 404 "NO_PATH" "No path" "No path of so few edges leads from one node to the other.";
@@ -93,6 +99,7 @@ codes! {
     TooManyEvents 413 "TOO_MANY_EVENTS" "Too many events" "The request would cause more events than one batch of the log holds. Nothing was written.";
     UnsupportedMediaType 415 "UNSUPPORTED_MEDIA_TYPE" "Unsupported media type" "The route does not take a body of this `Content-Type`.";
     RangeNotSatisfiable 416 "RANGE_NOT_SATISFIABLE" "Range not satisfiable" "No requested range lies within the content; `Content-Range` tells its length.";
+    HostRefused 421 "HOST_REFUSED" "Host refused" "While the server has no tokens it answers to `localhost`, to addresses, and to the host of `public_url`, so that no page can reach it by a name of its own.";
     InvalidFields 422 "INVALID_FIELDS" "Invalid fields" "Fields are missing, mistyped, unknown or break their rule; `errors` names each.";
     InvalidParameters 422 "INVALID_PARAMETERS" "Invalid parameters" "Parameters are unknown, repeated or break their rule; `errors` names each.";
     InvalidId 422 "INVALID_ID" "Invalid id" "An id in the path does not have the form of one.";
@@ -116,6 +123,7 @@ codes! {
     UploadsExceeded 429 "UPLOADS_EXCEEDED" "Uploads exceeded" "As many documents were uploaded today (UTC) as one user may (`jobs.uploads_per_day_max`). Nothing was written.";
     QueueFull 429 "QUEUE_FULL" "Queue is full" "As many jobs wait as may (`jobs.queued_max`). Nothing was written.";
     HeadTooLarge 431 "HEAD_TOO_LARGE" "Head too large" "The head of the request has more than 128 KiB.";
+    TooManyTickets 429 "TOO_MANY_TICKETS" "Too many tickets" "As many tickets were made in the last minute as are remembered.";
     Internal 500 "INTERNAL" "Internal error" "A mistake of ours; the log of the server tells more under this trace id.";
     ContentDamaged 500 "CONTENT_DAMAGED" "Content is damaged" "The stored bytes are not what was written, and are not served. Run `stemma verify`.";
     LogDamaged 500 "LOG_DAMAGED" "Log is damaged" "Stored events are not what was written. Run `stemma verify`.";

@@ -15,8 +15,8 @@ use actix_web::{HttpResponse, Resource, Route};
 use crate::accept;
 use crate::error::{ApiError, Code};
 use crate::handlers::{
-    admin, annotations, batch, content, cypher, docs, documents, entity_types, events, graph,
-    health, jobs, model_jobs, proofs, resources, search, stream, workers,
+    access, admin, annotations, batch, content, cypher, docs, documents, entity_types, events,
+    graph, health, jobs, model_jobs, proofs, resources, search, stream, workers,
 };
 
 /// Puts every route into an application.
@@ -171,6 +171,21 @@ fn operation(config: &mut ServiceConfig) {
         .service(post("/api/admin/collect").route(bodyless(web::post().to(admin::collect))))
         .service(post("/api/admin/retry/views").route(bodyless(web::post().to(admin::retry_views))))
         .service(post("/api/admin/reopen/log").route(bodyless(web::post().to(admin::reopen_log))))
+        .service(
+            at("/api/admin/tokens", "GET, HEAD, POST")
+                .route(json(read().to(access::list)))
+                .route(web::post().to(access::issue)),
+        )
+        .service(
+            at("/api/admin/tokens/{id}", "DELETE")
+                .route(bodyless(web::delete().to(access::revoke))),
+        )
+        .service(
+            at("/api/session", "POST, DELETE")
+                .route(bodyless(web::post().to(access::begin_session)))
+                .route(bodyless(web::delete().to(access::end_session))),
+        )
+        .service(post("/api/tickets").route(bodyless(web::post().to(access::ticket))))
         .service(get("/api/health").route(json(read().to(health::health))))
         .service(get("/api/health/live").route(read().to(health::live)))
         .service(get("/api/health/ready").route(read().to(health::ready)))

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{HeaderName, HeaderValue};
+use stemma_access::Registry;
 use stemma_commands::Commands;
 use stemma_content_store::ContentStore;
+use stemma_domain::value::TenantName;
 use stemma_event_log::Reader;
 use stemma_projections::{GraphProjection, Projection};
 use stemma_views::Views;
 use tokio::sync::watch;
 
+use crate::access::Access;
 use crate::documents::Documents;
 use crate::error::{ApiError, Code};
 use crate::graph_gate::GraphGate;
@@ -47,6 +50,7 @@ struct Shared {
     proofs: Proofs,
     graph: Option<GraphGate>,
     documents: Documents,
+    access: Access,
 }
 
 /// What a server is made of.
@@ -63,6 +67,10 @@ pub struct Parts {
     pub graph: Option<GraphProjection>,
     /// Documents and jobs.
     pub documents: Documents,
+    /// The tokens of the server.
+    pub registry: Registry,
+    /// The tenant that is served.
+    pub tenant: TenantName,
 }
 
 impl std::fmt::Debug for Parts {
@@ -114,6 +122,8 @@ impl AppState {
             proofs,
             graph,
             documents,
+            registry,
+            tenant,
         } = parts;
         let graph = graph.map(|kept| GraphGate::new(kept, commands.reader(), options.past.clone()));
         let shared = Shared {
@@ -129,6 +139,7 @@ impl AppState {
             proofs,
             graph,
             documents,
+            access: Access::new(registry, tenant),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -188,6 +199,11 @@ impl AppState {
     /// What the log shows to others.
     pub(crate) fn proofs(&self) -> &Proofs {
         &self.shared.proofs
+    }
+
+    /// Who may do what.
+    pub(crate) fn access(&self) -> &Access {
+        &self.shared.access
     }
 
     /// Documents and jobs.

@@ -6,6 +6,7 @@
 //! same two functions, so they cannot disagree.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod access;
 pub mod annotation;
 pub mod document;
 pub mod entity_type;

@@ -121,6 +121,25 @@ checked_text! {
     is_file_name
 }
 
+checked_text! {
+    /// Whose token it is: a person or a program. At most [`PRINCIPAL_BYTES_MAX`] bytes.
+    PrincipalName,
+    "1 to 64 letters, digits, `.`, `_`, `@` and `-`, and not `anonymous` or `stemma`",
+    is_principal
+}
+
+checked_text! {
+    /// A tenant, which is also the name of its directory. At most [`TENANT_BYTES_MAX`] bytes.
+    TenantName,
+    "1 to 64 letters, digits, dashes and underscores",
+    |text| (1..=TENANT_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+}
+
+/// Most bytes of a [`PrincipalName`].
+pub const PRINCIPAL_BYTES_MAX: usize = 64;
+/// Most bytes of a [`TenantName`].
+pub const TENANT_BYTES_MAX: usize = 64;
 /// Most bytes of a [`JobKind`].
 pub const JOB_KIND_BYTES_MAX: usize = 64;
 /// Most bytes of a [`FileName`].
@@ -183,6 +202,14 @@ fn is_job_kind(text: &str) -> bool {
     text.len() <= JOB_KIND_BYTES_MAX
         && text.starts_with(|first: char| first.is_ascii_lowercase())
         && text.bytes().all(is_part)
+}
+
+/// Names that the server acts under itself are nobody's.
+fn is_principal(text: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || b"._@-".contains(&b);
+    (1..=PRINCIPAL_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(is_part)
+        && !["anonymous", "stemma"].contains(&text.to_ascii_lowercase().as_str())
 }
 
 fn is_file_name(text: &str) -> bool {
@@ -266,6 +293,27 @@ mod tests {
             "text/plain;\u{a0}a=b",
         ] {
             assert!(MediaType::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn principals_and_tenants_are_plain_and_never_the_servers_own() {
+        for good in ["ada", "ada@example.org", "worker-7.eu_west"] {
+            assert!(PrincipalName::new(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "a b",
+            "Anonymous",
+            "stemma",
+            "server:1",
+            "\u{e4}da",
+            &"a".repeat(65),
+        ] {
+            assert!(PrincipalName::new(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "..", "a/b", "a.b", "\0", &"a".repeat(65)] {
+            assert!(TenantName::new(bad).is_err(), "{bad}");
         }
     }
 

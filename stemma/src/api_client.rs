@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use ureq::Agent;
 use ureq::http::Response;
-use ureq::{Body, SendBody};
+use ureq::{Body, RequestBuilder, SendBody};
 
 use crate::cli::Common;
 use crate::exit::Usage;
@@ -26,6 +26,17 @@ const SILENCE_MAX: Duration = Duration::from_mins(5);
 pub(crate) struct Server {
     agent: Agent,
     base: String,
+    /// What `Authorization` is to be, where there is a token.
+    authorization: Option<Authorization>,
+}
+
+/// A header's value that is not printed.
+struct Authorization(String);
+
+impl std::fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authorization(…)")
+    }
 }
 
 /// The server would not do what it was asked: it is well, the request is not.
@@ -107,7 +118,29 @@ impl Server {
         Ok(Some(Self {
             agent: config.into(),
             base,
+            authorization: token(common)?,
         }))
+    }
+
+    /// A request with the token, where there is one.
+    fn shown<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.authorization {
+            Some(Authorization(value)) => request.header("Authorization", value),
+            None => request,
+        }
+    }
+
+    /// Deletes something.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<()> {
+        let request = self.shown(self.agent.delete(format!("{}{path}", self.base)));
+        let response = request.call().with_context(|| self.unreached())?;
+        if response.status().as_u16() == 204 {
+            return Ok(());
+        }
+        self.json_of(response).map(drop)
     }
 
     /// What to do about a server that cannot be reached.
@@ -130,7 +163,9 @@ impl Server {
 
     /// Reads JSON.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let response = self.agent.get(format!("{}{path}", self.base)).call();
+        let response = self
+            .shown(self.agent.get(format!("{}{path}", self.base)))
+            .call();
         self.json_of(response.with_context(|| self.unreached())?)
     }
 
@@ -150,7 +185,9 @@ impl Server {
 
     /// Opens an answer that may tell its length.
     pub(crate) fn open_body(&self, path: &str) -> anyhow::Result<Body> {
-        let response = self.agent.get(format!("{}{path}", self.base)).call();
+        let response = self
+            .shown(self.agent.get(format!("{}{path}", self.base)))
+            .call();
         let response = response.with_context(|| self.unreached())?;
         if !response.status().is_success() {
             self.json_of(response)?;
@@ -172,6 +209,7 @@ impl Server {
             "PUT" => self.agent.put(url),
             _ => self.agent.post(url),
         };
+        let request = self.shown(request);
         let mut body = body;
         let response = request
             .header("Content-Type", media_type)
@@ -189,7 +227,7 @@ impl Server {
         body: &[u8],
         within: Option<Duration>,
     ) -> anyhow::Result<Option<Value>> {
-        let request = self.agent.post(format!("{}{path}", self.base));
+        let request = self.shown(self.agent.post(format!("{}{path}", self.base)));
         let request = request.header("Content-Type", "application/json");
         let request = request.config().timeout_global(within).build();
         let response = request.send(body).with_context(|| self.unreached())?;
@@ -205,7 +243,7 @@ impl Server {
     /// As [`get`](Self::get), or when the file cannot be read.
     pub(crate) fn post_file(&self, path: &str, mut file: &File) -> anyhow::Result<Value> {
         file.seek(SeekFrom::Start(0)).context("read the body")?;
-        let request = self.agent.post(format!("{}{path}", self.base));
+        let request = self.shown(self.agent.post(format!("{}{path}", self.base)));
         let request = request.header("Content-Type", "application/json");
         let response = request.send(file).with_context(|| self.unreached())?;
         self.json_of(response)
@@ -213,7 +251,8 @@ impl Server {
 
     /// Asks for something that takes no body, and reads JSON.
     pub(crate) fn ask(&self, path: &str) -> anyhow::Result<Value> {
-        let response = self.agent.post(format!("{}{path}", self.base)).send_empty();
+        let request = self.shown(self.agent.post(format!("{}{path}", self.base)));
+        let response = request.send_empty();
         self.json_of(response.with_context(|| self.unreached())?)
     }
 
@@ -224,6 +263,28 @@ impl Server {
             .as_u64()
             .and_then(|end| end.checked_sub(1)))
     }
+}
+
+/// The token to show: in a file that is named, else in the environment.
+fn token(common: &Common) -> anyhow::Result<Option<Authorization>> {
+    let text = match &common.token_file {
+        Some(file) => {
+            let held = std::fs::read_to_string(file).map_err(|error| {
+                Usage(format!("--token-file: read {}: {error}", file.display()))
+            })?;
+            held.lines().next().unwrap_or_default().to_owned()
+        }
+        None => std::env::var("STEMMA_TOKEN").unwrap_or_default(),
+    };
+    let text = text.trim();
+    if text.is_empty() && common.token_file.is_none() {
+        return Ok(None);
+    }
+    if text.is_empty() || !text.bytes().all(|b| (0x21..0x7f).contains(&b)) {
+        let why = "the token is empty, or holds what cannot be sent";
+        return Err(Usage(why.to_owned()).into());
+    }
+    Ok(Some(Authorization(format!("Bearer {text}"))))
 }
 
 /// The JSON of an answer; none when it is not of the kind that a Stemma gives.

@@ -23,6 +23,9 @@ pub(crate) struct Common {
     /// Server to work through [default: STEMMA_SERVER; without either, the local directory]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) server: Option<String>,
+    /// File whose first line is the token to show a server [default: STEMMA_TOKEN]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Tenant to work on
     #[arg(long, global = true, value_name = "NAME", default_value = "default")]
     pub(crate) tenant: String,
@@ -61,6 +64,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Make derived state anew from the log
     Rebuild(Rebuild),
+    /// Give out tokens for the HTTP API, list them, take them back
+    Token(TokenArgs),
     /// Print the settings in force, each with where it came from
     Config(Config),
     /// Parse a document from the standard input: the process that the server starts for it
@@ -258,6 +263,43 @@ pub(crate) enum Rebuilt {
     Search,
     /// All derived state
     All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    #[command(subcommand)]
+    pub(crate) command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Give out a token; it is told this once
+    ///
+    /// From the first token on the server asks everybody for one.
+    Create(TokenCreate),
+    /// List all tokens that were given out
+    List,
+    /// Take a token back; what it opened ends at once
+    Revoke(TokenRevoke),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreate {
+    /// Whose token it is; events are written under this name
+    #[arg(long, value_name = "PRINCIPAL")]
+    pub(crate) name: String,
+    /// What its holder may do: reader, writer, worker or admin of the tenant, or operator of the server
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: String,
+    /// When it ends: a time, or how long from now, such as 12h or 30d [default: never]
+    #[arg(long, value_name = "30d|TIME")]
+    pub(crate) expires: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenRevoke {
+    /// The id of the token, as `token list` tells it
+    pub(crate) id: String,
 }
 
 #[derive(Debug, Args)]

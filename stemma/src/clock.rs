@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use stemma_access::Sources;
 use stemma_commands::{Clock, Ids};
 use stemma_domain::time::Timestamp;
 use uuid::Uuid;
@@ -27,6 +28,31 @@ pub(crate) struct SystemIds;
 impl Ids for SystemIds {
     fn new_id(&self) -> Uuid {
         Uuid::now_v7()
+    }
+}
+
+/// What tokens are made of and end by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SystemSources;
+
+impl SystemSources {
+    /// What time it is.
+    pub(crate) fn now() -> Timestamp {
+        SystemClock.now()
+    }
+}
+
+impl Sources for SystemSources {
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    fn new_id(&self) -> Uuid {
+        SystemIds.new_id()
+    }
+
+    fn secret(&self) -> Result<[u8; 32], String> {
+        random_seed().map_err(|error| error.to_string())
     }
 }
 

@@ -28,8 +28,22 @@ impl Client {
     /// # Panics
     /// When no HTTP client can be made.
     pub fn new(base: &str) -> Self {
+        Self::showing(base, None)
+    }
+
+    /// A client that shows a token with every request, where there is one.
+    ///
+    /// # Panics
+    /// When no HTTP client can be made, or the token is none that can be sent.
+    pub fn showing(base: &str, token: Option<&str>) -> Self {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().expect("a token is plain");
+            headers.insert("authorization", value);
+        }
         let http = reqwest::Client::builder()
             .no_proxy()
+            .default_headers(headers)
             .build()
             .expect("an HTTP client");
         Self {

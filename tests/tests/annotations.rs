@@ -313,12 +313,12 @@ async fn what_an_iri_named_when_it_was_written_it_names_for_every_reader() {
     let made = client.create("moons", TEXT).await;
     let other = client.create("other", "x").await;
     let id = |made: &Value| made["id"].as_str().expect("an id").to_owned();
-    let absolute = |made: &Value| format!("http://archive.example/api/resources/{}", id(made));
+    let absolute = |made: &Value| format!("http://archive.localhost/api/resources/{}", id(made));
     let sent = json!({
         "body": absolute(&other),
         "target": { "source": absolute(&made), "selector": { "type": "TextQuoteSelector", "exact": "four" } },
     });
-    let host = ("host", "archive.example");
+    let host = ("host", "archive.localhost");
     let json_type = ("content-type", "application/json");
     let path = annotations(&made);
     let stored = client

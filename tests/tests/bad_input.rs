@@ -58,11 +58,11 @@ async fn what_is_no_request_is_answered_with_a_problem() {
     let server = Server::start();
     let broken = [
         "no request at all\r\n\r\n",
-        "GET / HTTP/9.9\r\nHost: a\r\n\r\n",
-        "GET /api/health HTTP/1.1\r\nHost: a\r\nbad header\r\n\r\n",
-        "POST /api/resources HTTP/1.1\r\nHost: a\r\nContent-Length: many\r\n\r\n",
-        "POST /api/resources HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n",
-        "POST /api/resources HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: tea\r\n\r\n",
+        "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        "GET /api/health HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n",
+        "POST /api/resources HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
+        "POST /api/resources HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n",
+        "POST /api/resources HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: tea\r\n\r\n",
         "\u{0}\u{1}\u{2}\r\n\r\n",
     ];
     for request in broken {
@@ -78,7 +78,7 @@ async fn a_head_of_a_megabyte_is_answered_with_a_problem() {
     let server = Server::start();
     let mut stream = connect(&server);
     let head = format!(
-        "GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n",
         "x".repeat(1 << 20)
     );
     // The server may have answered, and hung up, before all of it was sent.
@@ -107,7 +107,7 @@ async fn the_answers_before_a_broken_request_are_as_they_would_be() {
         made["id"].as_str().expect("an id")
     );
     let mut stream = connect(&server);
-    let get = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let get = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     for _ in 0..3 {
         stream.write_all(get.as_bytes()).expect("it is sent");
         let mut told = String::new();

@@ -170,7 +170,7 @@ fn send(
         len => format!("Content-Length: {len}\r\n"),
     };
     let head = format!(
-        "{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{headers}{length}\r\n"
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}{length}\r\n"
     );
     stream.write_all(head.as_bytes()).expect("it is sent");
     // The server may have answered, and hung up, before all of it was sent.

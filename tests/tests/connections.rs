@@ -41,7 +41,7 @@ async fn ten_thousand_idle_connections_cost_nobody_else_anything() {
     let mut idle: Vec<TcpStream> = (0..IDLE.min(room)).map(|_| connect(&server)).collect();
     // Every other one has had an answer, and stays open.
     for stream in idle.iter_mut().step_by(2) {
-        let get = b"GET /api/health HTTP/1.1\r\nHost: a\r\n\r\n";
+        let get = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n";
         stream.write_all(get).expect("it is sent");
     }
     for stream in idle.iter_mut().step_by(2) {
@@ -87,7 +87,7 @@ async fn a_body_that_comes_too_slowly_is_answered_with_a_problem_and_writes_noth
     for (method, path, media_type, half) in requests {
         let mut stream = connect(&server);
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {media_type}\r\nContent-Length: 100000\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\nContent-Length: 100000\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).expect("it is sent");
         stream.write_all(half.as_bytes()).expect("it is sent");
@@ -123,7 +123,7 @@ async fn a_body_that_comes_byte_by_byte_within_its_pace_is_taken() {
     let mut stream = connect(&server);
     stream.set_nodelay(true).expect("an option");
     let head = format!(
-        "POST /api/resources HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "POST /api/resources HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     for byte in head.bytes().chain(body.bytes()) {
@@ -145,7 +145,7 @@ async fn a_client_that_takes_nothing_is_cut_off_and_others_are_served() {
     let answer = client.raw("PUT", &path, &headers, large.clone()).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let mut stream = connect(&server);
-    let get = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let get = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     stream.write_all(get.as_bytes()).expect("it is sent");
     let mut first = [0];
     while metric(&server, "stemma_http_connections_cut_off_total").await == 0 {

@@ -10,6 +10,9 @@ use std::process::Command;
 use serde_json::Map;
 use stemma_tests::Server;
 
+use crate::access::create_token;
+use crate::documents::text_of;
+
 /// Examples of each route in the test; `STEMMA_TEST_SCHEMATHESIS_EXAMPLES` asks for more.
 const EXAMPLES: &str = "10";
 
@@ -21,13 +24,20 @@ async fn every_answer_is_as_the_served_document_says() {
         program.is_file(),
         "schemathesis is missing: cargo xtask test installs it into target/schemathesis"
     );
-    let server = Server::builder().arg("--demo").start();
+    let data = tempfile::tempdir().expect("a directory");
+    let token = create_token(data.path(), "admin", &[]);
+    let builder = Server::builder().data(data.path()).arg("--demo");
+    let server = builder.start();
     let set = |name: &str, default: &str| std::env::var(name).unwrap_or(default.to_owned());
     let output = Command::new(program)
         .args(["--config-file", "schemathesis.toml", "run"])
         .arg(format!("{}/api/openapi.json", server.url()))
         // All checks are on by default; asked for by name they would be on where the file says no.
         .args(["--continue-on-failure", "--no-color"])
+        .args([
+            "--header",
+            &format!("Authorization: Bearer {}", text_of(&token["token"])),
+        ])
         // A live stream never ends; tests of their own read them.
         .args(["--exclude-path-regex", "stream$"])
         .args(["--request-timeout", "20", "--workers", "1"])

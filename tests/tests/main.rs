@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binary, driven over HTTP and from its command line.
 #![allow(missing_docs, clippy::expect_used)]
 
+mod access;
 mod annotations;
 mod bad_input;
 mod bad_requests;

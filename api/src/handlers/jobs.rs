@@ -9,6 +9,7 @@ use actix_web::web::{Bytes, Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use serde_json::Value;
+use stemma_domain::access::Need;
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand, JobStatus, PAYLOAD_BYTES_MAX};
 use stemma_domain::value::JobKind;
@@ -212,6 +213,7 @@ pub(crate) async fn cancel(
     Query::none(request.query_string())?;
     let id = job_id(&id)?;
     if let Some(own) = state.jobs().find(&id.to_string()) {
+        may_change(&context, None)?;
         own.cancel()?;
         return Ok(HttpResponse::build(StatusCode::ACCEPTED).json(own.body()));
     }
@@ -239,12 +241,24 @@ pub(crate) async fn retry(
     change(&state, &context, id, JobCommand::Retry).await
 }
 
+/// Refuses those who are neither an admin nor the owner of the job.
+fn may_change(context: &Context, owner: Option<&str>) -> Result<(), ApiError> {
+    if owner == Some(&context.actor) || context.caller.may(Need::Administer) {
+        return Ok(());
+    }
+    let detail = "the job is somebody else's; an admin may do that";
+    Err(ApiError::new(Code::RoleMissing, detail))
+}
+
 async fn change(
     state: &AppState,
     context: &Context,
     id: JobId,
     command: JobCommand,
 ) -> Result<HttpResponse, ApiError> {
+    let job = state.commands().job(id)?;
+    let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
+    may_change(context, Some(&job.owner))?;
     let queue = &state.documents().queue;
     let (job, written) = queue
         .command(id, command, &context.actor, &context.trace_id)
@@ -287,7 +301,10 @@ pub(crate) async fn follow(
     id: Path<String>,
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
-    Query::none(request.query_string())?;
+    let mut query = Query::parse(request.query_string())?;
+    // Who asks is known by now.
+    let _ = query.one("ticket");
+    query.finish()?;
     follow_job(&state, job_id(&id)?)
 }
 

@@ -1,5 +1,6 @@
 //! The handlers, one module for each kind of thing: parse, command, wait for the views, render.
 
+pub(crate) mod access;
 pub(crate) mod admin;
 pub(crate) mod annotations;
 pub(crate) mod batch;

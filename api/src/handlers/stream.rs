@@ -41,6 +41,8 @@ fn follow(
     let wanted = query
         .one("after")
         .map(|text| after(&text).ok_or_else(|| ApiError::of(Code::InvalidPosition)));
+    // Who asks is known by now.
+    let _ = query.one("ticket");
     let filter = Filter::read(&mut query);
     query.finish()?;
     let wanted = wanted.transpose()?;

@@ -1,6 +1,7 @@
 //! The OpenAPI 3.1 document: shapes from the wire types, codes from the table of errors, routes
 //! from the table, which is held against the router by a test.
 
+mod access;
 mod document;
 mod operation;
 mod routes;
@@ -11,6 +12,7 @@ use utoipa::OpenApi;
 
 use crate::context::TRACE_ID_BYTES_MAX;
 use crate::error::{Code, FieldProblem, Problem};
+use crate::handlers::access::{TicketBody, TokenBody};
 use crate::handlers::graph::{
     EdgeBody, GraphStatsBody, LagBody, NeighborsBody, NodeBody, PathBody,
 };
@@ -50,6 +52,8 @@ use schemas::{query_schemas, request_schemas};
     GraphStatsBody,
     LagBody,
     HealthBody,
+    TokenBody,
+    TicketBody,
     Parts,
     Part,
     Problem,
@@ -65,9 +69,11 @@ pub fn document() -> Value {
         .into_iter()
         .chain(query_schemas())
         .chain(document::request_schemas())
+        .chain(access::request_schemas())
     {
         components["schemas"][name] = schema;
     }
+    components["securitySchemes"] = access::schemes();
     let mut paths: Map<String, Value> = Map::new();
     for route in routes::all() {
         let path = readable(route.path);
@@ -125,6 +131,7 @@ fn operation(route: &Route) -> Value {
         "parameters": in_path.chain(others).collect::<Vec<_>>(),
         "responses": responses(route),
     });
+    access::secure(&mut operation, route.method, route.path);
     match route.body {
         Body::None => {}
         Body::Json(schema, example) => {
@@ -225,7 +232,8 @@ fn responses(route: &Route) -> Map<String, Value> {
     let full = writes.then_some(&507);
     // Whatever takes a body may find it too slow.
     let slow = (!matches!(route.body, Body::None)).then_some(&408);
-    for status in route.problems.iter().chain(full).chain(slow) {
+    let refused = access::refusals(route.method, route.path);
+    for status in route.problems.iter().chain(full).chain(slow).chain(refused) {
         let codes = Code::ALL.iter().filter(|code| code.status() == *status);
         let codes: Vec<&str> = codes.map(|code| code.name()).collect();
         let problem = json!({

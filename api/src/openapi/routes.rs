@@ -565,4 +565,5 @@ pub(super) fn all() -> impl Iterator<Item = &'static Route> {
         .iter()
         .chain(documents)
         .chain(super::operation::ROUTES)
+        .chain(super::access::ROUTES)
 }

@@ -9,6 +9,7 @@ mod prove;
 mod rebuild;
 mod serve;
 mod stats;
+pub(crate) mod token;
 mod upload;
 pub(crate) mod verify;
 mod worker;
@@ -63,16 +64,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Completions { .. } | Command::ParseDocument => Ok(Exit::Done),
         other => {
             logging::start(LogFormat::Text);
-            let is_local = !matches!(
-                other,
-                Command::Import(_)
-                    | Command::Upload(_)
-                    | Command::Jobs(_)
-                    | Command::Worker(_)
-                    | Command::Events(_)
-                    | Command::Prove(_)
-            );
-            if is_local && common.server.is_some() {
+            if !works_through_a_server(&other) && common.server.is_some() {
                 let why =
                     "this command reads a directory and not through a server; leave --server out";
                 return Err(Usage(why.to_owned()).into());
@@ -89,6 +81,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
                 Command::Prove(prove) => prove::prove(common, &settings, &prove),
                 Command::Check(check) => prove::check(common, &check),
                 Command::Rebuild(rebuild) => rebuild::run(common, &settings, &rebuild),
+                Command::Token(token) => token::run(common, &settings, &token.command),
                 Command::Config(config) => config::run(common, &settings, &config),
                 Command::Serve(_) | Command::Completions { .. } | Command::ParseDocument => {
                     Ok(Exit::Done)
@@ -96,6 +89,19 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
             }
         }
     }
+}
+
+fn works_through_a_server(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Import(_)
+            | Command::Upload(_)
+            | Command::Jobs(_)
+            | Command::Worker(_)
+            | Command::Events(_)
+            | Command::Prove(_)
+            | Command::Token(_)
+    )
 }
 
 /// Writes a line of the answer. A reader that has gone ends the command quietly.

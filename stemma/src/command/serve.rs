@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use stemma_access::Registry;
 use stemma_api::{AppState, Options, Parts};
+use stemma_domain::value::TenantName;
 use stemma_projections::{GraphProjection, Neo4jSettings, Phase, Settings as ProjectionSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{answer, verify};
+use super::{answer, token, verify};
 use crate::cli::{Common, Serve};
 use crate::config::Settings;
 use crate::demo;
@@ -33,13 +35,15 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
         let why = format!("listen is {listen}, expected ADDR:PORT such as 127.0.0.1:8470");
         return Err(Usage(why).into());
     }
-    if address.is_some_and(|address| !address.ip().is_loopback()) {
-        let why = "without access tokens only loopback addresses are served";
-        return Err(Usage(format!("listen is {listen}: {why}, such as 127.0.0.1:8470")).into());
-    }
     let is_usable = options(settings).check();
     is_usable.map_err(|error| Usage(error.to_string()))?;
     let there = neo4j(settings)?;
+    let registry = token::open(common, settings)?;
+    let is_outside = address.is_some_and(|address| !address.ip().is_loopback());
+    if is_outside && registry.is_unused() {
+        let why = "without tokens only loopback addresses are served, such as 127.0.0.1:8470; `stemma token create --name YOU --role admin` makes a token";
+        return Err(Usage(format!("listen is {listen}: {why}")).into());
+    }
     let listener = TcpListener::bind(&listen).with_context(|| format!("listen on {listen}"))?;
     let tenant = if serve.read_only {
         Tenant::open_whole_part(&places, settings)?
@@ -55,10 +59,13 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
         listener,
         places: &places,
         there,
+        registry: registry.clone(),
+        name: TenantName::new(&common.tenant).map_err(|error| Usage(error.to_string()))?,
     };
     let ran = actix_web::rt::System::new().block_on(until_stopped(on, &tenant, settings, serve));
     tracing::info!("stopping");
     let closed = tenant.close();
+    registry.close();
     ran?;
     closed?;
     Ok(Exit::Done)
@@ -70,6 +77,9 @@ struct On<'a> {
     places: &'a Places,
     /// The graph's Neo4j, if that is where it is.
     there: Option<Neo4jSettings>,
+    registry: Registry,
+    /// The tenant's name.
+    name: TenantName,
 }
 
 async fn until_stopped(
@@ -82,6 +92,8 @@ async fn until_stopped(
         listener,
         places,
         there,
+        registry,
+        name,
     } = on;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -103,6 +115,8 @@ async fn until_stopped(
         proofs: tenant.proofs.clone(),
         graph: graph.clone(),
         documents: processing.documents.clone(),
+        registry,
+        tenant: name,
     };
     let state = AppState::new(parts, options)?;
     let jobs = processing.work(tenant, serve.read_only)?;

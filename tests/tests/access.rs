@@ -1,0 +1,393 @@
+//! Who is let in, and what for (row E1).
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use stemma_tests::{Answer, Client, Server, SseReader, Upload, command};
+
+use crate::documents::text_of;
+
+const ROLES: [&str; 5] = ["reader", "writer", "worker", "admin", "operator"];
+
+/// Makes a token in the data of a server that is down.
+pub(crate) fn create_token(data: &Path, role: &str, more: &[&str]) -> Value {
+    let data = data.to_str().expect("a plain path");
+    let name = format!("the-{role}");
+    let mut args = vec!["token", "create", "--json", "--data", data];
+    args.extend(["--name", &name, "--role", role]);
+    args.extend(more);
+    let made = command(&args).output().expect("it runs");
+    let told = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "{told}");
+    serde_json::from_slice(&made.stdout).expect("one object")
+}
+
+fn secret(made: &Value) -> &str {
+    text_of(&made["token"])
+}
+
+struct Guarded {
+    server: Server,
+    /// A client of each role.
+    clients: Vec<(&'static str, Client)>,
+    _data: tempfile::TempDir,
+}
+
+/// A server with a token of each role.
+fn guarded() -> Guarded {
+    let data = tempfile::tempdir().expect("a directory");
+    let tokens = ROLES.map(|role| (role, create_token(data.path(), role, &[])));
+    let server = Server::builder().data(data.path()).start();
+    let client = |(role, made): (&'static str, Value)| {
+        (role, Client::showing(server.url(), Some(secret(&made))))
+    };
+    let clients = tokens.map(client).into();
+    Guarded {
+        server,
+        clients,
+        _data: data,
+    }
+}
+
+impl Guarded {
+    fn of(&self, role: &str) -> &Client {
+        let found = self.clients.iter().find(|(name, _)| *name == role);
+        &found.expect("a role").1
+    }
+}
+
+/// Every route of the served document: method, path, and the roles that it is open to; none for
+/// those that are open to all.
+async fn routes(client: &Client) -> Vec<(String, String, Option<Vec<String>>)> {
+    let document = client.get("/api/openapi.json").await.expect(200);
+    let paths = document["paths"].as_object().expect("paths");
+    let names = |roles: &Value| {
+        let roles = roles.as_array()?;
+        Some(roles.iter().map(|role| text_of(role).to_owned()).collect())
+    };
+    let of_path = |(path, methods): (&String, &Value)| {
+        let methods = methods.as_object().cloned().unwrap_or_default();
+        let path = path.clone();
+        let of_method = move |(method, operation): (String, Value)| {
+            (
+                method.to_uppercase(),
+                path.clone(),
+                names(&operation["x-roles"]),
+            )
+        };
+        methods.into_iter().map(of_method).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = paths.iter().flat_map(of_path).collect();
+    assert!(all.len() > 60, "{}", all.len());
+    all
+}
+
+/// A path with ids of nothing in it: what is asked does not matter, who asks does.
+fn filled(path: &str) -> String {
+    let id = "019a0000-0000-7000-8000-00000000dead";
+    let parts = path
+        .split_inclusive('}')
+        .map(|part| match part.split_once('{') {
+            Some((before, "id}" | "aid}")) => format!("{before}{id}"),
+            Some((before, "digest}")) => format!("{before}blake3:{}", "0".repeat(64)),
+            Some((before, _)) => format!("{before}x"),
+            None => part.to_owned(),
+        });
+    parts.collect()
+}
+
+fn code(answer: &Answer) -> String {
+    let problem: Value = serde_json::from_slice(&answer.bytes).unwrap_or_default();
+    problem["code"].as_str().unwrap_or_default().to_owned()
+}
+
+async fn ask(client: &Client, method: &str, path: &str) -> Answer {
+    let request = client.request(method, &filled(path));
+    let request = match method {
+        "POST" | "PUT" | "PATCH" => request.header("content-type", "application/json").body("?"),
+        _ => request,
+    };
+    client.send(request).await
+}
+
+#[tokio::test]
+async fn every_route_is_open_to_the_roles_that_it_names_and_to_nobody_else() {
+    let guarded = guarded();
+    let stranger = guarded.server.client();
+    let forged = format!("stemma_{}_{}", "0".repeat(32), "A".repeat(43));
+    let forger = Client::showing(guarded.server.url(), Some(&forged));
+    for (method, path, roles) in routes(&stranger).await {
+        // A live stream has no end; it is opened below.
+        let is_live = path == "/api/events/stream";
+        let Some(roles) = roles else {
+            assert_eq!(ask(&stranger, &method, &path).await.status, 200, "{path}");
+            continue;
+        };
+        for (client, code_of) in [(&stranger, "TOKEN_MISSING"), (&forger, "TOKEN_INVALID")] {
+            let answer = ask(client, &method, &path).await;
+            assert_eq!(answer.status, 401, "{method} {path}");
+            assert!(answer.header("www-authenticate").starts_with("Bearer"));
+            assert!(
+                method == "HEAD" || code(&answer) == code_of,
+                "{method} {path}"
+            );
+        }
+        for (role, client) in &guarded.clients {
+            let is_open = roles.iter().any(|open| open == role);
+            if is_open && is_live {
+                continue;
+            }
+            let answer = ask(client, &method, &path).await;
+            if is_open {
+                assert!(
+                    ![401, 403].contains(&answer.status),
+                    "{role}: {method} {path}"
+                );
+            } else {
+                assert_eq!(answer.status, 403, "{role}: {method} {path}");
+                assert!(method == "HEAD" || code(&answer) == "ROLE_MISSING");
+            }
+        }
+    }
+    // Whoever has no token is not told which routes there are.
+    assert_eq!(stranger.get("/api/nothing").await.status, 401);
+    assert_eq!(guarded.of("reader").get("/api/nothing").await.status, 404);
+}
+
+#[tokio::test]
+async fn events_are_written_under_the_name_of_the_token() {
+    let guarded = guarded();
+    let made = guarded.of("writer").create("a note", "Jupiter").await;
+    let path = format!("/api/resources/{}/events", text_of(&made["id"]));
+    let events = guarded.of("reader").get(&path).await.expect(200);
+    assert_eq!(events["items"][0]["actor"], "the-writer", "{events}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_taken_back_ends_its_requests_and_its_streams_at_once() {
+    let guarded = guarded();
+    let admin = guarded.of("admin");
+    let asked = json!({ "principal": "ada", "role": "reader" });
+    let made = admin.post("/api/admin/tokens", &asked).await.expect(201);
+    assert_eq!(made["tenant"], "default");
+    let ada = Client::showing(guarded.server.url(), Some(secret(&made)));
+    assert_eq!(ada.get("/api/resources").await.status, 200);
+    let mut stream = SseReader::open(ada.request("GET", "/api/events/stream")).await;
+    let mut live = stream.next().await.expect("the stream is open");
+    while live.event.as_deref() != Some("stemma.live") {
+        live = stream.next().await.expect("the stream is open");
+    }
+    let path = format!("/api/admin/tokens/{}", text_of(&made["id"]));
+    let revoked = admin.send(admin.request("DELETE", &path)).await;
+    assert_eq!(revoked.status, 204);
+    while stream.next().await.is_some() {}
+    let refused = ada.get("/api/resources").await;
+    refused.expect_problem(401, "TOKEN_INVALID");
+    let listed = admin.get("/api/admin/tokens?limit=100").await.expect(200);
+    let listed = listed["items"].as_array().expect("a list");
+    let found = listed.iter().find(|token| token["id"] == made["id"]);
+    let found = found.expect("it is kept");
+    assert!(found["revoked_at"].is_string() && found["token"].is_null());
+    assert!(!json!(listed).to_string().contains(secret(&made)));
+}
+
+#[tokio::test]
+async fn a_token_ends_when_it_was_said_and_its_stream_with_it() {
+    let guarded = guarded();
+    let admin = guarded.of("admin");
+    let past =
+        json!({ "principal": "ada", "role": "reader", "expires_at": "2020-01-01T00:00:00Z" });
+    let refused = admin.post("/api/admin/tokens", &past).await;
+    refused.expect_problem(422, "INVALID_FIELDS");
+    let data = tempfile::tempdir().expect("a directory");
+    let short = create_token(data.path(), "reader", &["--expires", "2s"]);
+    let server = Server::builder().data(data.path()).start();
+    let client = Client::showing(server.url(), Some(secret(&short)));
+    let mut stream = SseReader::open(client.request("GET", "/api/events/stream")).await;
+    while stream.next().await.is_some() {}
+    let refused = client.get("/api/resources").await;
+    refused.expect_problem(401, "TOKEN_INVALID");
+}
+
+#[tokio::test]
+async fn the_first_token_ends_what_was_open_to_everybody() {
+    let server = Server::start();
+    let everybody = server.client();
+    let mut stream = SseReader::open(everybody.request("GET", "/api/events/stream")).await;
+    assert!(stream.next().await.is_some());
+    let first = json!({ "principal": "ops", "role": "operator" });
+    let made = everybody
+        .post("/api/admin/tokens", &first)
+        .await
+        .expect(201);
+    while stream.next().await.is_some() {}
+    assert_eq!(everybody.get("/api/resources").await.status, 401);
+    let ops = Client::showing(server.url(), Some(secret(&made)));
+    assert_eq!(ops.get("/api/health").await.status, 200);
+    assert_eq!(ops.get("/api/resources").await.status, 403);
+}
+
+#[tokio::test]
+async fn an_admin_gives_out_tokens_of_the_tenant_alone() {
+    let guarded = guarded();
+    let admin = guarded.of("admin");
+    for beyond in [
+        json!({ "principal": "a", "role": "operator" }),
+        json!({ "principal": "a", "role": "reader", "tenant": "other" }),
+    ] {
+        let refused = admin.post("/api/admin/tokens", &beyond).await;
+        refused.expect_problem(403, "ROLE_MISSING");
+    }
+    let operator = guarded.of("operator");
+    let other = json!({ "principal": "a", "role": "reader", "tenant": "other" });
+    let other = operator.post("/api/admin/tokens", &other).await.expect(201);
+    let stranger = Client::showing(guarded.server.url(), Some(secret(&other)));
+    let refused = stranger.get("/api/resources").await;
+    refused.expect_problem(403, "TENANT_NOT_SERVED");
+    let path = format!("/api/admin/tokens/{}", text_of(&other["id"]));
+    let hidden = admin.send(admin.request("DELETE", &path)).await;
+    hidden.expect_problem(404, "TOKEN_NOT_FOUND");
+    let listed = admin.get("/api/admin/tokens?limit=100").await.expect(200);
+    let is_own = |token: &Value| token["tenant"] == "default";
+    assert!(
+        listed["items"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .all(is_own)
+    );
+}
+
+#[tokio::test]
+async fn a_browser_has_its_token_in_a_cookie_and_opens_streams_by_ticket() {
+    let guarded = guarded();
+    let writer = guarded.of("writer");
+    let begun = writer.send(writer.request("POST", "/api/session")).await;
+    assert_eq!(begun.status, 204);
+    let cookie = begun.header("set-cookie").to_owned();
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+        "{cookie}"
+    );
+    let pair = cookie.split(';').next().expect("name and value").to_owned();
+    let stranger = guarded.server.client();
+    let by_cookie =
+        |method: &str, path: &str| stranger.request(method, path).header("cookie", &pair);
+    let read = stranger.send(by_cookie("GET", "/api/resources")).await;
+    assert_eq!(read.status, 200);
+    let page = by_cookie("POST", "/api/entity_types").json(&json!({ "name": "Moon" }));
+    let own = page
+        .try_clone()
+        .expect("a body")
+        .header("origin", guarded.server.url());
+    assert_eq!(stranger.send(own).await.status, 201);
+    let foreign = page.header("origin", "http://evil.example");
+    stranger
+        .send(foreign)
+        .await
+        .expect_problem(403, "ORIGIN_REFUSED");
+    let ticket = writer
+        .send(writer.request("POST", "/api/tickets"))
+        .await
+        .expect(201);
+    let ticket = text_of(&ticket["ticket"]).to_owned();
+    let path = format!("/api/events/stream?after=start&ticket={ticket}");
+    let mut stream = SseReader::open(stranger.request("GET", &path)).await;
+    assert!(stream.next().await.is_some());
+    let elsewhere = stranger
+        .get(&format!("/api/resources?ticket={ticket}"))
+        .await;
+    elsewhere.expect_problem(401, "TOKEN_MISSING");
+    let wrong = stranger.get("/api/events/stream?ticket=AAAA").await;
+    wrong.expect_problem(401, "TOKEN_INVALID");
+}
+
+#[tokio::test]
+async fn while_nobody_is_asked_for_a_token_no_page_of_a_stranger_reaches_the_server() {
+    let server = Server::start();
+    let client = server.client();
+    let upload = || client.uploading(&Upload::of("a.txt", "hello"));
+    let foreign = upload().header("origin", "http://evil.example");
+    client
+        .send(foreign)
+        .await
+        .expect_problem(403, "ORIGIN_REFUSED");
+    let rebound = client
+        .request("GET", "/api/resources")
+        .header("host", "evil.example");
+    client
+        .send(rebound)
+        .await
+        .expect_problem(421, "HOST_REFUSED");
+    assert_eq!(client.send(upload()).await.status, 202);
+    let refused = command(&["serve", "--listen", "0.0.0.0:0", "--data"])
+        .arg(tempfile::tempdir().expect("a directory").path())
+        .output()
+        .expect("it runs");
+    assert_eq!(refused.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(told.contains("stemma token create"), "{told}");
+}
+
+#[tokio::test]
+async fn a_job_is_cancelled_by_its_owner_or_an_admin() {
+    let guarded = guarded();
+    let writer = guarded.of("writer");
+    let queue = json!({ "type": "word.count", "payload": Map::new() });
+    let own = writer.post("/api/jobs", &queue).await.expect(201);
+    let others = guarded
+        .of("admin")
+        .post("/api/jobs", &queue)
+        .await
+        .expect(201);
+    let cancel = async |client: &Client, job: &Value| {
+        let path = format!("/api/jobs/{}/cancel", text_of(&job["id"]));
+        client.send(client.request("POST", &path)).await
+    };
+    cancel(writer, &others)
+        .await
+        .expect_problem(403, "ROLE_MISSING");
+    assert_eq!(cancel(writer, &own).await.status, 202);
+    assert_eq!(cancel(guarded.of("admin"), &others).await.status, 202);
+}
+
+#[tokio::test]
+async fn the_command_line_shows_a_token_and_tells_what_is_missing() {
+    let data = tempfile::tempdir().expect("a directory");
+    let made = create_token(data.path(), "admin", &[]);
+    let server = Server::builder().data(data.path()).start();
+    let with = |token: Option<&str>, args: &[&str]| {
+        let mut command = command(args);
+        command.args(["--server", server.url()]);
+        command.env_remove("STEMMA_TOKEN");
+        command.envs(token.map(|token| ("STEMMA_TOKEN", token)));
+        command.output().expect("it runs")
+    };
+    let refused = with(None, &["jobs"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("stemma token create"));
+    assert!(with(Some(secret(&made)), &["jobs"]).status.success());
+    let file = data.path().join("token");
+    std::fs::write(&file, secret(&made)).expect("it is written");
+    let file = file.to_str().expect("a plain path");
+    let listed = with(None, &["token", "list", "--json", "--token-file", file]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("the-admin"));
+    let create = ["token", "create", "--name", "bob", "--role", "reader"];
+    let bob = with(Some(secret(&made)), &create);
+    let bob = String::from_utf8_lossy(&bob.stdout).trim().to_owned();
+    let bob = Client::showing(server.url(), Some(&bob));
+    assert_eq!(bob.get("/api/resources").await.status, 200);
+    let id = text_of(&made["id"]);
+    assert!(
+        with(Some(secret(&made)), &["token", "revoke", id])
+            .status
+            .success()
+    );
+    assert_eq!(with(Some(secret(&made)), &["jobs"]).status.code(), Some(1));
+    // Beside a server, the data is its own.
+    let beside = command(&["token", "list", "--data"])
+        .arg(data.path())
+        .output();
+    let beside = beside.expect("it runs");
+    assert!(String::from_utf8_lossy(&beside.stderr).contains("--server"));
+}
