@@ -11,6 +11,7 @@ mod proxy;
 mod server;
 mod sse;
 mod uploads;
+mod wall_clock;
 
 pub use client::{Answer, Client};
 pub use disk::SmallDisk;
@@ -20,3 +21,4 @@ pub use proxy::Proxy;
 pub use server::{Server, ServerBuilder, binary, command, run};
 pub use sse::{SseEvent, SseReader};
 pub use uploads::Upload;
+pub use wall_clock::WallClock;

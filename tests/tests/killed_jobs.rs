@@ -142,7 +142,7 @@ async fn what_was_uploaded_is_processed_once_however_often_the_server_is_killed(
     assert_views_are_as_made_anew(&client).await;
 }
 
-async fn assert_nothing_is_doubled(client: &Client, n_documents: usize) {
+pub(crate) async fn assert_nothing_is_doubled(client: &Client, n_documents: usize) {
     let events = client.every("/api/events?after=start&limit=500").await;
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for (event, position) in events.iter().zip(0_u64..) {
@@ -171,7 +171,7 @@ async fn assert_nothing_is_doubled(client: &Client, n_documents: usize) {
     assert!(of("annotation.added") >= 3 * n_documents);
 }
 
-async fn assert_views_are_as_made_anew(client: &Client) {
+pub(crate) async fn assert_views_are_as_made_anew(client: &Client) {
     let answer = client
         .raw("POST", "/api/admin/rebuild/views", &[], "")
         .await;

@@ -6,6 +6,7 @@ mod bad_input;
 mod bad_requests;
 mod batch;
 mod browser;
+mod clock_jumps;
 mod command_line;
 mod connections;
 mod content;

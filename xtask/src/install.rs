@@ -18,6 +18,7 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("python3", "--version", "python3"),
     ("javac", "--version", "default-jdk-headless"),
     ("mvn", "--version", "maven"),
+    ("faketime", "--version", "faketime"),
 ];
 
 /// Documents that people wrote, which the distribution's policy keeps small: a file of each
