@@ -25,6 +25,7 @@ mod graph_queries;
 mod job_retries;
 mod jobs;
 mod killed_jobs;
+mod killed_workers;
 mod operation;
 mod outside_workers;
 mod proofs;
