@@ -143,9 +143,13 @@ impl Commands {
         &self.shared.on.appender
     }
 
-    /// The present instant.
+    /// The present instant: by the clock, but never before what was recorded last. Recorded time
+    /// does not go back where the clock is set back, and what is there now is there at this instant.
     pub fn now(&self) -> Timestamp {
-        self.shared.on.clock.now()
+        let head = self.shared.on.reader.head();
+        let recorded = head.map(|head| Timestamp::from_micros(head.recorded_at_us));
+        let clock = self.shared.on.clock.now();
+        recorded.map_or(clock, |recorded| recorded.max(clock))
     }
 
     /// A new identity.

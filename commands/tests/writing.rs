@@ -165,6 +165,31 @@ fn a_client_that_leaves_while_its_request_is_worked_out_leaves_no_trace() {
     });
 }
 
+/// Recorded time does not go back, so the present by a clock that was set back lay before all that
+/// was written lately: a document that came in then was not there for its own processing.
+#[test]
+fn what_is_there_is_there_now_also_when_the_clock_was_set_back() {
+    let log = MemoryStorage::new();
+    let before = commands(&log);
+    while before.now().micros() < 1000 {}
+    block_on(async {
+        let made = create(&before, "text").await;
+        before.execute(request(vec![made])).await.unwrap();
+    });
+    before.appender().close().unwrap();
+    let recorded = before.reader().head().unwrap().recorded_at_us;
+    // Its clock begins anew.
+    let commands = commands(&log);
+    for _ in 0..2 {
+        let now = commands.now();
+        assert_eq!(now.micros(), recorded);
+        let state = commands.resource_at(ID, AsOf::Time(now)).unwrap();
+        assert!(matches!(state, PastState::Found(_)), "{state:?}");
+        let renamed = request(vec![rename("after")]);
+        block_on(commands.execute(renamed)).unwrap();
+    }
+}
+
 /// Holds every sync back while it is closed.
 #[derive(Default)]
 struct Gate {

@@ -309,3 +309,6 @@ impl Board {
         self.ready.len() + self.later.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,6 +146,9 @@ impl Ready {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+
+    use proptest::prelude::*;
     use uuid::Uuid;
 
     fn place(id: u128, rank: i64, owner: &str) -> Place {
@@ -190,5 +193,175 @@ mod tests {
         let other = [JobKind::new("other").unwrap()];
         assert_eq!(ready.choose(&other, |_| true), None);
         assert_eq!(ready.len(), 1);
+    }
+
+    #[test]
+    fn of_a_hundred_thousand_jobs_a_choice_looks_at_one_owner_beyond_those_who_have_enough() {
+        const JOBS: u128 = 100_000;
+        const OWNERS: u128 = 1_000;
+        const BUSY: usize = 10;
+        let owners: Vec<String> = (0..OWNERS).map(|owner| format!("owner {owner}")).collect();
+        let owner = |id: u128| &owners[usize::try_from(id % OWNERS).unwrap()];
+        let rank = |id: u128| i64::try_from(id % 7).unwrap() - 3;
+        let place_of = |id: u128| place(id, rank(id), owner(id));
+        let mut ready = Ready::default();
+        (0..JOBS).for_each(|id| ready.insert(&place_of(id)));
+        let kinds = [
+            JobKind::new("other").unwrap(),
+            JobKind::new("test").unwrap(),
+        ];
+        let busy = &owners[..BUSY];
+        let mut left = ready.len();
+        for n_busy in [0, BUSY] {
+            for _ in 0..3 * OWNERS {
+                let looks = Cell::new(0);
+                let may = |owner: &str| {
+                    looks.set(looks.get() + 1);
+                    !busy[..n_busy].iter().any(|of| of == owner)
+                };
+                let id = ready.choose(&kinds, may).unwrap().uuid().as_u128();
+                assert!(looks.get() <= n_busy + 1, "{} owners", looks.get());
+                assert_eq!(rank(id), -3);
+                ready.remove(&place_of(id));
+                left -= 1;
+                assert_eq!(ready.len(), left);
+            }
+        }
+    }
+
+    /// The same by looking at everything: owners in a row, each job in a heap.
+    #[derive(Debug, Default)]
+    struct Model {
+        row: Vec<(i64, JobKind, String)>,
+        jobs: Vec<Place>,
+    }
+
+    impl Model {
+        fn insert(&mut self, place: &Place) {
+            if self.jobs.contains(place) {
+                return;
+            }
+            let group = (place.rank, place.kind.clone(), place.owner.clone());
+            if !self.row.contains(&group) {
+                self.row.push(group);
+            }
+            self.jobs.push(place.clone());
+        }
+
+        fn jobs_of<'a>(
+            &'a self,
+            (rank, kind, owner): &'a (i64, JobKind, String),
+        ) -> impl Iterator<Item = &'a Place> {
+            let is_of =
+                move |job: &&Place| job.rank == *rank && job.kind == *kind && job.owner == *owner;
+            self.jobs.iter().filter(is_of)
+        }
+
+        fn remove(&mut self, place: &Place) {
+            self.jobs.retain(|job| job != place);
+            let row = std::mem::take(&mut self.row);
+            let is_left = |group: &_| self.jobs_of(group).next().is_some();
+            self.row = row.into_iter().filter(is_left).collect();
+        }
+
+        fn choose(&mut self, kinds: &[JobKind], may: impl Fn(&str) -> bool) -> Option<JobId> {
+            let to_be_had = |group: &&_| {
+                let (_, kind, owner): &(i64, JobKind, String) = group;
+                kinds.contains(kind) && may(owner)
+            };
+            let groups = self.row.iter().filter(to_be_had);
+            let group = groups.min_by_key(|(rank, ..)| *rank)?.clone();
+            let oldest = self.jobs_of(&group).min_by_key(|job| job.queued_position)?;
+            let id = oldest.id;
+            self.row.retain(|other| *other != group);
+            self.row.push(group);
+            Some(id)
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert {
+            kind: usize,
+            rank: i64,
+            owner: usize,
+        },
+        /// One that was put in at some time, whether or not it still waits.
+        Remove(usize),
+        InsertAgain(usize),
+        Choose {
+            kinds: Vec<usize>,
+            busy: Vec<usize>,
+            is_taken: bool,
+        },
+    }
+
+    const KINDS: usize = 3;
+    const OWNERS: usize = 6;
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let insert = (0..KINDS, -2..2_i64, 0..OWNERS)
+            .prop_map(|(kind, rank, owner)| Step::Insert { kind, rank, owner });
+        let choose = (
+            proptest::collection::vec(0..KINDS, 0..=KINDS),
+            proptest::collection::vec(0..OWNERS, 0..OWNERS),
+            proptest::bool::weighted(0.8),
+        );
+        let choose = choose.prop_map(|(kinds, busy, is_taken)| Step::Choose {
+            kinds,
+            busy,
+            is_taken,
+        });
+        let step = prop_oneof![
+            4 => insert,
+            1 => any::<usize>().prop_map(Step::Remove),
+            1 => any::<usize>().prop_map(Step::InsertAgain),
+            4 => choose,
+        ];
+        proptest::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn a_choice_is_the_one_that_looking_at_every_job_would_make(steps in steps()) {
+            let kind = |kind: usize| JobKind::new(&format!("kind{kind}")).unwrap();
+            let (mut ready, mut model) = (Ready::default(), Model::default());
+            let mut known: Vec<Place> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Insert { kind: of, rank, owner } => {
+                        let id = u128::try_from(known.len()).unwrap();
+                        let place = Place { kind: kind(of), ..place(id, rank, &format!("owner{owner}")) };
+                        ready.insert(&place);
+                        model.insert(&place);
+                        known.push(place);
+                    }
+                    Step::Remove(index) if !known.is_empty() => {
+                        let place = &known[index % known.len()];
+                        ready.remove(place);
+                        model.remove(place);
+                    }
+                    Step::InsertAgain(index) if !known.is_empty() => {
+                        let place = &known[index % known.len()];
+                        ready.insert(place);
+                        model.insert(place);
+                    }
+                    Step::Choose { kinds, busy, is_taken } => {
+                        let kinds: Vec<JobKind> = kinds.into_iter().map(kind).collect();
+                        let busy: Vec<String> = busy.into_iter().map(|n| format!("owner{n}")).collect();
+                        let may = |owner: &str| busy.iter().all(|of| of != owner);
+                        let chosen = ready.choose(&kinds, may);
+                        prop_assert_eq!(chosen, model.choose(&kinds, may));
+                        let taken = chosen.filter(|_| is_taken);
+                        if let Some(place) = known.iter().find(|place| Some(place.id) == taken) {
+                            ready.remove(place);
+                            model.remove(place);
+                        }
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(ready.len(), model.jobs.len());
+            }
+        }
     }
 }

@@ -48,6 +48,8 @@ pub(crate) fn open_writer(index: &Index, options: &Options) -> tantivy::Result<I
     policy.set_min_layer_size(SMALL_SEGMENT_PASSAGES);
     policy.set_del_docs_ratio_before_merge(DELETED_SHARE_MAX);
     writer.set_merge_policy(Box::new(policy));
+    // What a commit left that did not come about bears the names that the next one writes under.
+    writer.garbage_collect_files().wait()?;
     Ok(writer)
 }
 

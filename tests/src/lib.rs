@@ -12,6 +12,7 @@ mod proxy;
 mod server;
 mod sse;
 mod uploads;
+mod wall_clock;
 
 pub use client::{Answer, Client};
 pub use disk::SmallDisk;
@@ -22,3 +23,4 @@ pub use proxy::Proxy;
 pub use server::{Server, ServerBuilder, binary, command, run};
 pub use sse::{SseEvent, SseReader};
 pub use uploads::Upload;
+pub use wall_clock::WallClock;

@@ -96,11 +96,19 @@ impl Client {
     /// # Panics
     /// When it does not end in time.
     pub async fn ended(&self, job_id: &str) -> Value {
-        self.reaches(job_id, |job| {
+        self.ended_within(job_id, PATIENCE).await
+    }
+
+    /// The same, where the job may wait behind many others.
+    ///
+    /// # Panics
+    /// When it does not end in that time.
+    pub async fn ended_within(&self, job_id: &str, patience: Duration) -> Value {
+        let is_ended = |job: &Value| {
             let status = text(&job["status"]);
             ["completed", "failed", "cancelled"].contains(&status)
-        })
-        .await
+        };
+        self.reaches_within(job_id, is_ended, patience).await
     }
 
     /// Follows a job's stream until it is as asked, or has ended, and gives the job.
@@ -108,6 +116,15 @@ impl Client {
     /// # Panics
     /// When neither comes in time.
     pub async fn reaches(&self, job_id: &str, is_there: impl Fn(&Value) -> bool) -> Value {
+        self.reaches_within(job_id, is_there, PATIENCE).await
+    }
+
+    async fn reaches_within(
+        &self,
+        job_id: &str,
+        is_there: impl Fn(&Value) -> bool,
+        patience: Duration,
+    ) -> Value {
         let stream = self.request("GET", &format!("/api/jobs/{job_id}/events/stream"));
         let follow = async {
             let mut frames = SseReader::open(stream).await;
@@ -122,7 +139,7 @@ impl Client {
             }
             last
         };
-        let followed = tokio::time::timeout(PATIENCE, follow).await;
+        let followed = tokio::time::timeout(patience, follow).await;
         followed.unwrap_or_else(|_| panic!("job {job_id} takes too long"))
     }
 

@@ -52,10 +52,10 @@ fn library(dir: &Path) -> PathBuf {
 }
 
 /// Processes that end with the test, by their own ids.
-struct Program(Child);
+pub(crate) struct Program(pub(crate) Child);
 
 impl Program {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
         Self(quiet.spawn().expect("the program starts"))
     }
@@ -82,7 +82,7 @@ fn server_without_workers(lease_ms: u64) -> Server {
         .start()
 }
 
-fn worker(server: &Server, name: &str) -> Command {
+pub(crate) fn worker(server: &Server, name: &str) -> Command {
     command(&[
         "worker",
         "--server",

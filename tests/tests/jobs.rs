@@ -11,7 +11,7 @@ use crate::documents::text_of;
 /// How long a lease lasts where it is to run out.
 const LEASE_MS: u64 = 300;
 /// How long a job whose lease ran out may take to be had again.
-const HAD_AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const HAD_AGAIN: Duration = Duration::from_secs(1);
 
 fn of_short_leases() -> Server {
     Server::builder()
@@ -21,11 +21,11 @@ fn of_short_leases() -> Server {
         .start()
 }
 
-async fn queue(client: &Client, job: &Value) -> Value {
+pub(crate) async fn queue(client: &Client, job: &Value) -> Value {
     client.post("/api/jobs", job).await.expect(201)
 }
 
-async fn claim(client: &Client, worker: &str, wait_ms: u64) -> Answer {
+pub(crate) async fn claim(client: &Client, worker: &str, wait_ms: u64) -> Answer {
     let asked = json!({ "worker": worker, "types": ["ocr"], "wait_ms": wait_ms });
     loop {
         let answer = client.post("/api/workers/claim", &asked).await;
@@ -38,7 +38,7 @@ async fn claim(client: &Client, worker: &str, wait_ms: u64) -> Answer {
 }
 
 /// What a worker says of a job, with its token.
-async fn tell(client: &Client, claimed: &Value, call: &str, more: Value) -> Answer {
+pub(crate) async fn tell(client: &Client, claimed: &Value, call: &str, more: Value) -> Answer {
     let id = text_of(&claimed["job"]["id"]);
     let mut body = more;
     body["fencing_token"] = claimed["fencing_token"].clone();

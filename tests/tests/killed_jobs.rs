@@ -20,10 +20,10 @@ const EVENTS_MAX: u64 = 70;
 const ROUND: Duration = Duration::from_secs(20);
 
 /// Numbers that are the same in each run (Knuth's MMIX generator).
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, most: u64) -> u64 {
+    pub(crate) fn below(&mut self, most: u64) -> u64 {
         let next = self.0.wrapping_mul(6_364_136_223_846_793_005);
         self.0 = next.wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % most
@@ -31,7 +31,7 @@ impl Dice {
 }
 
 /// Uploads by number: what was answered, or nothing yet.
-type Sent = Arc<Mutex<BTreeMap<u64, Option<Value>>>>;
+pub(crate) type Sent = Arc<Mutex<BTreeMap<u64, Option<Value>>>>;
 
 fn upload(number: u64) -> Upload {
     let text = format!("{TEXT}\nJohannes Hevelius drew map {number}.\n").repeat(3);
@@ -48,7 +48,7 @@ fn sending(client: &Client, number: u64) -> reqwest::RequestBuilder {
 }
 
 /// Sends what has no answer yet, until the server is gone.
-async fn send(client: Client, sent: Sent) {
+pub(crate) async fn send(client: Client, sent: Sent) {
     let open: Vec<u64> = {
         let sent = sent.lock().expect("no panic");
         sent.iter()
@@ -70,7 +70,7 @@ async fn send(client: Client, sent: Sent) {
 }
 
 /// Reads so many events of the log, and a little more.
-async fn watch(client: &Client, n_events: u64, spin: u64) {
+pub(crate) async fn watch(client: &Client, n_events: u64, spin: u64) {
     let stream = client.request("GET", "/api/events/stream");
     let mut frames = SseReader::open(stream).await;
     for _ in 0..n_events {
@@ -142,7 +142,7 @@ async fn what_was_uploaded_is_processed_once_however_often_the_server_is_killed(
     assert_views_are_as_made_anew(&client).await;
 }
 
-async fn assert_nothing_is_doubled(client: &Client, n_documents: usize) {
+pub(crate) async fn assert_nothing_is_doubled(client: &Client, n_documents: usize) {
     let events = client.every("/api/events?after=start&limit=500").await;
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for (event, position) in events.iter().zip(0_u64..) {
@@ -171,7 +171,7 @@ async fn assert_nothing_is_doubled(client: &Client, n_documents: usize) {
     assert!(of("annotation.added") >= 3 * n_documents);
 }
 
-async fn assert_views_are_as_made_anew(client: &Client) {
+pub(crate) async fn assert_views_are_as_made_anew(client: &Client) {
     let answer = client
         .raw("POST", "/api/admin/rebuild/views", &[], "")
         .await;

@@ -18,17 +18,40 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("python3", "--version", "python3"),
     ("javac", "--version", "default-jdk-headless"),
     ("mvn", "--version", "maven"),
+    ("faketime", "--version", "faketime"),
+    ("pdftotext", "-v", "poppler-utils"),
 ];
 
-/// Documents that people wrote, which the distribution's policy keeps small: a file of each
-/// package, and the package.
+/// Documents that people wrote, some 20 MB of packages: a file of each package, and the package.
 const DOCUMENTS: &[(&str, &str)] = &[
+    ("/usr/share/doc/autoconf/autoconf.pdf.gz", "autoconf-doc"),
+    ("/usr/share/doc/bash/bashref.pdf", "bash-doc"),
     ("/usr/share/doc/bzip2/manual.pdf.gz", "bzip2-doc"),
+    ("/usr/share/doc/ddd/ddd.pdf.gz", "ddd-doc"),
     (
         "/usr/share/doc/debian/FAQ/debian-faq.en.pdf.gz",
         "debian-faq",
     ),
+    (
+        "/usr/share/doc/debian-policy/policy.pdf.gz",
+        "debian-policy",
+    ),
+    (
+        "/usr/share/debian-reference/debian-reference.en.pdf",
+        "debian-reference-en",
+    ),
+    (
+        "/usr/share/developers-reference/developers-reference.pdf",
+        "developers-reference",
+    ),
+    ("/usr/share/doc/flex-doc/flex.pdf.gz", "flex-doc"),
+    ("/usr/share/doc/git-doc/git.html", "git-doc"),
+    ("/usr/share/doc/glpk-doc/glpk.pdf", "glpk-doc"),
+    ("/usr/share/doc/nodejs/api/fs.md.gz", "nodejs-doc"),
 ];
+/// What holds documents that a word processor wrote, which the distribution has none of: the tests
+/// of a library that reads them.
+const WORD_DOCUMENTS: (&str, &str) = ("python-docx", "1.2.0");
 
 /// Installs what is missing.
 pub(crate) fn run_all() -> anyhow::Result<()> {
@@ -49,6 +72,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
         install_packages(&missing)?;
     }
     install_schemathesis()?;
+    install_word_documents()?;
     install_neo4j()?;
     if !is_there("cargo-deny", "--version") {
         run(command("cargo", &["install", "--locked", "cargo-deny"]))?;
@@ -88,6 +112,39 @@ fn install_schemathesis() -> anyhow::Result<()> {
             wanted,
         ],
     ))
+}
+
+/// The source of the library, for the documents in it, unpacked below `target/documents`.
+fn install_word_documents() -> anyhow::Result<()> {
+    let (name, version) = WORD_DOCUMENTS;
+    let place = root().join("target/documents");
+    let unpacked = place.join(format!("python_docx-{version}"));
+    // The last file of it: what was broken off is begun again.
+    if unpacked.join("tox.ini").is_file() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&place)?;
+    let python = root().join("target/schemathesis/bin/python");
+    let (python, place) = (python.to_string_lossy(), place.to_string_lossy());
+    let wanted = format!("{name}=={version}");
+    run(command(
+        &python,
+        &[
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--no-binary",
+            name,
+            "--dest",
+            &place,
+            &wanted,
+        ],
+    ))?;
+    let source = format!("{}.tar.gz", unpacked.display());
+    run(command("tar", &["-xzf", &source, "-C", &place]))
 }
 
 /// The parts of a Neo4j server, as its makers publish them, below `target/`.

@@ -33,7 +33,7 @@ enum Command {
     Install,
     /// Check the house rules: crate table, file headers, glossary, generated documents.
     Tidy,
-    /// Kill a loaded server again and again, and look for what it had acknowledged.
+    /// Kill a loaded server and its workers again and again, and look for what was acknowledged.
     Kill(kill::Args),
     /// Crash log and content store on a simulated disk, by seed, and look for what was acknowledged.
     Crash(crash::Args),

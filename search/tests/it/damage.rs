@@ -39,6 +39,41 @@ fn an_index_is_there_again_after_a_restart() {
     assert_eq!(opened.index.checkpoint(), checkpoint);
 }
 
+/// A process that was killed between a commit's files and the list that names them left a file of
+/// deletions; the next one wrote under the same name, was refused, and took no more changes.
+#[test]
+fn a_commit_that_did_not_come_about_is_not_in_the_way_of_the_next() {
+    // What the next one gathers need not be the same, nor are the numbers in the files' names.
+    for n_more in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("search");
+        let list = dir.join("meta.json");
+        let rewrite = |index: &SearchIndex, n_more: u128| {
+            let mut changes = vec![put_text(1, "name", "other words")];
+            changes.extend((0..n_more).map(|n| put_text(30 + n, "name", "more words")));
+            index.apply(changes, Checkpoint { end: 2, last: None })
+        };
+        let index = open(&dir).index;
+        let changes = (1..20).map(|number| put_text(number, "name", "words"));
+        let first = Checkpoint { end: 1, last: None };
+        index.apply(changes.collect(), first.clone()).unwrap();
+        let before = fs::read(&list).unwrap();
+        rewrite(&index, 0).unwrap();
+        drop(index);
+        let is_deletions =
+            |entry: fs::DirEntry| entry.path().extension().is_some_and(|e| e == "del");
+        let mut files = fs::read_dir(&dir).unwrap().map(Result::unwrap);
+        assert!(files.any(is_deletions));
+        fs::write(&list, before).unwrap();
+        let opened = open(&dir);
+        assert_eq!(opened.state, OpenState::Existing);
+        assert_eq!(opened.index.checkpoint(), first);
+        rewrite(&opened.index, n_more).unwrap();
+        let hits = opened.index.search(&Query::words("other")).unwrap().hits;
+        assert_eq!(hits.len(), 1);
+    }
+}
+
 #[test]
 fn an_index_has_one_owner() {
     let fixture = Fixture::new();
