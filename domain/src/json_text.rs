@@ -8,22 +8,31 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A JSON value as text; clones share it.
-#[derive(Debug, Clone)]
-pub struct JsonText(Arc<RawValue>);
+use crate::json_skip::end_of_value;
+pub use crate::json_write::{write_json, write_json_string};
+
+/// Bytes that most texts fit.
+const TEXT_BYTES_EXPECTED: usize = 1024;
+
+/// A JSON value as text; clones share it. What differs in white space or order is not the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonText(Arc<str>);
 
 impl JsonText {
     /// The text of a value: keys sorted, no white space.
-    ///
-    /// # Panics
-    /// Never: a [`Value`] has text keys and finite numbers.
     pub fn of(value: &Value) -> Self {
-        let text = serde_json::value::to_raw_value(value).expect("text keys and finite numbers");
+        let mut text = String::with_capacity(TEXT_BYTES_EXPECTED);
+        write_json(value, &mut text);
+        Self(text.into())
+    }
+
+    /// A text of which it is known that it can be parsed.
+    pub(crate) fn of_checked(text: &str) -> Self {
         Self(text.into())
     }
 
@@ -37,7 +46,7 @@ impl JsonText {
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        self.0.get()
+        &self.0
     }
 }
 
@@ -47,26 +56,22 @@ impl From<Value> for JsonText {
     }
 }
 
-/// By the text: what differs in white space or order is not the same.
-impl PartialEq for JsonText {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl Eq for JsonText {}
-
 impl Serialize for JsonText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        // The text is passed over once more, which is how serde_json takes it as it is.
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for JsonText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
+        let text = text.get();
         // A raw value was only skipped over: depth, range and escapes were not looked at.
-        serde_json::from_str::<Parsed>(text.get()).map_err(D::Error::custom)?;
+        if end_of_value(text.as_bytes(), 0) != Some(text.len()) {
+            serde_json::from_str::<Parsed>(text).map_err(serde::de::Error::custom)?;
+        }
         Ok(Self(text.into()))
     }
 }
