@@ -5,6 +5,8 @@
 //! Invariant: the text can be parsed, within serde_json's limits of depth and range; it is checked
 //! when it comes in.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -47,6 +49,52 @@ impl JsonText {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The text of a property; none where there is no such property.
+    ///
+    /// # Errors
+    /// When this is not an object.
+    pub fn property(&self, name: &str) -> Result<Option<&str>, serde_json::Error> {
+        match property(&self.0, name) {
+            Ok(found) => Ok(found),
+            Err(Unknown) => {
+                let fields: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(&self.0)?;
+                Ok(fields.get(name).map(|value| value.get()))
+            }
+        }
+    }
+}
+
+/// It takes the parser to tell.
+struct Unknown;
+
+/// The text of a property of an object that is written without white space and escaped keys.
+fn property<'a>(text: &'a str, name: &str) -> Result<Option<&'a str>, Unknown> {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    match bytes {
+        [b'{', b'}'] => return Ok(None),
+        [b'{', ..] => {}
+        _ => return Err(Unknown),
+    }
+    loop {
+        let key_end = end_of_value(bytes, at).ok_or(Unknown)?;
+        let key = text
+            .get(at..key_end)
+            .and_then(|key| key.strip_prefix('"')?.strip_suffix('"'))
+            .filter(|key| !key.contains('\\'))
+            .ok_or(Unknown)?;
+        let start = key_end + 1;
+        let end = end_of_value(bytes, start).ok_or(Unknown)?;
+        if key == name {
+            return text.get(start..end).map(Some).ok_or(Unknown);
+        }
+        match bytes.get(end) {
+            Some(b',') => at = end + 1,
+            Some(b'}') => return Ok(None),
+            _ => return Err(Unknown),
+        }
     }
 }
 
@@ -153,6 +201,21 @@ mod tests {
         assert_eq!(read, text);
         assert_eq!(serde_json::to_string(&read).unwrap(), text.as_str());
         assert_eq!(serde_json::from_value::<JsonText>(value).unwrap(), text);
+    }
+
+    #[test]
+    fn a_property_is_found_however_the_object_is_written() {
+        let plain = JsonText::of(&json!({ "a": 1, "b": { "c": "}" }, "e": [] }));
+        let odd: JsonText =
+            serde_json::from_str(r#"{ "\u0061" : 1,"b":{"c":"}"} , "e":[]}"#).unwrap();
+        for text in [plain, odd] {
+            assert_eq!(text.property("a").unwrap(), Some("1"));
+            assert_eq!(text.property("b").unwrap(), Some(r#"{"c":"}"}"#));
+            assert_eq!(text.property("e").unwrap(), Some("[]"));
+            assert_eq!(text.property("c").unwrap(), None);
+        }
+        assert_eq!(JsonText::of(&json!({})).property("a").unwrap(), None);
+        assert!(JsonText::of(&json!([1])).property("a").is_err());
     }
 
     #[test]

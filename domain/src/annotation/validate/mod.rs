@@ -123,9 +123,7 @@ fn fill_in_source(target: &mut Value, cx: &Context) {
     };
     // Items of a set are targets like others.
     if let Some(Value::Array(items)) = fields.get_mut("items") {
-        items
-            .iter_mut()
-            .for_each(|item| fill_in_source(item, cx));
+        items.iter_mut().for_each(|item| fill_in_source(item, cx));
     }
     let names_something = ["id", "source", "items", "value"]
         .iter()

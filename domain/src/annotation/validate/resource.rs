@@ -51,9 +51,7 @@ fn check_resource(value: &Value, at: &str, place: Place, nesting: usize, finding
         check_items(fields, at, place, nesting, findings);
     } else if has_type("SpecificResource") || fields.contains_key("source") {
         check_specific(fields, at, place, nesting, findings);
-    } else if has_type("TextualBody")
-        || (place == Place::Body && fields.contains_key("value"))
-    {
+    } else if has_type("TextualBody") || (place == Place::Body && fields.contains_key("value")) {
         // 3.2.4 Embedded Textual Body.
         if place == Place::Target {
             findings.wrong(&format!("{at}/type"), "a TextualBody is no target");
