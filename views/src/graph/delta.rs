@@ -325,8 +325,8 @@ fn links_of_resource(id: ResourceId, node: &ResourceNode) -> Vec<Edge> {
     in_order(links)
 }
 
-/// The same of an annotation.
-fn links_of_annotation(id: AnnotationId, node: &AnnotationNode) -> Vec<Edge> {
+/// The edges that an annotation is one end of, each once, in order: all that it ever has.
+pub(super) fn links_of_annotation(id: AnnotationId, node: &AnnotationNode) -> Vec<Edge> {
     let this = NodeId::Annotation(id);
     let person = NodeId::Person(node.created_by.clone());
     let annotated = resource_id(node.resource);
