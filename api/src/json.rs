@@ -7,6 +7,7 @@ use std::fmt;
 
 use memchr::memchr2;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use crate::error::{ApiError, Code, FieldProblem};
@@ -267,11 +268,14 @@ impl<'de> Visitor<'de> for Strict<'_> {
         while let Some(key) = entries.next_key::<String>()? {
             let place = Place::Field(&self.place, &key);
             let depth_left = self.depth_below(place)?;
-            if object.contains_key(&key) {
-                return Err(A::Error::custom(format!("{REPEATED}{place}")));
-            }
             let value = entries.next_value_seed(Strict { place, depth_left })?;
-            object.insert(key, value);
+            match object.entry(key) {
+                Entry::Vacant(vacant) => vacant.insert(value),
+                Entry::Occupied(first) => {
+                    let place = Place::Field(&self.place, first.key());
+                    return Err(A::Error::custom(format!("{REPEATED}{place}")));
+                }
+            };
         }
         Ok(Value::Object(object))
     }

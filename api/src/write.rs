@@ -3,11 +3,13 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ETAG, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder};
+use serde_json::Value;
 use stemma_commands::{
     Change, CommandError, Operation, OperationResult, Precondition, Request, Target, Written,
 };
 use stemma_content_store::Pin;
 use stemma_domain::id::ResourceId;
+use stemma_domain::json_text::write_json;
 use stemma_domain::resource::{Command, Descriptor};
 use stemma_event_log::Idempotency;
 
@@ -16,6 +18,8 @@ use crate::context::Context;
 use crate::error::{ApiError, Code};
 use crate::state::{AppState, STEMMA_POSITION};
 
+/// Bytes that most answers fit.
+const BODY_BYTES_EXPECTED: usize = 1024;
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// A write to be carried out.
@@ -124,4 +128,11 @@ pub(crate) fn tagged(
     let mut response = answer(status, written);
     response.insert_header((ETAG, revision_tag(descriptor.revision)));
     response
+}
+
+/// The answer with a JSON value as its body.
+pub(crate) fn json_body(mut response: HttpResponseBuilder, value: &Value) -> HttpResponse {
+    let mut text = String::with_capacity(BODY_BYTES_EXPECTED);
+    write_json(value, &mut text);
+    response.content_type("application/json").body(text)
 }

@@ -155,7 +155,8 @@ pub(crate) struct Landing {
     pub(crate) first_revision: u64,
     /// The resource's last revision in the batch.
     pub(crate) last_revision: u64,
-    /// The annotations that the batch added, each with its event's position and revision.
+    /// The annotations that the batch added, each with its event's position and revision, by
+    /// revision.
     pub(crate) added: Vec<(AnnotationId, u64, u64)>,
     /// The annotations whose bodies the batch changed, with the positions and revisions that did.
     pub(crate) changed: Vec<(AnnotationId, u64, u64)>,
@@ -473,7 +474,15 @@ impl Landing {
         let Some(annotation) = &mut result.annotation else {
             return;
         };
-        if let Some((_, position, _)) = self.added.iter().find(|(id, ..)| *id == annotation.id) {
+        // Added by this very operation, it stands where its revision says.
+        let place = self
+            .added
+            .binary_search_by_key(&annotation.revision, |(_, _, revision)| *revision);
+        let at_revision = place.ok().map(|index| &self.added[index]);
+        let added = at_revision
+            .filter(|(id, ..)| *id == annotation.id)
+            .or_else(|| self.added.iter().find(|(id, ..)| *id == annotation.id));
+        if let Some((_, position, _)) = added {
             annotation.added_at = self.recorded_at;
             annotation.added_position = *position;
         }

@@ -15,8 +15,8 @@ use stemma_domain::job::Job;
 use stemma_domain::resource::{Command, Descriptor, IriNames, Refusal};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{
-    AppendError, Appender, Batch, Committed, EventType, Idempotency, Metadata, NewEvent, Outcome,
-    Reader, Revision, StreamId,
+    AppendError, Appender, Batch, Committed, Idempotency, Metadata, Outcome, Reader, Revision,
+    StreamId,
 };
 
 use crate::aggregates::{Aggregates, Flight, LockedSlot, Slot, UNRECORDED};
@@ -292,7 +292,7 @@ impl Commands {
                 Some(slot.take_off())
             })
             .collect();
-        let batch = self.batch(request, &plan);
+        let batch = self.batch(request, &mut plan);
         // Refused, the flights make their slots stale.
         let pending = match self.shared.on.appender.enqueue(batch).await {
             Ok(pending) => pending,
@@ -382,12 +382,10 @@ impl Commands {
             );
             let text = match operation.target {
                 Target::Resource(id) if annotates => match planner.resource(id) {
-                    Some(resource) => {
-                        let descriptor = resource.descriptor.clone();
-                        self.text_of(&descriptor)
-                            .await
-                            .map_err(|TextError::Read(error)| error)?
-                    }
+                    Some(resource) => self
+                        .text_of(&resource.descriptor)
+                        .await
+                        .map_err(|TextError::Read(error)| error)?,
                     None => None,
                 },
                 _ => None,
@@ -452,19 +450,11 @@ impl Commands {
         Pass::Again
     }
 
-    fn batch(&self, request: &Request, plan: &Plan) -> Batch {
-        let events = plan.events.iter().map(|(stream, event)| {
-            let encoded = event.encode();
-            NewEvent {
-                stream: stream.clone(),
-                event_type: EventType::new(encoded.event_type).expect("our types are valid"),
-                schema_version: encoded.schema_version,
-                data: encoded.data.into(),
-            }
-        });
+    /// The batch, with the events and conditions of the plan.
+    fn batch(&self, request: &Request, plan: &mut Plan) -> Batch {
         Batch {
-            events: events.collect(),
-            expected: plan.expected.clone(),
+            events: std::mem::take(&mut plan.events),
+            expected: std::mem::take(&mut plan.expected),
             idempotency: request.idempotency,
             metadata: Metadata {
                 actor: request.actor.clone(),

@@ -3,6 +3,7 @@
 //! Invariant: after a refusal, every slot that was moved on forgets its state (by its drop); a state that the
 //! log will never hold is never decided upon.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use stemma_domain::annotation::TextIndex;
@@ -14,7 +15,7 @@ use stemma_domain::job::Job;
 use stemma_domain::resource::{
     AnnotationState, CloneResource, Command, IriNames, Refusal, Resource, decide,
 };
-use stemma_event_log::{ExpectedRevision, Reader, Revision, StreamId};
+use stemma_event_log::{EventType, ExpectedRevision, NewEvent, Reader, Revision, StreamId};
 
 use crate::aggregates::{Landing, LockedSlot, SlotState, UNRECORDED};
 use crate::environment::Ids;
@@ -32,7 +33,7 @@ pub(crate) const UNPLACED: u64 = u64::MAX;
 /// The events of a request, and what they make of each operation's target.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    pub(crate) events: Vec<(StreamId, Event)>,
+    pub(crate) events: Vec<NewEvent>,
     pub(crate) expected: Vec<(StreamId, ExpectedRevision)>,
     pub(crate) results: Vec<OperationResult>,
     /// For each resource that gets events: where they stand in the batch and in its stream.
@@ -43,6 +44,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Touched {
     pub(crate) id: ResourceId,
+    stream: StreamId,
     pub(crate) first_revision: u64,
     pub(crate) last_revision: u64,
     /// Each with its event's index in the batch, and its revision.
@@ -147,7 +149,7 @@ impl Planner<'_> {
         let command = self.command(operation, id).map_err(refused)?;
         let events = decide(
             self.resource(id),
-            command,
+            &command,
             self.names,
             text.map(AsRef::as_ref),
         )
@@ -157,7 +159,7 @@ impl Planner<'_> {
 
     fn register(&mut self, event: Event) {
         let stream = StreamId::new(entity_type::STREAM).expect("a constant that is a stream id");
-        self.plan.events.push((stream, event.clone()));
+        self.plan.push(stream, &event);
         let result = OperationResult::of_events(vec![event]);
         self.plan.results.push(result);
     }
@@ -231,9 +233,13 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn command(&self, operation: &Operation, id: ResourceId) -> Result<Command, Refusal> {
+    fn command<'o>(
+        &self,
+        operation: &'o Operation,
+        id: ResourceId,
+    ) -> Result<Cow<'o, Command>, Refusal> {
         match &operation.change {
-            Change::Resource(command) => Ok((**command).clone()),
+            Change::Resource(command) => Ok(Cow::Borrowed(command)),
             Change::RegisterEntityType { .. } | Change::Job(_) | Change::Document(_) => {
                 Err(Refusal::NotFound)
             }
@@ -258,11 +264,11 @@ impl Planner<'_> {
                     name: name.clone().unwrap_or_else(|| described.name.clone()),
                 };
                 let annotations = self.annotations_to_clone(from, *annotations);
-                Ok(Command::Clone(CloneResource {
+                Ok(Cow::Owned(Command::Clone(CloneResource {
                     created,
                     annotations,
                     source: *source,
-                }))
+                })))
             }
         }
     }
@@ -291,7 +297,8 @@ impl Planner<'_> {
         asked: Option<AnnotationId>,
     ) -> Result<(), CommandError> {
         let slot_index = self.slot_index(id);
-        let stream = stream_of(id);
+        let last = self.plan.touched.last().filter(|last| last.id == id);
+        let stream = last.map_or_else(|| stream_of(id), |last| last.stream.clone());
         for event in &events {
             let state = self.slots[slot_index].state_mut();
             let revision = match state {
@@ -309,7 +316,7 @@ impl Planner<'_> {
                 position: UNPLACED,
                 source,
             })?;
-            self.plan.events.push((stream.clone(), event.clone()));
+            self.plan.push(stream.clone(), event);
         }
         let resource = self.slots[slot_index].resource();
         let annotation = events.iter().rev().find_map(|event| match event {
@@ -372,9 +379,9 @@ impl Plan {
         if let Some(expected) = decided.expected {
             self.expected.push((stream.clone(), expected));
         }
-        let events = decided.events.iter().cloned();
-        self.events
-            .extend(events.map(|event| (stream.clone(), event)));
+        for event in &decided.events {
+            self.push(stream.clone(), event);
+        }
         Noted {
             events: decided.events,
             now: decided.now.map(Box::new),
@@ -393,8 +400,23 @@ impl Plan {
             self.expected.push((stream_of(slot.id()), expected));
         }
         let stream = StreamId::new(REQUESTS_STREAM).expect("a constant that is a stream id");
-        self.events
-            .push((stream, Event::RequestAnswered(RequestAnswered {})));
+        self.push(stream, &Event::RequestAnswered(RequestAnswered {}));
+    }
+
+    /// Writes the batch's next event down.
+    fn push(&mut self, stream: StreamId, event: &Event) {
+        let encoded = event.encode();
+        // Most events of a batch are of one type, whose name is shared.
+        let event_type = match self.events.last() {
+            Some(last) if last.event_type.as_str() == encoded.event_type => last.event_type.clone(),
+            _ => EventType::new(encoded.event_type).expect("our types are valid"),
+        };
+        self.events.push(NewEvent {
+            stream,
+            event_type,
+            schema_version: encoded.schema_version,
+            data: encoded.data.into(),
+        });
     }
 
     /// Notes that the batch's next event gives this resource this revision.
@@ -408,6 +430,7 @@ impl Plan {
             self.expected.push((stream.clone(), expected));
             self.touched.push(Touched {
                 id,
+                stream: stream.clone(),
                 first_revision: revision,
                 last_revision: revision,
                 added: Vec::new(),

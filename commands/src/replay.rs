@@ -121,7 +121,7 @@ impl States<'_> {
             bases: &request.bases,
         };
         let state = self.load(id)?.as_ref();
-        Ok(decide(state, (**command).clone(), names, None).map_or(0, |events| events.len()))
+        Ok(decide(state, command, names, None).map_or(0, |events| events.len()))
     }
 
     fn result(

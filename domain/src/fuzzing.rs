@@ -6,7 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::annotation::{
-    Context, OffsetUnit, TextIndex, anchors, complete, is_iri, references, resource_in_iri,
+    Context, OffsetUnit, TextIndex, anchors, completed, is_iri, references, resource_in_iri,
     translate, validate,
 };
 use crate::event::{self, Event};
@@ -80,9 +80,10 @@ pub fn annotations(data: &[u8]) {
         unit,
         OffsetUnit::CodePoint,
     );
-    if complete(&mut annotation, &is_this, &text).is_err() {
+    let Ok(completed) = completed(&annotation, &is_this, &text) else {
         return;
-    }
+    };
+    let annotation = completed.unwrap_or(annotation);
     let count = text.text().chars().count();
     for found in anchors(&annotation, &is_this, &text) {
         let span = found.anchor.span;

@@ -5,25 +5,36 @@
 //! Invariant: the text can be parsed, within serde_json's limits of depth and range; it is checked
 //! when it comes in.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A JSON value as text; clones share it.
-#[derive(Debug, Clone)]
-pub struct JsonText(Arc<RawValue>);
+use crate::json_skip::end_of_value;
+pub use crate::json_write::{write_json, write_json_string};
+
+/// Bytes that most texts fit.
+const TEXT_BYTES_EXPECTED: usize = 1024;
+
+/// A JSON value as text; clones share it. What differs in white space or order is not the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonText(Arc<str>);
 
 impl JsonText {
     /// The text of a value: keys sorted, no white space.
-    ///
-    /// # Panics
-    /// Never: a [`Value`] has text keys and finite numbers.
     pub fn of(value: &Value) -> Self {
-        let text = serde_json::value::to_raw_value(value).expect("text keys and finite numbers");
+        let mut text = String::with_capacity(TEXT_BYTES_EXPECTED);
+        write_json(value, &mut text);
+        Self(text.into())
+    }
+
+    /// A text of which it is known that it can be parsed.
+    pub(crate) fn of_checked(text: &str) -> Self {
         Self(text.into())
     }
 
@@ -37,7 +48,53 @@ impl JsonText {
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        self.0.get()
+        &self.0
+    }
+
+    /// The text of a property; none where there is no such property.
+    ///
+    /// # Errors
+    /// When this is not an object.
+    pub fn property(&self, name: &str) -> Result<Option<&str>, serde_json::Error> {
+        match property(&self.0, name) {
+            Ok(found) => Ok(found),
+            Err(Unknown) => {
+                let fields: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(&self.0)?;
+                Ok(fields.get(name).map(|value| value.get()))
+            }
+        }
+    }
+}
+
+/// It takes the parser to tell.
+struct Unknown;
+
+/// The text of a property of an object that is written without white space and escaped keys.
+fn property<'a>(text: &'a str, name: &str) -> Result<Option<&'a str>, Unknown> {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    match bytes {
+        [b'{', b'}'] => return Ok(None),
+        [b'{', ..] => {}
+        _ => return Err(Unknown),
+    }
+    loop {
+        let key_end = end_of_value(bytes, at).ok_or(Unknown)?;
+        let key = text
+            .get(at..key_end)
+            .and_then(|key| key.strip_prefix('"')?.strip_suffix('"'))
+            .filter(|key| !key.contains('\\'))
+            .ok_or(Unknown)?;
+        let start = key_end + 1;
+        let end = end_of_value(bytes, start).ok_or(Unknown)?;
+        if key == name {
+            return text.get(start..end).map(Some).ok_or(Unknown);
+        }
+        match bytes.get(end) {
+            Some(b',') => at = end + 1,
+            Some(b'}') => return Ok(None),
+            _ => return Err(Unknown),
+        }
     }
 }
 
@@ -47,26 +104,22 @@ impl From<Value> for JsonText {
     }
 }
 
-/// By the text: what differs in white space or order is not the same.
-impl PartialEq for JsonText {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl Eq for JsonText {}
-
 impl Serialize for JsonText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        // The text is passed over once more, which is how serde_json takes it as it is.
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for JsonText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
+        let text = text.get();
         // A raw value was only skipped over: depth, range and escapes were not looked at.
-        serde_json::from_str::<Parsed>(text.get()).map_err(D::Error::custom)?;
+        if end_of_value(text.as_bytes(), 0) != Some(text.len()) {
+            serde_json::from_str::<Parsed>(text).map_err(serde::de::Error::custom)?;
+        }
         Ok(Self(text.into()))
     }
 }
@@ -148,6 +201,21 @@ mod tests {
         assert_eq!(read, text);
         assert_eq!(serde_json::to_string(&read).unwrap(), text.as_str());
         assert_eq!(serde_json::from_value::<JsonText>(value).unwrap(), text);
+    }
+
+    #[test]
+    fn a_property_is_found_however_the_object_is_written() {
+        let plain = JsonText::of(&json!({ "a": 1, "b": { "c": "}" }, "e": [] }));
+        let odd: JsonText =
+            serde_json::from_str(r#"{ "\u0061" : 1,"b":{"c":"}"} , "e":[]}"#).unwrap();
+        for text in [plain, odd] {
+            assert_eq!(text.property("a").unwrap(), Some("1"));
+            assert_eq!(text.property("b").unwrap(), Some(r#"{"c":"}"}"#));
+            assert_eq!(text.property("e").unwrap(), Some("[]"));
+            assert_eq!(text.property("c").unwrap(), None);
+        }
+        assert_eq!(JsonText::of(&json!({})).property("a").unwrap(), None);
+        assert!(JsonText::of(&json!([1])).property("a").is_err());
     }
 
     #[test]

@@ -74,7 +74,10 @@ pub(crate) fn admit(ledger: &mut impl Ledger, batch: &Batch) -> Result<Verdict, 
             }));
         }
     }
-    for event in &batch.events {
+    for (index, event) in batch.events.iter().enumerate() {
+        if batch.is_same_stream(index) {
+            continue;
+        }
         let last = ledger.head(&event.stream)?.map_or(0, |head| head.revision);
         if last + batch.events.len() as u64 >= u64::from(u32::MAX) {
             let reason = InvalidBatch::StreamFull {

@@ -115,11 +115,14 @@ impl Appender {
     pub async fn enqueue(&self, batch: Batch) -> Result<PendingAppend, AppendError> {
         self.inner.limits.check(&batch)?;
         let key = self.inner.shared.index.log_key();
-        let stream_hashes = batch
-            .events
-            .iter()
-            .map(|event| stream_hash(key, event.stream.as_str()))
-            .collect();
+        let mut stream_hashes: Vec<u64> = Vec::with_capacity(batch.events.len());
+        for (index, event) in batch.events.iter().enumerate() {
+            let hash = match stream_hashes.last() {
+                Some(hash) if batch.is_same_stream(index) => *hash,
+                _ => stream_hash(key, event.stream.as_str()),
+            };
+            stream_hashes.push(hash);
+        }
         let (reply, answer) = oneshot::channel();
         let request = Request {
             batch,

@@ -76,6 +76,15 @@ pub struct Batch {
     pub order: Option<u64>,
 }
 
+impl Batch {
+    /// Whether an event, if there is one, is of the same stream as the one before it.
+    pub(crate) fn is_same_stream(&self, index: usize) -> bool {
+        let stream = |index: usize| self.events.get(index).map(|event| &event.stream);
+        let before = index.checked_sub(1).and_then(stream);
+        before.is_some() && before == stream(index)
+    }
+}
+
 /// How a batch came to be in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {

@@ -91,22 +91,23 @@ impl Shared {
             let tail = self.tail.read().unwrap_or_else(PoisonError::into_inner);
             tail.from(from, limit.records, limit.bytes)
         };
-        // What this process wrote itself and still has in memory needs no checksum.
-        let check = (check == Check::Digest).then_some(check);
         let (mut taken, mut bytes) = (0, 0_usize);
         for group in &groups {
-            while taken < limit.records
-                && (taken == 0 || bytes < limit.bytes)
-                && let Some(frame) = group.record_at(from + taken as u64)
-            {
-                let record = decode(&frame, check).map_err(|kind| ReadError::Damaged {
-                    file: "memory".to_owned(),
-                    offset: 0,
-                    position: Position::new(from + taken as u64),
-                    kind,
-                })?;
+            for record in group.records_from(from + taken as u64) {
+                if taken >= limit.records || (taken > 0 && bytes >= limit.bytes) {
+                    return Ok(true);
+                }
+                // What this process wrote itself and still has in memory needs no checksum.
+                if check == Check::Digest {
+                    decode(record.frame(), Some(check)).map_err(|kind| ReadError::Damaged {
+                        file: "memory".to_owned(),
+                        offset: 0,
+                        position: record.position(),
+                        kind,
+                    })?;
+                }
                 bytes = bytes.saturating_add(record.bytes().len());
-                records.push(record);
+                records.push(record.clone());
                 taken += 1;
             }
         }

@@ -219,7 +219,27 @@ pub(crate) fn decode(bytes: &Bytes, check: Option<Check>) -> Result<Record, Dama
     Ok(Record::new(frame, stream, layout))
 }
 
+/// The record of a frame that was just encoded, in the stream that it was encoded for.
+pub(crate) fn written(frame: Bytes, stream: StreamId) -> Record {
+    let body = &frame[FRAME_HEAD_BYTES..frame.len() - DIGEST_BYTES];
+    let layout = read_layout(body, |fields, flags| {
+        let bytes = usize::from(fields.u8()?);
+        fields.take(bytes)?;
+        fields.take(if flags & FLAG_STREAM_UUID == 0 { 0 } else { 16 })
+    });
+    let (layout, _) = layout.expect("what was just encoded can be read");
+    Record::new(frame, stream, layout)
+}
+
 fn read_body(body: &[u8]) -> Option<(Layout, StreamId)> {
+    read_layout(body, read_stream)
+}
+
+/// Where a body's fields stand, and what `stream` makes of its stream.
+fn read_layout<'a, S>(
+    body: &'a [u8],
+    stream: impl FnOnce(&mut Fields<'a>, u8) -> Option<S>,
+) -> Option<(Layout, S)> {
     let mut fields = Fields::new(body);
     let _version = fields.u8()?;
     let flags = fields.u8()?;
@@ -245,7 +265,7 @@ fn read_body(body: &[u8]) -> Option<(Layout, StreamId)> {
         0
     })?;
     fields.take(if flags & FLAG_ORDER != 0 { 8 } else { 0 })?;
-    let stream = read_stream(&mut fields, flags)?;
+    let stream = stream(&mut fields, flags)?;
     let event_type = short(&mut fields)?;
     check_event_type(event_type.text(body)?).ok()?;
     let actor = short(&mut fields)?;

@@ -72,6 +72,11 @@ impl Record {
         }
     }
 
+    /// The whole frame, sharing the record's memory.
+    pub(crate) fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
     /// Place in the log.
     pub fn position(&self) -> Position {
         Position::new(self.layout.position)

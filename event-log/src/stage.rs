@@ -10,11 +10,11 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::admit::{Ledger, StreamHead, Used, Verdict, admit};
-use crate::batch::{Committed, Outcome};
+use crate::batch::{Batch, Committed, Outcome};
 use crate::chain::Chain;
 use crate::codec::{prefix_u64, round_up, to_u32, to_usize};
 use crate::error::{AppendError, ReadError};
-use crate::frame::{Draft, encode};
+use crate::frame::{Draft, encode, written};
 use crate::heads::Heads;
 use crate::id::{Position, Revision};
 use crate::index::Entry;
@@ -37,7 +37,8 @@ pub(crate) struct Stage {
     pub(crate) chain: Chain,
     first: u64,
     bytes: Vec<u8>,
-    starts: Vec<u32>,
+    /// Of each record the stream; where it stands is in `entries`.
+    streams: Vec<StreamId>,
     entries: Vec<Entry>,
     /// Stream heads as the group leaves them; none for a stream that was looked for in vain.
     heads: HashMap<StreamId, Option<StreamHead>>,
@@ -58,7 +59,7 @@ impl Stage {
             first: chain.end,
             chain,
             bytes,
-            starts: Vec::new(),
+            streams: Vec::new(),
             entries: Vec::new(),
             heads: HashMap::new(),
             keys: HashMap::new(),
@@ -66,7 +67,7 @@ impl Stage {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.starts.is_empty()
+        self.streams.is_empty()
     }
 
     /// Bytes so far.
@@ -76,7 +77,7 @@ impl Stage {
 
     /// Records so far.
     pub(crate) fn n_records(&self) -> u64 {
-        self.starts.len() as u64
+        self.streams.len() as u64
     }
 
     /// Bytes that the group takes in its segment.
@@ -108,18 +109,17 @@ impl Stage {
         }
     }
 
-    fn append(
-        &mut self,
-        batch: &crate::batch::Batch,
-        stream_hashes: &[u64],
-        recorded_at_us: i64,
-    ) -> Committed {
+    fn append(&mut self, batch: &Batch, stream_hashes: &[u64], recorded_at_us: i64) -> Committed {
         let first = self.chain.end;
         let batch_count = u16::try_from(batch.events.len()).expect("checked before it was queued");
         let mut revisions = Vec::with_capacity(batch.events.len());
-        for (batch_index, (event, stream)) in (0_u16..).zip(batch.events.iter().zip(stream_hashes))
-        {
-            let head = self.heads.get(&event.stream).copied().flatten();
+        // Most events of a batch are of one stream, whose head is looked up and put back once.
+        let mut head: Option<StreamHead> = None;
+        for (batch_index, event) in (0_u16..).zip(&batch.events) {
+            let index = usize::from(batch_index);
+            if !batch.is_same_stream(index) {
+                head = self.heads.get(&event.stream).copied().flatten();
+            }
             let revision = head.map_or(0, |head| head.revision + 1);
             let idempotency = batch.idempotency.as_ref().filter(|_| batch_index == 0);
             let start = self.bytes.len();
@@ -140,11 +140,13 @@ impl Stage {
                 },
             );
             self.chain.push(digest, recorded_at_us);
-            self.heads
-                .insert(event.stream.clone(), Some(StreamHead { revision, digest }));
-            self.starts.push(to_u32(start));
+            head = Some(StreamHead { revision, digest });
+            if !batch.is_same_stream(index + 1) {
+                self.heads.insert(event.stream.clone(), head);
+            }
+            self.streams.push(event.stream.clone());
             self.entries.push(Entry {
-                stream: *stream,
+                stream: stream_hashes[index],
                 digest: prefix_u64(&digest),
                 key: idempotency.map(|idempotency| prefix_u64(&idempotency.key)),
                 revision: to_u32(to_usize(revision)),
@@ -175,7 +177,7 @@ impl Stage {
     pub(crate) fn seal_for(&mut self, tag: [u8; 4], offset: u64) -> &[u8] {
         let header = GroupHeader {
             bytes: to_u32(self.bytes.len()),
-            count: to_u32(self.starts.len()),
+            count: to_u32(self.streams.len()),
             first: self.first,
         };
         self.bytes[..GROUP_HEADER_BYTES].copy_from_slice(&header.encode(tag, offset));
@@ -187,24 +189,28 @@ impl Stage {
     /// What is published once the group is durable at `offset`.
     pub(crate) fn into_published(self, offset: u64, heads: &mut Heads) -> Published {
         let base = to_u32(to_usize(offset));
+        let bytes = Bytes::from(self.bytes);
         let mut entries = self.entries;
-        for entry in &mut entries {
+        let records = self.streams.into_iter().zip(&mut entries);
+        let records = records.map(|(stream, entry)| {
+            let frame = bytes.slice(entry.offset as usize..entry.end_offset as usize);
             entry.offset += base;
             entry.end_offset += base;
-        }
+            written(frame, stream)
+        });
+        let records = records.collect();
         for (stream, head) in self.heads {
             if let Some(head) = head {
                 heads.put(stream, head);
             }
         }
-        let bytes = Bytes::from(self.bytes);
         Published {
             chain: self.chain,
             entries,
             group: TailGroup {
                 first: self.first,
                 bytes,
-                starts: self.starts,
+                records,
             },
         }
     }

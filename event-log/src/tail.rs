@@ -8,29 +8,31 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::codec::to_usize;
+use crate::record::Record;
 
 /// One group as it was written.
 pub(crate) struct TailGroup {
     pub(crate) first: u64,
     pub(crate) bytes: Bytes,
-    /// Where each record starts in `bytes`.
-    pub(crate) starts: Vec<u32>,
+    /// Its records, which share `bytes`: read once for all who follow.
+    pub(crate) records: Vec<Record>,
 }
 
 impl TailGroup {
     fn end(&self) -> u64 {
-        self.first + self.starts.len() as u64
+        self.first + self.records.len() as u64
     }
 
-    /// The bytes from a record on.
-    pub(crate) fn record_at(&self, position: u64) -> Option<Bytes> {
-        let index = to_usize(position.checked_sub(self.first)?);
-        let start = self.starts.get(index)?;
-        let end = self
-            .starts
-            .get(index + 1)
-            .map_or(self.bytes.len(), |next| *next as usize);
-        Some(self.bytes.slice(*start as usize..end))
+    /// Bytes that it takes in memory.
+    fn memory_bytes(&self) -> usize {
+        self.bytes.len() + self.records.len() * size_of::<Record>()
+    }
+
+    /// The records from a position on.
+    pub(crate) fn records_from(&self, position: u64) -> &[Record] {
+        let index = position.checked_sub(self.first).map(to_usize);
+        let records = index.and_then(|index| self.records.get(index..));
+        records.unwrap_or_default()
     }
 }
 
@@ -51,12 +53,12 @@ impl Tail {
     }
 
     pub(crate) fn push(&mut self, group: TailGroup) {
-        self.bytes += group.bytes.len();
+        self.bytes += group.memory_bytes();
         self.groups.push_back(Arc::new(group));
         while self.bytes > self.bytes_max
             && let Some(oldest) = self.groups.pop_front()
         {
-            self.bytes -= oldest.bytes.len();
+            self.bytes -= oldest.memory_bytes();
         }
     }
 
@@ -90,19 +92,45 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::{Metadata, NewEvent};
+    use crate::frame::{Draft, decode, encode};
+    use crate::stream::{EventType, StreamId};
 
-    fn group(first: u64, records: u32) -> TailGroup {
-        let bytes = Bytes::from(vec![0; records as usize * 10]);
+    fn group(first: u64, count: u64) -> TailGroup {
+        let event = NewEvent {
+            stream: StreamId::new("s").unwrap(),
+            event_type: EventType::new("x").unwrap(),
+            schema_version: 1,
+            data: Bytes::new(),
+        };
+        let record = |position: u64| {
+            let mut out = Vec::new();
+            let draft = Draft {
+                position,
+                revision: 0,
+                recorded_at_us: 0,
+                batch_index: 0,
+                batch_count: 1,
+                previous: &[0; 32],
+                previous_in_stream: None,
+                idempotency: None,
+                order: None,
+                metadata: &Metadata::default(),
+                event: &event,
+            };
+            encode(&mut out, &draft);
+            decode(&Bytes::from(out), None).unwrap()
+        };
         TailGroup {
             first,
-            bytes,
-            starts: (0..records).map(|n| n * 10).collect(),
+            bytes: Bytes::from(vec![0; to_usize(count) * 10]),
+            records: (first..first + count).map(record).collect(),
         }
     }
 
     #[test]
     fn the_oldest_groups_go_and_the_rest_is_found_by_position() {
-        let mut tail = Tail::new(100);
+        let mut tail = Tail::new(2 * group(0, 4).memory_bytes() + 10);
         for first in [0, 4, 8] {
             tail.push(group(first, 4));
         }
@@ -117,7 +145,8 @@ mod tests {
         assert_eq!(firsts(5, 3), [4]);
         assert_eq!(firsts(8, 1), [8]);
         assert!(firsts(12, 1).is_empty());
-        assert_eq!(tail.from(8, 1, 99)[0].record_at(11).unwrap().len(), 10);
-        assert!(tail.from(8, 1, 99)[0].record_at(12).is_none());
+        let last = &tail.from(8, 1, 99)[0];
+        assert_eq!(last.records_from(11)[0].position().get(), 11);
+        assert!(last.records_from(12).is_empty() && last.records_from(7).is_empty());
     }
 }

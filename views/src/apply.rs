@@ -22,6 +22,7 @@ use crate::key;
 use crate::processing::Processing;
 use crate::row::{self, Sizes, TypeRow};
 use crate::store::{Change, Store, StoreError};
+use crate::touches::Touches;
 
 /// The record at which the fold stopped. All before it are applied.
 #[derive(Debug, thiserror::Error)]
@@ -102,8 +103,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Overlay<'a> {
     store: &'a dyn Store,
     cached: &'a dyn Fn(ResourceId) -> Option<Arc<Descriptor>>,
-    resources: HashMap<ResourceId, Touched<Descriptor>>,
-    annotations: HashMap<(ResourceId, AnnotationId), Touched<AnnotationState>>,
+    resources: Touches<ResourceId, Touched<Descriptor>>,
+    annotations: Touches<(ResourceId, AnnotationId), Touched<AnnotationState>>,
     types: HashMap<EntityType, Touched<TypeRow>>,
     contents: BTreeSet<ContentDigest>,
     processing: Processing<'a>,
@@ -140,16 +141,17 @@ impl Fold for Overlay<'_> {
         for touched in self.types.values_mut() {
             touched.now.take_if(|row| row.is_unused());
         }
-        let mut changes: Vec<Change> = Vec::with_capacity(8 * self.resources.len());
+        let expected = 8 * self.resources.len() + 3 * self.annotations.len();
+        let mut changes: Vec<Change> = Vec::with_capacity(expected);
         changes.extend(self.changed_sizes()?);
         let mut descriptors = Vec::with_capacity(self.resources.len());
-        for touched in self.resources.into_values() {
+        for (_, touched) in self.resources.into_pairs() {
             let Some(now) = touched.now else { continue };
             resource_changes(touched.before.as_deref(), &now, &mut changes);
             descriptors.push(now);
         }
-        for ((id, annotation_id), touched) in &self.annotations {
-            annotation_changes(*id, *annotation_id, touched, &mut changes);
+        for ((id, annotation_id), touched) in self.annotations.into_pairs() {
+            annotation_changes(id, annotation_id, &touched, &mut changes);
         }
         for (name, touched) in &self.types {
             let row = touched.now.as_deref().map(row::encode_type);
@@ -175,8 +177,8 @@ impl<'a> Overlay<'a> {
         Self {
             store,
             cached,
-            resources: HashMap::new(),
-            annotations: HashMap::new(),
+            resources: Touches::new(),
+            annotations: Touches::new(),
             types: HashMap::new(),
             contents: BTreeSet::new(),
             processing: Processing::new(store),
@@ -297,19 +299,17 @@ impl<'a> Overlay<'a> {
     }
 
     fn resource(&mut self, id: ResourceId) -> Result<&mut Touched<Descriptor>, StoreError> {
-        Ok(match self.resources.entry(id) {
-            Entry::Occupied(touched) => touched.into_mut(),
-            Entry::Vacant(vacant) => {
-                let found = if let Some(descriptor) = (self.cached)(id) {
-                    Some(descriptor)
-                } else {
-                    let key = key::resource(id);
-                    let bytes = self.store.get(&key)?;
-                    let row = bytes.map(|bytes| row::decode_resource(&key, &bytes));
-                    row.transpose()?.map(Arc::new)
-                };
-                vacant.insert(Touched::found(found))
-            }
+        let (store, cached) = (self.store, self.cached);
+        self.resources.find(id, || {
+            let found = if let Some(descriptor) = cached(id) {
+                Some(descriptor)
+            } else {
+                let key = key::resource(id);
+                let row = store.get(&key)?;
+                let row = row.map(|bytes| row::decode_resource(&key, &bytes));
+                row.transpose()?.map(Arc::new)
+            };
+            Ok(Touched::found(found))
         })
     }
 
@@ -318,12 +318,10 @@ impl<'a> Overlay<'a> {
         id: ResourceId,
         annotation: AnnotationId,
     ) -> Result<&mut Touched<AnnotationState>, StoreError> {
-        Ok(match self.annotations.entry((id, annotation)) {
-            Entry::Occupied(touched) => touched.into_mut(),
-            Entry::Vacant(vacant) => {
-                let found = read_annotation(self.store, id, annotation)?;
-                vacant.insert(Touched::found(found.map(Arc::new)))
-            }
+        let store = self.store;
+        self.annotations.find((id, annotation), || {
+            let found = read_annotation(store, id, annotation)?;
+            Ok(Touched::found(found.map(Arc::new)))
         })
     }
 

@@ -20,6 +20,7 @@ mod processing;
 mod query;
 mod row;
 mod store;
+mod touches;
 mod views;
 mod walk;
 

@@ -17,6 +17,9 @@ pub trait Model: Clone + Debug + Deref<Target = CheckpointedStore> + Send + Sync
     /// What it is called where people are told of it.
     const NAME: &'static str;
 
+    /// The form of its keys and rows: another one means a rebuild.
+    const FORM: u8;
+
     /// How long a projection lets records gather before it takes them up, while nobody waits for
     /// them: none for what writes wait for.
     const PACE: Duration;

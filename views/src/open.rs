@@ -10,7 +10,7 @@ use crate::checkpointed::CheckpointedStore;
 use crate::job_feed::JobFeed;
 use crate::key;
 use crate::model::Model;
-use crate::row::{self, FORMAT_VERSION};
+use crate::row;
 use crate::store::{self, Engine, StoreError};
 
 /// How long an open waits for a handle that is being closed elsewhere.
@@ -204,12 +204,12 @@ fn open_store<M: Model>(dir: &Path, options: &Options) -> Result<M, StoreError> 
     )?;
     let is_empty = store.get(key::END)?.is_none();
     match store.get(key::FORMAT)?.as_deref() {
-        Some([FORMAT_VERSION]) => {}
+        Some([form]) if *form == M::FORM => {}
         None if is_empty => {
-            store.commit(vec![(key::FORMAT.to_vec(), Some(vec![FORMAT_VERSION]))])?;
+            store.commit(vec![(key::FORMAT.to_vec(), Some(vec![M::FORM]))])?;
         }
         other => {
-            let problem = format!("rows of form {other:?}, not {FORMAT_VERSION}");
+            let problem = format!("rows of form {other:?}, not {}", M::FORM);
             return Err(row::unreadable(key::FORMAT, &problem));
         }
     }

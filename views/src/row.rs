@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::store::StoreError;
 
-/// The form of all rows; another one means a rebuild.
+/// The form of the bytes of each row; with another one, the form of every model is another too.
 pub(crate) const FORMAT_VERSION: u8 = 1;
 /// Most bytes of one row.
 const ROW_BYTES_MAX: usize = 64 << 20;
@@ -43,13 +43,14 @@ struct ResourceRow {
     metadata: String,
 }
 
+/// Written with texts that are borrowed, read with texts of its own.
 #[derive(Serialize, Deserialize)]
-struct AnnotationRow {
+struct AnnotationRow<Text> {
     id: [u8; 16],
-    annotation: String,
+    annotation: Text,
     references: Vec<(u8, [u8; 16])>,
     added_at: i64,
-    added_by: String,
+    added_by: Text,
     added_position: u64,
     modified_at: Option<i64>,
     revision: u64,
@@ -223,10 +224,10 @@ pub(crate) fn encode_annotation(state: &AnnotationState) -> Vec<u8> {
     let reference = |r: &Reference| (relation_byte(r.relation), *r.resource_id.as_bytes());
     encode(&AnnotationRow {
         id: *state.id.as_bytes(),
-        annotation: state.annotation.as_str().to_owned(),
+        annotation: state.annotation.as_str(),
         references: state.references.iter().map(reference).collect(),
         added_at: state.added_at.micros(),
-        added_by: state.added_by.clone(),
+        added_by: state.added_by.as_str(),
         added_position: state.added_position,
         modified_at: state.modified_at.map(Timestamp::micros),
         revision: state.revision,
@@ -234,7 +235,7 @@ pub(crate) fn encode_annotation(state: &AnnotationState) -> Vec<u8> {
 }
 
 pub(crate) fn decode_annotation(key: &[u8], bytes: &[u8]) -> Result<AnnotationState, StoreError> {
-    let row: AnnotationRow = decode(bytes).map_err(|problem| unreadable(key, &problem))?;
+    let row: AnnotationRow<String> = decode(bytes).map_err(|problem| unreadable(key, &problem))?;
     let annotation = serde_json::from_str(&row.annotation);
     let reference = |(relation, id): &(u8, [u8; 16])| {
         let relation = match relation {

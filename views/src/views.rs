@@ -85,6 +85,7 @@ impl Deref for Views {
 
 impl Model for Views {
     const NAME: &'static str = "views";
+    const FORM: u8 = 1;
     const PACE: Duration = Duration::ZERO;
 
     fn over(rows: CheckpointedStore, options: &Options) -> Self {

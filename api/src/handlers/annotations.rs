@@ -28,7 +28,7 @@ use crate::query::Query;
 use crate::state::AppState;
 use crate::wire::annotation::{TextsOf, render};
 use crate::wire::resource::path;
-use crate::write::{Write, descriptor, execute_one, tagged};
+use crate::write::{Write, descriptor, execute_one, json_body, tagged};
 
 /// Annotations are anchored where they are asked for up to this many bytes of text times
 /// annotations, on a thread for blocking work beyond.
@@ -150,7 +150,10 @@ pub(crate) async fn add(
         .ok_or_else(|| ApiError::of(Code::Internal))?;
     let mut response = tagged(StatusCode::CREATED, &written, described);
     response.insert_header((LOCATION, format!("{}/annotations/{}", path(id), added.id)));
-    Ok(response.json(rendered(&state, added, described, unit).await?))
+    Ok(json_body(
+        response,
+        &rendered(&state, added, described, unit).await?,
+    ))
 }
 
 fn is_repeated(state: &AppState, key: &Idempotency) -> Result<bool, ApiError> {
@@ -326,5 +329,8 @@ pub(crate) async fn change_body(
         .as_ref()
         .ok_or_else(|| ApiError::of(Code::Internal))?;
     let body = rendered(&state, changed, described, OffsetUnit::CodePoint).await?;
-    Ok(tagged(StatusCode::OK, &written, described).json(body))
+    Ok(json_body(
+        tagged(StatusCode::OK, &written, described),
+        &body,
+    ))
 }

@@ -75,9 +75,9 @@ pub(crate) async fn execute_batch(
         let descriptor = result.descriptor.as_ref();
         let descriptor = descriptor.ok_or_else(|| ApiError::of(Code::Internal))?;
         Ok(BatchResultBody {
-            resource_id: descriptor.id.to_string(),
+            resource_id: descriptor.id.uuid(),
             revision: descriptor.revision,
-            annotation_id: result.annotation_id().map(|id| id.to_string()),
+            annotation_id: result.annotation_id().map(|id| id.uuid()),
         })
     };
     let results = written

@@ -35,7 +35,7 @@ pub(crate) fn render(
         .iter()
         .map(|found| anchor(found, descriptor.content_revision, texts.now, unit))
         .collect();
-    if let Some(text) = texts.then {
+    if let Some(text) = texts.then.filter(|_| unit != OffsetUnit::CodePoint) {
         // A position between the halves of a pair cannot be; were there one, all stay as stored.
         let mut translated = annotation.clone();
         if translate(&mut translated, &is_this, text, OffsetUnit::CodePoint, unit).is_ok() {

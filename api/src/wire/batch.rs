@@ -12,6 +12,7 @@ use stemma_domain::id::{ContentDigest, ResourceId};
 use stemma_domain::resource::ResourcePatch;
 use stemma_domain::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::json::{Fields, boolean, checked, object, text};
 
@@ -137,10 +138,12 @@ pub(crate) struct BatchBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BatchResultBody {
     /// The resource.
-    pub(crate) resource_id: String,
+    #[schema(value_type = String)]
+    pub(crate) resource_id: Uuid,
     /// Its revision right after the operation.
     pub(crate) revision: u64,
     /// The annotation that the operation added or removed.
+    #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) annotation_id: Option<String>,
+    pub(crate) annotation_id: Option<Uuid>,
 }

@@ -11,16 +11,17 @@ use super::validate::FieldError;
 /// Code points of context kept on each side of a quote.
 pub(super) const CONTEXT_CODE_POINTS: usize = 32;
 
-/// Completes the targets that `is_this` says name this resource, whose text is `text`.
+/// The annotation with those of its targets completed that `is_this` says name this resource,
+/// whose text is `text`; none when they lack nothing.
 ///
 /// # Errors
 /// A position beyond the text, a quote that is not in it, and two that disagree, each with the
-/// JSON pointer of the selector. The annotation may be completed in part then.
-pub fn complete(
-    annotation: &mut Value,
+/// JSON pointer of the selector.
+pub fn completed(
+    annotation: &Value,
     is_this: &dyn Fn(&str) -> bool,
     text: &TextIndex,
-) -> Result<(), Vec<FieldError>> {
+) -> Result<Option<Value>, Vec<FieldError>> {
     let mut errors = Vec::new();
     let mut missing = Vec::new();
     for Placed {
@@ -38,10 +39,27 @@ pub fn complete(
     if !errors.is_empty() {
         return Err(errors);
     }
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let mut completed = annotation.clone();
     for (pointer, selector) in missing {
-        if let Some(target) = annotation.pointer_mut(&pointer) {
+        if let Some(target) = completed.pointer_mut(&pointer) {
             add_selector(target, selector);
         }
+    }
+    Ok(Some(completed))
+}
+
+/// Completes an annotation where it is.
+#[cfg(test)]
+pub(super) fn complete(
+    annotation: &mut Value,
+    is_this: &dyn Fn(&str) -> bool,
+    text: &TextIndex,
+) -> Result<(), Vec<FieldError>> {
+    if let Some(completed) = completed(annotation, is_this, text)? {
+        *annotation = completed;
     }
     Ok(())
 }

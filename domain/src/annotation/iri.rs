@@ -5,11 +5,18 @@ pub(super) const IRI_BYTES_MAX: usize = 8192;
 
 /// Whether a text can be an IRI (RFC 3987, without its finer points) or an absolute path.
 pub fn is_iri(text: &str) -> bool {
-    let plain = |c: char| !c.is_whitespace() && !c.is_control() && !"<>\"{}|\\^`".contains(c);
-    if text.is_empty() || text.len() > IRI_BYTES_MAX || !text.chars().all(plain) {
+    if text.is_empty() || text.len() > IRI_BYTES_MAX || !text.chars().all(is_plain) {
         return false;
     }
     text.starts_with('/') || has_scheme(text)
+}
+
+fn is_plain(c: char) -> bool {
+    match c {
+        '<' | '>' | '"' | '{' | '}' | '|' | '\\' | '^' | '`' => false,
+        '!'..='~' => true,
+        other => !other.is_whitespace() && !other.is_control(),
+    }
 }
 
 /// Whether a text begins with `scheme:` and goes on after it.

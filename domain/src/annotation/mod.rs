@@ -18,7 +18,9 @@ pub use body::{
     BodyOperation, BodyOperationError, apply as apply_body_operations, body_of,
     from_json as body_operations_from_json, to_json as body_operations_to_json,
 };
-pub use complete::{complete, retarget};
+#[cfg(test)]
+use complete::complete;
+pub use complete::{completed, retarget};
 pub use iri::is_iri;
 pub use offsets::{OffsetUnit, translate};
 pub use reference::{IriReference, Relation, references, resource_at_end, resource_in_iri};

@@ -7,8 +7,12 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::payload::Event;
+use super::added;
+use super::payload::{AnnotationAdded, Event};
 use super::upcast::{UPCASTERS, UpcastError, current_version, upcast};
+
+/// Bytes that most payloads fit.
+const PAYLOAD_BYTES_EXPECTED: usize = 1024;
 
 /// An event as the log stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +58,7 @@ impl Event {
             Self::ResourceCollectionChanged(payload) => to_json(payload),
             Self::ResourceArchived(payload) => to_json(payload),
             Self::ResourceUnarchived(payload) => to_json(payload),
-            Self::AnnotationAdded(payload) => to_json(payload),
+            Self::AnnotationAdded(payload) => added::encode(payload),
             Self::AnnotationBodyChanged(payload) => to_json(payload),
             Self::AnnotationRemoved(payload) => to_json(payload),
             Self::EntityTypeAdded(payload) | Self::EntityTypeRemoved(payload) => to_json(payload),
@@ -83,7 +87,9 @@ impl Event {
 }
 
 fn to_json(payload: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(payload).expect("payloads have text keys and finite numbers")
+    let mut data = Vec::with_capacity(PAYLOAD_BYTES_EXPECTED);
+    serde_json::to_writer(&mut data, payload).expect("payloads have text keys and finite numbers");
+    data
 }
 
 /// Reads a stored payload, through its upcasters when its shape is an old one.
@@ -106,7 +112,7 @@ pub fn decode(event_type: &str, schema_version: u16, data: &[u8]) -> Result<Even
         "resource.collection_changed" => Event::ResourceCollectionChanged(stored.read()?),
         "resource.archived" => Event::ResourceArchived(stored.read()?),
         "resource.unarchived" => Event::ResourceUnarchived(stored.read()?),
-        "annotation.added" => Event::AnnotationAdded(stored.read()?),
+        "annotation.added" => Event::AnnotationAdded(stored.read_added()?),
         "annotation.body_changed" => Event::AnnotationBodyChanged(stored.read()?),
         "annotation.removed" => Event::AnnotationRemoved(stored.read()?),
         "entity_type.added" => Event::EntityTypeAdded(stored.read()?),
@@ -136,6 +142,12 @@ struct Stored<'a> {
 }
 
 impl Stored<'_> {
+    fn read_added(&self) -> Result<AnnotationAdded, DecodeError> {
+        let is_current = self.schema_version == current_version(UPCASTERS, self.event_type);
+        let read = is_current.then(|| added::decode(self.data)).flatten();
+        read.map_or_else(|| self.read(), Ok)
+    }
+
     fn read<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         let malformed = |source| DecodeError::Payload {
             event_type: self.event_type.into(),

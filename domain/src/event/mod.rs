@@ -1,5 +1,6 @@
 //! The facts that Stemma records, and how they are written down.
 
+mod added;
 mod codec;
 mod document;
 mod job;

@@ -18,6 +18,7 @@ use crate::event::{
 };
 use crate::id::{AnnotationId, ContentDigest, ResourceId};
 use crate::job::JobRefusal;
+use crate::json_text::JsonText;
 use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
 
 /// Most bytes of a resource's metadata, as JSON.
@@ -170,7 +171,7 @@ pub enum Refusal {
 /// [`Refusal`].
 pub fn decide(
     state: Option<&Resource>,
-    command: Command,
+    command: &Command,
     names: IriNames<'_>,
     text: Option<&TextIndex>,
 ) -> Result<Vec<Event>, Refusal> {
@@ -180,7 +181,7 @@ pub fn decide(
             check_metadata(&created.metadata)?;
             check_entity_types(created.entity_types.len())?;
             Ok(vec![Event::ResourceCreated(without_repeated_types(
-                created,
+                created.clone(),
             ))])
         }
         (Command::Clone(clone), None) => Ok(decide_clone(clone)),
@@ -191,7 +192,7 @@ pub fn decide(
 
 fn decide_change(
     state: &Resource,
-    command: Command,
+    command: &Command,
     names: IriNames<'_>,
     text: Option<&TextIndex>,
 ) -> Result<Vec<Event>, Refusal> {
@@ -202,13 +203,13 @@ fn decide_change(
             byte_size,
             media_type,
         } => {
-            let media_type = media_type.unwrap_or_else(|| state.descriptor.media_type.clone());
-            let same =
-                state.descriptor.digest == digest && state.descriptor.media_type == media_type;
+            let now = &state.descriptor;
+            let media_type = media_type.as_ref().unwrap_or(&now.media_type);
+            let same = now.digest == *digest && now.media_type == *media_type;
             let revised = Event::ResourceRevised(ResourceRevised {
-                byte_size,
-                digest,
-                media_type,
+                byte_size: *byte_size,
+                digest: *digest,
+                media_type: media_type.clone(),
             });
             Ok(if same { vec![] } else { vec![revised] })
         }
@@ -216,35 +217,35 @@ fn decide_change(
         Command::AddAnnotation {
             annotation_id,
             annotation,
-        } => decide_add_annotation(state, annotation_id, annotation, names, text),
+        } => decide_add_annotation(state, *annotation_id, annotation, names, text),
         Command::ChangeAnnotationBody {
             annotation_id,
             operations,
         } => {
-            let annotation = find(state, annotation_id)?;
-            decide_change_body(state, annotation, &operations, names)
+            let annotation = find(state, *annotation_id)?;
+            decide_change_body(state, annotation, operations, names)
         }
         Command::RemoveAnnotation { annotation_id } => {
-            find(state, annotation_id)?;
+            find(state, *annotation_id)?;
             Ok(vec![Event::AnnotationRemoved(AnnotationRemoved {
-                annotation_id,
+                annotation_id: *annotation_id,
             })])
         }
         Command::AddEntityType(entity_type) => {
-            if state.descriptor.entity_types.contains(&entity_type) {
+            if state.descriptor.entity_types.contains(entity_type) {
                 return Ok(vec![]);
             }
             check_entity_types(state.descriptor.entity_types.len() + 1)?;
             Ok(vec![Event::EntityTypeAdded(EntityTypeChange {
-                entity_type,
+                entity_type: entity_type.clone(),
             })])
         }
         Command::RemoveEntityType(entity_type) => {
-            if !state.descriptor.entity_types.contains(&entity_type) {
+            if !state.descriptor.entity_types.contains(entity_type) {
                 return Ok(vec![]);
             }
             Ok(vec![Event::EntityTypeRemoved(EntityTypeChange {
-                entity_type,
+                entity_type: entity_type.clone(),
             })])
         }
     }
@@ -290,16 +291,16 @@ fn check_entity_types(count: usize) -> Result<(), Refusal> {
 }
 
 /// A clone's annotations speak of the clone: what named the source as target names the clone.
-fn decide_clone(clone: CloneResource) -> Vec<Event> {
+fn decide_clone(clone: &CloneResource) -> Vec<Event> {
     let CloneResource {
         created,
         annotations,
         source,
     } = clone;
-    let id = created.id;
+    let (id, source) = (created.id, *source);
     let own_iri = format!("/api/resources/{id}");
-    let mut events = vec![Event::ResourceCloned(created)];
-    events.extend(annotations.into_iter().map(|(annotation_id, state)| {
+    let mut events = vec![Event::ResourceCloned(created.clone())];
+    events.extend(annotations.iter().map(|(annotation_id, state)| {
         let mut annotation = state.annotation.value();
         let is_source = |iri: &str| state.names(Relation::Target, iri) == Some(source);
         annotation::retarget(&mut annotation, &is_source, &own_iri);
@@ -313,7 +314,7 @@ fn decide_clone(clone: CloneResource) -> Vec<Event> {
         references.dedup();
         Event::AnnotationAdded(AnnotationAdded {
             annotation: annotation.into(),
-            annotation_id,
+            annotation_id: *annotation_id,
             references,
         })
     }));
@@ -321,19 +322,21 @@ fn decide_clone(clone: CloneResource) -> Vec<Event> {
 }
 
 /// One event for each kind of change; what is already so gives none.
-fn decide_patch(state: &Resource, patch: ResourcePatch) -> Result<Vec<Event>, Refusal> {
+fn decide_patch(state: &Resource, patch: &ResourcePatch) -> Result<Vec<Event>, Refusal> {
     let now = &state.descriptor;
     let mut events = Vec::new();
-    if let Some(name) = patch.name.filter(|name| *name != now.name) {
+    if let Some(name) = patch.name.as_ref().filter(|name| **name != now.name) {
+        let name = name.clone();
         events.push(Event::ResourceRenamed(ResourceRenamed { name }));
     }
-    if let Some(language) = patch.language.filter(|language| *language != now.language) {
+    let language = patch.language.as_ref();
+    if let Some(language) = language.filter(|language| **language != now.language) {
         events.push(Event::ResourceLanguageChanged(ResourceLanguageChanged {
-            language,
+            language: language.clone(),
         }));
     }
-    if let Some(changes) = patch.metadata {
-        let metadata = patch_metadata(&now.metadata, &changes);
+    if let Some(changes) = &patch.metadata {
+        let metadata = patch_metadata(&now.metadata, changes);
         check_metadata(&metadata)?;
         if metadata != now.metadata {
             events.push(Event::ResourceMetadataChanged(ResourceMetadataChanged {
@@ -341,12 +344,12 @@ fn decide_patch(state: &Resource, patch: ResourcePatch) -> Result<Vec<Event>, Re
             }));
         }
     }
-    if let Some(collection) = patch
-        .collection
-        .filter(|collection| *collection != now.collection)
-    {
+    let collection = patch.collection.as_ref();
+    if let Some(collection) = collection.filter(|collection| **collection != now.collection) {
         events.push(Event::ResourceCollectionChanged(
-            ResourceCollectionChanged { collection },
+            ResourceCollectionChanged {
+                collection: collection.clone(),
+            },
         ));
     }
     match patch.archived.filter(|archived| *archived != now.archived) {
@@ -390,21 +393,24 @@ pub fn merge_patch(target: &mut Value, patch: &Value) {
 fn decide_add_annotation(
     state: &Resource,
     annotation_id: AnnotationId,
-    mut annotation: Value,
+    annotation: &Value,
     names: IriNames<'_>,
     text: Option<&TextIndex>,
 ) -> Result<Vec<Event>, Refusal> {
     if state.annotations.contains_key(&annotation_id) {
         return Err(Refusal::AlreadyExists);
     }
-    if let Some(text) = text {
-        let is_this = |iri: &str| names.resolve(iri) == Some(state.descriptor.id);
-        annotation::complete(&mut annotation, &is_this, text)
-            .map_err(Refusal::InvalidAnnotation)?;
-    }
-    let references = names.references(&annotation);
+    let completed = match text {
+        Some(text) => {
+            let is_this = |iri: &str| names.resolve(iri) == Some(state.descriptor.id);
+            annotation::completed(annotation, &is_this, text).map_err(Refusal::InvalidAnnotation)?
+        }
+        None => None,
+    };
+    let annotation = completed.as_ref().unwrap_or(annotation);
+    let references = names.references(annotation);
     Ok(vec![Event::AnnotationAdded(AnnotationAdded {
-        annotation: annotation.into(),
+        annotation: JsonText::of(annotation),
         annotation_id,
         references,
     })])

@@ -149,6 +149,9 @@ impl Fold {
     }
 
     fn apply(&mut self, record: &Record) -> Result<(), Reason> {
+        if changes_nothing(record.event_type()) {
+            return Ok(());
+        }
         let event = event::decode(record.event_type(), record.schema_version(), record.data())?;
         match &event {
             Event::ResourceCreated(created) | Event::ResourceCloned(created) => {
@@ -283,6 +286,20 @@ impl Fold {
         let origin = origin.ok_or_else(|| format!("what is noted of {resource} cannot be read"))?;
         Ok(Described { facets, origin })
     }
+}
+
+/// Whether events of a type change nothing of what is found or shown, so that their payloads, of
+/// which most of a log may be made, need not be read. Types that nobody knows are not among them.
+fn changes_nothing(event_type: &str) -> bool {
+    matches!(
+        event_type,
+        "annotation.added"
+            | "annotation.body_changed"
+            | "annotation.removed"
+            | "resource.language_changed"
+            | "resource.metadata_changed"
+            | "request.answered"
+    )
 }
 
 fn resource_of(record: &Record) -> Result<ResourceId, Reason> {

@@ -26,7 +26,10 @@ pub(super) const READ_RECORDS: usize = 4096;
 /// How long changes are gathered before they are committed, while nobody waits for them: a commit
 /// costs about a tenth of a second, however small.
 const PACE: Duration = Duration::from_millis(250);
-/// The same while there is more to be caught up with.
+/// How long records gather that are looked at together: most change nothing, and a thread that is
+/// woken for each group of the log costs more than what it reads there.
+const GATHER: Duration = Duration::from_millis(25);
+/// How long changes are gathered while there is more to be caught up with.
 const CATCH_UP_PACE: Duration = Duration::from_secs(5);
 /// How long records that change nothing are passed before the checkpoint is moved behind them.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
@@ -67,6 +70,8 @@ enum Turn {
     More,
     /// All that there is is folded.
     All,
+    /// There was nothing to fold.
+    Nothing,
 }
 
 impl Follower {
@@ -207,10 +212,10 @@ impl Follower {
             Ok(records) => records,
         };
         self.take_all(fold, &records)?;
-        let turn = if records.len() < READ_RECORDS {
-            Turn::All
-        } else {
-            Turn::More
+        let turn = match records.len() {
+            0 => Turn::Nothing,
+            READ_RECORDS.. => Turn::More,
+            _ => Turn::All,
         };
         if self.is_due(fold, &turn) {
             self.commit(fold)?;
@@ -220,7 +225,7 @@ impl Follower {
             self.failed_at = None;
             self.shared.progress.set_phase(Phase::CatchingUp);
         }
-        if matches!(turn, Turn::All) && fold.changed_since().is_none() {
+        if !matches!(turn, Turn::More) && fold.changed_since().is_none() {
             self.shared.progress.set_phase(Phase::Live);
         }
         Ok(turn)
@@ -245,7 +250,7 @@ impl Follower {
         };
         let pace = match turn {
             Turn::More => CATCH_UP_PACE,
-            Turn::All => PACE,
+            Turn::All | Turn::Nothing => PACE,
         };
         let visible = fold.visible_end();
         since.elapsed() >= pace || self.shared.wanted.between(visible, fold.end())
@@ -273,6 +278,7 @@ impl Follower {
                 let left = PACE.saturating_sub(since.elapsed());
                 wait_for_change(&mut self.urged, left.min(LOOK_AROUND));
             }
+            None if matches!(turn, Turn::All) => wait_for_change(&mut self.urged, GATHER),
             None if *self.head.borrow_and_update() > fold.end() => {}
             None => wait_for_change(&mut self.head, LOOK_AROUND),
         }

@@ -14,7 +14,7 @@ use super::row::{AnnotationNode, HubNode, NodeRow, ResourceNode};
 use super::{Graph, GraphError};
 use crate::key::after_prefix;
 use crate::query::Archived;
-use crate::store::{Direction, StoreError};
+use crate::store::StoreError;
 
 /// A node as an answer shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,12 +145,11 @@ impl Around<'_> {
         level: &mut BTreeMap<String, Node>,
     ) -> Result<Run, StoreError> {
         let (mut kind, mut taken) = (None, 0);
-        for pair in self.graph.store().scan(from, to, Direction::Forward) {
+        for key in self.graph.edge_keys(node, side, (from, to))? {
             if !self.budget.take() {
                 return Ok(Run::Spent);
             }
-            let (key, _) = pair?;
-            let (edge, other) = edge_at(&key, node, side)?;
+            let (edge, other) = edge_at(&key?, node, side)?;
             if kind != Some((edge.edge_type, other.label())) {
                 kind = Some((edge.edge_type, other.label()));
                 taken = 0;
@@ -286,12 +285,11 @@ impl Graph {
         for side in [Side::Out, Side::In] {
             let prefix = key::edges(node, side, None);
             let to = after_prefix(&prefix);
-            for pair in self.store().scan(&prefix, &to, Direction::Forward) {
+            for key in self.edge_keys(node, side, (&prefix, &to))? {
                 if !budget.take() {
                     return Ok(false);
                 }
-                let (key, _) = pair?;
-                let (edge, other) = edge_at(&key, node, side)?;
+                let (edge, other) = edge_at(&key?, node, side)?;
                 met(edge, other);
             }
         }
@@ -305,13 +303,12 @@ impl Graph {
         edge_type: EdgeType,
         to: &NodeId,
     ) -> Result<Option<Edge>, StoreError> {
-        let [key, _] = key::edge(from, edge_type, to);
-        let found = self.store().get(&key)?;
-        Ok(found.map(|_| Edge {
+        let edge = Edge {
             edge_type,
             from: from.clone(),
             to: to.clone(),
-        }))
+        };
+        Ok(self.has_edge(&edge)?.then_some(edge))
     }
 
     /// To be called with the moment held.

@@ -4,12 +4,11 @@
 //! and go are the difference of what a node had and has. Invariant: what is there after a batch
 //! depends on the records alone, however they were cut into batches.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use stemma_domain::event::{AnnotationAdded, Event, Reference, Relation, ResourceCreated, Subject};
 use stemma_domain::id::{AnnotationId, ResourceId};
+use stemma_domain::json_text::JsonText;
 use stemma_domain::value::EntityType;
 use stemma_event_log::Record;
 use uuid::Uuid;
@@ -19,6 +18,7 @@ use super::node::{EdgeType, NodeId};
 use super::row::{AnnotationNode, Counts, HubNode, ResourceNode};
 use crate::apply::Reason;
 use crate::row::relation_byte;
+use crate::touches::Touches;
 
 impl AnnotationNode {
     /// What an edge from an annotation to a resource says of it; none of an edge that says where
@@ -58,6 +58,14 @@ pub struct Touched<T> {
 }
 
 impl<T> Touched<T> {
+    fn found(before: Option<T>) -> Self
+    where
+        T: Clone,
+    {
+        let now = before.clone();
+        Self { before, now }
+    }
+
     fn step(&self) -> i64 {
         i64::from(self.now.is_some()) - i64::from(self.before.is_some())
     }
@@ -66,8 +74,8 @@ impl<T> Touched<T> {
 /// Records that are folded together, as far as they came.
 pub struct Folding<S> {
     source: S,
-    resources: HashMap<ResourceId, Touched<ResourceNode>>,
-    annotations: HashMap<AnnotationId, Touched<AnnotationNode>>,
+    resources: Touches<ResourceId, Touched<ResourceNode>>,
+    annotations: Touches<AnnotationId, Touched<AnnotationNode>>,
     /// Entity types that were described, each as the latest description says.
     described: BTreeMap<String, Option<String>>,
 }
@@ -123,10 +131,10 @@ impl<S: Source> Folding<S> {
             hubs: BTreeMap::new(),
             described: self.described,
         };
-        for (id, touched) in self.resources {
+        for (id, touched) in self.resources.into_pairs() {
             edges.node(id, touched, links_of_resource, |edges| &mut edges.resources);
         }
-        for (id, touched) in self.annotations {
+        for (id, touched) in self.annotations.into_pairs() {
             edges.node(id, touched, links_of_annotation, |edges| {
                 &mut edges.annotations
             });
@@ -142,8 +150,8 @@ impl<S: Source> Folding<S> {
     pub fn over(source: S) -> Self {
         Self {
             source,
-            resources: HashMap::new(),
-            annotations: HashMap::new(),
+            resources: Touches::new(),
+            annotations: Touches::new(),
             described: BTreeMap::new(),
         }
     }
@@ -190,7 +198,7 @@ impl<S: Source> Folding<S> {
         touched.now = Some(AnnotationNode {
             resource: *id.as_bytes(),
             references: references(&added.references),
-            motivations: motivations(added.annotation.as_str())?,
+            motivations: motivations(&added.annotation)?,
             created_at: record.recorded_at_us(),
             created_by: record.actor().to_owned(),
         });
@@ -223,27 +231,16 @@ impl<S: Source> Folding<S> {
     }
 
     fn resource(&mut self, id: ResourceId) -> Result<&mut Touched<ResourceNode>, Reason> {
-        touch(&mut self.resources, id, || self.source.resource(id))
+        let source = &self.source;
+        self.resources
+            .find(id, || source.resource(id).map(Touched::found))
     }
 
     fn annotation(&mut self, id: AnnotationId) -> Result<&mut Touched<AnnotationNode>, Reason> {
-        touch(&mut self.annotations, id, || self.source.annotation(id))
+        let source = &self.source;
+        self.annotations
+            .find(id, || source.annotation(id).map(Touched::found))
     }
-}
-
-fn touch<I: Eq + std::hash::Hash, T: Clone>(
-    touched: &mut HashMap<I, Touched<T>>,
-    id: I,
-    read: impl FnOnce() -> Result<Option<T>, Reason>,
-) -> Result<&mut Touched<T>, Reason> {
-    Ok(match touched.entry(id) {
-        Entry::Occupied(touched) => touched.into_mut(),
-        Entry::Vacant(vacant) => {
-            let before = read()?;
-            let now = before.clone();
-            vacant.insert(Touched { before, now })
-        }
-    })
 }
 
 /// What an event changes of a resource that is there.
@@ -289,22 +286,11 @@ fn references(references: &[Reference]) -> Vec<(u8, [u8; 16])> {
 }
 
 /// The motivations of an annotation, in its order.
-fn motivations(annotation: &str) -> Result<Vec<String>, serde_json::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Motivation {
-        One(String),
-        Many(Vec<String>),
-    }
-    #[derive(Deserialize)]
-    struct Motivated {
-        motivation: Option<Motivation>,
-    }
-    let motivated: Motivated = serde_json::from_str(annotation)?;
-    Ok(match motivated.motivation {
-        None => Vec::new(),
-        Some(Motivation::One(motivation)) => vec![motivation],
-        Some(Motivation::Many(motivations)) => motivations,
+fn motivations(annotation: &JsonText) -> Result<Vec<String>, serde_json::Error> {
+    Ok(match annotation.property("motivation")? {
+        None | Some("null") => Vec::new(),
+        Some(many) if many.starts_with('[') => serde_json::from_str(many)?,
+        Some(one) => vec![serde_json::from_str(one)?],
     })
 }
 
@@ -320,32 +306,34 @@ fn resource_id(bytes: [u8; 16]) -> NodeId {
     NodeId::Resource(ResourceId::new(Uuid::from_bytes(bytes)))
 }
 
-fn links_of_resource(id: ResourceId, node: &ResourceNode) -> BTreeSet<Edge> {
+/// The edges that a resource is one end of by what it is, each once, in order.
+fn links_of_resource(id: ResourceId, node: &ResourceNode) -> Vec<Edge> {
     let this = NodeId::Resource(id);
     let person = NodeId::Person(node.created_by.clone());
-    let mut links = BTreeSet::from([edge(person, EdgeType::Created, this.clone())]);
+    let mut links = vec![edge(person, EdgeType::Created, this.clone())];
     for name in &node.entity_types {
         let entity_type = NodeId::EntityType(name.clone());
-        links.insert(edge(this.clone(), EdgeType::HasType, entity_type));
+        links.push(edge(this.clone(), EdgeType::HasType, entity_type));
     }
     if let Some(name) = &node.collection {
         let collection = NodeId::Collection(name.clone());
-        links.insert(edge(this.clone(), EdgeType::InCollection, collection));
+        links.push(edge(this.clone(), EdgeType::InCollection, collection));
     }
     if let Some(source) = node.derived_from {
-        links.insert(edge(this, EdgeType::DerivedFrom, resource_id(source)));
+        links.push(edge(this, EdgeType::DerivedFrom, resource_id(source)));
     }
-    links
+    in_order(links)
 }
 
-fn links_of_annotation(id: AnnotationId, node: &AnnotationNode) -> BTreeSet<Edge> {
+/// The edges that an annotation is one end of, each once, in order: all that it ever has.
+pub(super) fn links_of_annotation(id: AnnotationId, node: &AnnotationNode) -> Vec<Edge> {
     let this = NodeId::Annotation(id);
     let person = NodeId::Person(node.created_by.clone());
     let annotated = resource_id(node.resource);
-    let mut links = BTreeSet::from([
-        edge(person, EdgeType::Created, this.clone()),
+    let mut links = vec![
         edge(this.clone(), EdgeType::Annotates, annotated.clone()),
-    ]);
+        edge(person, EdgeType::Created, this.clone()),
+    ];
     for (relation, resource) in &node.references {
         let edge_type = if *relation == relation_byte(Relation::Body) {
             EdgeType::RefersTo
@@ -355,9 +343,15 @@ fn links_of_annotation(id: AnnotationId, node: &AnnotationNode) -> BTreeSet<Edge
         let named = resource_id(*resource);
         // That an annotation targets the resource it was made in is what ANNOTATES says.
         if edge_type == EdgeType::RefersTo || named != annotated {
-            links.insert(edge(this.clone(), edge_type, named));
+            links.push(edge(this.clone(), edge_type, named));
         }
     }
+    in_order(links)
+}
+
+fn in_order(mut links: Vec<Edge>) -> Vec<Edge> {
+    links.sort_unstable();
+    links.dedup();
     links
 }
 
@@ -398,36 +392,40 @@ pub struct BelowZero {
 }
 
 impl Edges {
-    fn node<I: Copy + Into<NodeId>, T>(
+    fn node<I: Copy + Into<NodeId>, T: PartialEq>(
         &mut self,
         id: I,
         touched: Touched<T>,
-        links: impl Fn(I, &T) -> BTreeSet<Edge>,
+        links: impl Fn(I, &T) -> Vec<Edge>,
         place: impl FnOnce(&mut Self) -> &mut Vec<(I, Touched<T>)>,
     ) {
-        let of = |node: &Option<T>| node.as_ref().map(|node| links(id, node));
-        let old = of(&touched.before).unwrap_or_default();
-        let new = of(&touched.now).unwrap_or_default();
-        for edge in old.difference(&new) {
-            self.edge(edge, false);
+        if touched.before != touched.now {
+            let of = |node: &Option<T>| node.as_ref().map(|node| links(id, node));
+            let old = of(&touched.before).unwrap_or_default();
+            let new = of(&touched.now).unwrap_or_default();
+            let gone: Vec<Edge> = old.iter().filter(|e| !new.contains(e)).cloned().collect();
+            gone.into_iter().for_each(|edge| self.edge(edge, false));
+            let come = new.into_iter().filter(|edge| !old.contains(edge));
+            come.for_each(|edge| self.edge(edge, true));
+            let label = id.into().label();
+            self.nodes[label as usize] += touched.step();
         }
-        for edge in new.difference(&old) {
-            self.edge(edge, true);
-        }
-        let label = id.into().label();
-        self.nodes[label as usize] += touched.step();
         place(self).push((id, touched));
     }
 
-    fn edge(&mut self, edge: &Edge, is_there: bool) {
+    fn edge(&mut self, edge: Edge, is_there: bool) {
         let step = if is_there { 1 } else { -1 };
         self.types[usize::from(edge.edge_type.number())] += step;
         for end in [&edge.from, &edge.to] {
-            if end.name().is_some() {
-                *self.hubs.entry(end.clone()).or_default() += step;
+            if end.name().is_none() {
+                continue;
+            }
+            match self.hubs.get_mut(end) {
+                Some(steps) => *steps += step,
+                None => _ = self.hubs.insert(end.clone(), step),
             }
         }
-        self.changed.push((edge.clone(), is_there));
+        self.changed.push((edge, is_there));
     }
 
     /// The collections, entity types and people that the batch is about.

@@ -6,6 +6,7 @@ use stemma_domain::time::Timestamp;
 use stemma_event_log::Record;
 
 use super::delta::{BelowZero, Delta, Folding, Source, Touched};
+use super::edges::written;
 use super::key;
 use super::node::NodeId;
 use super::row::{AnnotationNode, HubNode, NodeRow, ResourceNode, encode_counts, read_counts};
@@ -63,12 +64,10 @@ impl From<BelowZero> for StoreError {
 }
 
 fn changes(delta: &Delta) -> Vec<Change> {
-    let mut changes = Vec::with_capacity(2 * delta.edges.len() + 2 * delta.resources.len());
+    let mut changes = Vec::with_capacity(3 * delta.edges.len() + 2 * delta.resources.len());
     for (edge, is_there) in &delta.edges {
         let row = is_there.then(Vec::new);
-        for key in key::edge(&edge.from, edge.edge_type, &edge.to) {
-            changes.push((key, row.clone()));
-        }
+        changes.extend(written(edge).map(|key| (key, row.clone())));
     }
     for (id, touched) in &delta.resources {
         let keys = |node: &Option<ResourceNode>| {

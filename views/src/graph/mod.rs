@@ -2,11 +2,12 @@
 //! together.
 //!
 //! A read model like the views, on rows of its own: `docs/graph.md` says what is in it,
-//! `docs/format/graph.md` how it is stored. Invariant: every edge stands twice, at either end, and
-//! both are written in one step with the nodes that they come from.
+//! `docs/format/graph.md` how it is stored. Invariant: every edge is found from either end, and is
+//! written in one step with the nodes that it comes from.
 
 mod around;
 mod delta;
+mod edges;
 mod fold;
 mod key;
 mod list;
@@ -103,6 +104,7 @@ impl Deref for Graph {
 
 impl Model for Graph {
     const NAME: &'static str = "graph";
+    const FORM: u8 = 2;
     const PACE: Duration = Duration::from_millis(25);
 
     fn over(rows: CheckpointedStore, options: &Options) -> Self {

@@ -79,8 +79,8 @@ impl Graph {
         };
         let to = after_prefix(&prefix);
         let mut edges = Vec::new();
-        for row in self.store().scan(&from, &to, Direction::Forward) {
-            let (edge, other) = edge_at(&row?.0, node, side)?;
+        for key in self.edge_keys(node, side, (&from, &to))? {
+            let (edge, other) = edge_at(&key?, node, side)?;
             // Only resources are named that need not be there.
             let is_named = matches!(other, NodeId::Resource(_));
             if is_named && self.read_node(&other)?.is_none() {

@@ -260,7 +260,7 @@ impl Plain {
         let id = resource_id(who);
         let state = self.resources.get(&id);
         // What is refused writes nothing.
-        let events = decide(state, command, IriNames { bases: &[] }, None).unwrap_or_default();
+        let events = decide(state, &command, IriNames { bases: &[] }, None).unwrap_or_default();
         (id.stream_name(), events)
     }
 

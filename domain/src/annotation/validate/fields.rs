@@ -6,9 +6,6 @@ use super::FieldError;
 use crate::annotation::is_iri;
 use crate::value::{LanguageTag, MediaType};
 
-/// A check of one value: what is expected when it is not that.
-pub(super) type Check = Box<dyn Fn(&Value) -> Result<(), String>>;
-
 /// What was found wrong so far.
 #[derive(Debug, Default)]
 pub(super) struct Findings(Vec<FieldError>);
@@ -81,11 +78,13 @@ fn expect(holds: bool, expected: &str) -> Result<(), String> {
 }
 
 /// One value or an array of such values.
-pub(super) fn many(check: fn(&Value) -> Result<(), String>) -> Check {
-    Box::new(move |value| match value {
-        Value::Array(values) => values.iter().try_for_each(check),
+pub(super) fn many(
+    check: impl Fn(&Value) -> Result<(), String>,
+) -> impl Fn(&Value) -> Result<(), String> {
+    move |value| match value {
+        Value::Array(values) => values.iter().try_for_each(&check),
         one => check(one),
-    })
+    }
 }
 
 pub(super) fn text(value: &Value) -> Result<(), String> {

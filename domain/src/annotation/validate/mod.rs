@@ -90,14 +90,13 @@ fn fill_in(fields: &mut Map<String, Value>, cx: &Context, findings: &mut Finding
             findings.wrong("/id", "expected an IRI");
         }
     }
-    let source: Value = format!("/api/resources/{}", cx.resource).into();
     match fields.get_mut("target") {
         Some(Value::Array(targets)) => {
             targets
                 .iter_mut()
-                .for_each(|target| fill_in_source(target, &source));
+                .for_each(|target| fill_in_source(target, cx));
         }
-        Some(target) => fill_in_source(target, &source),
+        Some(target) => fill_in_source(target, cx),
         None => {}
     }
 }
@@ -118,15 +117,13 @@ fn move_to_via(fields: &mut Map<String, Value>, id: Value) {
     fields.insert("via".to_owned(), via);
 }
 
-fn fill_in_source(target: &mut Value, source: &Value) {
+fn fill_in_source(target: &mut Value, cx: &Context) {
     let Value::Object(fields) = target else {
         return;
     };
     // Items of a set are targets like others.
     if let Some(Value::Array(items)) = fields.get_mut("items") {
-        items
-            .iter_mut()
-            .for_each(|item| fill_in_source(item, source));
+        items.iter_mut().for_each(|item| fill_in_source(item, cx));
     }
     let names_something = ["id", "source", "items", "value"]
         .iter()
@@ -135,14 +132,15 @@ fn fill_in_source(target: &mut Value, source: &Value) {
         .get("type")
         .is_none_or(|kind| holds(kind, "SpecificResource"));
     if is_part && !names_something {
-        fields.insert("source".to_owned(), source.clone());
+        let source = format!("/api/resources/{}", cx.resource);
+        fields.insert("source".to_owned(), source.into());
         fields
             .entry("type")
             .or_insert_with(|| "SpecificResource".into());
     }
 }
 
-/// 3.1 Annotations, 3.2 Bodies and Targets, 3.3 Other Properties.
+/// 3.1 Annotations, 3.2 Bodies and Targets.
 fn check(fields: &Map<String, Value>, findings: &mut Findings) {
     if !holds(&fields["@context"], CONTEXT) {
         findings.wrong(
@@ -171,6 +169,20 @@ fn check(fields: &Map<String, Value>, findings: &mut Findings) {
     }
     findings.optional(fields, "", "bodyValue", fields::text);
     findings.optional(fields, "", "motivation", fields::many(fields::motivation));
+    check_others(fields, findings);
+}
+
+/// 3.3 Other Properties, of which most annotations have none.
+fn check_others(fields: &Map<String, Value>, findings: &mut Findings) {
+    let is_usual = |name: &String| {
+        matches!(
+            name.as_str(),
+            "@context" | "type" | "motivation" | "body" | "bodyValue" | "target"
+        )
+    };
+    if fields.keys().all(is_usual) {
+        return;
+    }
     for field in ["created", "modified", "generated"] {
         findings.optional(fields, "", field, fields::date_time);
     }

@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 use super::fields::{self, Findings, many};
 use super::selector;
 use crate::annotation::is_iri;
-use crate::annotation::selector::has_type;
 
 /// Most items of a Choice or another set.
 const SET_ITEMS_MAX: usize = 1000;
@@ -45,16 +44,14 @@ fn check_resource(value: &Value, at: &str, place: Place, nesting: usize, finding
     check_type(fields, at, findings);
     check_described(fields, at, findings);
     check_lifecycle(fields, at, findings);
-    let is_set = ["Choice", "Composite", "List", "Independents"]
-        .iter()
-        .any(|set| has_type(value, set));
-    if is_set || fields.contains_key("items") {
+    let kind = fields.get("type");
+    let has_type = |name: &str| kind.is_some_and(|kind| super::holds(kind, name));
+    let sets = ["Choice", "Composite", "List", "Independents"];
+    if sets.into_iter().any(has_type) || fields.contains_key("items") {
         check_items(fields, at, place, nesting, findings);
-    } else if has_type(value, "SpecificResource") || fields.contains_key("source") {
+    } else if has_type("SpecificResource") || fields.contains_key("source") {
         check_specific(fields, at, place, nesting, findings);
-    } else if has_type(value, "TextualBody")
-        || (place == Place::Body && fields.contains_key("value"))
-    {
+    } else if has_type("TextualBody") || (place == Place::Body && fields.contains_key("value")) {
         // 3.2.4 Embedded Textual Body.
         if place == Place::Target {
             findings.wrong(&format!("{at}/type"), "a TextualBody is no target");
@@ -72,6 +69,25 @@ fn check_type(fields: &Map<String, Value>, at: &str, findings: &mut Findings) {
 
 /// 3.2.2 and 3.2.3: what describes a web resource.
 fn check_described(fields: &Map<String, Value>, at: &str, findings: &mut Findings) {
+    // Most are described by nothing, which one look at each name tells.
+    let describes = |name: &String| {
+        matches!(
+            name.as_str(),
+            "format"
+                | "language"
+                | "processingLanguage"
+                | "textDirection"
+                | "accessibility"
+                | "purpose"
+                | "created"
+                | "modified"
+                | "canonical"
+                | "via"
+        )
+    };
+    if !fields.keys().any(describes) {
+        return;
+    }
     findings.optional(fields, at, "format", many(fields::format));
     findings.optional(fields, at, "language", many(fields::language));
     findings.optional(fields, at, "processingLanguage", fields::language);
@@ -87,6 +103,15 @@ fn check_described(fields: &Map<String, Value>, at: &str, findings: &mut Finding
 
 /// 3.3.1 to 3.3.6: who made it, whom it is for, under what terms.
 pub(super) fn check_lifecycle(fields: &Map<String, Value>, at: &str, findings: &mut Findings) {
+    let tells = |name: &String| {
+        matches!(
+            name.as_str(),
+            "creator" | "generator" | "audience" | "rights"
+        )
+    };
+    if !fields.keys().any(tells) {
+        return;
+    }
     for field in ["creator", "generator", "audience"] {
         let Some(value) = fields.get(field) else {
             continue;
