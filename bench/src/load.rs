@@ -37,35 +37,51 @@ pub(crate) struct Args {
 
 /// Runs the load and tells its figures.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let local = tokio::task::LocalSet::new();
     let started = Instant::now();
     let end = WARM_UP + Duration::from_secs(args.seconds);
-    let mut times = local.block_on(&runtime, async {
-        let mut writers = Vec::new();
-        for number in 0..args.writers {
-            let path = args.path.replace("{W}", &format!("{number:012}"));
-            let writer = write(args.host.clone(), path, args.body.clone(), (started, end));
-            writers.push(tokio::task::spawn_local(writer));
-        }
-        let mut times = Vec::new();
-        for writer in writers {
-            times.extend(writer.await??);
-        }
-        anyhow::Ok(times)
+    let mut times = on_one_thread(args.writers, |number| {
+        let path = args.path.replace("{W}", &format!("{number:012}"));
+        write(args.host.clone(), path, args.body.clone(), (started, end))
     })?;
     if times.is_empty() {
         bail!("nothing was answered");
     }
     let rate = (times.len() * args.events) as f64 / args.seconds as f64;
-    println!(
-        r#"{{"per_second":{rate:.0},"p50_us":{},"p99_us":{}}}"#,
-        percentile(&mut times, 0.5),
-        percentile(&mut times, 0.99)
-    );
+    figures(&mut times, rate);
     Ok(())
+}
+
+/// Runs so many clients on one thread, and gives how long all that they measured took.
+pub(crate) fn on_one_thread<F>(
+    clients: usize,
+    client: impl Fn(usize) -> F,
+) -> anyhow::Result<Vec<Duration>>
+where
+    F: Future<Output = anyhow::Result<Vec<Duration>>> + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let all: Vec<_> = (0..clients)
+            .map(|number| tokio::task::spawn_local(client(number)))
+            .collect();
+        let mut times = Vec::new();
+        for one in all {
+            times.extend(one.await??);
+        }
+        Ok(times)
+    })
+}
+
+/// Prints a rate, and what the times come to, as one line of JSON.
+pub(crate) fn figures(times: &mut [Duration], per_second: f64) {
+    println!(
+        r#"{{"per_second":{per_second:.0},"p50_us":{},"p99_us":{},"max_us":{}}}"#,
+        percentile(times, 0.5),
+        percentile(times, 0.99),
+        percentile(times, 1.0)
+    );
 }
 
 /// How long this share of them took at most, in microseconds.

@@ -9,9 +9,11 @@
 mod fan_out;
 mod floor;
 mod http;
+mod jobs;
 mod load;
 mod replay;
 mod soak;
+mod upload;
 
 use std::path::PathBuf;
 
@@ -38,6 +40,13 @@ enum Command {
     FanOut(fan_out::Args),
     /// Read a log from its beginning, and tell events a second.
     Replay(replay::Args),
+    /// Send small files, and tell how long until they are accepted.
+    Upload(upload::Args),
+    /// Queue, claim and complete jobs.
+    Jobs {
+        #[command(subcommand)]
+        command: jobs::Command,
+    },
     /// Write, read and listen for long, and tell every so often how the server does.
     Soak(soak::Args),
 }
@@ -48,6 +57,8 @@ fn main() -> anyhow::Result<()> {
         Command::Load(args) => load::run(&args),
         Command::FanOut(args) => fan_out::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Upload(args) => upload::run(&args),
+        Command::Jobs { command } => jobs::run(&command),
         Command::Soak(args) => soak::run(&args),
     }
 }

@@ -31,6 +31,18 @@ impl Connection {
         self.ask("PUT", path, kind, body)
     }
 
+    /// Uploads a document.
+    pub(crate) fn upload(&mut self, name: &str, kind: &str, file: &[u8]) -> anyhow::Result<String> {
+        const BOUNDARY: &str = "part-of-a-file";
+        let head = format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\nContent-Type: {kind}\r\n\r\n"
+        );
+        let foot = format!("\r\n--{BOUNDARY}--\r\n");
+        let body = [head.as_bytes(), file, foot.as_bytes()].concat();
+        let form = format!("multipart/form-data; boundary={BOUNDARY}");
+        self.ask("POST", "/api/documents/upload", &form, &body)
+    }
+
     /// Reads.
     pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<String> {
         self.ask("GET", path, "", b"")

@@ -4,6 +4,7 @@
 //! absolute numbers move with the machine.
 
 mod append;
+mod documents;
 mod graph;
 mod growth;
 mod live;
@@ -48,12 +49,22 @@ enum Measure {
     Growth(growth::Args),
     /// A million relations: feeding, rebuilding, neighbors, paths, lists, Cypher.
     Graph(graph::Args),
+    /// Uploads beside long queues, claims, jobs a second, the whole pipeline, searching (P8).
+    Documents(documents::Args),
     /// A mixed load for an hour with two thousand listeners that come and go.
     Soak(soak::Args),
 }
 
 /// The parts of a run of everything, each with its defaults.
-const ALL: [&str; 6] = ["append", "rebuild", "live", "read", "graph", "growth"];
+const ALL: [&str; 7] = [
+    "append",
+    "rebuild",
+    "live",
+    "read",
+    "documents",
+    "graph",
+    "growth",
+];
 
 #[derive(Parser)]
 struct Named {
@@ -69,9 +80,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             let named = Named::try_parse_from(["bench", name])?;
             one(&named.measure, true)?;
         }
-        println!(
-            "P8, uploads beside a long queue, is measured once documents are brought in by jobs."
-        );
         return table::place("machine", &machine::described());
     };
     one(&measure, args.keep)
@@ -83,6 +91,7 @@ fn one(measure: &Measure, keep: bool) -> anyhow::Result<()> {
         Measure::Rebuild(args) => rebuild::run(args, keep),
         Measure::Live(args) => live::run(args, keep),
         Measure::Read(args) => read::run(args, keep),
+        Measure::Documents(args) => documents::run(args, keep),
         Measure::Growth(args) => growth::run(args, keep),
         Measure::Graph(args) => graph::run(args, keep),
         Measure::Soak(args) => soak::run(args, keep),
