@@ -22,6 +22,7 @@ use crate::connection::Link;
 use crate::error::{ApiError, Code};
 use crate::pace::{self, Pace};
 use crate::state::AppState;
+use crate::tenants::Served;
 
 /// The header that carries the trace id.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -144,8 +145,15 @@ pub(crate) async fn surround(
         context.caller = caller.clone();
     }
     request.extensions_mut().insert(context.clone());
-    let mut answer = if let Err(refused) = admitted {
-        request.error_response(refused)
+    let served = match admitted {
+        Ok(caller) => Served::of(&state, caller.tenant()).await,
+        Err(refused) => Err(refused),
+    };
+    if let Ok(served) = &served {
+        request.extensions_mut().insert(served.clone());
+    }
+    let mut answer = if let Err(refused) = &served {
+        request.error_response(refused.clone())
     } else if is_coded(request.headers()) {
         let detail = "bodies are taken as they are; leave Content-Encoding out";
         request.error_response(ApiError::new(Code::UnsupportedMediaType, detail))
@@ -179,6 +187,9 @@ pub(crate) async fn surround(
     if is_stream(&answer) && need != Need::Nothing {
         let registry = state.access().registry();
         answer = answer.map_body(|_, body| until_ended(body, context.caller, registry));
+    }
+    if let Ok(served) = served {
+        answer = answer.map_body(|_, body| served.until_sent(body));
     }
     Ok(match under_way {
         Some(under_way) => answer.map_body(|_, body| under_way.until_sent(body)),

@@ -165,6 +165,12 @@ impl Jobs {
         bodies.into_iter().filter(fits).collect()
     }
 
+    /// Whether work of this process is under way.
+    pub fn is_anything_running(&self) -> bool {
+        let is_ended = |job: &Job| ENDED.contains(&job.state.borrow().status.as_str());
+        !self.jobs().iter().all(is_ended)
+    }
+
     /// Tells all work to stop, and waits until it has.
     pub fn stop(&self) {
         self.jobs()

@@ -30,6 +30,7 @@ mod router;
 mod server;
 mod sse;
 mod state;
+mod tenants;
 mod wire;
 mod write;
 
@@ -43,4 +44,6 @@ pub use openapi::document;
 pub use options::{Options, OptionsError, SseOptions};
 pub use router::configure;
 pub use server::{Running, run};
+pub use sse::pass_on;
 pub use state::{AppState, Parts, Shutdown, Tell, Verifier};
+pub use tenants::{InUse, TenantError, Tenants, Usage};

@@ -16,7 +16,7 @@ use crate::accept;
 use crate::error::{ApiError, Code};
 use crate::handlers::{
     access, admin, annotations, batch, content, cypher, docs, documents, entity_types, events,
-    graph, health, jobs, model_jobs, proofs, resources, search, stream, workers,
+    graph, health, jobs, model_jobs, proofs, resources, search, stream, tenants, workers,
 };
 
 /// Puts every route into an application.
@@ -179,6 +179,15 @@ fn operation(config: &mut ServiceConfig) {
         .service(
             at("/api/admin/tokens/{id}", "DELETE")
                 .route(bodyless(web::delete().to(access::revoke))),
+        )
+        .service(
+            at("/api/admin/tenants", "GET, HEAD, POST")
+                .route(json(read().to(tenants::list)))
+                .route(web::post().to(tenants::create)),
+        )
+        .service(
+            at("/api/admin/tenants/{name}", "DELETE")
+                .route(bodyless(web::delete().to(tenants::delete))),
         )
         .service(
             at("/api/session", "POST, DELETE")

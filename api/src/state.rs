@@ -4,7 +4,7 @@
 //! two waits below are the only ones.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::options::{Options, OptionsError};
 use crate::query::MinPosition;
 use crate::sse::{Frames, Hub};
+use crate::tenants::Tenants;
 
 /// The header that tells which position an answer reflects.
 pub(crate) const STEMMA_POSITION: HeaderName = HeaderName::from_static("stemma-position");
@@ -40,9 +41,7 @@ pub struct AppState {
 struct Shared {
     commands: Commands,
     projection: Projection,
-    options: Options,
     jobs: Jobs,
-    metrics: Metrics,
     frames: Frames,
     hub: Hub,
     shutdown: Shutdown,
@@ -50,7 +49,16 @@ struct Shared {
     proofs: Proofs,
     graph: Option<GraphGate>,
     documents: Documents,
+    server: Arc<ServerWide>,
+}
+
+/// What all tenants of a server share.
+struct ServerWide {
+    options: Options,
+    metrics: Metrics,
     access: Access,
+    /// Opens tenants, once that is possible.
+    tenants: OnceLock<Arc<dyn Tenants>>,
 }
 
 /// What a server is made of.
@@ -67,10 +75,6 @@ pub struct Parts {
     pub graph: Option<GraphProjection>,
     /// Documents and jobs.
     pub documents: Documents,
-    /// The tokens of the server.
-    pub registry: Registry,
-    /// The tenant that is served.
-    pub tenant: TenantName,
 }
 
 impl std::fmt::Debug for Parts {
@@ -103,7 +107,7 @@ pub(crate) struct Reflected {
 impl std::fmt::Debug for AppState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AppState")
-            .field("options", &self.shared.options)
+            .field("options", &self.shared.server.options)
             .finish_non_exhaustive()
     }
 }
@@ -113,8 +117,30 @@ impl AppState {
     ///
     /// # Errors
     /// [`OptionsError`] when an option is out of its range.
-    pub fn new(parts: Parts, options: Options) -> Result<Self, OptionsError> {
+    pub fn new(
+        parts: Parts,
+        options: Options,
+        registry: Registry,
+        tenant: TenantName,
+    ) -> Result<Self, OptionsError> {
         options.check()?;
+        let server = ServerWide {
+            options,
+            metrics: Metrics::new(),
+            access: Access::new(registry, tenant),
+            tenants: OnceLock::new(),
+        };
+        Ok(Self::put_together(parts, Arc::new(server)))
+    }
+
+    /// Another tenant of the same server.
+    #[must_use]
+    pub fn beside(&self, parts: Parts) -> Self {
+        Self::put_together(parts, Arc::clone(&self.shared.server))
+    }
+
+    fn put_together(parts: Parts, server: Arc<ServerWide>) -> Self {
+        let options = &server.options;
         let Parts {
             commands,
             projection,
@@ -122,28 +148,40 @@ impl AppState {
             proofs,
             graph,
             documents,
-            registry,
-            tenant,
         } = parts;
         let graph = graph.map(|kept| GraphGate::new(kept, commands.reader(), options.past.clone()));
         let shared = Shared {
             jobs: Jobs::new(options.jobs_kept_max, documents.queue.clone()),
-            metrics: Metrics::new(),
             frames: Frames::new(commands.reader().clone(), &options.sse),
             hub: Hub::new(),
             shutdown: Shutdown::new(),
             commands,
             projection,
-            options,
             verifier,
             proofs,
             graph,
             documents,
-            access: Access::new(registry, tenant),
+            server,
         };
-        Ok(Self {
+        Self {
             shared: Arc::new(shared),
-        })
+        }
+    }
+
+    /// Names what opens the other tenants; said once.
+    pub fn open_tenants_by(&self, tenants: Arc<dyn Tenants>) {
+        // Only who starts the server says it.
+        let _ = self.shared.server.tenants.set(tenants);
+    }
+
+    /// What opens the other tenants, where there may be others.
+    pub(crate) fn tenants(&self) -> Option<&Arc<dyn Tenants>> {
+        self.shared.server.tenants.get()
+    }
+
+    /// The tenant that the server was started for.
+    pub fn tenant(&self) -> &TenantName {
+        self.shared.server.access.tenant()
     }
 
     /// The write path.
@@ -168,7 +206,7 @@ impl AppState {
 
     /// The limits.
     pub fn options(&self) -> &Options {
-        &self.shared.options
+        &self.shared.server.options
     }
 
     /// Work that goes on after its request.
@@ -178,7 +216,7 @@ impl AppState {
 
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
-        &self.shared.metrics
+        &self.shared.server.metrics
     }
 
     /// Rendered events, shared by all streams.
@@ -203,7 +241,7 @@ impl AppState {
 
     /// Who may do what.
     pub(crate) fn access(&self) -> &Access {
-        &self.shared.access
+        &self.shared.server.access
     }
 
     /// Documents and jobs.

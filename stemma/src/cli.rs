@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Make derived state anew from the log
     Rebuild(Rebuild),
+    /// Make tenants, list them, delete them
+    Tenant(TenantArgs),
     /// Give out tokens for the HTTP API, list them, take them back
     Token(TokenArgs),
     /// Print the settings in force, each with where it came from
@@ -263,6 +265,28 @@ pub(crate) enum Rebuilt {
     Search,
     /// All derived state
     All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TenantArgs {
+    #[command(subcommand)]
+    pub(crate) command: TenantCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Make a tenant; `token create --tenant NAME` lets somebody in
+    Create(TenantNamed),
+    /// List all tenants
+    List,
+    /// Take back the tokens of a tenant, and delete all that is of it
+    Delete(TenantNamed),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TenantNamed {
+    /// The tenant: 1 to 64 letters, digits, dashes and underscores
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]

@@ -500,7 +500,7 @@ fn files_below(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 
 /// Makes a directory, and sees to it that its name and those of the directories that had to be made
 /// for it are on disk: a log whose directory is lost is lost.
-fn make_durably(dir: &Path) -> std::io::Result<()> {
+pub(crate) fn make_durably(dir: &Path) -> std::io::Result<()> {
     if dir.as_os_str().is_empty() {
         return Ok(());
     }

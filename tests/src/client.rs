@@ -52,6 +52,15 @@ impl Client {
         }
     }
 
+    /// The same client, of a server that is at another URL by now.
+    #[must_use]
+    pub fn at(&self, base: &str) -> Self {
+        Self {
+            http: self.http.clone(),
+            base: base.to_owned(),
+        }
+    }
+
     /// A request to be refined; `path` begins with `/`, or is a whole URL.
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");

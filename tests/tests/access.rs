@@ -89,6 +89,7 @@ fn filled(path: &str) -> String {
         .split_inclusive('}')
         .map(|part| match part.split_once('{') {
             Some((before, "id}" | "aid}")) => format!("{before}{id}"),
+            Some((before, "name}")) => format!("{before}nobody"),
             Some((before, "digest}")) => format!("{before}blake3:{}", "0".repeat(64)),
             Some((before, _)) => format!("{before}x"),
             None => part.to_owned(),
@@ -243,7 +244,7 @@ async fn an_admin_gives_out_tokens_of_the_tenant_alone() {
     let other = operator.post("/api/admin/tokens", &other).await.expect(201);
     let stranger = Client::showing(guarded.server.url(), Some(secret(&other)));
     let refused = stranger.get("/api/resources").await;
-    refused.expect_problem(403, "TENANT_NOT_SERVED");
+    refused.expect_problem(403, "TENANT_NOT_SERVED"); // it is not there
     let path = format!("/api/admin/tokens/{}", text_of(&other["id"]));
     let hidden = admin.send(admin.request("DELETE", &path)).await;
     hidden.expect_problem(404, "TOKEN_NOT_FOUND");

@@ -108,6 +108,7 @@ impl Bench {
                 "level" => "0",
                 "tile" => "000",
                 "node" => "person:anonymous",
+                "name" => "nobody",
                 "digest" => &format!("blake3:{}", "0".repeat(64)),
                 other => panic!("no example of {other}"),
             };

@@ -35,5 +35,6 @@ mod real_files;
 mod resources;
 mod search;
 mod stream;
+mod tenants;
 #[path = "../../pipeline/tests/written/mod.rs"]
 mod written;

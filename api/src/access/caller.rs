@@ -41,6 +41,14 @@ impl Caller {
         }
     }
 
+    /// The tenant that they are let into; none for that which the server was started for.
+    pub(crate) fn tenant(&self) -> Option<&TenantName> {
+        match self {
+            Self::Everybody => None,
+            Self::Holder(token) => token.tenant.as_ref(),
+        }
+    }
+
     /// The one tenant that they may give tokens for; none for all of them.
     pub(crate) fn only_tenant(&self) -> Option<&TenantName> {
         match self {

@@ -96,13 +96,6 @@ impl Access {
                 _ => Err(challenged(Code::TokenMissing, "")),
             };
         };
-        if token
-            .tenant
-            .as_ref()
-            .is_some_and(|tenant| *tenant != self.tenant)
-        {
-            return Err(ApiError::of(Code::TenantNotServed));
-        }
         if !token.role.may(need) {
             let detail = format!("the token's role is {}", token.role);
             return Err(ApiError::new(Code::RoleMissing, detail));

@@ -3,7 +3,7 @@
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::http::StatusCode;
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::web::{Data, Path, Payload};
+use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use serde_json::json;
@@ -20,7 +20,7 @@ use crate::error::{ApiError, Code, FieldProblem};
 use crate::json::{Fields, checked, text};
 use crate::page::Page;
 use crate::query::Query;
-use crate::state::AppState;
+use crate::tenants::Served;
 
 /// A token, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
@@ -103,7 +103,7 @@ pub(crate) async fn issue(
     request: HttpRequest,
     payload: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let bytes_max = state.options().json_bytes_max;
@@ -151,7 +151,7 @@ fn unkept(mut response: actix_web::HttpResponseBuilder) -> actix_web::HttpRespon
 pub(crate) async fn list(
     request: HttpRequest,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let limit = query.limit(state.options());
@@ -181,7 +181,7 @@ pub(crate) async fn revoke(
     request: HttpRequest,
     id: Path<String>,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let id = id.parse::<TokenId>();
@@ -240,7 +240,7 @@ fn session_cookie(token: String, context: &Context) -> Cookie<'static> {
 pub(crate) async fn ticket(
     request: HttpRequest,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let Caller::Holder(token) = &context.caller else {

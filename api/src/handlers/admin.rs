@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
-use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 use stemma_content_store::{CollectError, Digest, PutError};
@@ -26,6 +25,7 @@ use crate::graph_gate::GraphGate;
 use crate::jobs::{Clock, Done, Job, JobBody, JobError, NewJob};
 use crate::query::Query;
 use crate::state::AppState;
+use crate::tenants::Served;
 
 /// How long an operator waits for the graph to be opened.
 const GRAPH_WAIT: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ const COLLECT_WAIT: Duration = Duration::from_secs(10);
 pub(crate) async fn rebuild_views(
     request: HttpRequest,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let projection = state.projection().clone();
@@ -48,7 +48,7 @@ pub(crate) async fn rebuild_views(
 pub(crate) async fn rebuild_graph(
     request: HttpRequest,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let graph = graph_of(&state).await?.clone();
@@ -67,7 +67,7 @@ pub(crate) async fn rebuild_graph(
 pub(crate) async fn rebuild_search(
     request: HttpRequest,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let search = state.documents().search.as_ref();
@@ -80,7 +80,7 @@ pub(crate) async fn rebuild_search(
 /// `POST /api/admin/retry/search`: tries again what the search index stopped at.
 pub(crate) async fn retry_search(
     request: HttpRequest,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let search = state.documents().search.as_ref();
@@ -141,7 +141,7 @@ fn rebuild(
 pub(crate) async fn verify(
     request: HttpRequest,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let Some(verify) = state.verifier().cloned() else {
@@ -168,10 +168,7 @@ pub(crate) async fn verify(
 }
 
 /// `POST /api/admin/collect`
-pub(crate) async fn collect(
-    request: HttpRequest,
-    state: Data<AppState>,
-) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn collect(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let runtime = Handle::current();
     let collected = blocking(move || collect_content(&state, &runtime)).await??;
@@ -233,7 +230,7 @@ async fn settled_views(state: &AppState) -> Result<Views, String> {
 /// `POST /api/admin/retry/views`: tries the event again at which the views stopped.
 pub(crate) async fn retry_views(
     request: HttpRequest,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     state.projection().retry();
@@ -243,7 +240,7 @@ pub(crate) async fn retry_views(
 /// `POST /api/admin/retry/graph`: tries the event again at which the graph stopped.
 pub(crate) async fn retry_graph(
     request: HttpRequest,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     graph_of(&state).await?.retry();
@@ -253,7 +250,7 @@ pub(crate) async fn retry_graph(
 /// `POST /api/admin/reopen/log`: has a log take writes again after a failed write or sync.
 pub(crate) async fn reopen_log(
     request: HttpRequest,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let reopened = state.commands().appender().reopen().await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
-use actix_web::web::{Data, Path, Payload};
+use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::Value;
 use stemma_domain::annotation::{
@@ -26,6 +26,7 @@ use crate::json::Fields;
 use crate::page::Page;
 use crate::query::Query;
 use crate::state::AppState;
+use crate::tenants::Served;
 use crate::wire::annotation::{TextsOf, render};
 use crate::wire::resource::path;
 use crate::write::{Write, descriptor, execute_one, json_body, tagged};
@@ -109,7 +110,7 @@ pub(crate) async fn add(
     id: Path<String>,
     payload: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
@@ -232,7 +233,7 @@ async fn texts_before(
 pub(crate) async fn list(
     request: HttpRequest,
     id: Path<String>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
@@ -258,7 +259,7 @@ pub(crate) async fn list(
 pub(crate) async fn get(
     request: HttpRequest,
     place: Path<(String, String)>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let (id, annotation_id) = (resource_id(&place.0)?, annotation_id(&place.1)?);
     let mut query = Query::parse(request.query_string())?;
@@ -282,7 +283,7 @@ pub(crate) async fn remove(
     request: HttpRequest,
     place: Path<(String, String)>,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let (id, annotation_id) = (resource_id(&place.0)?, annotation_id(&place.1)?);
     Query::none(request.query_string())?;
@@ -300,7 +301,7 @@ pub(crate) async fn change_body(
     place: Path<(String, String)>,
     payload: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let (id, annotation_id) = (resource_id(&place.0)?, annotation_id(&place.1)?);
     Query::none(request.query_string())?;

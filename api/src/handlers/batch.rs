@@ -1,7 +1,7 @@
 //! Several writes at once, all or none.
 
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Payload};
+use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::Value;
 use stemma_commands::{Change, Operation, Precondition, Target};
@@ -20,6 +20,7 @@ use crate::idempotency;
 use crate::json::{Fields, checked, natural, text};
 use crate::query::Query;
 use crate::state::AppState;
+use crate::tenants::Served;
 use crate::wire::batch::{BatchBody, BatchResultBody, NewResource, content, patch};
 use crate::write::{Write, answer, execute};
 
@@ -41,7 +42,7 @@ pub(crate) async fn execute_batch(
     request: HttpRequest,
     payload: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let why = "a batch has no one revision; give expected_revision with its operations";

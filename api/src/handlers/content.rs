@@ -12,7 +12,7 @@ use actix_web::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
 };
-use actix_web::web::{Bytes, Data, Path, Payload};
+use actix_web::web::{Bytes, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use futures_util::{Stream, stream};
 use stemma_commands::{AsOf, EntityTag};
@@ -31,6 +31,7 @@ use crate::json::{Fields, checked};
 use crate::query::Query;
 use crate::range::{Wanted, wanted};
 use crate::state::AppState;
+use crate::tenants::Served;
 use crate::write::Write;
 
 /// Types that a browser would run as a page; they are handed out as files.
@@ -48,7 +49,7 @@ const POLICY: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";
 pub(crate) async fn get(
     request: HttpRequest,
     id: Path<String>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
@@ -282,7 +283,7 @@ pub(crate) async fn put(
     id: Path<String>,
     payload: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     Query::none(request.query_string())?;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{Bytes, Data, Payload};
+use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -23,7 +23,7 @@ use crate::handlers::cypher_answer::Writer;
 use crate::handlers::graph::{Moment, answer, gate};
 use crate::json::{Fields, natural, object, text};
 use crate::query;
-use crate::state::AppState;
+use crate::tenants::Served;
 
 /// Queries that run at the same time; others wait.
 const QUERIES_MAX: usize = 4;
@@ -109,7 +109,7 @@ impl From<Error> for ApiError {
 pub(crate) async fn query(
     request: HttpRequest,
     payload: Payload,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let mut parameters = query::Query::parse(request.query_string())?;
     let moment = Moment::of(&mut parameters, &state);

@@ -3,7 +3,7 @@
 use actix_multipart::{Field, Multipart};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, ETAG, LOCATION};
-use actix_web::web::{Data, Path, Payload};
+use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
@@ -34,6 +34,7 @@ use crate::json::{Fields, checked, natural};
 use crate::page::Page;
 use crate::query::Query;
 use crate::state::{AppState, Reflected};
+use crate::tenants::Served;
 use crate::wire::document::{ChunkBody, DocumentBody, UploadBody};
 use crate::wire::job::JobBody;
 use crate::write::answer;
@@ -67,7 +68,7 @@ pub(crate) async fn upload(
     request: HttpRequest,
     payload: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let why = "what is made anew has no tag yet; bytes that are there already name their document";
@@ -377,7 +378,7 @@ pub(crate) fn document(at: &Reflected, id: ResourceId) -> Result<Document, ApiEr
 pub(crate) async fn get(
     request: HttpRequest,
     id: Path<String>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
@@ -401,7 +402,7 @@ pub(crate) async fn get(
 pub(crate) async fn text(
     request: HttpRequest,
     id: Path<String>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
@@ -424,7 +425,7 @@ pub(crate) async fn text(
 pub(crate) async fn structure(
     request: HttpRequest,
     id: Path<String>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
@@ -456,7 +457,7 @@ fn missing(document: &Document, stage: Stage) -> ApiError {
 pub(crate) async fn chunks(
     request: HttpRequest,
     id: Path<String>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
@@ -501,7 +502,7 @@ pub(crate) async fn step(
     place: Path<(String, String)>,
     payload_in: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&place.0)?;
     let stage: Stage = place.1.parse().map_err(|()| {

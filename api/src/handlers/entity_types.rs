@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
-use actix_web::web::{Data, Payload};
+use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use stemma_commands::{Change, Operation, Precondition, Target};
 use stemma_domain::value::EntityType;
@@ -16,15 +16,12 @@ use crate::idempotency;
 use crate::json::{Fields, checked, text};
 use crate::page::Page;
 use crate::query::Query;
-use crate::state::AppState;
+use crate::tenants::Served;
 use crate::wire::resource::EntityTypeBody;
 use crate::write::{Write, answer, execute};
 
 /// `GET /api/entity_types`
-pub(crate) async fn list(
-    request: HttpRequest,
-    state: Data<AppState>,
-) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
     let page = query.page(state.options());
@@ -40,7 +37,7 @@ pub(crate) async fn register(
     request: HttpRequest,
     payload: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     no_precondition(&request, "entity types have no tags")?;

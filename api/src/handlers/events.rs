@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::web::{Data, Path};
+use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::Value;
 use stemma_domain::id::ResourceId;
@@ -18,6 +18,7 @@ use crate::error::{ApiError, Code};
 use crate::query::Query;
 use crate::sse::Filter;
 use crate::state::AppState;
+use crate::tenants::Served;
 use crate::wire::event::{render, render_cloud_event};
 
 const JSON: &str = "application/json";
@@ -41,7 +42,7 @@ struct Filling {
 pub(crate) async fn list(
     request: HttpRequest,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
@@ -188,7 +189,7 @@ fn send(
 pub(crate) async fn get(
     request: HttpRequest,
     digest: Path<String>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
@@ -216,7 +217,7 @@ pub(crate) async fn of_resource(
     request: HttpRequest,
     id: Path<String>,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
@@ -293,7 +294,7 @@ pub(crate) async fn of_annotation(
     request: HttpRequest,
     place: Path<(String, String)>,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let (id, annotation_id) = (resource_id(&place.0)?, annotation_id(&place.1)?);
     let mut query = Query::parse(request.query_string())?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
-use actix_web::web::{Data, Path};
+use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 use stemma_commands::AsOf;
@@ -21,6 +21,7 @@ use crate::graph_gate::{GraphAt, GraphGate};
 use crate::handlers::resources::{STEMMA_WARNING, archived, as_of, reflecting};
 use crate::query::{MinPosition, Query};
 use crate::state::{AppState, Reflected};
+use crate::tenants::Served;
 
 /// Edges away from the node, at the most.
 const DEPTH_MAX: u32 = 5;
@@ -217,7 +218,7 @@ pub(crate) fn warn(response: &mut HttpResponseBuilder, warning: Option<&str>) {
 pub(crate) async fn neighbors(
     request: HttpRequest,
     node: Path<String>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let of = node_id(&node)?;
     let mut query = Query::parse(request.query_string())?;
@@ -252,10 +253,7 @@ pub(crate) async fn neighbors(
 }
 
 /// `GET /api/graph/path`
-pub(crate) async fn path(
-    request: HttpRequest,
-    state: Data<AppState>,
-) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn path(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let moment = Moment::of(&mut query, &state);
     let ends = ["from", "to"].map(|name| {
@@ -289,10 +287,7 @@ pub(crate) async fn path(
 }
 
 /// `GET /api/graph/stats`
-pub(crate) async fn stats(
-    request: HttpRequest,
-    state: Data<AppState>,
-) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn stats(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let moment = Moment::of(&mut query, &state);
     query.finish()?;

@@ -2,7 +2,6 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use stemma_content_store::StoreStatus;
@@ -14,6 +13,7 @@ use crate::error::{ApiError, Code};
 use crate::graph_gate::GraphGate;
 use crate::query::Query;
 use crate::state::AppState;
+use crate::tenants::Served;
 
 /// Events that the views may lack before that counts as degraded.
 const LAG_EVENTS_MAX: u64 = 100_000;
@@ -180,10 +180,7 @@ fn jobs(state: &AppState) -> Part {
 }
 
 /// `GET /api/health`: 503 when a part that matters is not ok. The graph alone only degrades.
-pub(crate) async fn health(
-    request: HttpRequest,
-    state: Data<AppState>,
-) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn health(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let parts = parts(&state);
     let all = [parts.log.status, parts.content.status, parts.views.status];
@@ -214,7 +211,7 @@ pub(crate) async fn live() -> HttpResponse {
 }
 
 /// `GET /api/health/ready`: requests are to be sent here.
-pub(crate) async fn ready(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn ready(state: Served) -> Result<HttpResponse, ApiError> {
     if state.shutdown().is_begun() {
         return Err(ApiError::of(Code::ShuttingDown));
     }
@@ -222,7 +219,7 @@ pub(crate) async fn ready(state: Data<AppState>) -> Result<HttpResponse, ApiErro
 }
 
 /// `GET /metrics`
-pub(crate) async fn metrics(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn metrics(state: Served) -> Result<HttpResponse, ApiError> {
     let text = state.metrics().render(&state);
     let text = text.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

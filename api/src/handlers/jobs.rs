@@ -5,7 +5,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
-use actix_web::web::{Bytes, Data, Path, Payload};
+use actix_web::web::{Bytes, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use serde_json::Value;
@@ -27,6 +27,7 @@ use crate::json::{Fields, checked, natural, object};
 use crate::page::Page;
 use crate::query::Query;
 use crate::state::AppState;
+use crate::tenants::Served;
 use crate::write::answer;
 
 /// Most retries that a client may ask for.
@@ -35,10 +36,7 @@ const RETRIES_MAX: u64 = 100;
 const PRIORITY_MAX: i32 = 1000;
 
 /// `GET /api/jobs`
-pub(crate) async fn list(
-    request: HttpRequest,
-    state: Data<AppState>,
-) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
     let page = query.page(state.options());
@@ -113,7 +111,7 @@ fn find(state: &AppState, id: JobId) -> Result<JobBody, ApiError> {
 pub(crate) async fn get(
     request: HttpRequest,
     id: Path<String>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
@@ -133,7 +131,7 @@ pub(crate) async fn submit(
     request: HttpRequest,
     payload: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     no_precondition(&request, "what is asked for is made anew and has no tag")?;
@@ -208,7 +206,7 @@ pub(crate) async fn cancel(
     request: HttpRequest,
     id: Path<String>,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let id = job_id(&id)?;
@@ -225,7 +223,7 @@ pub(crate) async fn retry(
     request: HttpRequest,
     id: Path<String>,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let id = job_id(&id)?;
@@ -299,7 +297,7 @@ impl News {
 pub(crate) async fn follow(
     request: HttpRequest,
     id: Path<String>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     // Who asks is known by now.
@@ -309,7 +307,7 @@ pub(crate) async fn follow(
 }
 
 /// A job as a stream of server-sent events.
-pub(crate) fn follow_job(state: &Data<AppState>, id: JobId) -> Result<HttpResponse, ApiError> {
+pub(crate) fn follow_job(state: &Served, id: JobId) -> Result<HttpResponse, ApiError> {
     let options = &state.options().sse;
     let open = state.metrics().open_stream(options.streams_max);
     let open = open.ok_or_else(|| ApiError::of(Code::TooManyStreams))?;

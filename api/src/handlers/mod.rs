@@ -19,4 +19,5 @@ pub(crate) mod proofs;
 pub(crate) mod resources;
 pub(crate) mod search;
 pub(crate) mod stream;
+pub(crate) mod tenants;
 pub(crate) mod workers;

@@ -1,6 +1,6 @@
 //! Jobs of models about resources: each is queued, and its stream is the answer.
 
-use actix_web::web::{Data, Path, Payload};
+use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 use stemma_domain::id::{JobId, ResourceId};
@@ -17,7 +17,7 @@ use crate::handlers::resources::{find, resource_id};
 use crate::idempotency;
 use crate::json::{Fields, checked, text};
 use crate::query::Query;
-use crate::state::AppState;
+use crate::tenants::Served;
 
 /// Most bytes of what a model is asked to write.
 const PROMPT_BYTES_MAX: usize = 32 << 10;
@@ -29,7 +29,7 @@ pub(crate) async fn detect(
     request: HttpRequest,
     id: Path<String>,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
@@ -56,7 +56,7 @@ pub(crate) async fn generate(
     request: HttpRequest,
     payload: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     no_precondition(&request, "what is asked for is made anew and has no tag")?;
@@ -113,7 +113,7 @@ fn ids(value: Value) -> Result<Vec<ResourceId>, String> {
 }
 
 async fn begin(
-    state: &Data<AppState>,
+    state: &Served,
     context: &Context,
     kind: &str,
     payload: Map<String, Value>,

@@ -1,7 +1,7 @@
 //! What the log shows to those who trust nothing but a key: checkpoints, proofs, tiles.
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::web::{Data, Path};
+use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::body::blocking;
 use crate::error::{ApiError, Code};
 use crate::query::Query;
-use crate::state::AppState;
+use crate::tenants::Served;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Levels that a tile may be of.
@@ -64,7 +64,7 @@ pub(crate) struct ConsistencyBody {
 /// `GET /api/log/checkpoint`
 pub(crate) async fn checkpoint(
     request: HttpRequest,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let size = query.number("size");
@@ -85,10 +85,7 @@ pub(crate) async fn checkpoint(
 }
 
 /// `GET /api/log/key`
-pub(crate) async fn key(
-    request: HttpRequest,
-    state: Data<AppState>,
-) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn key(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let key = state.proofs().signer()?.verifier().to_string();
     Ok(HttpResponse::Ok()
@@ -99,7 +96,7 @@ pub(crate) async fn key(
 /// `GET /api/log/proof/inclusion`
 pub(crate) async fn inclusion(
     request: HttpRequest,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let position = required(&mut query, "position");
@@ -120,7 +117,7 @@ pub(crate) async fn inclusion(
 /// `GET /api/log/proof/consistency`
 pub(crate) async fn consistency(
     request: HttpRequest,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let from = required(&mut query, "from");
@@ -137,7 +134,7 @@ pub(crate) async fn consistency(
 pub(crate) async fn tile(
     request: HttpRequest,
     place: Path<(String, String)>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let (level, index, width) = tile_of(&place.0, &place.1).ok_or_else(|| {

@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
 };
-use actix_web::web::{Data, Path, Payload};
+use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use stemma_commands::{
     AsOf, Change, CloneAnnotations, Commands, EntityTag, Operation, PastState, Precondition, Target,
@@ -28,6 +28,7 @@ use crate::json::{Fields, boolean, checked};
 use crate::page::Page;
 use crate::query::Query;
 use crate::state::{AppState, Reflected, STEMMA_POSITION};
+use crate::tenants::Served;
 use crate::wire::batch::{NewResource, content, patch as read_patch};
 use crate::wire::resource::{ReferencedByBody, ResourceBody, json_ld, path};
 use crate::write::{Write, descriptor, execute_one, tagged};
@@ -71,7 +72,7 @@ pub(crate) async fn create(
     request: HttpRequest,
     payload: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let why = "what is made anew has no tag yet; an id that is taken is 409 by itself";
@@ -163,10 +164,7 @@ async fn finish_create(
 }
 
 /// `GET /api/resources`
-pub(crate) async fn list(
-    request: HttpRequest,
-    state: Data<AppState>,
-) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
     let page = query.page(state.options());
@@ -301,7 +299,7 @@ pub(crate) async fn get(
     request: HttpRequest,
     id: Path<String>,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
@@ -344,7 +342,7 @@ pub(crate) async fn patch(
     id: Path<String>,
     payload: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     Query::none(request.query_string())?;
@@ -379,7 +377,7 @@ pub(crate) async fn add_entity_type(
     request: HttpRequest,
     place: Path<(String, String)>,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     change_entity_type(&request, &place, &context, &state, Command::AddEntityType).await
 }
@@ -389,7 +387,7 @@ pub(crate) async fn remove_entity_type(
     request: HttpRequest,
     place: Path<(String, String)>,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     change_entity_type(
         &request,
@@ -435,7 +433,7 @@ pub(crate) async fn clone(
     id: Path<String>,
     payload: Payload,
     context: Context,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let source = resource_id(&id)?;
     Query::none(request.query_string())?;
@@ -478,7 +476,7 @@ pub(crate) async fn clone(
 pub(crate) async fn referenced_by(
     request: HttpRequest,
     id: Path<String>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;

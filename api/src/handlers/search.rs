@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
-use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use stemma_domain::value::{CollectionName, EntityType};
@@ -19,7 +18,7 @@ use crate::error::{ApiError, Code, FieldProblem};
 use crate::handlers::resources::{STEMMA_WARNING, archived, reflecting};
 use crate::page::Page;
 use crate::query::Query;
-use crate::state::AppState;
+use crate::tenants::Served;
 
 /// How long the model that a query's vector is asked of may take.
 const EMBED_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,10 +75,7 @@ fn mode(text: &str) -> Option<Mode> {
 }
 
 /// `GET /api/search`
-pub(crate) async fn search(
-    request: HttpRequest,
-    state: Data<AppState>,
-) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn search(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
     let text = query.one("q").unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Streams: all events, or those of one resource, as they come.
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use actix_web::web::{Data, Path};
+use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::events::after;
@@ -10,12 +10,10 @@ use crate::error::{ApiError, Code};
 use crate::query::Query;
 use crate::sse::{Filter, Start, Subject, open};
 use crate::state::AppState;
+use crate::tenants::Served;
 
 /// `GET /api/events/stream`
-pub(crate) async fn all(
-    request: HttpRequest,
-    state: Data<AppState>,
-) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn all(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     follow(&request, &state, Subject::Everything)
 }
 
@@ -23,7 +21,7 @@ pub(crate) async fn all(
 pub(crate) async fn of_resource(
     request: HttpRequest,
     id: Path<String>,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
     if state.projection().views().resource(id)?.is_none() {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::web::{Bytes, Data, Path, Payload};
+use actix_web::web::{Bytes, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 use stemma_domain::document::{DocumentCommand, Stage, may_run};
@@ -24,6 +24,7 @@ use crate::handlers::jobs::job_id;
 use crate::json::{Fields, boolean, checked, natural, object, text};
 use crate::query::Query;
 use crate::state::AppState;
+use crate::tenants::Served;
 use crate::wire::job::JobBody;
 use crate::write::answer;
 
@@ -38,7 +39,7 @@ const OUTPUT_BYTES_MAX: usize = 512 << 20;
 pub(crate) async fn claim(
     request: HttpRequest,
     payload: Payload,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let bytes_max = state.options().json_bytes_max;
@@ -152,7 +153,7 @@ pub(crate) async fn heartbeat(
     request: HttpRequest,
     id: Path<String>,
     payload: Payload,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let bytes_max = state.options().json_bytes_max;
     let call = call(&request, &id, payload, &state, bytes_max).await?;
@@ -166,7 +167,7 @@ pub(crate) async fn progress(
     request: HttpRequest,
     id: Path<String>,
     payload: Payload,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let bytes_max = state.options().json_bytes_max;
     let mut call = call(&request, &id, payload, &state, bytes_max).await?;
@@ -198,7 +199,7 @@ pub(crate) async fn complete(
     request: HttpRequest,
     id: Path<String>,
     payload: Payload,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let bytes_max = state.options().json_bytes_max;
     let mut call = call(&request, &id, payload, &state, bytes_max).await?;
@@ -256,7 +257,7 @@ pub(crate) async fn fail(
     request: HttpRequest,
     id: Path<String>,
     payload: Payload,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let bytes_max = state.options().json_bytes_max;
     let mut call = call(&request, &id, payload, &state, bytes_max).await?;
@@ -294,7 +295,7 @@ pub(crate) async fn release(
     request: HttpRequest,
     id: Path<String>,
     payload: Payload,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let bytes_max = state.options().json_bytes_max;
     let mut call = call(&request, &id, payload, &state, bytes_max).await?;
@@ -374,7 +375,7 @@ pub(crate) async fn stage(
     request: HttpRequest,
     place: Path<(String, String)>,
     payload: Payload,
-    state: Data<AppState>,
+    state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let (id, stage) = place.into_inner();
     let mut call = call(&request, &id, payload, &state, OUTPUT_BYTES_MAX).await?;

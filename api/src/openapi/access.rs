@@ -8,6 +8,7 @@ use super::schemas::object;
 use crate::access::{need_of, takes_tickets};
 
 const ACCESS: &str = "Access";
+const NEW_TENANT: &str = r#"{"name":"observatory"}"#;
 const NEW_TOKEN: &str = r#"{"principal":"ada","role":"writer","tenant":"default"}"#;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -46,6 +47,32 @@ pub(super) const ROUTES: &[Route] = &[
         Body::None,
         &[(204, Answer::Empty)],
         &[400, 404, 415, 422, 503],
+    ),
+    with(
+        route("get", "/api/admin/tenants", ACCESS, "List the tenants"),
+        &["limit", "cursor"],
+        Body::None,
+        &[(200, Answer::Page("TenantBody"))],
+        &[400, 422, 503],
+    ),
+    with(
+        route("post", "/api/admin/tenants", ACCESS, "Make a tenant"),
+        &[],
+        Body::Json("NewTenant", NEW_TENANT),
+        &[(201, Answer::Schema("TenantBody"))],
+        &[400, 409, 413, 415, 422, 503],
+    ),
+    with(
+        route(
+            "delete",
+            "/api/admin/tenants/{name}",
+            ACCESS,
+            "Take back the tokens of a tenant, and delete all that is of it",
+        ),
+        &[],
+        Body::None,
+        &[(204, Answer::Empty)],
+        &[400, 404, 409, 415, 422, 503],
     ),
     with(
         route(
@@ -87,18 +114,23 @@ pub(super) const ROUTES: &[Route] = &[
 
 pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
     let roles = Role::ALL.map(Role::name);
-    vec![(
-        "NewToken",
-        object(
-            &["principal", "role"],
-            json!({
-                "principal": { "type": "string", "pattern": "^[A-Za-z0-9._@-]{1,64}$" },
-                "role": { "enum": roles },
-                "tenant": { "type": ["string", "null"], "pattern": "^[A-Za-z0-9_-]{1,64}$" },
-                "expires_at": { "type": ["string", "null"], "format": "date-time" },
-            }),
+    let tenant = json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" });
+    let new_tenant = object(&["name"], json!({ "name": tenant }));
+    vec![
+        ("NewTenant", new_tenant),
+        (
+            "NewToken",
+            object(
+                &["principal", "role"],
+                json!({
+                    "principal": { "type": "string", "pattern": "^[A-Za-z0-9._@-]{1,64}$" },
+                    "role": { "enum": roles },
+                    "tenant": { "type": ["string", "null"], "pattern": "^[A-Za-z0-9_-]{1,64}$" },
+                    "expires_at": { "type": ["string", "null"], "format": "date-time" },
+                }),
+            ),
         ),
-    )]
+    ]
 }
 
 /// The ways to show a token.

@@ -19,6 +19,7 @@ use crate::handlers::graph::{
 use crate::handlers::health::{HealthBody, Part, Parts};
 use crate::handlers::proofs::{ConsistencyBody, InclusionBody};
 use crate::handlers::search::HitBody;
+use crate::handlers::tenants::TenantBody;
 use crate::wire::batch::{BatchBody, BatchResultBody};
 use crate::wire::document::{ChunkBody, DocumentBody, FailureBody, StepBody, UploadBody};
 use crate::wire::job::{AttemptBody, JobBody, JobError};
@@ -54,6 +55,7 @@ use schemas::{query_schemas, request_schemas};
     HealthBody,
     TokenBody,
     TicketBody,
+    TenantBody,
     Parts,
     Part,
     Problem,

@@ -131,7 +131,7 @@ impl Hub {
 }
 
 /// Follows the log until the server stops, and passes on what comes.
-pub(crate) async fn pass_on(state: AppState) {
+pub async fn pass_on(state: AppState) {
     let mut follow = state.reader().follow();
     let mut shutdown = state.shutdown().follow();
     let mut next = state.reader().end().get();

@@ -7,5 +7,6 @@ mod stream;
 
 pub(crate) use filter::Filter;
 pub(crate) use frame::Frames;
-pub(crate) use hub::{Hub, pass_on};
+pub(crate) use hub::Hub;
+pub use hub::pass_on;
 pub(crate) use stream::{Start, Subject, open};

@@ -9,6 +9,7 @@ mod prove;
 mod rebuild;
 mod serve;
 mod stats;
+mod tenant;
 pub(crate) mod token;
 mod upload;
 pub(crate) mod verify;
@@ -81,6 +82,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
                 Command::Prove(prove) => prove::prove(common, &settings, &prove),
                 Command::Check(check) => prove::check(common, &check),
                 Command::Rebuild(rebuild) => rebuild::run(common, &settings, &rebuild),
+                Command::Tenant(tenant) => tenant::run(common, &settings, &tenant.command),
                 Command::Token(token) => token::run(common, &settings, &token.command),
                 Command::Config(config) => config::run(common, &settings, &config),
                 Command::Serve(_) | Command::Completions { .. } | Command::ParseDocument => {
@@ -100,6 +102,7 @@ fn works_through_a_server(command: &Command) -> bool {
             | Command::Worker(_)
             | Command::Events(_)
             | Command::Prove(_)
+            | Command::Tenant(_)
             | Command::Token(_)
     )
 }

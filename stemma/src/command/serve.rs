@@ -1,29 +1,23 @@
-//! `stemma serve`: the HTTP API over one tenant.
+//! `stemma serve`: the HTTP API over one tenant, and over the others that tokens name.
 
 use std::net::TcpListener;
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use stemma_access::Registry;
-use stemma_api::{AppState, Options, Parts};
+use stemma_api::Options;
 use stemma_domain::value::TenantName;
-use stemma_projections::{GraphProjection, Neo4jSettings, Phase, Settings as ProjectionSettings};
+use stemma_projections::Neo4jSettings;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{answer, token, verify};
+use super::{answer, token};
 use crate::cli::{Common, Serve};
 use crate::config::Settings;
 use crate::demo;
-use crate::exit::{Exit, Usage, is_interruption};
-use crate::log_check::LogCheck;
+use crate::exit::{Exit, Usage};
 use crate::open_files;
-use crate::processing::Processing;
-use crate::tree_thread::TreeThread;
-use crate::wiring::{Places, Tenant, graph_options, neo4j};
-
-/// How often the wait for the views looks whether they were stopped.
-const CATCH_UP_LOOK: Duration = Duration::from_secs(1);
+use crate::opened::{How, Opened, catch_up};
+use crate::tenants::OpenTenants;
+use crate::wiring::{Places, Tenant, neo4j};
 
 pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow::Result<Exit> {
     let places = Places::of(common, settings)?;
@@ -37,7 +31,7 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
     }
     let is_usable = options(settings).check();
     is_usable.map_err(|error| Usage(error.to_string()))?;
-    let there = neo4j(settings)?;
+    let server = neo4j(settings)?;
     let registry = token::open(common, settings)?;
     let is_outside = address.is_some_and(|address| !address.ip().is_loopback());
     if is_outside && registry.is_unused() {
@@ -50,127 +44,103 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
     } else {
         Tenant::open(&places, settings)?
     };
-    let there = there.map(|server| Neo4jSettings {
+    let neo4j = server.map(|server| Neo4jSettings {
         reader: tenant.commands.reader().clone(),
         tenant: common.tenant.clone(),
         server,
     });
+    let name = TenantName::new(&common.tenant).map_err(|error| Usage(error.to_string()))?;
     let on = On {
         listener,
-        places: &places,
-        there,
+        places,
+        neo4j,
         registry: registry.clone(),
-        name: TenantName::new(&common.tenant).map_err(|error| Usage(error.to_string()))?,
+        name,
     };
-    let ran = actix_web::rt::System::new().block_on(until_stopped(on, &tenant, settings, serve));
-    tracing::info!("stopping");
-    let closed = tenant.close();
+    let system = actix_web::rt::System::new();
+    let ran = system.block_on(until_stopped(on, tenant, common, settings, serve));
     registry.close();
     ran?;
-    closed?;
     Ok(Exit::Done)
 }
 
 /// What a server works on, besides the tenant.
-struct On<'a> {
+struct On {
     listener: TcpListener,
-    places: &'a Places,
+    places: Places,
     /// The graph's Neo4j, if that is where it is.
-    there: Option<Neo4jSettings>,
+    neo4j: Option<Neo4jSettings>,
     registry: Registry,
     /// The tenant's name.
     name: TenantName,
 }
 
 async fn until_stopped(
-    on: On<'_>,
-    tenant: &Tenant,
+    on: On,
+    tenant: Tenant,
+    common: &Common,
     settings: &Settings,
     serve: &Serve,
 ) -> anyhow::Result<()> {
-    let On {
-        listener,
-        places,
-        there,
-        registry,
-        name,
-    } = on;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        begun = begin(tenant, serve) => begun?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+    let begun = tokio::select! {
+        begun = begin(&tenant, serve) => begun.map(|()| true),
+        _ = terminate.recv() => Ok(false),
+        _ = interrupt.recv() => Ok(false),
+    };
+    if !matches!(begun, Ok(true)) {
+        tracing::info!("stopping");
+        tenant.close()?;
+        return begun.map(drop);
     }
-    let graph = graph(tenant, settings, there)?;
     let mut options = options(settings);
     options.past.events_max = settings.number("graph.past_events_max");
     options.past.dir = Some(tenant.graph.with_file_name("graph-past"));
     options.connections_max = open_files::connections_max(&options, open_files::raise());
-    let processing = Processing::begin(tenant, places, settings, serve.read_only)?;
-    let parts = Parts {
-        commands: tenant.commands.clone(),
-        projection: tenant.projection.clone(),
-        verifier: Some(verifier(tenant, places, settings)),
-        proofs: tenant.proofs.clone(),
-        graph: graph.clone(),
-        documents: processing.documents.clone(),
-        registry,
-        tenant: name,
+    let how = How {
+        settings,
+        is_read_only: serve.read_only,
+        neo4j: on.neo4j,
     };
-    let state = AppState::new(parts, options)?;
-    let jobs = processing.work(tenant, serve.read_only)?;
-    let address = listener.local_addr()?;
-    let running = stemma_api::run(listener, state.clone())?;
-    let collector = if serve.read_only {
+    let registry = on.registry.clone();
+    let opened = Opened::first(tenant, &on.places, &how, options, registry, on.name.clone())?;
+    let state = opened.state().clone();
+    let address = on.listener.local_addr()?;
+    let running = stemma_api::run(on.listener, state.clone())?;
+    let others = if serve.read_only {
         None
     } else {
-        let every = Duration::from_secs(settings.number("content.collect_every_s"));
-        Some(Collector::start(state.clone(), every)?)
+        Some(OpenTenants::beside(&opened, common, settings)?)
     };
-    let check = log_check(tenant, settings, serve)?;
-    let tree = TreeThread::start(tenant.proofs.tree.clone())?;
+    if let Some(others) = &others {
+        state.open_tenants_by(others.map());
+    }
     answer(&format!("listening on http://{address}"))?;
     if serve.demo {
         demo::invite(&format!("http://{address}"));
     }
     let stopped = running
-        .until(async move {
+        .until(async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            if let Some(others) = &others {
+                others.begin_shutdown();
+            }
         })
         .await;
-    state.jobs().stop();
-    if let Some(jobs) = jobs {
-        // What it gives back is written by tasks that this thread drives.
-        tokio::task::spawn_blocking(|| jobs.stop()).await?;
-    }
-    processing.stop();
-    if let Some(graph) = graph {
-        graph.stop();
-    }
-    check.into_iter().for_each(LogCheck::stop);
-    tree.stop();
-    if let Some(collector) = collector {
-        // It may wait for the views, on timers that this thread drives.
-        tokio::task::spawn_blocking(|| collector.stop()).await?;
-    }
-    Ok(stopped?)
-}
-
-/// What verifies all that is stored, beside the server.
-fn verifier(tenant: &Tenant, places: &Places, settings: &Settings) -> stemma_api::Verifier {
-    let (verified, own) = (places.clone(), settings.clone());
-    let commands = tenant.commands.clone();
-    Arc::new(
-        move |tell| match verify::online(&verified, &own, &commands, tell) {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if is_interruption(&error) => Ok(None),
-            Err(error) => Err(format!("{error:#}")),
-        },
-    )
+    tracing::info!("stopping");
+    drop(state);
+    // What they give back is written by tasks that this thread drives.
+    let closed = tokio::task::spawn_blocking(|| {
+        let others = others.map_or(Ok(()), OpenTenants::stop);
+        opened.close().and(others)
+    });
+    let closed = closed.await?;
+    stopped?;
+    closed
 }
 
 /// Brings all up to date that must be before the first request.
@@ -180,68 +150,6 @@ async fn begin(tenant: &Tenant, serve: &Serve) -> anyhow::Result<()> {
         demo::load(tenant).await.context("load the sample corpus")?;
     }
     Ok(())
-}
-
-/// The graph, unless there is to be none.
-fn graph(
-    tenant: &Tenant,
-    settings: &Settings,
-    there: Option<Neo4jSettings>,
-) -> anyhow::Result<Option<GraphProjection>> {
-    if settings.text("graph.mode") == Some("none") {
-        return Ok(None);
-    }
-    let graph = match there {
-        Some(there) => GraphProjection::neo4j(there)?,
-        None => {
-            let started = GraphProjection::embedded(ProjectionSettings {
-                reader: tenant.commands.reader().clone(),
-                dir: tenant.graph.clone(),
-                views: graph_options(settings),
-            });
-            started.context("start the graph's thread")?
-        }
-    };
-    Ok(Some(graph))
-}
-
-/// The check of a log that was too large to be read before the start.
-fn log_check(
-    tenant: &Tenant,
-    settings: &Settings,
-    serve: &Serve,
-) -> anyhow::Result<Option<LogCheck>> {
-    let bytes_per_s = settings.number("log.check_bytes_per_s");
-    if tenant.is_checked || serve.read_only || bytes_per_s == 0 {
-        return Ok(None);
-    }
-    let appender = tenant.commands.appender().clone();
-    LogCheck::start(appender, bytes_per_s).map(Some)
-}
-
-/// Waits until the views hold what the log does, so that nobody meets half of it.
-async fn catch_up(tenant: &Tenant) {
-    let end = tenant.commands.reader().end().get();
-    while tenant
-        .projection
-        .wait_for(end, CATCH_UP_LOOK)
-        .await
-        .is_err()
-    {
-        let status = tenant.projection.status();
-        if !matches!(status.phase, Phase::CatchingUp | Phase::Live) {
-            tracing::error!(
-                "the views cannot be brought up to date; reads are as of position {}",
-                status.end
-            );
-            return;
-        }
-        tracing::info!(
-            applied = status.end,
-            of = end,
-            "bringing the views up to date"
-        );
-    }
 }
 
 fn options(settings: &Settings) -> Options {
@@ -272,36 +180,4 @@ fn options(settings: &Settings) -> Options {
     options.sse.ring_bytes_max = settings.count("sse.ring_bytes_max");
     options.sse.streams_max = settings.count("sse.streams_max");
     options
-}
-
-/// The thread that collects content which nothing names.
-struct Collector {
-    stop: std::sync::mpsc::Sender<()>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl Collector {
-    fn start(state: AppState, every: Duration) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Handle::current();
-        let (stop, stopped) = std::sync::mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("collect".into())
-            .spawn(move || {
-                while stopped.recv_timeout(every) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
-                {
-                    match stemma_api::collect_content(&state, &runtime) {
-                        Ok(collected) => tracing::info!(%collected, "collected content"),
-                        Err(error) => tracing::warn!(%error, "content was not collected"),
-                    }
-                }
-            })?;
-        Ok(Self { stop, thread })
-    }
-
-    fn stop(self) {
-        drop(self.stop);
-        if self.thread.join().is_err() {
-            tracing::error!("the collecting thread ended by a mistake of ours");
-        }
-    }
 }

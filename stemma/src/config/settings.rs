@@ -482,6 +482,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Most open live streams",
     ),
     number(
+        "tenants.idle_close_ms",
+        "300000",
+        (100, 86_400_000),
+        "Milliseconds after which a tenant that nobody uses is closed",
+    ),
+    number(
+        "tenants.open_max",
+        "100",
+        (1, 100_000),
+        "Tenants that are open at a time, besides the one that the server was started for",
+    ),
+    number(
         "views.cache_bytes",
         "67108864",
         (1 << 20, 64 * GIB),

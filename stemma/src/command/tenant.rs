@@ -1,0 +1,117 @@
+//! `stemma tenant`: tenants made, listed and deleted, in the data or through a server.
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use stemma_api::TenantError;
+use stemma_domain::value::TenantName;
+
+use super::{answer, token};
+use crate::api_client::Server;
+use crate::cli::{Common, TenantCommand, TenantNamed};
+use crate::config::{Settings, data_dir};
+use crate::exit::{Exit, Usage};
+use crate::tenants;
+use crate::wiring::Places;
+
+/// Who takes tokens back from the command line, without a server.
+const ACTOR: &str = "stemma";
+/// Tenants that a server is asked for at a time.
+const PAGE_TENANTS: usize = 500;
+
+pub(crate) fn run(
+    common: &Common,
+    settings: &Settings,
+    command: &TenantCommand,
+) -> anyhow::Result<Exit> {
+    let server = Server::named(common)?;
+    let dir = data_dir(common, Some(settings)).join("tenants");
+    let (name, what) = match command {
+        TenantCommand::List => {
+            let names = match &server {
+                Some(server) => of_server(server)?,
+                None if dir.is_dir() => {
+                    let names = tenants::names(&dir).context("read the tenants")?;
+                    names.iter().map(|name| json!({ "name": name })).collect()
+                }
+                None => Vec::new(),
+            };
+            for tenant in names {
+                let name = tenant["name"].as_str().unwrap_or_default();
+                answer(&if common.json {
+                    tenant.to_string()
+                } else {
+                    name.to_owned()
+                })?;
+            }
+            return Ok(Exit::Done);
+        }
+        TenantCommand::Create(named) => {
+            let name = checked(named)?;
+            match &server {
+                Some(server) => {
+                    let body = json!({ "name": name }).to_string();
+                    server.post("/api/admin/tenants", body.as_bytes(), None)?;
+                }
+                None => tenants::create(&dir, &name)?,
+            }
+            (name, "created")
+        }
+        TenantCommand::Delete(named) => {
+            let name = checked(named)?;
+            match &server {
+                Some(server) => server.delete(&format!("/api/admin/tenants/{name}"))?,
+                None => delete(common, settings, &name)?,
+            }
+            (name, "deleted")
+        }
+    };
+    if common.json {
+        answer(&json!({ "name": name, what: true }).to_string())?;
+    } else {
+        answer(&format!("{name}: {what}"))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn checked(named: &TenantNamed) -> anyhow::Result<TenantName> {
+    let name = TenantName::new(&named.name);
+    Ok(name.map_err(|error| Usage(format!("{:?} is no tenant's name: {error}", named.name)))?)
+}
+
+fn of_server(server: &Server) -> anyhow::Result<Vec<Value>> {
+    let first = format!("/api/admin/tenants?limit={PAGE_TENANTS}");
+    let (mut all, mut path) = (Vec::new(), first.clone());
+    loop {
+        let mut page = server.get(&path)?;
+        if let Some(items) = page["items"].as_array_mut() {
+            all.append(items);
+        }
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("{first}&cursor={cursor}"),
+            None => return Ok(all),
+        }
+    }
+}
+
+/// Takes back the tokens of a tenant, and deletes it.
+fn delete(common: &Common, settings: &Settings, name: &TenantName) -> anyhow::Result<()> {
+    let dir = data_dir(common, Some(settings)).join("tenants");
+    if !dir.join(name.as_str()).is_dir() {
+        bail!("{}", TenantError::NotFound);
+    }
+    // Fails while a server uses the data: that one is to do it.
+    let registry = token::open(common, settings)?;
+    let tenant = Common {
+        tenant: name.as_str().to_owned(),
+        ..common.clone()
+    };
+    let _lock = Places::of(&tenant, settings)?.lock()?;
+    let own = |token: &&std::sync::Arc<stemma_access::Token>| {
+        token.tenant.as_ref() == Some(name) && token.revoked_at.is_none()
+    };
+    for token in registry.tokens().iter().filter(own) {
+        registry.revoke(token.id, ACTOR, "")?;
+    }
+    registry.close();
+    Ok(tenants::delete(&dir, name)?)
+}
