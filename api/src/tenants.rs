@@ -97,7 +97,7 @@ pub trait Usage: Send + Sync {}
 #[derive(Clone)]
 pub struct InUse {
     state: AppState,
-    _usage: Option<Arc<dyn Usage>>,
+    usage: Option<Arc<dyn Usage>>,
 }
 
 impl std::fmt::Debug for InUse {
@@ -111,7 +111,7 @@ impl InUse {
     pub fn new(state: AppState, usage: Arc<dyn Usage>) -> Self {
         Self {
             state,
-            _usage: Some(usage),
+            usage: Some(usage),
         }
     }
 
@@ -119,7 +119,7 @@ impl InUse {
     pub(crate) fn always(state: AppState) -> Self {
         Self {
             state,
-            _usage: None,
+            usage: None,
         }
     }
 
@@ -159,7 +159,7 @@ impl Served {
     /// A body that keeps the tenant open until it was handed over.
     pub(crate) fn until_sent(self, body: BoxBody) -> BoxBody {
         let is_empty = matches!(body.size(), BodySize::None | BodySize::Sized(0));
-        if is_empty || self.0._usage.is_none() {
+        if is_empty || self.0.usage.is_none() {
             return body;
         }
         BoxBody::new(Held {

@@ -110,13 +110,13 @@ pub(crate) fn plain_bytes(text: &[u8]) -> usize {
     let mut at = 0;
     for word in &mut words {
         let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
-        let quotes = word ^ (ONES * b'"' as u64);
-        let backslashes = word ^ (ONES * b'\\' as u64);
+        let quotes = word ^ (ONES * u64::from(b'"'));
+        let backslashes = word ^ (ONES * u64::from(b'\\'));
         // A byte's high bit is set where the byte is zero, or below a space; of bytes above the
         // first such byte the bits may be wrong.
         let found = quotes.wrapping_sub(ONES) & !quotes
             | backslashes.wrapping_sub(ONES) & !backslashes
-            | word.wrapping_sub(ONES * b' ' as u64) & !word;
+            | word.wrapping_sub(ONES * u64::from(b' ')) & !word;
         let found = found & HIGHS;
         if found != 0 {
             return at + found.trailing_zeros() as usize / 8;

@@ -10,7 +10,7 @@ use crate::access::create_token;
 use crate::documents::{TEXT, text_of};
 
 /// How long what a thread of the server does by itself may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn stemma(data: &Path, args: &[&str]) -> String {
     let output = command(args)
