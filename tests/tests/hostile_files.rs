@@ -15,9 +15,8 @@ const OTHERS: usize = 6;
 /// A PDF of so many pages, each of which goes through the same content so many times.
 fn pdf_again_and_again(content: &str, times: usize, pages: usize) -> Vec<u8> {
     const BEFORE: usize = 6;
-    let kids: String = (0..pages)
-        .map(|page| format!("{} 0 R ", BEFORE + 1 + page))
-        .collect();
+    let kids = (0..pages).map(|page| format!("{} 0 R ", BEFORE + 1 + page));
+    let kids = kids.collect::<Vec<_>>().concat();
     let mut objects = vec![
         "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
         format!("<< /Type /Pages /Kids [{kids}] /Count {pages} >>"),

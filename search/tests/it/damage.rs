@@ -56,7 +56,7 @@ fn a_commit_that_did_not_come_about_is_not_in_the_way_of_the_next() {
         let index = open(&dir).index;
         let changes = (1..20).map(|number| put_text(number, "name", "words"));
         let first = Checkpoint { end: 1, last: None };
-        index.apply(changes.collect(), first.clone()).unwrap();
+        index.apply(changes.collect(), first).unwrap();
         let before = fs::read(&list).unwrap();
         rewrite(&index, 0).unwrap();
         drop(index);
