@@ -46,7 +46,7 @@ fn wrong_files() -> Vec<Wrong> {
     ]
 }
 
-async fn answers_others(client: &Client) {
+pub(crate) async fn answers_others(client: &Client) {
     for path in ["/api/health/ready", "/api/jobs", "/api/resources"] {
         assert_eq!(client.get(path).await.status, 200, "{path}");
     }

@@ -52,8 +52,7 @@ impl Processes {
             .env("STEMMA_JOBS__RETRY_BASE_MS", "20")
             .env("STEMMA_LOG__SEGMENT_BYTES_MAX", "262144")
             .start();
-        let workers = WORKERS.iter();
-        let workers = workers.map(|name| Program::start(&mut worker(&server, name)));
+        let workers = WORKERS.iter().map(|name| start_worker(&server, name));
         let workers = workers.collect();
         Self { workers, server }
     }
@@ -82,10 +81,15 @@ impl Processes {
         }
         for (index, name) in WORKERS.iter().enumerate() {
             if victims & (1 << index) != 0 {
-                self.workers[index] = Program::start(&mut worker(&self.server, name));
+                self.workers[index] = start_worker(&self.server, name);
             }
         }
     }
+}
+
+/// A worker that tells of nothing but what it cannot mend: the rest is the test's own doing.
+fn start_worker(server: &Server, name: &str) -> Program {
+    Program::start(worker(server, name).env("STEMMA_LOG", "error"))
 }
 
 /// Queues jobs of our own, each under its key, until the server is gone; true when all are there.
