@@ -21,6 +21,7 @@ use crate::access::{Caller, need_of, until_ended};
 use crate::connection::Link;
 use crate::error::{ApiError, Code};
 use crate::pace::{self, Pace};
+use crate::requests::RequestBody;
 use crate::state::AppState;
 use crate::tenants::Served;
 
@@ -160,7 +161,9 @@ pub(crate) async fn surround(
     } else {
         next.call(request).await?.map_into_boxed_body()
     };
+    let mut code = None;
     if let Some(error) = failure(&answer) {
+        code = Some(error.code().name());
         if let Some(internal) = error.internal() {
             let (trace_id, code) = (&context.trace_id, error.code().name());
             if error.code().is_of_the_server() {
@@ -184,6 +187,9 @@ pub(crate) async fn surround(
         &state,
         started.elapsed(),
     );
+    if let Ok(served) = &served {
+        remember(served, &answer, &context, code, started.elapsed());
+    }
     if is_stream(&answer) && need != Need::Nothing {
         let registry = state.access().registry();
         answer = answer.map_body(|_, body| until_ended(body, context.caller, registry));
@@ -233,6 +239,30 @@ fn failure(answer: &ServiceResponse<BoxBody>) -> Option<ApiError> {
         500..=599 if is_bare => Some(ApiError::of(Code::Internal)),
         _ => None,
     }
+}
+
+/// Remembers a request that wrote, or failed.
+fn remember(
+    served: &Served,
+    answer: &ServiceResponse<BoxBody>,
+    context: &Context,
+    code: Option<&str>,
+    took: Duration,
+) {
+    let request = answer.request();
+    if request.method().is_safe() && code.is_none() {
+        return;
+    }
+    served.requests().keep(RequestBody {
+        at: served.commands().now().to_string(),
+        trace_id: context.trace_id.clone(),
+        actor: context.actor.clone(),
+        method: request.method().as_str().to_owned(),
+        path: request.path().to_owned(),
+        status: answer.status().as_u16(),
+        took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        code: code.map(str::to_owned),
+    });
 }
 
 fn is_stream(answer: &ServiceResponse<BoxBody>) -> bool {

@@ -26,6 +26,7 @@ mod pace;
 mod page;
 mod query;
 mod range;
+mod requests;
 mod router;
 mod server;
 mod sse;

@@ -40,6 +40,8 @@ pub struct Options {
     pub write_wait_ms: u64,
     /// Finished jobs that are remembered, 1,000 by default.
     pub jobs_kept_max: usize,
+    /// Requests that wrote or failed that are remembered of each tenant.
+    pub requests_kept_max: usize,
     /// Threads that take requests, one for each processor by default (0).
     pub workers: usize,
     /// Most open connections of each worker, 25,000 by default.
@@ -101,6 +103,7 @@ impl Default for Options {
             wait_ms_max: 60_000,
             write_wait_ms: 10_000,
             jobs_kept_max: 1000,
+            requests_kept_max: 2000,
             workers: 0,
             connections_max: 25_000,
             request_head_ms: 10_000,

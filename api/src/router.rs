@@ -16,7 +16,7 @@ use crate::accept;
 use crate::error::{ApiError, Code};
 use crate::handlers::{
     access, admin, annotations, batch, content, cypher, docs, documents, entity_types, events,
-    graph, health, jobs, model_jobs, proofs, resources, search, stream, tenants, workers,
+    graph, health, jobs, model_jobs, proofs, resources, search, stream, tenants, traces, workers,
 };
 
 /// Puts every route into an application.
@@ -195,6 +195,8 @@ fn operation(config: &mut ServiceConfig) {
                 .route(bodyless(web::delete().to(access::end_session))),
         )
         .service(post("/api/tickets").route(bodyless(web::post().to(access::ticket))))
+        .service(get("/api/traces/{trace_id}").route(json(read().to(traces::get))))
+        .service(get("/api/errors").route(json(read().to(traces::errors))))
         .service(get("/api/health").route(json(read().to(health::health))))
         .service(get("/api/health/live").route(read().to(health::live)))
         .service(get("/api/health/ready").route(read().to(health::ready)))

@@ -26,6 +26,7 @@ use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::options::{Options, OptionsError};
 use crate::query::MinPosition;
+use crate::requests::Requests;
 use crate::sse::{Frames, Hub};
 use crate::tenants::Tenants;
 
@@ -49,6 +50,7 @@ struct Shared {
     proofs: Proofs,
     graph: Option<GraphGate>,
     documents: Documents,
+    requests: Requests,
     server: Arc<ServerWide>,
 }
 
@@ -161,6 +163,7 @@ impl AppState {
             proofs,
             graph,
             documents,
+            requests: Requests::new(options.requests_kept_max),
             server,
         };
         Self {
@@ -177,6 +180,11 @@ impl AppState {
     /// What opens the other tenants, where there may be others.
     pub(crate) fn tenants(&self) -> Option<&Arc<dyn Tenants>> {
         self.shared.server.tenants.get()
+    }
+
+    /// What was asked lately.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.shared.requests
     }
 
     /// The tenant that the server was started for.

@@ -109,6 +109,7 @@ impl Bench {
                 "tile" => "000",
                 "node" => "person:anonymous",
                 "name" => "nobody",
+                "trace_id" => "a",
                 "digest" => &format!("blake3:{}", "0".repeat(64)),
                 other => panic!("no example of {other}"),
             };

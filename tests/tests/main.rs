@@ -37,5 +37,6 @@ mod resources;
 mod search;
 mod stream;
 mod tenants;
+mod traces;
 #[path = "../../pipeline/tests/written/mod.rs"]
 mod written;

@@ -23,6 +23,7 @@ use crate::processing::Processing;
 use crate::row::{self, Sizes, TypeRow};
 use crate::store::{Change, Store, StoreError};
 use crate::touches::Touches;
+use crate::traces;
 
 /// The record at which the fold stopped. All before it are applied.
 #[derive(Debug, thiserror::Error)]
@@ -108,33 +109,17 @@ pub(crate) struct Overlay<'a> {
     types: HashMap<EntityType, Touched<TypeRow>>,
     contents: BTreeSet<ContentDigest>,
     processing: Processing<'a>,
+    /// Rows of batches that their traces do not tell the time of.
+    traces: Vec<Vec<u8>>,
 }
 
 impl Fold for Overlay<'_> {
     type Outcome = Outcome;
 
     fn apply(&mut self, record: &Record, event: Event) -> Result<(), Reason> {
-        let envelope = Envelope {
-            position: record.position().get(),
-            revision: record.revision().get(),
-            recorded_at: Timestamp::from_micros(record.recorded_at_us()),
-            actor: record.actor(),
-        };
-        match event.subject() {
-            Subject::Requests => return Ok(()),
-            Subject::EntityTypes => return self.register(&event),
-            Subject::Job => return self.processing.job(record, &envelope, &event),
-            Subject::Document => {
-                self.processing.document(record, &envelope, &event)?;
-                self.contents.extend(event.content());
-                return Ok(());
-            }
-            Subject::Resource => {}
-        }
-        let id = ResourceId::from_stream_name(record.stream()).ok_or_else(|| {
-            Reason::from(format!("stream {} is not a resource's", record.stream()))
-        })?;
-        self.apply_to_resource(id, &envelope, &event)
+        self.apply_event(record, &event)?;
+        self.traces.extend(traces::row_of(record));
+        Ok(())
     }
 
     fn finish(mut self) -> Result<(Vec<Change>, Self::Outcome), StoreError> {
@@ -164,8 +149,35 @@ impl Fold for Overlay<'_> {
                 .iter()
                 .map(|digest| (key::content(digest), Some(vec![]))),
         );
+        changes.extend(self.traces.into_iter().map(|key| (key, Some(vec![]))));
         let jobs = self.processing.finish(&mut changes)?;
         Ok((changes, Outcome { descriptors, jobs }))
+    }
+}
+
+impl Overlay<'_> {
+    fn apply_event(&mut self, record: &Record, event: &Event) -> Result<(), Reason> {
+        let envelope = Envelope {
+            position: record.position().get(),
+            revision: record.revision().get(),
+            recorded_at: Timestamp::from_micros(record.recorded_at_us()),
+            actor: record.actor(),
+        };
+        match event.subject() {
+            Subject::Requests => return Ok(()),
+            Subject::EntityTypes => return self.register(event),
+            Subject::Job => return self.processing.job(record, &envelope, event),
+            Subject::Document => {
+                self.processing.document(record, &envelope, event)?;
+                self.contents.extend(event.content());
+                return Ok(());
+            }
+            Subject::Resource => {}
+        }
+        let id = ResourceId::from_stream_name(record.stream()).ok_or_else(|| {
+            Reason::from(format!("stream {} is not a resource's", record.stream()))
+        })?;
+        self.apply_to_resource(id, &envelope, event)
     }
 }
 
@@ -182,6 +194,7 @@ impl<'a> Overlay<'a> {
             types: HashMap::new(),
             contents: BTreeSet::new(),
             processing: Processing::new(store),
+            traces: Vec::new(),
         }
     }
 

@@ -30,6 +30,8 @@ const BY_STATUS: u8 = b'p';
 const BY_DOCUMENT: u8 = b'q';
 /// Jobs by the trace of the request that queued them.
 const BY_TRACE: u8 = b'x';
+/// Batches by the trace that they belong to.
+const TRACE: u8 = b'y';
 /// Most bytes of a name that take part in its order.
 const NAME_BYTES: usize = 128;
 
@@ -144,6 +146,21 @@ pub(crate) fn jobs_of_trace(trace_id: &str) -> Vec<u8> {
     let mut key = vec![BY_TRACE];
     key.extend_from_slice(trace_id.as_bytes());
     key.push(0);
+    key
+}
+
+/// Where the batches of a trace stand, by the positions of their first records.
+pub(crate) fn traces(trace_id: &str) -> Vec<u8> {
+    let mut key = vec![TRACE];
+    key.extend_from_slice(trace_id.as_bytes());
+    key.push(0);
+    key
+}
+
+/// A batch of a trace.
+pub(crate) fn trace(trace_id: &str, position: u64) -> Vec<u8> {
+    let mut key = traces(trace_id);
+    key.extend_from_slice(&position.to_be_bytes());
     key
 }
 

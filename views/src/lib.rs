@@ -21,6 +21,7 @@ mod query;
 mod row;
 mod store;
 mod touches;
+mod traces;
 mod views;
 mod walk;
 
@@ -37,4 +38,5 @@ pub use query::{
     Archived, EntityTypeRow, Page, ReferenceRelation, ReferencedBy, ResourceQuery, Sort,
 };
 pub use store::{Engine, StoreError};
+pub use traces::{TRACE_WINDOW_US, told_time};
 pub use views::{QueryError, Views, ViewsStats};

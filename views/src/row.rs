@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::store::StoreError;
 
 /// The form of the bytes of each row; with another one, the form of every model is another too.
-pub(crate) const FORMAT_VERSION: u8 = 1;
+pub(crate) const FORMAT_VERSION: u8 = 2;
 /// Most bytes of one row.
 const ROW_BYTES_MAX: usize = 64 << 20;
 /// Bytes that most rows fit.

@@ -13,6 +13,7 @@ pub(crate) fn need_of(method: &str, pattern: Option<&str>) -> Need {
             | "/api/health/live" | "/api/health/ready",
         ) => Need::Nothing,
         Some("/api/health" | "/metrics") => Need::Observe,
+        Some("/api/errors") => Need::Administer,
         Some("/api/session" | "/api/tickets") => Need::Token,
         Some("/api/admin/tokens" | "/api/admin/tokens/{id}") => Need::Grant,
         Some(pattern) if pattern.starts_with("/api/admin/tenants") => Need::Operate,

@@ -20,4 +20,5 @@ pub(crate) mod resources;
 pub(crate) mod search;
 pub(crate) mod stream;
 pub(crate) mod tenants;
+pub(crate) mod traces;
 pub(crate) mod workers;

@@ -20,6 +20,8 @@ use crate::handlers::health::{HealthBody, Part, Parts};
 use crate::handlers::proofs::{ConsistencyBody, InclusionBody};
 use crate::handlers::search::HitBody;
 use crate::handlers::tenants::TenantBody;
+use crate::handlers::traces::{ErrorBody, ErrorsBody, TraceBody, TracedEventBody, TracedJobBody};
+use crate::requests::RequestBody;
 use crate::wire::batch::{BatchBody, BatchResultBody};
 use crate::wire::document::{ChunkBody, DocumentBody, FailureBody, StepBody, UploadBody};
 use crate::wire::job::{AttemptBody, JobBody, JobError};
@@ -56,6 +58,12 @@ use schemas::{query_schemas, request_schemas};
     TokenBody,
     TicketBody,
     TenantBody,
+    TraceBody,
+    TracedEventBody,
+    TracedJobBody,
+    RequestBody,
+    ErrorsBody,
+    ErrorBody,
     Parts,
     Part,
     Problem,
@@ -112,6 +120,7 @@ fn operation(route: &Route) -> Value {
     let in_path = path.split(['{', '}']).skip(1).step_by(2).map(|name| {
         let schema = match name {
             "id" | "aid" => json!({ "type": "string", "format": "uuid" }),
+            "trace_id" => json!({ "type": "string", "pattern": "^[A-Za-z0-9_.:+=@-]+$", "maxLength": TRACE_ID_BYTES_MAX }),
             "digest" => json!({ "type": "string", "pattern": "^blake3:[0-9a-f]{64}$" }),
             name if document::in_path(name).is_some() => document::in_path(name).unwrap_or_default(),
             "level" => json!({ "type": "integer", "minimum": 0, "maximum": 63 }),
@@ -321,6 +330,12 @@ fn parameter(name: &str, path: &str) -> Value {
         "document_id" => (
             json!({ "type": "string", "format": "uuid" }),
             "Jobs about this document",
+        ),
+        "kind" => (json!({ "enum": ["request", "job"] }), "What failed"),
+        "code" => (text(), "The code that it failed with"),
+        "before" => (
+            json!({ "type": "string", "format": "date-time" }),
+            "What failed before this moment",
         ),
         "trace_id" => (
             json!({ "type": "string", "pattern": "^[A-Za-z0-9_.:+/=@-]+$", "maxLength": TRACE_ID_BYTES_MAX }),

@@ -22,6 +22,30 @@ pub(super) const ROUTES: &[Route] = &[
         &[400, 422, 503],
     ),
     with(
+        route(
+            "get",
+            "/api/traces/{trace_id}",
+            OPERATION,
+            "What belongs to a trace: requests, events, jobs with the steps of their documents",
+        ),
+        &["min_position", "timeout_ms"],
+        Body::None,
+        &[(200, Answer::Schema("TraceBody"))],
+        &[400, 404, 422, 503],
+    ),
+    with(
+        route(
+            "get",
+            "/api/errors",
+            OPERATION,
+            "What failed lately, the latest first: requests and jobs",
+        ),
+        &["kind", "code", "before", "limit"],
+        Body::None,
+        &[(200, Answer::Schema("ErrorsBody"))],
+        &[400, 422, 503],
+    ),
+    with(
         route("get", "/api/jobs/{id}", "Jobs", "Read a job"),
         &["min_position", "timeout_ms"],
         Body::None,

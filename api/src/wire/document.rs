@@ -118,11 +118,6 @@ pub(crate) struct UploadBody {
 impl DocumentBody {
     /// A document with the jobs about it that are not ended.
     pub(crate) fn of(descriptor: &Descriptor, document: &Document, jobs: &[Job]) -> Self {
-        let at_work = jobs
-            .iter()
-            .filter(|job| job.status == JobStatus::Processing)
-            .find_map(|job| Some((stage_at_work(document, job)?, job)));
-        let step = |stage: Stage| (stage.name().to_owned(), step_body(document, stage, at_work));
         let chunk = document.stages.get(&Stage::Chunk);
         Self {
             resource: ResourceBody::from(descriptor),
@@ -132,14 +127,29 @@ impl DocumentBody {
                 .as_ref()
                 .map(|media_type| media_type.as_str().to_owned()),
             chunking: serde_json::to_value(document.chunking).unwrap_or_default(),
-            steps: Stage::ALL.into_iter().map(step).collect(),
+            steps: steps_of(document, jobs),
             chunk_count: chunk.and_then(|chunk| chunk.figures.get("chunk_count")?.as_u64()),
-            failures: document.failures.iter().map(FailureBody::from).collect(),
+            failures: failures_of(document),
             active_jobs: jobs.iter().map(|job| job.id.to_string()).collect(),
             uploaded_at: document.uploaded_at.to_string(),
             uploaded_by: document.uploaded_by.clone(),
         }
     }
+}
+
+/// The steps of a document, by their names, with the jobs about it that are not ended.
+pub(crate) fn steps_of(document: &Document, jobs: &[Job]) -> BTreeMap<String, StepBody> {
+    let at_work = jobs
+        .iter()
+        .filter(|job| job.status == JobStatus::Processing)
+        .find_map(|job| Some((stage_at_work(document, job)?, job)));
+    let step = |stage: Stage| (stage.name().to_owned(), step_body(document, stage, at_work));
+    Stage::ALL.into_iter().map(step).collect()
+}
+
+/// What failed of a document, the latest last.
+pub(crate) fn failures_of(document: &Document) -> Vec<FailureBody> {
+    document.failures.iter().map(FailureBody::from).collect()
 }
 
 /// The step that a job is at.

@@ -316,6 +316,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Most ranges of one request that are answered as ranges",
     ),
     number(
+        "http.requests_kept_max",
+        "2000",
+        (1, 1_000_000),
+        "Requests that wrote or failed that are remembered of each tenant, for traces and errors",
+    ),
+    number(
         "http.shutdown_s",
         "8",
         (0, 600),

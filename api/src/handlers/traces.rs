@@ -1,0 +1,352 @@
+//! The story of a trace: what was asked, the events that it caused, and the jobs; and all that
+//! failed lately.
+
+use std::collections::BTreeMap;
+
+use actix_web::web::Path;
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use stemma_domain::access::Need;
+use stemma_domain::job::{Job, JobStatus};
+use stemma_domain::time::Timestamp;
+use stemma_event_log::{Position, ReadLimit, Record};
+use stemma_views::{JobQuery, TRACE_WINDOW_US, Views, told_time};
+use utoipa::ToSchema;
+
+use crate::body::blocking;
+use crate::context::{Context, is_trace_id};
+use crate::error::{ApiError, Code};
+use crate::query::Query;
+use crate::requests::RequestBody;
+use crate::state::AppState;
+use crate::tenants::Served;
+use crate::wire::document::{FailureBody, StepBody, failures_of, steps_of};
+use crate::wire::job::{JobBody, JobError};
+
+/// Most requests, events and jobs of one story, each.
+const PARTS_MAX: usize = 500;
+/// Records that are read at a time.
+const STEP: ReadLimit = ReadLimit {
+    records: 1000,
+    bytes: 4 << 20,
+};
+/// Most records that are looked at for those of a trace.
+const LOOKED_AT_MAX: u64 = 500_000;
+/// Most failed jobs that are looked at for a list of failures.
+const JOBS_LOOKED_AT: usize = 1000;
+
+/// What belongs to a trace.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TraceBody {
+    /// The trace.
+    pub(crate) trace_id: String,
+    /// Requests, the earliest first; those of the last time alone, since they are in memory.
+    pub(crate) requests: Vec<RequestBody>,
+    /// Events, in their order.
+    pub(crate) events: Vec<TracedEventBody>,
+    /// Jobs that were queued, the earliest first, with the documents that they are about.
+    pub(crate) jobs: Vec<TracedJobBody>,
+    /// Whether that is all there is: a story has at most 500 of each.
+    pub(crate) is_complete: bool,
+}
+
+/// An event of a trace.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TracedEventBody {
+    /// Where it stands in the log.
+    pub(crate) position: u64,
+    /// The stream that it is of.
+    pub(crate) stream: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub(crate) event_type: String,
+    /// When it was recorded.
+    pub(crate) recorded_at: String,
+    /// Who caused it.
+    pub(crate) actor: String,
+}
+
+/// A job of a trace.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TracedJobBody {
+    /// The job.
+    #[serde(flatten)]
+    pub(crate) job: JobBody,
+    /// The steps of the document that it is about, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) steps: BTreeMap<String, StepBody>,
+    /// What failed of them, the latest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failures: Vec<FailureBody>,
+}
+
+/// Something that failed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    /// When.
+    pub(crate) at: String,
+    /// `request` or `job`.
+    pub(crate) kind: String,
+    /// A stable code.
+    pub(crate) code: String,
+    /// What happened, for people.
+    pub(crate) message: String,
+    /// The trace that it belongs to.
+    pub(crate) trace_id: String,
+    /// Who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) actor: Option<String>,
+    /// What the job was doing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stage: Option<String>,
+    /// The job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) job_id: Option<String>,
+    /// The document that the job is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) document_id: Option<String>,
+    /// The status of the request's answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<u16>,
+}
+
+/// The failures of a list, the latest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorsBody {
+    /// The failures.
+    pub(crate) items: Vec<ErrorBody>,
+}
+
+/// `GET /api/traces/{trace_id}`
+pub(crate) async fn get(
+    request: HttpRequest,
+    trace_id: Path<String>,
+    context: Context,
+    state: Served,
+) -> Result<HttpResponse, ApiError> {
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    query.finish()?;
+    let trace_id = trace_id.into_inner();
+    if !is_trace_id(&trace_id) {
+        return Err(ApiError::new(Code::InvalidId, "expected a trace id"));
+    }
+    let at = state.views_at(wait).await?;
+    let own = state.clone();
+    let told = blocking(move || story(&own, &at.views, &trace_id, &context)).await??;
+    let is_empty = told.requests.is_empty() && told.events.is_empty() && told.jobs.is_empty();
+    if is_empty {
+        return Err(ApiError::of(Code::TraceNotFound));
+    }
+    Ok(HttpResponse::Ok().json(told))
+}
+
+fn story(
+    state: &AppState,
+    views: &Views,
+    trace_id: &str,
+    context: &Context,
+) -> Result<TraceBody, ApiError> {
+    // Whoever is no admin sees what they caused themselves.
+    let sees_all = context.caller.may(Need::Administer);
+    let is_seen = |actor: &str| sees_all || actor == context.actor;
+    let (records, is_complete) = records_of(state, views, trace_id)?;
+    let query = JobQuery {
+        trace_id: Some(trace_id.to_owned()),
+        limit: PARTS_MAX,
+        ..JobQuery::default()
+    };
+    let page = views.jobs(&query)?;
+    let mut jobs = Vec::new();
+    for job in page.items.iter().rev().filter(|job| is_seen(&job.owner)) {
+        jobs.push(traced_job(views, job)?);
+    }
+    // Workers act in the name of whoever queued the job, under names of their own.
+    let is_of_a_job = |record: &Record| {
+        let own = record.stream().split_once('-').map(|(_, id)| id);
+        jobs.iter().any(|traced: &TracedJobBody| {
+            own == Some(traced.job.id.as_str()) || own == traced.job.document_id.as_deref()
+        })
+    };
+    let is_event_seen = |record: &&Record| is_seen(record.actor()) || is_of_a_job(record);
+    let events = records.iter().filter(is_event_seen).map(traced_event);
+    let is_of_it = |request: &RequestBody| request.trace_id == trace_id && is_seen(&request.actor);
+    let requests = state.requests().latest(PARTS_MAX, is_of_it);
+    Ok(TraceBody {
+        trace_id: trace_id.to_owned(),
+        requests: requests
+            .iter()
+            .rev()
+            .map(|r| RequestBody::clone(r))
+            .collect(),
+        events: events.collect(),
+        is_complete: is_complete && page.next.is_none(),
+        jobs,
+    })
+}
+
+fn traced_event(record: &Record) -> TracedEventBody {
+    TracedEventBody {
+        position: record.position().get(),
+        stream: record.stream().to_owned(),
+        event_type: record.event_type().to_owned(),
+        recorded_at: Timestamp::from_micros(record.recorded_at_us()).to_string(),
+        actor: record.actor().to_owned(),
+    }
+}
+
+fn traced_job(views: &Views, job: &Job) -> Result<TracedJobBody, ApiError> {
+    let document = match job.document_id {
+        Some(id) => views.document(id)?,
+        None => None,
+    };
+    let active = std::slice::from_ref(job);
+    Ok(TracedJobBody {
+        steps: document
+            .as_ref()
+            .map(|d| steps_of(d, active))
+            .unwrap_or_default(),
+        failures: document.as_ref().map(failures_of).unwrap_or_default(),
+        job: JobBody::of(job, None),
+    })
+}
+
+/// The records of a trace, in their order, and whether these are all.
+fn records_of(
+    state: &AppState,
+    views: &Views,
+    trace_id: &str,
+) -> Result<(Vec<Record>, bool), ApiError> {
+    let mut found = Vec::new();
+    let mut is_complete = true;
+    if let Some(told) = told_time(trace_id) {
+        is_complete = by_time(state, trace_id, told, &mut found)?;
+    }
+    let rows = views.traced(trace_id, PARTS_MAX)?;
+    is_complete &= rows.len() < PARTS_MAX;
+    for position in rows {
+        let batch = ReadLimit {
+            records: PARTS_MAX,
+            ..STEP
+        };
+        let records = state.reader().read(Position::new(position), batch)?;
+        let count = records
+            .first()
+            .map_or(0, |first| usize::from(first.batch_count()));
+        is_complete &= records.len() >= count;
+        found.extend(records.into_iter().take(count));
+    }
+    found.sort_by_key(|record| record.position().get());
+    is_complete &= found.len() <= PARTS_MAX;
+    found.truncate(PARTS_MAX);
+    Ok((found, is_complete))
+}
+
+/// Looks through the records of the moments behind a trace id's own time.
+fn by_time(
+    state: &AppState,
+    trace_id: &str,
+    told: i64,
+    found: &mut Vec<Record>,
+) -> Result<bool, ApiError> {
+    let before = state.reader().position_at_time(told.saturating_sub(1))?;
+    let first = before.map_or(0, |before| before.get() + 1);
+    let mut next = first;
+    loop {
+        let records = state.reader().read(Position::new(next), STEP)?;
+        if records.is_empty() {
+            return Ok(true);
+        }
+        for record in records {
+            next = record.position().get() + 1;
+            if record.recorded_at_us() >= told.saturating_add(TRACE_WINDOW_US) {
+                return Ok(true);
+            }
+            if next - first > LOOKED_AT_MAX || found.len() == PARTS_MAX {
+                return Ok(false);
+            }
+            if record.trace_id() == trace_id {
+                found.push(record);
+            }
+        }
+    }
+}
+
+/// `GET /api/errors`
+pub(crate) async fn errors(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
+    let mut query = Query::parse(request.query_string())?;
+    let limit = query.limit(state.options());
+    let kind = query.read("kind", "request or job", |text| {
+        ["request", "job"].contains(&text).then(|| text.to_owned())
+    });
+    let code = query.one("code");
+    let before: Option<Timestamp> =
+        query.read("before", "a time (RFC 3339)", |text| text.parse().ok());
+    query.finish()?;
+    let is_of = |own: &str| kind.as_ref().is_none_or(|kind| kind == own);
+    let fits = |error: &ErrorBody| {
+        code.as_ref().is_none_or(|code| error.code == *code)
+            && before.is_none_or(|before| error.at < before.to_string())
+    };
+    let mut items = Vec::new();
+    if is_of("request") {
+        let failed = state
+            .requests()
+            .latest(usize::MAX, |request| request.code.is_some());
+        items.extend(
+            failed
+                .iter()
+                .map(|request| of_request(request))
+                .filter(fits),
+        );
+    }
+    if is_of("job") {
+        let query = JobQuery {
+            status: Some(JobStatus::Failed),
+            limit: JOBS_LOOKED_AT,
+            ..JobQuery::default()
+        };
+        let failed = state.projection().views().jobs(&query)?.items;
+        items.extend(failed.iter().map(of_job).filter(fits));
+    }
+    items.sort_by(|a, b| b.at.cmp(&a.at));
+    items.truncate(limit);
+    Ok(HttpResponse::Ok().json(ErrorsBody { items }))
+}
+
+fn of_request(request: &RequestBody) -> ErrorBody {
+    ErrorBody {
+        at: request.at.clone(),
+        kind: "request".to_owned(),
+        code: request.code.clone().unwrap_or_default(),
+        message: format!("{} {}", request.method, request.path),
+        trace_id: request.trace_id.clone(),
+        actor: Some(request.actor.clone()),
+        stage: None,
+        job_id: None,
+        document_id: None,
+        status: Some(request.status),
+    }
+}
+
+fn of_job(job: &Job) -> ErrorBody {
+    let body = JobBody::of(job, None);
+    let error = body.error.unwrap_or(JobError {
+        code: "UNKNOWN".to_owned(),
+        message: body.message,
+        stage: None,
+        transient: false,
+    });
+    ErrorBody {
+        at: body.completed_at.unwrap_or(body.updated_at),
+        kind: "job".to_owned(),
+        code: error.code,
+        message: error.message,
+        trace_id: body.trace_id,
+        actor: body.owner,
+        stage: error.stage,
+        job_id: Some(body.id),
+        document_id: body.document_id,
+        status: None,
+    }
+}
