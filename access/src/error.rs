@@ -23,6 +23,9 @@ pub enum AccessError {
     /// The log could not be written to; the error says whether anything was.
     #[error("write to the log of tokens")]
     Append(#[from] AppendError),
+    /// Whoever wanted the change is let in no more.
+    #[error("the token that asked for this holds no more")]
+    IssuerGone,
     /// There is no such token.
     #[error("there is no such token")]
     NotFound,

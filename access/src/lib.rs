@@ -11,6 +11,6 @@ mod state;
 mod token;
 
 pub use error::AccessError;
-pub use registry::{NewToken, Registry, Sources};
+pub use registry::{By, Issuer, NewToken, Registry, Sources};
 pub use state::Token;
 pub use token::{TokenId, TokenText};

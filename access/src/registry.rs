@@ -61,6 +61,28 @@ pub struct NewToken {
     pub expires_at: Option<Timestamp>,
 }
 
+/// Who changes tokens, and in which trace.
+#[derive(Debug, Clone, Copy)]
+pub struct By<'a> {
+    /// What they are let in by.
+    pub issuer: Issuer,
+    /// The name that is recorded.
+    pub actor: &'a str,
+    /// The trace that it belongs to.
+    pub trace_id: &'a str,
+}
+
+/// What somebody who changes tokens is let in by; looked at again when the change is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Issuer {
+    /// Their own token, as long as it holds.
+    Token(TokenId),
+    /// That there are no tokens yet.
+    NobodyYet,
+    /// That they have the data in their hands.
+    Data,
+}
+
 /// The tokens of a server; clones share them.
 #[derive(Clone)]
 pub struct Registry {
@@ -161,16 +183,11 @@ impl Registry {
         self.shared.changes.subscribe()
     }
 
-    /// Gives out a token; `actor` does it, in the trace `trace_id`. Blocks until it is durable.
+    /// Gives out a token. Blocks until it is durable.
     ///
     /// # Errors
     /// [`AccessError`]; no token was given out, but for [`AccessError::Append`], which says.
-    pub fn issue(
-        &self,
-        new: NewToken,
-        actor: &str,
-        trace_id: &str,
-    ) -> Result<(Arc<Token>, TokenText), AccessError> {
+    pub fn issue(&self, new: NewToken, by: By<'_>) -> Result<(Arc<Token>, TokenText), AccessError> {
         let now = self.shared.sources.now();
         if new.role.is_of_a_tenant() != new.tenant.is_some() {
             return Err(AccessError::Tenant);
@@ -190,6 +207,7 @@ impl Registry {
             tenant: new.tenant,
         };
         let mut log = self.lock();
+        self.check(by.issuer)?;
         let holding = |token: &&Arc<Token>| token.holds_at(now);
         if self.shared.state.load().tokens().filter(holding).count() >= TOKENS_MAX {
             return Err(AccessError::Full { max: TOKENS_MAX });
@@ -199,13 +217,7 @@ impl Registry {
             none => none.insert(self.open_log()?),
         };
         let event = (ISSUED, encode(&issued));
-        self.append(
-            log,
-            id,
-            ExpectedRevision::NoStream,
-            event,
-            (actor, trace_id),
-        )?;
+        self.append(log, id, ExpectedRevision::NoStream, event, by)?;
         let token = self.token(id).ok_or(AccessError::NotFound)?;
         Ok((token, text))
     }
@@ -214,20 +226,16 @@ impl Registry {
     ///
     /// # Errors
     /// [`AccessError::NotFound`], or why it could not be written.
-    pub fn revoke(
-        &self,
-        id: TokenId,
-        actor: &str,
-        trace_id: &str,
-    ) -> Result<Arc<Token>, AccessError> {
+    pub fn revoke(&self, id: TokenId, by: By<'_>) -> Result<Arc<Token>, AccessError> {
         let log = self.lock();
+        self.check(by.issuer)?;
         let token = self.token(id).ok_or(AccessError::NotFound)?;
         let Some(log) = log.as_ref().filter(|_| token.revoked_at.is_none()) else {
             return Ok(token);
         };
         let event = (REVOKED, encode(&TokenRevoked { id }));
         let expected = ExpectedRevision::Exact(Revision::new(0));
-        self.append(log, id, expected, event, (actor, trace_id))?;
+        self.append(log, id, expected, event, by)?;
         self.token(id).ok_or(AccessError::NotFound)
     }
 
@@ -237,6 +245,16 @@ impl Registry {
         if let Some(log) = self.lock().take() {
             let _ = log.appender.close();
         }
+    }
+
+    /// Whether somebody may still change tokens; asked with the lock in hand.
+    fn check(&self, issuer: Issuer) -> Result<(), AccessError> {
+        let may = match issuer {
+            Issuer::Token(id) => self.holds(id),
+            Issuer::NobodyYet => self.is_unused(),
+            Issuer::Data => true,
+        };
+        may.then_some(()).ok_or(AccessError::IssuerGone)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Log>> {
@@ -264,7 +282,7 @@ impl Registry {
         id: TokenId,
         expected: ExpectedRevision,
         (event_type, data): (&str, bytes::Bytes),
-        (actor, trace_id): (&str, &str),
+        by: By<'_>,
     ) -> Result<(), AccessError> {
         const PLAIN: &str = "the name of a token's stream and event is plain";
         let stream = StreamId::new(stream(id)).expect(PLAIN);
@@ -278,8 +296,8 @@ impl Registry {
             expected: vec![(stream, expected)],
             idempotency: None,
             metadata: Metadata {
-                actor: actor.to_owned(),
-                trace_id: trace_id.to_owned(),
+                actor: by.actor.to_owned(),
+                trace_id: by.trace_id.to_owned(),
                 ..Metadata::default()
             },
             proposed_at_us: self.shared.sources.now().micros(),
@@ -359,6 +377,14 @@ mod tests {
         }
     }
 
+    fn by(trace_id: &str) -> By<'_> {
+        By {
+            issuer: Issuer::Data,
+            actor: "ops",
+            trace_id,
+        }
+    }
+
     fn reader(principal: &str) -> NewToken {
         NewToken {
             principal: PrincipalName::new(principal).unwrap(),
@@ -375,16 +401,16 @@ mod tests {
         let sources = Arc::new(Fixed::default());
         let registry = Registry::open(&dir, sources.clone()).unwrap();
         assert!(registry.is_unused() && !dir.exists());
-        let (kept, kept_text) = registry.issue(reader("ada"), "ops", "t1").unwrap();
-        let (gone, gone_text) = registry.issue(reader("bob"), "ops", "t2").unwrap();
+        let (kept, kept_text) = registry.issue(reader("ada"), by("t1")).unwrap();
+        let (gone, gone_text) = registry.issue(reader("bob"), by("t2")).unwrap();
         let follow = registry.follow();
         assert_eq!(
             registry.authenticate(&gone_text.expose()),
             Some(Arc::clone(&gone))
         );
-        let revoked = registry.revoke(gone.id, "ops", "t3").unwrap();
+        let revoked = registry.revoke(gone.id, by("t3")).unwrap();
         assert!(revoked.revoked_at.is_some() && follow.has_changed().unwrap());
-        assert_eq!(registry.revoke(gone.id, "ops", "t4").unwrap(), revoked);
+        assert_eq!(registry.revoke(gone.id, by("t4")).unwrap(), revoked);
         registry.close();
         drop(registry);
         let again = Registry::open(&dir, sources).unwrap();
@@ -393,7 +419,7 @@ mod tests {
         assert_eq!(again.authenticate(&kept_text.expose()), Some(kept));
         assert_eq!(again.tokens().len(), 2);
         assert!(matches!(
-            again.revoke(TokenId::new(Uuid::from_u128(99)), "ops", "t"),
+            again.revoke(TokenId::new(Uuid::from_u128(99)), by("t")),
             Err(AccessError::NotFound)
         ));
     }
@@ -407,7 +433,7 @@ mod tests {
             expires_at: Some(Timestamp::from_micros(1000)),
             ..reader("ada")
         };
-        let (token, text) = registry.issue(new.clone(), "ops", "t").unwrap();
+        let (token, text) = registry.issue(new.clone(), by("t")).unwrap();
         let forged = TokenText::new(token.id, [99; 32]);
         assert_eq!(registry.authenticate(&forged.expose()), None);
         sources.now.store(999, Ordering::Relaxed);
@@ -415,9 +441,33 @@ mod tests {
         sources.now.store(1000, Ordering::Relaxed);
         assert_eq!(registry.authenticate(&text.expose()), None);
         assert!(matches!(
-            registry.issue(new, "ops", "t"),
+            registry.issue(new, by("t")),
             Err(AccessError::Expired)
         ));
+    }
+
+    #[test]
+    fn whoever_holds_no_more_gives_out_nothing_and_takes_nothing_back() {
+        let place = tempfile::tempdir().unwrap();
+        let registry = Registry::open(place.path(), Arc::new(Fixed::default())).unwrap();
+        let nobody = By {
+            issuer: Issuer::NobodyYet,
+            ..by("t")
+        };
+        let (first, _) = registry.issue(reader("ada"), nobody).unwrap();
+        let held = By {
+            issuer: Issuer::Token(first.id),
+            ..by("t")
+        };
+        let (second, _) = registry.issue(reader("bob"), held).unwrap();
+        registry.revoke(first.id, held).unwrap();
+        for gone in [nobody, held] {
+            let refused = registry.issue(reader("eve"), gone);
+            assert!(matches!(refused, Err(AccessError::IssuerGone)));
+            let refused = registry.revoke(second.id, gone);
+            assert!(matches!(refused, Err(AccessError::IssuerGone)));
+        }
+        assert_eq!(registry.tokens().len(), 2);
     }
 
     #[test]
@@ -433,7 +483,7 @@ mod tests {
             ..reader("ada")
         };
         for wrong in [operator, stateless] {
-            let refused = registry.issue(wrong, "ops", "t");
+            let refused = registry.issue(wrong, by("t"));
             assert!(matches!(refused, Err(AccessError::Tenant)));
         }
         assert!(registry.is_unused());

@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt};
 use serde_json::Value;
 use stemma_content_store::{Ingest, Stored};
 
+use crate::access::is_denied;
 use crate::error::{ApiError, Code, FieldProblem};
 use crate::json;
 use crate::pace::is_too_slow;
@@ -92,6 +93,9 @@ async fn whole(mut payload: Payload, bytes_max: usize) -> Result<Bytes, ApiError
 pub(crate) fn broken_off(error: &PayloadError) -> ApiError {
     if is_too_slow(error) {
         return ApiError::new(Code::RequestTimeout, "the body came too slowly");
+    }
+    if is_denied(error) {
+        return ApiError::of(Code::TokenInvalid);
     }
     ApiError::of(Code::MalformedRequest).because(error)
 }
@@ -239,7 +243,7 @@ pub(crate) async fn part_bytes(mut part: Field, bytes_max: usize) -> Result<Byte
 
 pub(crate) fn malformed(error: &MultipartError) -> ApiError {
     if let MultipartError::Payload(error) = error
-        && is_too_slow(error)
+        && (is_too_slow(error) || is_denied(error))
     {
         return broken_off(error);
     }

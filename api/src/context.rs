@@ -15,9 +15,9 @@ use actix_web::http::header::{
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
-use stemma_domain::access::Need;
+use stemma_access::By;
 
-use crate::access::{Caller, need_of, until_ended};
+use crate::access::{Caller, Entry};
 use crate::connection::Link;
 use crate::error::{ApiError, Code};
 use crate::pace::{self, Pace};
@@ -69,6 +69,15 @@ impl Context {
             actor: Caller::Everybody.actor().to_owned(),
             caller: Caller::Everybody,
             bases,
+        }
+    }
+
+    /// Who changes tokens, in which trace.
+    pub(crate) fn by(&self) -> By<'_> {
+        By {
+            issuer: self.caller.issuer(),
+            actor: &self.actor,
+            trace_id: &self.trace_id,
         }
     }
 
@@ -135,27 +144,15 @@ pub(crate) async fn surround(
     pace::hold(&mut request, Pace::of(state.options()));
     let under_way = request.conn_data::<Link>().map(Link::begin);
     let mut context = Context::of(request.headers(), &state);
-    let pattern = request.match_pattern();
-    let need = need_of(request.method().as_str(), pattern.as_deref());
     let public_url = state.options().public_url.as_deref();
-    let admitted = state
-        .access()
-        .admit(request.request(), need, &context.bases, public_url);
-    if let Ok(caller) = &admitted {
+    let entry = state.access().entry(request.request(), public_url);
+    if let Entry::Known(caller) = &entry {
         context.actor = caller.actor().to_owned();
         context.caller = caller.clone();
     }
     request.extensions_mut().insert(context.clone());
-    let served = match admitted {
-        Ok(caller) => Served::of(&state, caller.tenant()).await,
-        Err(refused) => Err(refused),
-    };
-    if let Ok(served) = &served {
-        request.extensions_mut().insert(served.clone());
-    }
-    let mut answer = if let Err(refused) = &served {
-        request.error_response(refused.clone())
-    } else if is_coded(request.headers()) {
+    request.extensions_mut().insert(entry);
+    let mut answer = if is_coded(request.headers()) {
         let detail = "bodies are taken as they are; leave Content-Encoding out";
         request.error_response(ApiError::new(Code::UnsupportedMediaType, detail))
     } else {
@@ -180,22 +177,10 @@ pub(crate) async fn surround(
         headers.insert(X_REQUEST_ID, value);
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    report(
-        &answer,
-        pattern.as_deref(),
-        &context,
-        &state,
-        started.elapsed(),
-    );
-    if let Ok(served) = &served {
-        remember(served, &answer, &context, code, started.elapsed());
-    }
-    if is_stream(&answer) && need != Need::Nothing {
-        let registry = state.access().registry();
-        answer = answer.map_body(|_, body| until_ended(body, context.caller, registry));
-    }
-    if let Ok(served) = served {
-        answer = answer.map_body(|_, body| served.until_sent(body));
+    report(&answer, &context, &state, started.elapsed());
+    let served = answer.request().extensions().get::<Served>().cloned();
+    if let Some(served) = served {
+        remember(&served, &answer, &context, code, started.elapsed());
     }
     Ok(match under_way {
         Some(under_way) => answer.map_body(|_, body| under_way.until_sent(body)),
@@ -265,20 +250,13 @@ fn remember(
     });
 }
 
-fn is_stream(answer: &ServiceResponse<BoxBody>) -> bool {
-    let media_type = answer.headers().get(CONTENT_TYPE);
-    media_type.is_some_and(|media_type| media_type == "text/event-stream")
-}
-
-fn report(
-    answer: &ServiceResponse<BoxBody>,
-    pattern: Option<&str>,
-    context: &Context,
-    state: &AppState,
-    took: Duration,
-) {
+fn report(answer: &ServiceResponse<BoxBody>, context: &Context, state: &AppState, took: Duration) {
     let request = answer.request();
-    let (route, status) = (pattern.unwrap_or("none"), answer.status().as_u16());
+    let pattern = request.match_pattern();
+    let (route, status) = (
+        pattern.as_deref().unwrap_or("none"),
+        answer.status().as_u16(),
+    );
     let method = request.method().as_str();
     state.metrics().count_answer(&Answered {
         method,

@@ -102,7 +102,7 @@ codes! {
     TooManyEvents 413 "TOO_MANY_EVENTS" "Too many events" "The request would cause more events than one batch of the log holds. Nothing was written.";
     UnsupportedMediaType 415 "UNSUPPORTED_MEDIA_TYPE" "Unsupported media type" "The route does not take a body of this `Content-Type`.";
     RangeNotSatisfiable 416 "RANGE_NOT_SATISFIABLE" "Range not satisfiable" "No requested range lies within the content; `Content-Range` tells its length.";
-    HostRefused 421 "HOST_REFUSED" "Host refused" "While the server has no tokens it answers to `localhost`, to addresses, and to the host of `public_url`, so that no page can reach it by a name of its own.";
+    HostRefused 421 "HOST_REFUSED" "Host refused" "While the server has no tokens it answers to `localhost`, to addresses, and to the host of `public_url`, so that no page can reach it by a name of its own, and not by way of another server (`Forwarded`, `X-Forwarded-For`, `Via`).";
     InvalidFields 422 "INVALID_FIELDS" "Invalid fields" "Fields are missing, mistyped, unknown or break their rule; `errors` names each.";
     InvalidParameters 422 "INVALID_PARAMETERS" "Invalid parameters" "Parameters are unknown, repeated or break their rule; `errors` names each.";
     InvalidId 422 "INVALID_ID" "Invalid id" "An id in the path does not have the form of one.";

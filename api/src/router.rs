@@ -5,14 +5,15 @@
 use std::future::{Ready, ready};
 
 use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::guard::{Any, Get, Head};
 use actix_web::http::header::{ALLOW, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpResponse, Resource, Route};
+use actix_web::{HttpRequest, HttpResponse, Resource, Route};
 
 use crate::accept;
+use crate::access::{admitted, unknown};
 use crate::error::{ApiError, Code};
 use crate::handlers::{
     access, admin, annotations, batch, content, cypher, docs, documents, entity_types, events,
@@ -82,7 +83,7 @@ fn data(config: &mut ServiceConfig) {
 
 /// The graph.
 fn of_graph(config: &mut ServiceConfig) {
-    let get = |path: &str| at(path, "GET, HEAD");
+    let get = |path: &'static str| at(path, "GET, HEAD");
     config
         .service(get("/api/graph/nodes/{node}/neighbors").route(json(read().to(graph::neighbors))))
         .service(get("/api/graph/path").route(json(read().to(graph::path))))
@@ -92,7 +93,7 @@ fn of_graph(config: &mut ServiceConfig) {
 
 /// Events, streams, proofs.
 fn history(config: &mut ServiceConfig) {
-    let get = |path: &str| at(path, "GET, HEAD");
+    let get = |path: &'static str| at(path, "GET, HEAD");
     config
         .service(get("/api/events").route(read().to(events::list)))
         .service(get("/api/events/stream").route(read().to(stream::all)))
@@ -112,8 +113,8 @@ fn history(config: &mut ServiceConfig) {
 
 /// Documents, and those who work on them.
 fn of_documents(config: &mut ServiceConfig) {
-    let get = |path: &str| at(path, "GET, HEAD");
-    let post = |path: &str| at(path, "POST");
+    let get = |path: &'static str| at(path, "GET, HEAD");
+    let post = |path: &'static str| at(path, "POST");
     config
         .service(post("/api/documents/upload").route(web::post().to(documents::upload)))
         .service(post("/api/documents/{id}/steps/{step}").route(web::post().to(documents::step)))
@@ -140,8 +141,8 @@ fn of_documents(config: &mut ServiceConfig) {
 
 /// Jobs, administration, health, documents.
 fn operation(config: &mut ServiceConfig) {
-    let get = |path: &str| at(path, "GET, HEAD");
-    let post = |path: &str| at(path, "POST");
+    let get = |path: &'static str| at(path, "GET, HEAD");
+    let post = |path: &'static str| at(path, "POST");
     config
         .service(
             at("/api/jobs", "GET, HEAD, POST")
@@ -208,9 +209,36 @@ fn operation(config: &mut ServiceConfig) {
         .service(get("/").route(read().to(docs::home)));
 }
 
-/// A path and its methods.
-fn at(path: &str, allow: &'static str) -> Resource {
-    web::resource(path).default_service(web::to(move || wrong_method(allow)))
+/// What answers at a path.
+trait Answering:
+    ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<BoxBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >
+{
+}
+
+impl<T> Answering for T where
+    T: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<BoxBody>,
+            Error = actix_web::Error,
+            InitError = (),
+        >
+{
+}
+
+/// A path and its methods, behind its door.
+fn at(path: &'static str, allow: &'static str) -> Resource<impl Answering> {
+    web::resource(path)
+        .default_service(web::to(move || wrong_method(allow)))
+        .wrap(from_fn(move |request, next: Next<BoxBody>| {
+            admitted(path, request, next)
+        }))
 }
 
 /// `GET`, and `HEAD`, which is `GET` without the body.
@@ -262,6 +290,6 @@ fn wrong_method(allow: &'static str) -> Ready<Result<HttpResponse, ApiError>> {
     ))
 }
 
-fn unknown_route() -> Ready<Result<HttpResponse, ApiError>> {
-    ready(Err(ApiError::of(Code::RouteNotFound)))
+fn unknown_route(request: HttpRequest) -> Ready<Result<HttpResponse, ApiError>> {
+    ready(Err(unknown(&request)))
 }

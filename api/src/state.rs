@@ -4,6 +4,7 @@
 //! two waits below are the only ones.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use stemma_commands::Commands;
 use stemma_content_store::ContentStore;
 use stemma_domain::value::TenantName;
 use stemma_event_log::Reader;
-use stemma_projections::{GraphProjection, Projection};
+use stemma_projections::{GraphProjection, PastSettings, Projection};
 use stemma_views::Views;
 use tokio::sync::watch;
 
@@ -77,6 +78,8 @@ pub struct Parts {
     pub graph: Option<GraphProjection>,
     /// Documents and jobs.
     pub documents: Documents,
+    /// Where rows of the graph of the past are kept for a while; in memory where none is said.
+    pub past_dir: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -150,8 +153,13 @@ impl AppState {
             proofs,
             graph,
             documents,
+            past_dir,
         } = parts;
-        let graph = graph.map(|kept| GraphGate::new(kept, commands.reader(), options.past.clone()));
+        let past = PastSettings {
+            dir: past_dir,
+            ..options.past.clone()
+        };
+        let graph = graph.map(|kept| GraphGate::new(kept, commands.reader(), past));
         let shared = Shared {
             jobs: Jobs::new(options.jobs_kept_max, documents.queue.clone()),
             frames: Frames::new(commands.reader().clone(), &options.sse),

@@ -165,6 +165,7 @@ fn begun(tenant: &Tenant, places: &Places, how: &How<'_>) -> anyhow::Result<Begu
         proofs: tenant.proofs.clone(),
         graph: graph.clone(),
         documents: processing.documents.clone(),
+        past_dir: Some(places.graph.with_file_name("graph-past")),
     };
     Ok(Begun {
         graph,

@@ -111,6 +111,96 @@ async fn ask(client: &Client, method: &str, path: &str) -> Answer {
     client.send(request).await
 }
 
+/// Who may ask what, said a second time and by hand: by the beginning of the path, the longest that
+/// fits; for reading, and for everything else.
+const TABLE: [(&str, &str, &str); 14] = [
+    ("/api/", "reader writer admin", "writer admin"),
+    ("/api/admin/", "-", "admin"),
+    ("/api/admin/tenants", "operator", "operator"),
+    ("/api/admin/tokens", "admin operator", "admin operator"),
+    (
+        "/api/documents/{id}",
+        "reader writer worker admin",
+        "writer admin",
+    ),
+    ("/api/errors", "admin", "-"),
+    ("/api/graph/query", "-", "reader writer admin"),
+    ("/api/health", "admin operator", "-"),
+    ("/api/health/", "*", "-"),
+    ("/api/openapi.json", "*", "-"),
+    (
+        "/api/resources/{id}/content",
+        "reader writer worker admin",
+        "writer admin",
+    ),
+    ("/api/session", "-", "reader writer worker admin operator"),
+    ("/api/tickets", "-", "reader writer worker admin operator"),
+    ("/api/workers/", "-", "worker admin"),
+];
+
+fn by_hand(method: &str, path: &str) -> &'static str {
+    if ["/", "/docs", "/docs/page.js", "/docs/page.css"].contains(&path)
+        || (method, path) == ("DELETE", "/api/session")
+    {
+        return "*";
+    }
+    if path == "/metrics" {
+        return "admin operator";
+    }
+    let rows = TABLE.iter().filter(|(start, _, _)| path.starts_with(start));
+    let row = rows.max_by_key(|(start, _, _)| start.len());
+    let (_, read, change) = row.unwrap_or_else(|| panic!("{path} is in no table"));
+    if ["GET", "HEAD"].contains(&method) {
+        read
+    } else {
+        change
+    }
+}
+
+#[tokio::test]
+async fn the_document_says_of_every_route_what_the_table_says() {
+    let server = Server::start();
+    for (method, path, roles) in routes(&server.client()).await {
+        let expected = by_hand(&method, &path);
+        let told = roles.map_or("*".to_owned(), |roles| roles.join(" "));
+        assert_eq!(told, expected, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn no_way_of_writing_a_path_leads_past_its_door() {
+    let guarded = guarded();
+    for (method, path, roles) in routes(&guarded.server.client()).await {
+        let Some(roles) = roles else { continue };
+        // A letter of the second part in another notation.
+        let filled = filled(&path);
+        let at = filled
+            .char_indices()
+            .filter(|(_, c)| c.is_ascii_lowercase())
+            .nth(3);
+        let Some((at, letter)) = at else { continue };
+        let encoded = format!(
+            "{}%{:02x}{}",
+            &filled[..at],
+            letter as u32,
+            &filled[at + 1..]
+        );
+        for (role, client) in &guarded.clients {
+            if roles.iter().any(|open| open == role) {
+                continue;
+            }
+            let answer = ask(client, &method, &encoded).await;
+            assert!(
+                [403, 404].contains(&answer.status),
+                "{role}: {method} {encoded}"
+            );
+        }
+        let stranger = guarded.server.client();
+        let answer = ask(&stranger, &method, &encoded).await;
+        assert_eq!(answer.status, 401, "{method} {encoded}");
+    }
+}
+
 #[tokio::test]
 async fn every_route_is_open_to_the_roles_that_it_names_and_to_nobody_else() {
     let guarded = guarded();
@@ -121,7 +211,8 @@ async fn every_route_is_open_to_the_roles_that_it_names_and_to_nobody_else() {
         // A live stream has no end; it is opened below.
         let is_live = path == "/api/events/stream";
         let Some(roles) = roles else {
-            assert_eq!(ask(&stranger, &method, &path).await.status, 200, "{path}");
+            let open = ask(&stranger, &method, &path).await;
+            assert!([200, 204].contains(&open.status), "{method} {path}");
             continue;
         };
         for (client, code_of) in [(&stranger, "TOKEN_MISSING"), (&forger, "TOKEN_INVALID")] {
@@ -205,6 +296,10 @@ async fn a_token_ends_when_it_was_said_and_its_stream_with_it() {
     let server = Server::builder().data(data.path()).start();
     let client = Client::showing(server.url(), Some(secret(&short)));
     let mut stream = SseReader::open(client.request("GET", "/api/events/stream")).await;
+    assert!(
+        stream.next().await.is_some(),
+        "it is open while the token holds"
+    );
     while stream.next().await.is_some() {}
     let refused = client.get("/api/resources").await;
     refused.expect_problem(401, "TOKEN_INVALID");
@@ -239,6 +334,10 @@ async fn an_admin_gives_out_tokens_of_the_tenant_alone() {
         let refused = admin.post("/api/admin/tokens", &beyond).await;
         refused.expect_problem(403, "ROLE_MISSING");
     }
+    // Where none is said it is the own one, for an admin of another tenant too.
+    let unsaid = json!({ "principal": "a", "role": "reader" });
+    let own = admin.post("/api/admin/tokens", &unsaid).await.expect(201);
+    assert_eq!(own["tenant"], "default");
     let operator = guarded.of("operator");
     let other = json!({ "principal": "a", "role": "reader", "tenant": "other" });
     let other = operator.post("/api/admin/tokens", &other).await.expect(201);
@@ -391,4 +490,101 @@ async fn the_command_line_shows_a_token_and_tells_what_is_missing() {
         .output();
     let beside = beside.expect("it runs");
     assert!(String::from_utf8_lossy(&beside.stderr).contains("--server"));
+}
+
+#[tokio::test]
+async fn a_body_that_was_begun_before_its_token_was_taken_back_comes_to_nothing() {
+    let guarded = guarded();
+    let admin = guarded.of("admin");
+    let asked = json!({ "principal": "thief", "role": "admin" });
+    let made = admin.post("/api/admin/tokens", &asked).await.expect(201);
+    let (id, thief) = (text_of(&made["id"]).to_owned(), secret(&made).to_owned());
+    let body = json!({ "principal": "ghost", "role": "admin" }).to_string();
+    let (first, rest) = body.split_at(10);
+    let (first, rest) = (first.to_owned(), rest.to_owned());
+    let (begun, is_begun) = tokio::sync::oneshot::channel();
+    let (revoked, is_revoked) = tokio::sync::oneshot::channel::<()>();
+    let chunks = async_stream(first, rest, begun, is_revoked);
+    let client = Client::showing(guarded.server.url(), Some(&thief));
+    let request = client.request("POST", "/api/admin/tokens");
+    let request = request
+        .header("content-type", "application/json")
+        .body(chunks);
+    let take_back = async {
+        is_begun.await.expect("it is sent");
+        let path = format!("/api/admin/tokens/{id}");
+        assert_eq!(admin.send(admin.request("DELETE", &path)).await.status, 204);
+        revoked.send(()).expect("it waits");
+    };
+    let (answer, ()) = tokio::join!(client.send(request), take_back);
+    answer.expect_problem(401, "TOKEN_INVALID");
+    let listed = admin.get("/api/admin/tokens?limit=100").await.expect(200);
+    assert!(!listed.to_string().contains("ghost"), "{listed}");
+}
+
+/// A body whose rest is sent once it is told to.
+fn async_stream(
+    first: String,
+    rest: String,
+    begun: tokio::sync::oneshot::Sender<()>,
+    go_on: tokio::sync::oneshot::Receiver<()>,
+) -> reqwest::Body {
+    let (sender, mut chunks) = tokio::sync::mpsc::channel::<Result<String, std::io::Error>>(2);
+    let feed = async move {
+        let _ = sender.send(Ok(first)).await;
+        let _ = begun.send(());
+        let _ = go_on.await;
+        let _ = sender.send(Ok(rest)).await;
+    };
+    let mut feed = Box::pin(feed);
+    let mut is_fed = false;
+    reqwest::Body::wrap_stream(futures_util::stream::poll_fn(move |context| {
+        if !is_fed {
+            is_fed = feed.as_mut().poll(context).is_ready();
+        }
+        chunks.poll_recv(context)
+    }))
+}
+
+#[tokio::test]
+async fn beside_a_server_without_tokens_none_are_made_in_its_data() {
+    let server = Server::start();
+    let beside = command(&[
+        "token", "create", "--name", "me", "--role", "admin", "--data",
+    ])
+    .arg(server.data())
+    .output()
+    .expect("it runs");
+    assert_eq!(beside.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&beside.stderr).contains("--server"));
+    assert_eq!(server.client().get("/api/resources").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_open_to_all_is_open_to_those_whose_token_is_over_too() {
+    let guarded = guarded();
+    let stranger = guarded.server.client();
+    let stale = |method: &str, path: &str| {
+        stranger
+            .request(method, path)
+            .header("cookie", "stemma_session=over")
+    };
+    for path in ["/api/health/live", "/", "/docs", "/api/openapi.json"] {
+        assert_eq!(
+            stranger.send(stale("GET", path)).await.status,
+            200,
+            "{path}"
+        );
+    }
+    let ended = stranger.send(stale("DELETE", "/api/session")).await;
+    assert_eq!(ended.status, 204);
+    assert!(
+        ended.header("set-cookie").contains("Max-Age=0"),
+        "{:?}",
+        ended.headers
+    );
+    stranger
+        .send(stale("GET", "/api/resources"))
+        .await
+        .expect_problem(401, "TOKEN_INVALID");
 }

@@ -124,6 +124,16 @@ async fn what_is_of_one_tenant_is_in_no_answer_to_another() {
     assert_eq!(told["deduplicated"], false, "{told}");
     let ended = town.south.ended(text_of(&told["job_id"])).await;
     assert_eq!(ended["status"], "completed", "{ended}");
+    let unsaid = json!({ "principal": "eve", "role": "admin" });
+    let own = town
+        .north
+        .post("/api/admin/tokens", &unsaid)
+        .await
+        .expect(201);
+    assert_eq!(
+        own["tenant"], "north",
+        "an admin gives out tokens of the own tenant"
+    );
     // An operator sees neither.
     assert_eq!(town.operator.get("/api/resources").await.status, 403);
 }
@@ -250,4 +260,36 @@ fn tenants_are_made_listed_and_deleted_where_no_server_runs() {
         .arg(data.path())
         .output();
     assert_eq!(bad.expect("it runs").status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn the_graph_of_the_past_of_one_tenant_is_not_that_of_another() {
+    let town = town(|builder| builder);
+    town.north.create("north", "Jupiter").await;
+    town.south.create("south", "Saturn").await;
+    let ask = json!({ "query": "MATCH (r:Resource) RETURN r.name" });
+    for _ in 0..2 {
+        for (client, name) in [(&town.north, "north"), (&town.south, "south")] {
+            let path = "/api/graph/query?as_of_position=0";
+            let answer = client.post(path, &ask).await.expect(200);
+            assert!(answer.to_string().contains(name), "{answer}");
+        }
+    }
+    for tenant in ["north", "south"] {
+        let dir = town
+            .data
+            .path()
+            .join("tenants")
+            .join(tenant)
+            .join("graph-past");
+        assert!(dir.is_dir(), "{}", dir.display());
+    }
+    assert!(
+        !town
+            .data
+            .path()
+            .join("tenants/default/graph-past")
+            .join("0")
+            .exists()
+    );
 }

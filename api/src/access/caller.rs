@@ -4,16 +4,28 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{AUTHORIZATION, COOKIE};
-use stemma_access::{Registry, Token};
+use stemma_access::{Issuer, Registry, Token};
 use stemma_domain::access::{Need, Role};
 use stemma_domain::value::TenantName;
 
 use super::needs::takes_tickets;
+use crate::error::ApiError;
 
 /// The cookie that holds a browser's token.
 pub(crate) const SESSION_COOKIE: &str = "stemma_session";
 /// Who acts where nobody has said who they are.
 const ANONYMOUS: &str = "anonymous";
+
+/// Who asks, before it is known what for.
+#[derive(Debug, Clone)]
+pub(crate) enum Entry {
+    /// Somebody, or everybody.
+    Known(Caller),
+    /// Somebody who shows nothing where everybody is asked for a token.
+    Nobody,
+    /// Somebody who shows what does not hold, or comes from where nobody should.
+    Refused(ApiError),
+}
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +42,22 @@ impl Caller {
         match self {
             Self::Everybody => ANONYMOUS,
             Self::Holder(token) => token.principal.as_str(),
+        }
+    }
+
+    /// The role of their token.
+    pub(crate) fn role(&self) -> Option<Role> {
+        match self {
+            Self::Everybody => None,
+            Self::Holder(token) => Some(token.role),
+        }
+    }
+
+    /// What they are let in by, for changes of tokens.
+    pub(crate) fn issuer(&self) -> Issuer {
+        match self {
+            Self::Everybody => Issuer::NobodyYet,
+            Self::Holder(token) => Issuer::Token(token.id),
         }
     }
 
@@ -69,7 +97,6 @@ impl Caller {
 /// What a request shows of who sent it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Shown {
-    Nothing,
     /// An `Authorization` that is no bearer's.
     Malformed,
     Bearer(String),
@@ -78,33 +105,32 @@ pub(super) enum Shown {
 }
 
 impl Shown {
-    /// What is read of a request; a header counts before a cookie, and that before a ticket.
-    pub(super) fn by(request: &HttpRequest) -> Self {
+    /// What is read of a request, in the order in which it counts. Where there is a header, nothing
+    /// else does.
+    pub(super) fn by(request: &HttpRequest) -> Vec<Self> {
         if let Some(value) = request.headers().get(AUTHORIZATION) {
             let text = value.to_str().unwrap_or_default();
             let is_bearer = |(scheme, _): &(&str, &str)| scheme.eq_ignore_ascii_case("bearer");
-            return match text.split_once(' ').filter(is_bearer) {
+            return vec![match text.split_once(' ').filter(is_bearer) {
                 Some((_, token)) => Self::Bearer(token.trim().to_owned()),
                 None => Self::Malformed,
-            };
+            }];
         }
         let cookies = request.headers().get_all(COOKIE);
         let cookies = cookies.filter_map(|value| value.to_str().ok());
         let mut pairs = cookies.flat_map(|text| text.split(';'));
         let session = pairs.find_map(|pair| {
             let (name, value) = pair.trim().split_once('=')?;
-            (name == SESSION_COOKIE).then(|| value.to_owned())
+            (name == SESSION_COOKIE && !value.is_empty()).then(|| value.to_owned())
         });
-        if let Some(token) = session {
-            return Self::Cookie(token);
-        }
+        let mut shown: Vec<Self> = session.map(Self::Cookie).into_iter().collect();
         let pattern = request.match_pattern();
-        if !takes_tickets(request.method().as_str(), pattern.as_deref()) {
-            return Self::Nothing;
+        if takes_tickets(request.method().as_str(), pattern.as_deref()) {
+            let mut pairs = request.query_string().split('&');
+            let ticket = pairs.find_map(|pair| pair.strip_prefix("ticket="));
+            shown.extend(ticket.map(|ticket| Self::Ticket(ticket.to_owned())));
         }
-        let mut pairs = request.query_string().split('&');
-        let ticket = pairs.find_map(|pair| pair.strip_prefix("ticket="));
-        ticket.map_or(Self::Nothing, |ticket| Self::Ticket(ticket.to_owned()))
+        shown
     }
 }
 
@@ -125,13 +151,13 @@ mod tests {
             Shown::by(&request.to_http_request())
         };
         let cookie = ("cookie", "a=b; stemma_session=c");
-        assert_eq!(shown(&[cookie]), Shown::Cookie("c".to_owned()));
+        assert_eq!(shown(&[cookie]), [Shown::Cookie("c".to_owned())]);
         let both = [("authorization", "bearer t"), cookie];
-        assert_eq!(shown(&both), Shown::Bearer("t".to_owned()));
+        assert_eq!(shown(&both), [Shown::Bearer("t".to_owned())]);
         assert_eq!(
             shown(&[("authorization", "Basic YTpi"), cookie]),
-            Shown::Malformed
+            [Shown::Malformed]
         );
-        assert_eq!(shown(&[("cookie", "xstemma_session=c")]), Shown::Nothing);
+        assert_eq!(shown(&[("cookie", "xstemma_session=c")]), []);
     }
 }

@@ -1,26 +1,31 @@
 //! Who asks, and whether they may.
 //!
-//! Invariant: the middleware asks here before any handler runs; a route that is not known here is
-//! open to nobody.
+//! In two steps: around everything it is found out who asks ([`Access::entry`]); around each route,
+//! once the router has found it, whether they may ([`admitted`]). Invariant: the step around a
+//! route knows its pattern from the router and not from the path, so there is no way of writing a
+//! path that leads past it.
 
 mod caller;
 mod cut;
+mod guard;
 mod needs;
 mod origin;
+mod sent;
 mod tickets;
 
-pub(crate) use caller::{Caller, SESSION_COOKIE};
-pub(crate) use cut::until_ended;
+pub(crate) use caller::{Caller, Entry, SESSION_COOKIE};
+pub(crate) use guard::{admitted, unknown};
 pub(crate) use needs::{need_of, takes_tickets};
+pub(crate) use sent::is_denied;
 pub(crate) use tickets::TICKET_LIFE;
 
 use actix_web::HttpRequest;
 use stemma_access::Registry;
-use stemma_domain::access::Need;
 use stemma_domain::value::TenantName;
 
 use crate::error::{ApiError, Code};
 use caller::Shown;
+use origin::Origins;
 use tickets::Tickets;
 
 /// The tokens of the server, and what was made of them for a while.
@@ -32,7 +37,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Access to one tenant by the tokens of a registry.
+    /// Access by the tokens of a registry, to `tenant` where a token names none.
     pub(crate) fn new(registry: Registry, tenant: TenantName) -> Self {
         Self {
             registry,
@@ -46,7 +51,7 @@ impl Access {
         &self.registry
     }
 
-    /// The tenant that is served.
+    /// The tenant that the server was started for.
     pub(crate) fn tenant(&self) -> &TenantName {
         &self.tenant
     }
@@ -56,56 +61,47 @@ impl Access {
         &self.tickets
     }
 
-    /// Who asks, once it is clear that they may; `bases` are the URLs that we go by.
-    pub(crate) fn admit(
-        &self,
-        request: &HttpRequest,
-        need: Need,
-        bases: &[String],
-        public_url: Option<&str>,
-    ) -> Result<Caller, ApiError> {
+    /// Who asks, as far as it can be told.
+    pub(crate) fn entry(&self, request: &HttpRequest, public_url: Option<&str>) -> Entry {
+        let origins = Origins::of(request, public_url);
         let shown = Shown::by(request);
-        if !matches!(shown, Shown::Bearer(_)) {
-            origin::check(request, bases)?;
+        let is_by_header = matches!(shown.first(), Some(Shown::Bearer(_)));
+        if !is_by_header && let Err(refused) = origins.check(request) {
+            return Entry::Refused(refused);
         }
         if self.registry.is_unused() {
-            if need != Need::Nothing {
-                origin::check_host(request, public_url)?;
-            }
-            return Ok(Caller::Everybody);
-        }
-        let token = match shown {
-            Shown::Nothing => None,
-            Shown::Malformed => return Err(invalid()),
-            Shown::Bearer(text) | Shown::Cookie(text) => {
-                let token = self.registry.authenticate(&text);
-                Some(token.ok_or_else(invalid)?)
-            }
-            Shown::Ticket(text) => {
-                let id = self
-                    .tickets
-                    .holder(&text)
-                    .filter(|id| self.registry.holds(*id));
-                let token = id.and_then(|id| self.registry.token(id));
-                Some(token.ok_or_else(invalid)?)
-            }
-        };
-        let Some(token) = token else {
-            return match need {
-                Need::Nothing => Ok(Caller::Everybody),
-                _ => Err(challenged(Code::TokenMissing, "")),
+            return match origins.check_host(request) {
+                Ok(()) => Entry::Known(Caller::Everybody),
+                Err(refused) => Entry::Refused(refused),
             };
-        };
-        if !token.role.may(need) {
-            let detail = format!("the token's role is {}", token.role);
-            return Err(ApiError::new(Code::RoleMissing, detail));
         }
-        Ok(Caller::Holder(token))
+        if shown.is_empty() {
+            return Entry::Nobody;
+        }
+        let token = shown.iter().find_map(|shown| match shown {
+            Shown::Malformed => None,
+            Shown::Bearer(text) | Shown::Cookie(text) => self.registry.authenticate(text),
+            Shown::Ticket(text) => {
+                let id = self.tickets.holder(text);
+                let id = id.filter(|id| self.registry.holds(*id))?;
+                self.registry.token(id)
+            }
+        });
+        match token {
+            Some(token) => Entry::Known(Caller::Holder(token)),
+            None => Entry::Refused(invalid()),
+        }
     }
 }
 
+/// What somebody is answered whose token does not hold.
 fn invalid() -> ApiError {
     challenged(Code::TokenInvalid, ", error=\"invalid_token\"")
+}
+
+/// What somebody is answered who showed no token.
+fn missing() -> ApiError {
+    challenged(Code::TokenMissing, "")
 }
 
 /// A refusal that says how to do better (RFC 6750).

@@ -2,34 +2,33 @@
 
 use stemma_domain::access::Need;
 
-/// What a request needs, by its method and the pattern of its route; none for what is no route.
-pub(crate) fn need_of(method: &str, pattern: Option<&str>) -> Need {
+/// What a request needs, by its method and the pattern of its route.
+pub(crate) fn need_of(method: &str, pattern: &str) -> Need {
     let is_read = matches!(method, "GET" | "HEAD");
     match pattern {
-        // Whoever has no token is not told which routes there are.
-        None => Need::Token,
-        Some(
-            "/" | "/docs" | "/docs/page.js" | "/docs/page.css" | "/api/openapi.json"
-            | "/api/health/live" | "/api/health/ready",
-        ) => Need::Nothing,
-        Some("/api/health" | "/metrics") => Need::Observe,
-        Some("/api/errors") => Need::Administer,
-        Some("/api/session" | "/api/tickets") => Need::Token,
-        Some("/api/admin/tokens" | "/api/admin/tokens/{id}") => Need::Grant,
-        Some(pattern) if pattern.starts_with("/api/admin/tenants") => Need::Operate,
-        Some(pattern) if pattern.starts_with("/api/admin/") => Need::Administer,
-        Some(pattern) if pattern.starts_with("/api/workers/") => Need::Work,
-        Some(
-            "/api/resources/{id}/content"
-            | "/api/documents/{id}"
-            | "/api/documents/{id}/text"
-            | "/api/documents/{id}/structure"
-            | "/api/documents/{id}/chunks",
-        ) if is_read => Need::ReadForWork,
+        "/" | "/docs" | "/docs/page.js" | "/docs/page.css" | "/api/openapi.json"
+        | "/api/health/live" | "/api/health/ready" => Need::Nothing,
+        "/api/health" | "/metrics" => Need::Observe,
+        "/api/errors" => Need::Administer,
+        "/api/session" if method == "DELETE" => Need::Nothing,
+        "/api/session" | "/api/tickets" => Need::Token,
+        "/api/admin/tokens" | "/api/admin/tokens/{id}" => Need::Grant,
+        pattern if pattern.starts_with("/api/admin/tenants") => Need::Operate,
+        pattern if pattern.starts_with("/api/admin/") => Need::Administer,
+        pattern if pattern.starts_with("/api/workers/") => Need::Work,
+        "/api/resources/{id}/content"
+        | "/api/documents/{id}"
+        | "/api/documents/{id}/text"
+        | "/api/documents/{id}/structure"
+        | "/api/documents/{id}/chunks"
+            if is_read =>
+        {
+            Need::ReadForWork
+        }
         // A query changes nothing, whatever it is sent by.
-        Some("/api/graph/query") => Need::Read,
-        Some(_) if is_read => Need::Read,
-        Some(_) => Need::Write,
+        "/api/graph/query" => Need::Read,
+        _ if is_read => Need::Read,
+        _ => Need::Write,
     }
 }
 

@@ -12,42 +12,110 @@ use actix_web::http::header::{HOST, ORIGIN};
 
 use crate::error::{ApiError, Code};
 
-/// Refuses what changes something and comes from a page of somebody else's.
-pub(super) fn check(request: &HttpRequest, bases: &[String]) -> Result<(), ApiError> {
-    if matches!(request.method().as_str(), "GET" | "HEAD" | "OPTIONS") {
-        return Ok(());
-    }
-    let text = |name: &str| {
-        let value = request.headers().get(name)?;
-        Some(value.to_str().unwrap_or_default())
-    };
-    let is_own = |origin: &str| bases.iter().any(|base| base == origin);
-    let is_foreign = match text(ORIGIN.as_str()) {
-        Some(origin) => !is_own(origin),
-        None => matches!(text("sec-fetch-site"), Some("cross-site" | "same-site")),
-    };
-    if is_foreign {
-        return Err(ApiError::of(Code::OriginRefused));
-    }
-    Ok(())
+/// Scheme, host and port, as a browser tells where a page is from: in lower case, the port left out
+/// where it is the scheme's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    scheme: String,
+    host: String,
+    port: Option<u16>,
 }
 
-/// Refuses to be asked by a name that a stranger could have given to this machine.
-pub(super) fn check_host(request: &HttpRequest, public_url: Option<&str>) -> Result<(), ApiError> {
-    let Some(host) = request.headers().get(HOST) else {
-        return Ok(());
-    };
-    let host = host.to_str().unwrap_or_default();
-    if public_url.is_some_and(|url| authority(url) == host) || is_of_this_machine(host) {
-        return Ok(());
+impl Origin {
+    /// The origin of a URL, whatever path it has.
+    fn read(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        Self::of(scheme, authority)
     }
-    Err(ApiError::of(Code::HostRefused))
+
+    fn of(scheme: &str, authority: &str) -> Option<Self> {
+        let scheme = scheme.to_ascii_lowercase();
+        let authority = authority.to_ascii_lowercase();
+        // A colon inside brackets is part of an address.
+        let port_at = authority
+            .rfind(':')
+            .filter(|at| !authority[*at..].contains(']'));
+        let (host, port) = match port_at {
+            Some(at) => (&authority[..at], Some(authority[at + 1..].parse().ok()?)),
+            None => (authority.as_str(), None),
+        };
+        let own = match scheme.as_str() {
+            "http" => Some(80),
+            "https" => Some(443),
+            _ => None,
+        };
+        (!host.is_empty()).then(|| Self {
+            host: host.to_owned(),
+            port: port.filter(|port| Some(*port) != own),
+            scheme,
+        })
+    }
 }
 
-/// The host and port of a URL.
-fn authority(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split(['/', '?', '#']).next().unwrap_or_default()
+/// Where pages of our own come from.
+#[derive(Debug)]
+pub(super) struct Origins {
+    own: Vec<Origin>,
+    public_host: Option<String>,
+}
+
+impl Origins {
+    /// By the configured URL, else by the host that the request was sent to.
+    pub(super) fn of(request: &HttpRequest, public_url: Option<&str>) -> Self {
+        if let Some(own) = public_url.and_then(Origin::read) {
+            let public_host = Some(own.host.clone());
+            return Self {
+                own: vec![own],
+                public_host,
+            };
+        }
+        let host = request.headers().get(HOST);
+        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let own = ["http", "https"].map(|scheme| Origin::of(scheme, host));
+        Self {
+            own: own.into_iter().flatten().collect(),
+            public_host: None,
+        }
+    }
+
+    /// Refuses what changes something and comes from a page of somebody else's.
+    pub(super) fn check(&self, request: &HttpRequest) -> Result<(), ApiError> {
+        if matches!(request.method().as_str(), "GET" | "HEAD" | "OPTIONS") {
+            return Ok(());
+        }
+        let text = |name: &str| {
+            let value = request.headers().get(name)?;
+            Some(value.to_str().unwrap_or_default())
+        };
+        let is_own = |text: &str| Origin::read(text).is_some_and(|from| self.own.contains(&from));
+        let is_foreign = match text(ORIGIN.as_str()) {
+            Some(origin) => !is_own(origin),
+            None => matches!(text("sec-fetch-site"), Some("cross-site" | "same-site")),
+        };
+        if is_foreign {
+            return Err(ApiError::of(Code::OriginRefused));
+        }
+        Ok(())
+    }
+
+    /// Refuses to be asked by a name that a stranger could have given to this machine, and by way
+    /// of somebody who passes requests on: where there are no tokens, nobody outside is let in.
+    pub(super) fn check_host(&self, request: &HttpRequest) -> Result<(), ApiError> {
+        let is_passed_on = ["forwarded", "x-forwarded-for", "x-forwarded-host", "via"]
+            .iter()
+            .any(|name| request.headers().contains_key(*name));
+        let host = request.headers().get(HOST);
+        let host = host.map(|host| host.to_str().unwrap_or_default());
+        let is_ours = |host: &str| {
+            let public = Origin::of("http", host).map(|origin| origin.host);
+            is_of_this_machine(host) || (public.is_some() && public == self.public_host)
+        };
+        if is_passed_on || !host.is_none_or(is_ours) {
+            return Err(ApiError::of(Code::HostRefused));
+        }
+        Ok(())
+    }
 }
 
 /// Whether a host, with a port or without, is `localhost` or an address.
@@ -68,8 +136,11 @@ mod tests {
 
     #[test]
     fn only_pages_of_our_own_change_something() {
-        let bases = ["http://127.0.0.1:8470".to_owned()];
-        let asked = |request: TestRequest| check(&request.to_http_request(), &bases).is_ok();
+        let asked_at = |url: &str, request: TestRequest| {
+            let request = request.to_http_request();
+            Origins::of(&request, Some(url)).check(&request).is_ok()
+        };
+        let asked = |request| asked_at("http://127.0.0.1:8470", request);
         assert!(asked(TestRequest::post()));
         assert!(asked(
             TestRequest::post().insert_header(("origin", "http://127.0.0.1:8470"))
@@ -86,6 +157,41 @@ mod tests {
         }
         let cross = TestRequest::delete().insert_header(("sec-fetch-site", "cross-site"));
         assert!(!asked(cross));
+    }
+
+    #[test]
+    fn the_configured_url_may_have_a_path_a_port_and_capitals() {
+        for url in [
+            "https://X.example/stemma",
+            "https://x.example:443",
+            "HTTPS://x.example/",
+        ] {
+            let own = TestRequest::post().insert_header(("origin", "https://x.example"));
+            let own = own.to_http_request();
+            assert!(Origins::of(&own, Some(url)).check(&own).is_ok(), "{url}");
+            let other = TestRequest::post().insert_header(("origin", "http://x.example"));
+            let other = other.to_http_request();
+            assert!(
+                Origins::of(&other, Some(url)).check(&other).is_err(),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_tokens_nobody_is_let_in_by_way_of_another_server() {
+        let direct = TestRequest::get().insert_header(("host", "127.0.0.1:8470"));
+        let direct = direct.to_http_request();
+        assert!(Origins::of(&direct, None).check_host(&direct).is_ok());
+        let passed_on = TestRequest::get()
+            .insert_header(("host", "127.0.0.1:8470"))
+            .insert_header(("x-forwarded-for", "203.0.113.7"));
+        let passed_on = passed_on.to_http_request();
+        assert!(
+            Origins::of(&passed_on, None)
+                .check_host(&passed_on)
+                .is_err()
+        );
     }
 
     #[test]
@@ -108,6 +214,5 @@ mod tests {
         ] {
             assert_eq!(is_of_this_machine(strange), strange == "[::1", "{strange}");
         }
-        assert_eq!(authority("https://stemma.example:1/x"), "stemma.example:1");
     }
 }

@@ -75,6 +75,7 @@ impl From<AccessError> for ApiError {
     fn from(error: AccessError) -> Self {
         match &error {
             AccessError::NotFound => Self::of(Code::TokenNotFound),
+            AccessError::IssuerGone => Self::of(Code::TokenInvalid),
             AccessError::Append(append) => Self::from(append),
             AccessError::Tenant => Self::wrong("/tenant", &error),
             AccessError::Expired => Self::wrong("/expires_at", &error),
@@ -126,15 +127,16 @@ pub(crate) async fn issue(
         let detail = "an admin gives out tokens of the tenant alone";
         return Err(ApiError::new(Code::RoleMissing, detail));
     }
-    let served = || Some(state.access().tenant().clone());
+    // An admin's is the own one; where nobody has one, that which the server was started for.
+    let usual = || own.unwrap_or_else(|| state.access().tenant()).clone();
     let new = NewToken {
         principal,
         role,
-        tenant: tenant.or_else(|| served().filter(|_| role.is_of_a_tenant())),
+        tenant: tenant.or_else(|| role.is_of_a_tenant().then(usual)),
         expires_at,
     };
     let registry = state.access().registry().clone();
-    let issued = blocking(move || registry.issue(new, &context.actor, &context.trace_id));
+    let issued = blocking(move || registry.issue(new, context.by()));
     let (token, secret) = issued.await??;
     let mut told = TokenBody::from(&*token);
     told.token = Some(secret.expose());
@@ -193,7 +195,7 @@ pub(crate) async fn revoke(
     if !token.is_some_and(|token| is_visible(&token, own)) {
         return Err(ApiError::of(Code::TokenNotFound));
     }
-    let revoked = blocking(move || registry.revoke(id, &context.actor, &context.trace_id));
+    let revoked = blocking(move || registry.revoke(id, context.by()));
     revoked.await??;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -102,7 +102,7 @@ pub(crate) async fn delete(
             .into_iter()
             .filter(|token| token.tenant.as_ref() == Some(&name) && token.revoked_at.is_none());
         for token in own {
-            registry.revoke(token.id, &context.actor, &context.trace_id)?;
+            registry.revoke(token.id, context.by())?;
         }
         Ok(tenants.delete(&name)?)
     });

@@ -145,7 +145,7 @@ pub(super) fn schemes() -> Value {
 /// Puts into an operation who may ask for it. While a server has no tokens everybody may.
 pub(super) fn secure(operation: &mut Value, method: &str, path: &str) {
     let method = method.to_ascii_uppercase();
-    let need = need_of(&method, Some(path));
+    let need = need_of(&method, path);
     let roles: Vec<&str> = Role::ALL
         .into_iter()
         .filter(|role| role.may(need))
@@ -165,7 +165,7 @@ pub(super) fn secure(operation: &mut Value, method: &str, path: &str) {
 
 /// The statuses of those who are not let in.
 pub(super) fn refusals(method: &str, path: &str) -> &'static [u16] {
-    match need_of(&method.to_ascii_uppercase(), Some(path)) {
+    match need_of(&method.to_ascii_uppercase(), path) {
         Need::Nothing => &[],
         _ => &[401, 403],
     }

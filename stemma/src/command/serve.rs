@@ -32,8 +32,14 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
     let is_usable = options(settings).check();
     is_usable.map_err(|error| Usage(error.to_string()))?;
     let server = neo4j(settings)?;
-    let registry = token::open(common, settings)?;
+    let held = token::open(common, settings)?;
+    let registry = held.registry.clone();
     let is_outside = address.is_some_and(|address| !address.ip().is_loopback());
+    let public_url = settings.text("public_url").unwrap_or_default();
+    if registry.is_unused() && !public_url.is_empty() && !is_of_this_machine(public_url) {
+        let why = "without tokens nobody outside is served; `stemma token create --name YOU --role admin` makes a token";
+        return Err(Usage(format!("public_url is {public_url}: {why}")).into());
+    }
     if is_outside && registry.is_unused() {
         let why = "without tokens only loopback addresses are served, such as 127.0.0.1:8470; `stemma token create --name YOU --role admin` makes a token";
         return Err(Usage(format!("listen is {listen}: {why}")).into());
@@ -62,6 +68,18 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
     registry.close();
     ran?;
     Ok(Exit::Done)
+}
+
+/// Whether a URL leads to this machine and no further.
+fn is_of_this_machine(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let is_loopback = |ip: std::net::IpAddr| ip.is_loopback();
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_loopback)
 }
 
 /// What a server works on, besides the tenant.
@@ -96,7 +114,6 @@ async fn until_stopped(
     }
     let mut options = options(settings);
     options.past.events_max = settings.number("graph.past_events_max");
-    options.past.dir = Some(tenant.graph.with_file_name("graph-past"));
     options.connections_max = open_files::connections_max(&options, open_files::raise());
     let how = How {
         settings,

@@ -13,8 +13,6 @@ use crate::exit::{Exit, Usage};
 use crate::tenants;
 use crate::wiring::Places;
 
-/// Who takes tokens back from the command line, without a server.
-const ACTOR: &str = "stemma";
 /// Tenants that a server is asked for at a time.
 const PAGE_TENANTS: usize = 500;
 
@@ -100,7 +98,8 @@ fn delete(common: &Common, settings: &Settings, name: &TenantName) -> anyhow::Re
         bail!("{}", TenantError::NotFound);
     }
     // Fails while a server uses the data: that one is to do it.
-    let registry = token::open(common, settings)?;
+    let held = token::open(common, settings)?;
+    let registry = &held.registry;
     let tenant = Common {
         tenant: name.as_str().to_owned(),
         ..common.clone()
@@ -110,7 +109,7 @@ fn delete(common: &Common, settings: &Settings, name: &TenantName) -> anyhow::Re
         token.tenant.as_ref() == Some(name) && token.revoked_at.is_none()
     };
     for token in registry.tokens().iter().filter(own) {
-        registry.revoke(token.id, ACTOR, "")?;
+        registry.revoke(token.id, token::BY)?;
     }
     registry.close();
     Ok(tenants::delete(&dir, name)?)

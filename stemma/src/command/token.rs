@@ -1,10 +1,13 @@
 //! `stemma token`: tokens given out, listed and taken back, in the data or through a server.
 
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
-use stemma_access::{AccessError, NewToken, Registry, Token, TokenId};
+use stemma_access::{AccessError, By, Issuer, NewToken, Registry, Token, TokenId};
 use stemma_domain::access::Role;
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::{PrincipalName, TenantName};
@@ -16,9 +19,14 @@ use crate::cli::{Common, TokenCommand, TokenCreate, TokenRevoke};
 use crate::clock::SystemSources;
 use crate::config::{Settings, data_dir};
 use crate::exit::{Damaged, Exit, Usage};
+use crate::wiring::make_durably;
 
 /// Who changes tokens from the command line, without a server.
-const ACTOR: &str = "stemma";
+pub(crate) const BY: By<'static> = By {
+    issuer: Issuer::Data,
+    actor: "stemma",
+    trace_id: "",
+};
 /// Tokens that a server is asked for at a time.
 const PAGE_TOKENS: usize = 500;
 
@@ -27,8 +35,56 @@ pub(crate) fn place(common: &Common, settings: &Settings) -> std::path::PathBuf 
     data_dir(common, Some(settings)).join("access")
 }
 
-/// Opens the tokens of the data, as the one who may change them.
-pub(crate) fn open(common: &Common, settings: &Settings) -> anyhow::Result<Registry> {
+/// The tokens of the data, in the hands of the one who may change them.
+pub(crate) struct Held {
+    pub(crate) registry: Registry,
+    /// Keeps everybody else out, also while there is no token yet.
+    _lock: File,
+}
+
+/// Opens the tokens of the data, as the one who may change them: the server, or a command while
+/// there is none.
+pub(crate) fn open(common: &Common, settings: &Settings) -> anyhow::Result<Held> {
+    let data = data_dir(common, Some(settings));
+    let lock = lock(&data)?;
+    let registry = open_registry(common, settings)?;
+    Ok(Held {
+        registry,
+        _lock: lock,
+    })
+}
+
+/// Takes the right to serve a data directory or to change its tokens, until the file is dropped.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    make_durably(data).with_context(|| format!("make {}", data.display()))?;
+    let path = data.join("lock");
+    let open = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    let mut file = open.with_context(|| format!("open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder)?;
+            bail!(
+                "{} is in use by process {}; stop it, or work through it with --server",
+                data.display(),
+                holder.trim()
+            );
+        }
+        Err(TryLockError::Error(error)) => return Err(error.into()),
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(file)
+}
+
+fn open_registry(common: &Common, settings: &Settings) -> anyhow::Result<Registry> {
     let dir = place(common, settings);
     Registry::open(&dir, Arc::new(SystemSources)).map_err(|error| match error {
         AccessError::Open(OpenError::Locked { pid }) => {
@@ -60,9 +116,9 @@ pub(crate) fn run(
         (TokenCommand::Create(asked), _) => create(common, settings, server.as_ref(), asked),
         (TokenCommand::List, Some(server)) => list(common, &of_server(server)?),
         (TokenCommand::List, None) => {
-            let registry = open(common, settings)?;
-            let tokens = registry.tokens();
-            registry.close();
+            let held = open(common, settings)?;
+            let tokens = held.registry.tokens();
+            held.registry.close();
             list(
                 common,
                 &tokens.iter().map(|token| told(token)).collect::<Vec<_>>(),
@@ -89,9 +145,9 @@ fn create(
             made.context("the server told no token")?
         }
         None => {
-            let registry = open(common, settings)?;
-            let (token, secret) = registry.issue(new, ACTOR, "")?;
-            registry.close();
+            let held = open(common, settings)?;
+            let (token, secret) = held.registry.issue(new, BY)?;
+            held.registry.close();
             let mut made = told(&token);
             made["token"] = secret.expose().into();
             made
@@ -224,9 +280,9 @@ fn revoke(
     match server {
         Some(server) => server.delete(&format!("/api/admin/tokens/{id}"))?,
         None => {
-            let registry = open(common, settings)?;
-            let revoked = registry.revoke(id, ACTOR, "");
-            registry.close();
+            let held = open(common, settings)?;
+            let revoked = held.registry.revoke(id, BY);
+            held.registry.close();
             revoked?;
         }
     }
