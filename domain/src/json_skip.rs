@@ -113,10 +113,29 @@ pub(crate) fn plain_bytes(text: &[u8]) -> usize {
         specials.fold(0, |any, one| any | one) == 0
     };
     let (pieces, _) = text.as_chunks::<PIECE_BYTES>();
-    let at = PIECE_BYTES * pieces.iter().take_while(is_plain).count();
-    let rest = &text[at..];
+    let mut at = PIECE_BYTES * pieces.iter().take_while(is_plain).count();
+    let (words, rest) = text[at..].as_chunks::<8>();
+    for word in words {
+        let found = special_bits(u64::from_le_bytes(*word));
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
     let found = rest.iter().position(|byte| is_special(*byte));
     at + found.unwrap_or(rest.len())
+}
+
+/// The highest bit of the first of eight bytes that is special, if one is; of the bytes behind it
+/// the bits may be wrong.
+fn special_bits(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    let quotes = word ^ (ONES * b'"' as u64);
+    let backslashes = word ^ (ONES * b'\\' as u64);
+    let specials = quotes.wrapping_sub(ONES) & !quotes
+        | backslashes.wrapping_sub(ONES) & !backslashes
+        | word.wrapping_sub(ONES * b' ' as u64) & !word;
+    specials & (ONES << 7)
 }
 
 #[cfg(test)]
