@@ -137,9 +137,9 @@ fn request(operations: Vec<Operation>) -> Request {
 }
 
 fn body(number: u64) -> String {
-    let value: String = (0..24)
-        .map(|n| format!("{:016x}", number * 31 + n))
-        .collect();
+    let value = (0..24).fold(String::new(), |value, n| {
+        value + &format!("{:016x}", number * 31 + n)
+    });
     format!(
         r#"{{"motivation":"commenting","body":{{"type":"TextualBody","value":"{value}"}},"target":"http://example.org/page"}}"#
     )

@@ -130,11 +130,11 @@ pub(crate) fn plain_bytes(text: &[u8]) -> usize {
 /// the bits may be wrong.
 fn special_bits(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
-    let quotes = word ^ (ONES * b'"' as u64);
-    let backslashes = word ^ (ONES * b'\\' as u64);
+    let quotes = word ^ (ONES * u64::from(b'"'));
+    let backslashes = word ^ (ONES * u64::from(b'\\'));
     let specials = quotes.wrapping_sub(ONES) & !quotes
         | backslashes.wrapping_sub(ONES) & !backslashes
-        | word.wrapping_sub(ONES * b' ' as u64) & !word;
+        | word.wrapping_sub(ONES * u64::from(b' ')) & !word;
     specials & (ONES << 7)
 }
 

@@ -118,9 +118,9 @@ fn created(resource: u128) -> NewEvent {
 }
 
 fn added(resource: u128, number: u128) -> NewEvent {
-    let value: String = (0..24)
-        .map(|n| format!("{:016x}", number * 31 + n))
-        .collect();
+    let value = (0..24).fold(String::new(), |value, n| {
+        value + &format!("{:016x}", number * 31 + n)
+    });
     let annotation = serde_json::json!({
         "@context": "http://www.w3.org/ns/anno.jsonld",
         "body": { "type": "TextualBody", "value": value },
