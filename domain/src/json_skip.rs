@@ -6,6 +6,8 @@
 
 /// How deep values may stand in each other; serde_json takes 127.
 const DEPTH_MAX: usize = 100;
+/// Bytes of a string that are looked at together.
+const PIECE_BYTES: usize = 32;
 /// Digits of an integer that surely fit 64 bits.
 const DIGITS_MAX: usize = 18;
 /// Digits before and behind a point that surely make a finite double.
@@ -102,29 +104,38 @@ fn end_of_string(text: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// How many bytes stand before the first that JSON strings cannot hold as it is: a quote, a
-/// backslash, a control character. Eight at a time.
+/// backslash, a control character.
 pub(crate) fn plain_bytes(text: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGHS: u64 = ONES << 7;
-    let mut words = text.chunks_exact(8);
-    let mut at = 0;
-    for word in &mut words {
-        let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
-        let quotes = word ^ (ONES * u64::from(b'"'));
-        let backslashes = word ^ (ONES * u64::from(b'\\'));
-        // A byte's high bit is set where the byte is zero, or below a space; of bytes above the
-        // first such byte the bits may be wrong.
-        let found = quotes.wrapping_sub(ONES) & !quotes
-            | backslashes.wrapping_sub(ONES) & !backslashes
-            | word.wrapping_sub(ONES * u64::from(b' ')) & !word;
-        let found = found & HIGHS;
+    let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    // Written so that the processor looks at all bytes of a piece at once.
+    let is_plain = |piece: &&[u8; PIECE_BYTES]| {
+        let specials = piece.iter().map(|byte| u8::from(is_special(*byte)));
+        specials.fold(0, |any, one| any | one) == 0
+    };
+    let (pieces, _) = text.as_chunks::<PIECE_BYTES>();
+    let mut at = PIECE_BYTES * pieces.iter().take_while(is_plain).count();
+    let (words, rest) = text[at..].as_chunks::<8>();
+    for word in words {
+        let found = special_bits(u64::from_le_bytes(*word));
         if found != 0 {
             return at + found.trailing_zeros() as usize / 8;
         }
         at += 8;
     }
-    let is_plain = |byte: &&u8| **byte >= b' ' && !matches!(**byte, b'"' | b'\\');
-    at + words.remainder().iter().take_while(is_plain).count()
+    let found = rest.iter().position(|byte| is_special(*byte));
+    at + found.unwrap_or(rest.len())
+}
+
+/// The highest bit of the first of eight bytes that is special, if one is; of the bytes behind it
+/// the bits may be wrong.
+fn special_bits(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    let quotes = word ^ (ONES * u64::from(b'"'));
+    let backslashes = word ^ (ONES * u64::from(b'\\'));
+    let specials = quotes.wrapping_sub(ONES) & !quotes
+        | backslashes.wrapping_sub(ONES) & !backslashes
+        | word.wrapping_sub(ONES * u64::from(b' ')) & !word;
+    specials & (ONES << 7)
 }
 
 #[cfg(test)]
@@ -180,7 +191,7 @@ mod tests {
     #[test]
     fn the_first_byte_that_is_not_plain_is_found_wherever_it_stands() {
         for special in [b'"', b'\\', 0, 0x1f] {
-            for length in 0..40_usize {
+            for length in 0..100_usize {
                 for at in 0..length {
                     let mut text = vec![b'~'; length];
                     text[at] = special;

@@ -26,17 +26,15 @@ const RESOURCES: &str = "/api/resources/";
 /// The resource that an IRI names: `/api/resources/{id}`, the same below one of our own URLs, or
 /// `urn:uuid:{id}`. A query or fragment behind it is passed over.
 pub fn resource_in_iri(iri: &str, bases: &[String]) -> Option<Uuid> {
-    let iri = iri.split(['#', '?']).next().unwrap_or_default();
-    if let Some(id) = iri.strip_prefix("urn:uuid:") {
-        return parse(id);
-    }
-    let path = match iri.strip_prefix(RESOURCES) {
-        Some(id) => return parse(id),
-        None => bases
-            .iter()
-            .find_map(|base| iri.strip_prefix(base.trim_end_matches('/')))?,
+    let own = || {
+        let mut bases = bases.iter().map(|base| base.trim_end_matches('/'));
+        bases.find_map(|base| iri.strip_prefix(base)?.strip_prefix(RESOURCES))
     };
-    parse(path.strip_prefix(RESOURCES)?)
+    let id = iri
+        .strip_prefix("urn:uuid:")
+        .or_else(|| iri.strip_prefix(RESOURCES))
+        .or_else(own)?;
+    parse(id.split(['#', '?']).next().unwrap_or_default())
 }
 
 /// The resource that an IRI names if the URL that it stands below is, or once was, one of ours.
