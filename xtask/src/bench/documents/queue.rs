@@ -111,7 +111,6 @@ fn row(table: &mut Table, waiting: usize, what: &str, figures: &Figures, by: Opt
 /// floor writes.
 pub(super) fn jobs(bench: &Bench, keep: bool) -> anyhow::Result<()> {
     let dir = directory()?;
-    let server = bench.serve(&dir.path().join("data"), &MANY_OF_ONE_USER)?;
     let floor = Server::floor(&bench.binaries, dir.path())?;
     let columns = [
         "workers",
@@ -165,7 +164,11 @@ pub(super) fn jobs(bench: &Bench, keep: bool) -> anyhow::Result<()> {
             "--waiting-max",
             &waiting.to_string(),
         ];
+        // A server of its own, in which no jobs of another round are left.
+        let data = dir.path().join(format!("data-{workers}"));
+        let server = bench.serve(&data, &MANY_OF_ONE_USER)?;
         let done = bench.load(&server.host, &args)?;
+        server.stop()?;
         let times = [done.p50_us.to_string(), done.p99_us.to_string()];
         row(
             "Stemma",
@@ -175,6 +178,5 @@ pub(super) fn jobs(bench: &Bench, keep: bool) -> anyhow::Result<()> {
         );
     }
     floor.stop()?;
-    server.stop()?;
     table.keep(keep)
 }
