@@ -10,7 +10,7 @@ mod origin;
 mod tickets;
 
 pub(crate) use caller::{Caller, SESSION_COOKIE};
-pub(crate) use cut::until_ended;
+pub(crate) use cut::{ended, until_ended};
 pub(crate) use needs::{need_of, takes_tickets};
 pub(crate) use tickets::TICKET_LIFE;
 
@@ -104,7 +104,8 @@ impl Access {
     }
 }
 
-fn invalid() -> ApiError {
+/// What one is told whose token does not hold, or no longer does.
+pub(crate) fn invalid() -> ApiError {
     challenged(Code::TokenInvalid, ", error=\"invalid_token\"")
 }
 
