@@ -254,7 +254,7 @@ async fn methods_that_strangers_make_up_are_counted_as_one() {
             .send(client.request(&format!("MADEUP{n}"), "/"))
             .await;
     }
-    let metrics = client.get("/api/metrics").await.text();
+    let metrics = client.get("/metrics").await.text();
     assert!(!metrics.contains("MADEUP"), "{metrics}");
     let others = metrics.lines().filter(|line| line.contains("other"));
     let answers: Vec<_> = others.filter(|line| line.contains("answers")).collect();
