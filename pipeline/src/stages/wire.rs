@@ -503,10 +503,12 @@ mod tests {
         let text = "x".repeat(usize::try_from(size).unwrap() + 1);
         assert!(read(Stage::Chunk, &chunks_of(&[(0, size)]), &text).is_ok());
         assert!(read(Stage::Chunk, &chunks_of(&[(0, size + 1)]), &text).is_err());
-        let many = vec![(0, 1); CHUNKS_MAX];
-        assert!(read(Stage::Chunk, &chunks_of(&many), "x").is_ok());
-        let many = vec![(0, 1); CHUNKS_MAX + 1];
-        assert!(read(Stage::Chunk, &chunks_of(&many), "x").is_err());
+        let many = |count| {
+            let chunks = vec![r#"{"start":0,"end":1}"#; count].join(",");
+            let json = format!(r#"{{"chunks":[{chunks}]}}"#);
+            StageOutput::of_json(Stage::Chunk, &json, "x", &Limits::default())
+        };
+        assert!(many(CHUNKS_MAX).is_ok() && many(CHUNKS_MAX + 1).is_err());
         let titled = |headings: &[String]| {
             let mut chunks = chunks_of(&[(0, 1)]);
             chunks["chunks"][0]["headings"] = json!(headings);
