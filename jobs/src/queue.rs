@@ -15,7 +15,7 @@ use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand, JobRefusal};
 use stemma_domain::value::{JobKind, WorkerName};
 use stemma_event_log::{Direction, Idempotency, Revision, StreamId, StreamRange};
-use stemma_views::JobFeed;
+use stemma_views::{ChangedJobs, JobFeed};
 use tokio::sync::watch;
 
 use crate::backoff;
@@ -156,14 +156,7 @@ impl Queue {
             let Some(shared) = shared.upgrade() else {
                 return;
             };
-            let now = shared.now();
-            if shared.board().told(changed.end, changed.jobs.clone(), now) {
-                for job in &changed.jobs {
-                    let is_active = job.claim.is_some();
-                    shared.bus.moved(job.id, job.revision, is_active);
-                }
-                shared.wake();
-            }
+            shared.told(&changed);
         });
     }
 
@@ -593,6 +586,18 @@ impl Shared {
         }
     }
 
+    /// Takes in jobs that changed.
+    fn told(&self, changed: &ChangedJobs) {
+        let now = self.now();
+        if self.board().told(changed.end, changed.jobs.clone(), now) {
+            for job in &changed.jobs {
+                let is_active = job.claim.is_some();
+                self.bus.moved(job.id, job.revision, is_active);
+            }
+            self.wake();
+        }
+    }
+
     pub(crate) fn wake(&self) {
         self.woken
             .send_modify(|count| *count = count.wrapping_add(1));
@@ -625,3 +630,6 @@ fn request(actor: &str, trace_id: &str, operations: Vec<Operation>) -> Request {
         pins: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;
