@@ -38,14 +38,23 @@ pub(crate) async fn json(
     bytes_max: usize,
     state: &AppState,
 ) -> Result<(Value, Bytes), ApiError> {
+    let bytes = json_bytes(request, payload, bytes_max).await?;
+    let value = json::parse(&bytes, state.options().json_depth_max)?;
+    Ok((value, bytes))
+}
+
+/// Reads a body that says it is JSON, as it is.
+pub(crate) async fn json_bytes(
+    request: &HttpRequest,
+    payload: Payload,
+    bytes_max: usize,
+) -> Result<Bytes, ApiError> {
     let is_json = essence(request).is_some_and(|essence| JSON_TYPES.contains(&essence.as_str()));
     if !is_json {
         let detail = "expected a body of type application/json";
         return Err(ApiError::new(Code::UnsupportedMediaType, detail));
     }
-    let bytes = whole(payload, bytes_max).await?;
-    let value = json::parse(&bytes, state.options().json_depth_max)?;
-    Ok((value, bytes))
+    whole(payload, bytes_max).await
 }
 
 /// Reads a body that may be left out: nothing is an empty object.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use stemma_inference::Embedder;
 use stemma_jobs::Queue;
+use stemma_pipeline::Limits;
 use stemma_pipeline::stages::Committer;
 use stemma_projections::SearchProjection;
 
@@ -45,6 +46,11 @@ pub struct Documents {
 pub struct DocumentOptions {
     /// Bytes of a document, 25 MiB by default.
     pub bytes_max: u64,
+    /// Bytes of what a worker outside hands in for one stage, 128 MiB by default. They are held in
+    /// memory while they are read.
+    pub output_bytes_max: usize,
+    /// What a stage from outside may put out: as much as our own parser.
+    pub limits: Limits,
     /// Documents that one user uploads a day (UTC), 10,000 by default; 0 for no limit.
     pub uploads_per_day_max: u64,
     /// How long a claim waits for a job at most, 60 s by default.
@@ -55,6 +61,8 @@ impl Default for DocumentOptions {
     fn default() -> Self {
         Self {
             bytes_max: 25 << 20,
+            output_bytes_max: 128 << 20,
+            limits: Limits::default(),
             uploads_per_day_max: 10_000,
             claim_wait_ms_max: 60_000,
         }

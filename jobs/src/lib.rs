@@ -19,5 +19,5 @@ mod worker;
 pub use bus::{Progress, Watching};
 pub use error::JobsError;
 pub use options::Options;
-pub use queue::{Beat, Begun, Claimed, NewJob, Queue, QueueStats};
+pub use queue::{Beat, Begun, Claimant, Claimed, NewJob, Queue, QueueStats};
 pub use worker::{Handler, Outcome, Work, Workers};

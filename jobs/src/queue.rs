@@ -9,20 +9,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use stemma_commands::{Commands, Operation, Request, Written};
+use stemma_commands::{Commands, HistoryError, Operation, Request, Written};
 use stemma_domain::event::{JobError, JobQueued, Metadata};
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand, JobRefusal};
 use stemma_domain::value::{JobKind, WorkerName};
-use stemma_event_log::Idempotency;
-use stemma_views::JobFeed;
+use stemma_event_log::{Direction, Idempotency, Revision, StreamId, StreamRange};
+use stemma_views::{ChangedJobs, JobFeed};
 use tokio::sync::watch;
 
 use crate::backoff;
-use crate::board::{Board, LOCAL_PREFIX, Now};
+use crate::board::{Board, Held, LOCAL_PREFIX, Now};
 use crate::bus::{Bus, Progress, Watching};
 use crate::error::JobsError;
 use crate::options::Options;
+
+/// The event that makes a claim.
+const CLAIMED: &str = "job.claimed";
 
 /// The queue of one log; clones share it.
 #[derive(Debug, Clone)]
@@ -68,6 +71,15 @@ pub struct NewJob {
     pub trace_id: String,
 }
 
+/// Who takes jobs on.
+#[derive(Debug, Clone, Copy)]
+pub struct Claimant<'a> {
+    /// The worker, by the name that it gives itself.
+    pub worker: &'a WorkerName,
+    /// Who acts, as the claim's event will say; only they may say what becomes of the attempt.
+    pub actor: &'a str,
+}
+
 /// A job that a worker has taken on.
 #[derive(Debug, Clone)]
 pub struct Claimed {
@@ -99,6 +111,15 @@ pub struct Beat {
     pub lease: Duration,
     /// Whether it should stop, and say so.
     pub cancelled: bool,
+}
+
+impl From<Held> for Beat {
+    fn from(held: Held) -> Self {
+        Self {
+            lease: held.lease,
+            cancelled: held.cancel_requested,
+        }
+    }
 }
 
 /// How much there is.
@@ -135,14 +156,7 @@ impl Queue {
             let Some(shared) = shared.upgrade() else {
                 return;
             };
-            let now = shared.now();
-            if shared.board().told(changed.end, changed.jobs.clone(), now) {
-                for job in &changed.jobs {
-                    let is_active = job.claim.is_some();
-                    shared.bus.moved(job.id, job.revision, is_active);
-                }
-                shared.wake();
-            }
+            shared.told(&changed);
         });
     }
 
@@ -255,7 +269,7 @@ impl Queue {
     /// [`JobsError::NotReady`] while the jobs of the log are not known, else as the write path.
     pub async fn claim(
         &self,
-        worker: &WorkerName,
+        claimant: Claimant<'_>,
         kinds: &[JobKind],
     ) -> Result<Option<Claimed>, JobsError> {
         loop {
@@ -275,7 +289,7 @@ impl Queue {
             };
             // Given back when the claim does not come about, also by being dropped half-way.
             let choice = Choice { queue: self, id };
-            match self.claim_one(id, worker).await {
+            match self.claim_one(id, claimant).await {
                 Ok(claimed) => {
                     std::mem::forget(choice);
                     return Ok(Some(claimed));
@@ -287,16 +301,16 @@ impl Queue {
         }
     }
 
-    async fn claim_one(&self, id: JobId, worker: &WorkerName) -> Result<Claimed, JobsError> {
+    async fn claim_one(&self, id: JobId, by: Claimant<'_>) -> Result<Claimed, JobsError> {
         let known = self.shared.commands.job(id)?;
         let known = known.ok_or(JobRefusal::NotFound)?;
-        let mut command = self.claim_command(worker);
+        let mut command = self.claim_command(by.worker);
         // By the monotonic clock its time has come, wherever the other one stands.
         if let (JobCommand::Claim { now, .. }, Some(retry_at)) = (&mut command, known.retry_at) {
             *now = (*now).max(retry_at);
         }
         let request = request(
-            worker.as_str(),
+            by.actor,
             &known.trace_id,
             vec![Operation::of_job(id, command)],
         );
@@ -316,18 +330,18 @@ impl Queue {
     /// As [`claim`](Self::claim).
     pub async fn claim_waiting(
         &self,
-        worker: &WorkerName,
+        claimant: Claimant<'_>,
         kinds: &[JobKind],
         wait: Duration,
     ) -> Result<Option<Claimed>, JobsError> {
-        self.claim_while(worker, kinds, wait, || true).await
+        self.claim_while(claimant, kinds, wait, || true).await
     }
 
     /// The same, for as long as the worker goes on: what others give back when they stop is not
     /// for one that stops as well.
     pub(crate) async fn claim_while(
         &self,
-        worker: &WorkerName,
+        claimant: Claimant<'_>,
         kinds: &[JobKind],
         wait: Duration,
         goes_on: impl Fn() -> bool,
@@ -339,7 +353,7 @@ impl Queue {
             if !goes_on() {
                 return Ok(None);
             }
-            match self.claim(worker, kinds).await {
+            match self.claim(claimant, kinds).await {
                 Ok(Some(claimed)) => return Ok(Some(claimed)),
                 // The jobs of the log may come to be known while it waits.
                 Err(JobsError::NotReady { .. }) if !wait.is_zero() => {}
@@ -353,17 +367,33 @@ impl Queue {
         }
     }
 
+    /// Who made the claim that a fencing token names: the token is the revision of its event. None
+    /// when the job has no such event.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn claimed_by(&self, id: JobId, token: u64) -> Result<Option<String>, JobsError> {
+        let stream = StreamId::new(id.stream_name());
+        let stream = stream.expect("a job's stream name is a valid stream id");
+        let range = StreamRange {
+            from: Revision::new(token),
+            direction: Direction::Forward,
+            limit: 1,
+        };
+        let records = self.shared.commands.reader().read_stream(&stream, range);
+        let records = records.map_err(HistoryError::from)?;
+        let claim = records.first();
+        let claim = claim.filter(|record| record.event_type() == CLAIMED);
+        Ok(claim.map(|record| record.actor().to_owned()))
+    }
+
     /// Renews a worker's lease.
     ///
     /// # Errors
     /// [`JobRefusal::LeaseLost`] when another has the job, or it has ended.
     pub fn heartbeat(&self, id: JobId, token: u64) -> Result<Beat, JobsError> {
         let held = self.shared.board().beat(id, token, Instant::now());
-        let held = held.ok_or(JobRefusal::LeaseLost)?;
-        Ok(Beat {
-            lease: held.lease,
-            cancelled: held.cancel_requested,
-        })
+        Ok(held.ok_or(JobRefusal::LeaseLost)?.into())
     }
 
     /// Notes how far a worker is; a heartbeat as well.
@@ -377,9 +407,14 @@ impl Queue {
         percent: u8,
         message: &str,
     ) -> Result<Beat, JobsError> {
-        let beat = self.heartbeat(id, token)?;
+        let mut board = self.shared.board();
+        let held = board.beat(id, token, Instant::now());
+        let held = held.ok_or(JobRefusal::LeaseLost)?;
+        // While the board is ours: once the views have told it that the job ended, the bus is told
+        // so too, and nothing must come behind that.
         self.shared.bus.tell(id, percent, message);
-        Ok(beat)
+        drop(board);
+        Ok(held.into())
     }
 
     /// Carries out operations that only the holder of the claim may, all or none.
@@ -551,6 +586,18 @@ impl Shared {
         }
     }
 
+    /// Takes in jobs that changed.
+    fn told(&self, changed: &ChangedJobs) {
+        let now = self.now();
+        if self.board().told(changed.end, changed.jobs.clone(), now) {
+            for job in &changed.jobs {
+                let is_active = job.claim.is_some();
+                self.bus.moved(job.id, job.revision, is_active);
+            }
+            self.wake();
+        }
+    }
+
     pub(crate) fn wake(&self) {
         self.woken
             .send_modify(|count| *count = count.wrapping_add(1));
@@ -583,3 +630,6 @@ fn request(actor: &str, trace_id: &str, operations: Vec<Operation>) -> Request {
         pins: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use stemma_domain::value::JobKind;
 use tokio::runtime::Runtime;
 
 use crate::error::JobsError;
-use crate::queue::{Claimed, Queue, local_name};
+use crate::queue::{Claimant, Claimed, Queue, local_name};
 use crate::ticker;
 
 /// How long a worker waits for a job before it looks whether it is to stop.
@@ -194,11 +194,15 @@ fn runtime() -> Runtime {
 
 fn run(queue: &Queue, handler: &dyn Handler, index: usize, stop: &Arc<AtomicBool>) {
     let name = local_name(&index.to_string());
+    let claimant = Claimant {
+        worker: &name,
+        actor: name.as_str(),
+    };
     let kinds = handler.kinds();
     let waiting = runtime();
     let is_stopped = || stop.load(Ordering::Acquire);
     while !is_stopped() {
-        let claiming = queue.claim_while(&name, &kinds, LOOK_AROUND, || !is_stopped());
+        let claiming = queue.claim_while(claimant, &kinds, LOOK_AROUND, || !is_stopped());
         match waiting.block_on(claiming) {
             Ok(None) => {}
             Ok(Some(claimed)) => attempt(queue, handler, claimed, stop),

@@ -16,7 +16,7 @@ use stemma_projections::{SearchProjection, SearchSettings};
 use crate::config::Settings;
 use crate::jobs_thread::JobsThread;
 use crate::reembed::Reembed;
-use crate::tools::tools;
+use crate::tools::{limits, tools};
 use crate::wiring::{Places, Tenant, jobs_options, search_options};
 
 /// What documents and jobs need, before anybody works on them.
@@ -83,6 +83,8 @@ impl Processing {
 fn document_options(settings: &Settings) -> DocumentOptions {
     DocumentOptions {
         bytes_max: settings.number("documents.bytes_max"),
+        output_bytes_max: settings.count("documents.output_bytes_max"),
+        limits: limits(settings),
         uploads_per_day_max: settings.number("jobs.uploads_per_day_max"),
         ..DocumentOptions::default()
     }

@@ -30,18 +30,23 @@ pub(crate) fn tools(settings: &Settings) -> anyhow::Result<Tools> {
             arguments: vec![PARSE_DOCUMENT.to_owned()],
         },
         service: parsing_service(settings)?,
-        limits: Limits {
-            bytes_max: settings.number("documents.bytes_max"),
-            pages_max: u32::try_from(settings.number("documents.pages_max")).unwrap_or(u32::MAX),
-            parser_memory_bytes_max: settings.number("documents.parser_memory_bytes_max"),
-            parser_timeout_ms: settings.number("documents.parser_timeout_ms"),
-            ..Limits::default()
-        },
+        limits: limits(settings),
         embedder: embedder(settings)?,
         detector: detector(settings)?,
         completer: completer(settings)?,
         entities_max: settings.count("detect.entities_max"),
     })
+}
+
+/// What a document may ask for.
+pub(crate) fn limits(settings: &Settings) -> Limits {
+    Limits {
+        bytes_max: settings.number("documents.bytes_max"),
+        pages_max: u32::try_from(settings.number("documents.pages_max")).unwrap_or(u32::MAX),
+        parser_memory_bytes_max: settings.number("documents.parser_memory_bytes_max"),
+        parser_timeout_ms: settings.number("documents.parser_timeout_ms"),
+        ..Limits::default()
+    }
 }
 
 /// What makes vectors.

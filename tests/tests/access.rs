@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use stemma_tests::{Answer, Client, Server, SseReader, Upload, command};
+use stemma_tests::{Answer, Client, Server, ServerBuilder, SseReader, Upload, command};
 
 use crate::documents::text_of;
+use crate::jobs::{claim, queue, tell};
 
 const ROLES: [&str; 5] = ["reader", "writer", "worker", "admin", "operator"];
 
@@ -35,9 +36,13 @@ struct Guarded {
 
 /// A server with a token of each role.
 fn guarded() -> Guarded {
+    guarded_by(Server::builder())
+}
+
+fn guarded_by(builder: ServerBuilder) -> Guarded {
     let data = tempfile::tempdir().expect("a directory");
     let tokens = ROLES.map(|role| (role, create_token(data.path(), role, &[])));
-    let server = Server::builder().data(data.path()).start();
+    let server = builder.data(data.path()).start();
     let client = |(role, made): (&'static str, Value)| {
         (role, Client::showing(server.url(), Some(secret(&made))))
     };
@@ -253,6 +258,99 @@ async fn events_are_written_under_the_name_of_the_token() {
     let path = format!("/api/resources/{}/events", text_of(&made["id"]));
     let events = guarded.of("reader").get(&path).await.expect(200);
     assert_eq!(events["items"][0]["actor"], "the-writer", "{events}");
+}
+
+/// The name that a worker gives itself in a claim was once the name that its events were written
+/// under: anybody's.
+#[tokio::test]
+async fn what_a_worker_does_is_written_under_its_tokens_name_and_nobody_else_may_say_it() {
+    let guarded = guarded_by(Server::builder().env("STEMMA_JOBS__WORKERS", "0"));
+    let upload = Upload::of("a.txt", "Ulugh Beg");
+    let told = guarded.of("writer").upload(&upload).await.expect(202);
+    let worker = guarded.of("worker");
+    let asked = json!({ "worker": "the-writer", "types": ["document.process"], "wait_ms": 10_000 });
+    let claimed = worker.post("/api/workers/claim", &asked).await.expect(200);
+    assert_eq!(claimed["job"]["worker"], "the-writer");
+    let made = json!({ "principal": "ada", "role": "worker" });
+    let made = guarded.of("admin").post("/api/admin/tokens", &made).await;
+    let ada = Client::showing(guarded.server.url(), Some(secret(&made.expect(201))));
+    let output = json!({ "output": { "format": "plain_text", "media_type": "text/plain",
+        "encoding": "UTF-8", "byte_order_mark": false, "page_count": null, "warnings": [] } });
+    let failed = json!({ "error": { "code": "X", "message": "m", "stage": "parse",
+        "transient": false } });
+    for (call, body) in [
+        ("heartbeat", json!({})),
+        ("progress", json!({ "progress": 1 })),
+        ("stages/validate", output.clone()),
+        ("complete", json!({})),
+        ("release", json!({})),
+        ("fail", failed.clone()),
+    ] {
+        let refused = tell(&ada, &claimed, call, body).await;
+        refused.expect_problem(409, "LEASE_LOST");
+    }
+    tell(worker, &claimed, "stages/validate", output)
+        .await
+        .expect(200);
+    tell(worker, &claimed, "fail", failed).await.expect(200);
+    let events = guarded.of("reader");
+    let events = events.every("/api/events?after=start&limit=500").await;
+    let actor = |kind: &str| {
+        let found = events.iter().find(|event| event["type"] == kind);
+        found.map(|event| event["actor"].clone())
+    };
+    for kind in [
+        "job.claimed",
+        "document.stage_completed",
+        "document.stage_failed",
+        "job.failed",
+    ] {
+        assert_eq!(actor(kind), Some(json!("the-worker")), "{kind}");
+    }
+    assert_eq!(text_of(&told["job_id"]), text_of(&claimed["job"]["id"]));
+}
+
+/// A claim that waited was once given a job, payload and all, after its token was taken back.
+#[tokio::test]
+async fn a_claim_that_waits_ends_with_its_token_and_gets_no_job() {
+    let guarded = guarded();
+    let admin = guarded.of("admin");
+    let asked = json!({ "principal": "ada", "role": "worker" });
+    let made = admin.post("/api/admin/tokens", &asked).await.expect(201);
+    let ada = Client::showing(guarded.server.url(), Some(secret(&made)));
+    let asked = json!({ "worker": "w", "types": ["ocr"], "wait_ms": 60_000 });
+    let take_back = async {
+        // Other requests are answered meanwhile, so the claim waits by then.
+        for _ in 0..8 {
+            admin.get("/api/jobs").await.expect(200);
+        }
+        let path = format!("/api/admin/tokens/{}", text_of(&made["id"]));
+        let revoked = admin.send(admin.request("DELETE", &path)).await;
+        assert_eq!(revoked.status, 204);
+        queue(guarded.of("writer"), &json!({ "type": "ocr" })).await
+    };
+    let (told, job) = tokio::join!(ada.post("/api/workers/claim", &asked), take_back);
+    told.expect_problem(401, "TOKEN_INVALID");
+    let claimed = claim(guarded.of("worker"), "w", 10_000).await.expect(200);
+    assert_eq!(claimed["job"]["id"], job["id"]);
+}
+
+/// Each word that a client sent for a method was once a series of its own, for ever.
+#[tokio::test]
+async fn methods_that_strangers_make_up_are_counted_as_one() {
+    let server = Server::start();
+    let client = server.client();
+    for n in 0..20 {
+        client
+            .send(client.request(&format!("MADEUP{n}"), "/"))
+            .await;
+    }
+    let metrics = client.get("/metrics").await.text();
+    assert!(!metrics.contains("MADEUP"), "{metrics}");
+    let others = metrics.lines().filter(|line| line.contains("other"));
+    let answers: Vec<_> = others.filter(|line| line.contains("answers")).collect();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert!(answers[0].ends_with(" 20"), "{answers:?}");
 }
 
 #[tokio::test]

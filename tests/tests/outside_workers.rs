@@ -149,6 +149,11 @@ fn wrong_outputs() -> Vec<(&'static str, Value)> {
         ("chunk", json!({ "chunks": [], "more": 1 })),
         ("chunk", chunk(0, 47)),
         ("chunk", chunk(5, 5)),
+        ("chunk", chunk(0, 20_001)),
+        (
+            "chunk",
+            json!({ "chunks": [{ "start": 0, "end": 3, "headings": ["1", "2", "3", "4", "5", "6", "7"] }] }),
+        ),
         ("chunk", chunk(u64::MAX, 0)),
         ("chunk", chunk(0, u64::MAX)),
         (
@@ -158,6 +163,10 @@ fn wrong_outputs() -> Vec<(&'static str, Value)> {
         (
             "embed",
             json!({ "model": "m", "dimension": 0, "vectors": [[], []] }),
+        ),
+        (
+            "embed",
+            json!({ "model": "m", "dimension": 8193, "vectors": [vec![0.5; 8193], vec![0.5; 8193]] }),
         ),
         (
             "embed",
@@ -307,4 +316,51 @@ async fn a_failed_stage_is_told_of_the_document_and_the_next_worker_goes_on_from
     }
     held.tell("complete", json!({})).await.expect(200);
     assert_whole(&held.client, &held.document).await;
+}
+
+/// An output was once taken whole, and made into values, before anybody looked whose it was: half
+/// a gigabyte of memory for a few bytes of a job that does not exist.
+#[tokio::test]
+async fn an_output_is_not_read_before_it_is_known_that_its_job_is_the_workers() {
+    let server = Server::builder()
+        .env("STEMMA_JOBS__WORKERS", "0")
+        .env("STEMMA_DOCUMENTS__OUTPUT_BYTES_MAX", &(1 << 20).to_string())
+        .start();
+    let held = Held::new(server.client()).await;
+    let send = async |job: &str, body: String| {
+        let path = format!("/api/workers/jobs/{job}/stages/validate");
+        let request = held.client.request("POST", &path);
+        let request = request.header("content-type", "application/json");
+        held.client.send(request.body(body)).await
+    };
+    let nobody = "019a0000-0000-7000-8000-00000000dead";
+    let refused = send(nobody, "no JSON".to_owned()).await;
+    refused.expect_problem(404, "JOB_NOT_FOUND");
+    let whole = json!({ "fencing_token": held.token, "output": outputs()[0].1 }).to_string();
+    let room = (1 << 20) - whole.len();
+    let longer = send(&held.job, format!("{whole}{}", " ".repeat(room + 1))).await;
+    longer.expect_problem(413, "BODY_TOO_LARGE");
+    for (body, status, code) in [
+        ("no JSON", 400, "MALFORMED_JSON"),
+        (
+            r#"{"fencing_token": 1, "fencing_token": 1, "output": {}}"#,
+            422,
+            "REPEATED_KEY",
+        ),
+        (
+            r#"{"fencing_token": 1, "output": {}, "more": 1}"#,
+            422,
+            "INVALID_FIELDS",
+        ),
+        (r#"{"fencing_token": 99, "output": {}}"#, 409, "LEASE_LOST"),
+    ] {
+        let answer = send(&held.job, body.to_owned()).await;
+        let problem = answer.expect(status);
+        assert_eq!(problem["code"], code, "{body}");
+    }
+    let fits = send(&held.job, format!("{whole}{}", " ".repeat(room))).await;
+    fits.expect(200);
+    held.tell("release", json!({})).await.expect(200);
+    let late = send(&held.job, whole).await;
+    late.expect_problem(409, "LEASE_LOST");
 }

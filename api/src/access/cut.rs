@@ -22,7 +22,8 @@ pub(crate) fn until_ended(body: BoxBody, caller: Caller, registry: &Registry) ->
     })
 }
 
-async fn ended(caller: &Caller, registry: &Registry) {
+/// Waits until a caller would no longer be let in.
+pub(crate) async fn ended(caller: &Caller, registry: &Registry) {
     let mut changes = registry.follow();
     while caller.is_still_admitted(registry) {
         let left = match caller {

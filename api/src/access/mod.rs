@@ -13,8 +13,7 @@ mod origin;
 mod sent;
 mod tickets;
 
-pub(crate) use caller::{Caller, Entry, SESSION_COOKIE};
-pub(crate) use guard::{admitted, unknown};
+pub(crate) use caller::{Caller, SESSION_COOKIE};
 pub(crate) use needs::{need_of, takes_tickets};
 pub(crate) use sent::is_denied;
 pub(crate) use tickets::TICKET_LIFE;
@@ -94,8 +93,8 @@ impl Access {
     }
 }
 
-/// What somebody is answered whose token does not hold.
-fn invalid() -> ApiError {
+/// What one is told whose token does not hold, or no longer does.
+pub(crate) fn invalid() -> ApiError {
     challenged(Code::TokenInvalid, ", error=\"invalid_token\"")
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod graph;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod model_jobs;
+mod output;
 pub(crate) mod proofs;
 pub(crate) mod resources;
 pub(crate) mod search;

@@ -1,7 +1,8 @@
 //! Workers outside the server: claim, heartbeat, progress, hand in, complete, fail, give back.
 //!
-//! Every call but the claim carries the fencing token of the attempt. Invariant: what a worker that
-//! lost its lease sends is refused with `LEASE_LOST`, and nothing of it is recorded.
+//! Every call but the claim carries the fencing token of the attempt. Invariants: what a worker that
+//! lost its lease sends, or anybody else than who made the claim, is refused with `LEASE_LOST`, and
+//! nothing of it is recorded; events are written under the name of who asks, not of the worker.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -12,15 +13,21 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 use stemma_domain::document::{DocumentCommand, Stage, may_run};
 use stemma_domain::event::{DocumentStageFailed, JobError};
+use stemma_domain::id::JobId;
 use stemma_domain::job::{Job, JobCommand, JobRefusal, RESULT_BYTES_MAX};
 use stemma_domain::resource::Refusal;
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::{JobKind, WorkerName};
-use stemma_pipeline::stages::{StageOutput, Submission};
+use stemma_jobs::{Claimant, Claimed, JobsError};
+use stemma_pipeline::stages::{CommitError, CommitFuture, StageOutput, Submission};
 
+use crate::access::{ended, invalid};
 use crate::body::{self, blocking};
+use crate::context::Context;
+use crate::documents::DocumentOptions;
 use crate::error::{ApiError, Code};
 use crate::handlers::jobs::job_id;
+use crate::handlers::output::HandedIn;
 use crate::json::{Fields, boolean, checked, natural, object, text};
 use crate::query::Query;
 use crate::state::AppState;
@@ -32,14 +39,15 @@ use crate::write::answer;
 const KINDS_MAX: usize = 64;
 /// Most bytes of a message.
 const MESSAGE_BYTES_MAX: usize = 1024;
-/// Most bytes of a stage's output.
-const OUTPUT_BYTES_MAX: usize = 512 << 20;
+/// Most warnings of a job: those of two stages.
+const WARNINGS_MAX: usize = 2 * stemma_pipeline::stages::WARNINGS_MAX;
 
 /// `POST /api/workers/claim`
 pub(crate) async fn claim(
     request: HttpRequest,
     payload: Payload,
     state: Served,
+    context: Context,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let bytes_max = state.options().json_bytes_max;
@@ -58,20 +66,48 @@ pub(crate) async fn claim(
     };
     let wait = Duration::from_millis(wait_ms.unwrap_or(0));
     let queue = &state.documents().queue;
+    let registry = state.access().registry();
     let mut shutdown = state.shutdown().follow();
+    let claimant = Claimant {
+        worker: &worker,
+        actor: &context.actor,
+    };
     let claimed = tokio::select! {
-        claimed = queue.claim_waiting(&worker, &kinds, wait) => claimed?,
+        biased;
+        () = ended(&context.caller, registry) => return Err(invalid()),
+        claimed = queue.claim_waiting(claimant, &kinds, wait) => claimed?,
         _ = shutdown.wait_for(|begun| *begun) => None,
     };
     let Some(claimed) = claimed else {
         return Ok(HttpResponse::NoContent().finish());
     };
+    if !context.caller.is_still_admitted(registry) {
+        give_back(&state, &claimed).await?;
+        return Err(invalid());
+    }
     Ok(HttpResponse::Ok().json(json!({
         "job": JobBody::of(&claimed.job, None),
         "fencing_token": claimed.token,
         "lease_expires_at": expires(&state, claimed.lease),
         "lease_ms": u64::try_from(claimed.lease.as_millis()).unwrap_or(u64::MAX),
     })))
+}
+
+/// Gives a job back whose worker's token ended while the claim was written.
+async fn give_back(state: &AppState, claimed: &Claimed) -> Result<(), ApiError> {
+    let release = JobCommand::Release {
+        token: claimed.token,
+        reason: "the worker's token does not hold any more".to_owned(),
+    };
+    let job = &claimed.job;
+    let queue = &state.documents().queue;
+    match queue
+        .command(job.id, release, "stemma", &job.trace_id)
+        .await
+    {
+        Ok(_) | Err(JobsError::Refused(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn worker_name(name: &str) -> Result<WorkerName, String> {
@@ -107,18 +143,18 @@ struct Call {
     job: Job,
     token: u64,
     fields: Fields,
-    worker: String,
+    actor: String,
 }
 
 async fn call(
     request: &HttpRequest,
     id: &str,
     payload: Payload,
-    state: &AppState,
-    bytes_max: usize,
+    (state, context): (&AppState, Context),
 ) -> Result<Call, ApiError> {
     Query::none(request.query_string())?;
     let id = job_id(id)?;
+    let bytes_max = state.options().json_bytes_max;
     let (value, _) = body::json(request, payload, bytes_max, state).await?;
     let mut fields = Fields::of(value, "")?;
     let token = fields.required("fencing_token", natural);
@@ -126,19 +162,29 @@ async fn call(
         fields.finish()?;
         return Err(ApiError::of(Code::Internal));
     };
-    let job = state.commands().job(id)?;
-    let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
-    let claim = job.claim.as_ref().filter(|claim| claim.token == token);
-    let Some(claim) = claim else {
+    let (job, held) = claimed(state, &context, id)?;
+    if held != token {
         return Err(ApiError::of_job(&JobRefusal::LeaseLost));
-    };
-    let worker = claim.worker.as_str().to_owned();
+    }
     Ok(Call {
         job,
         token,
         fields,
-        worker,
+        actor: context.actor,
     })
+}
+
+/// A job that whoever asks has claimed, and the token of the claim.
+fn claimed(state: &AppState, context: &Context, id: JobId) -> Result<(Job, u64), ApiError> {
+    let job = state.commands().job(id)?;
+    let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
+    let lost = || ApiError::of_job(&JobRefusal::LeaseLost);
+    let token = job.claim.as_ref().ok_or_else(lost)?.token;
+    let by = state.documents().queue.claimed_by(id, token)?;
+    if by.as_ref() != Some(&context.actor) {
+        return Err(lost());
+    }
+    Ok((job, token))
 }
 
 fn beaten(state: &AppState, beat: stemma_jobs::Beat) -> HttpResponse {
@@ -154,9 +200,9 @@ pub(crate) async fn heartbeat(
     id: Path<String>,
     payload: Payload,
     state: Served,
+    context: Context,
 ) -> Result<HttpResponse, ApiError> {
-    let bytes_max = state.options().json_bytes_max;
-    let call = call(&request, &id, payload, &state, bytes_max).await?;
+    let call = call(&request, &id, payload, (&state, context)).await?;
     call.fields.finish()?;
     let beat = state.documents().queue.heartbeat(call.job.id, call.token)?;
     Ok(beaten(&state, beat))
@@ -168,9 +214,9 @@ pub(crate) async fn progress(
     id: Path<String>,
     payload: Payload,
     state: Served,
+    context: Context,
 ) -> Result<HttpResponse, ApiError> {
-    let bytes_max = state.options().json_bytes_max;
-    let mut call = call(&request, &id, payload, &state, bytes_max).await?;
+    let mut call = call(&request, &id, payload, (&state, context)).await?;
     let percent = call.fields.required("progress", |value| {
         let percent = natural(value)
             .ok()
@@ -200,9 +246,9 @@ pub(crate) async fn complete(
     id: Path<String>,
     payload: Payload,
     state: Served,
+    context: Context,
 ) -> Result<HttpResponse, ApiError> {
-    let bytes_max = state.options().json_bytes_max;
-    let mut call = call(&request, &id, payload, &state, bytes_max).await?;
+    let mut call = call(&request, &id, payload, (&state, context)).await?;
     let result = call.fields.optional("result", result_of);
     let warnings = call.fields.optional("warnings", warnings);
     call.fields.finish()?;
@@ -212,7 +258,7 @@ pub(crate) async fn complete(
         result: result.unwrap_or_default(),
         warnings: warnings.unwrap_or_default(),
     };
-    end(&state, &call.job, &call.worker, command).await
+    end(&state, &call.job, &call.actor, command).await
 }
 
 /// Refuses to take a document's job for done while stages that it is there for are not: nobody
@@ -249,7 +295,10 @@ fn warnings(value: Value) -> Result<Vec<String>, String> {
     let Value::Array(items) = value else {
         return Err("expected a list of texts".to_owned());
     };
-    items.into_iter().take(KINDS_MAX).map(message).collect()
+    if items.len() > WARNINGS_MAX {
+        return Err(format!("a job has at most {WARNINGS_MAX} warnings"));
+    }
+    items.into_iter().map(message).collect()
 }
 
 /// `POST /api/workers/jobs/{id}/fail`
@@ -258,9 +307,9 @@ pub(crate) async fn fail(
     id: Path<String>,
     payload: Payload,
     state: Served,
+    context: Context,
 ) -> Result<HttpResponse, ApiError> {
-    let bytes_max = state.options().json_bytes_max;
-    let mut call = call(&request, &id, payload, &state, bytes_max).await?;
+    let mut call = call(&request, &id, payload, (&state, context)).await?;
     let error = call.fields.required("error", |value| {
         let nested = Fields::of(value, "/error");
         let mut nested = nested.map_err(|_| "expected an object".to_owned())?;
@@ -282,11 +331,11 @@ pub(crate) async fn fail(
     call.fields.finish()?;
     let error = error.ok_or_else(|| ApiError::of(Code::Internal))?;
     let queue = &state.documents().queue;
-    let held = (&call.job, call.token, call.worker.as_str());
+    let held = (&call.job, call.token, call.actor.as_str());
     note_failed_stage(&state, held, &error).await;
     let after = after.map(Duration::from_millis);
     let command = queue.fail_command(&call.job, call.token, error, after);
-    end(&state, &call.job, &call.worker, command).await
+    end(&state, &call.job, &call.actor, command).await
 }
 
 /// `POST /api/workers/jobs/{id}/release`: the job is queued again untried, or, when it was to be
@@ -296,16 +345,16 @@ pub(crate) async fn release(
     id: Path<String>,
     payload: Payload,
     state: Served,
+    context: Context,
 ) -> Result<HttpResponse, ApiError> {
-    let bytes_max = state.options().json_bytes_max;
-    let mut call = call(&request, &id, payload, &state, bytes_max).await?;
+    let mut call = call(&request, &id, payload, (&state, context)).await?;
     let reason = call.fields.optional("reason", message);
     call.fields.finish()?;
     let command = JobCommand::Release {
         token: call.token,
         reason: reason.unwrap_or_else(|| "the worker gave it back".to_owned()),
     };
-    end(&state, &call.job, &call.worker, command).await
+    end(&state, &call.job, &call.actor, command).await
 }
 
 fn message_of_stage(value: Value) -> Result<String, String> {
@@ -326,7 +375,7 @@ fn code(value: Value) -> Result<String, String> {
 /// Notes a document's failed stage with the document, as far as the job is one of a document.
 async fn note_failed_stage(
     state: &AppState,
-    (job, token, worker): (&Job, u64, &str),
+    (job, token, actor): (&Job, u64, &str),
     error: &JobError,
 ) {
     let stage: Option<Stage> = error.stage.as_deref().and_then(|stage| stage.parse().ok());
@@ -344,7 +393,7 @@ async fn note_failed_stage(
         stemma_commands::Operation::of_document(document_id, DocumentCommand::FailStage(failed));
     let request = stemma_commands::Request {
         operations: vec![operation],
-        actor: worker.to_owned(),
+        actor: actor.to_owned(),
         trace_id: job.trace_id.clone(),
         idempotency: None,
         bases: Vec::new(),
@@ -359,13 +408,11 @@ async fn note_failed_stage(
 async fn end(
     state: &AppState,
     job: &Job,
-    worker: &str,
+    actor: &str,
     command: JobCommand,
 ) -> Result<HttpResponse, ApiError> {
     let queue = &state.documents().queue;
-    let (job, written) = queue
-        .command(job.id, command, worker, &job.trace_id)
-        .await?;
+    let (job, written) = queue.command(job.id, command, actor, &job.trace_id).await?;
     state.visible(written.end).await?;
     Ok(answer(StatusCode::OK, &written).json(JobBody::of(&job, None)))
 }
@@ -376,41 +423,54 @@ pub(crate) async fn stage(
     place: Path<(String, String)>,
     payload: Payload,
     state: Served,
+    context: Context,
 ) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
     let (id, stage) = place.into_inner();
-    let mut call = call(&request, &id, payload, &state, OUTPUT_BYTES_MAX).await?;
+    let id = job_id(&id)?;
     let stage: Stage = stage
         .parse()
         .map_err(|()| ApiError::new(Code::InvalidParameters, "there is no such stage"))?;
-    let output = call.fields.required("output", Ok::<_, String>);
-    let took_ms = call.fields.optional("took_ms", natural);
-    call.fields.finish()?;
-    let Some(document_id) = call.job.document_id else {
+    // Before the body is taken, which may be most of the memory that there is.
+    let (job, token) = claimed(&state, &context, id)?;
+    let Some(document_id) = job.document_id else {
         let detail = "the job is not about a document";
         return Err(ApiError::new(Code::DocumentNotFound, detail));
     };
-    state.documents().queue.heartbeat(call.job.id, call.token)?;
+    let DocumentOptions {
+        output_bytes_max,
+        limits,
+        ..
+    } = state.documents().options.clone();
+    let body = body::json_bytes(&request, payload, output_bytes_max).await?;
     let committer = state.documents().committer.clone();
     let runtime = tokio::runtime::Handle::current();
     let written = blocking(move || {
+        let handed_in = HandedIn::of(&body)?;
+        if handed_in.token != token {
+            return Err(ApiError::of_job(&JobRefusal::LeaseLost));
+        }
+        committer.queue().heartbeat(job.id, token)?;
         let document = committer.document(document_id)?;
-        may_run(&document, stage).map_err(Refusal::Document)?;
+        let allowed = may_run(&document, stage).map_err(Refusal::Document);
+        allowed.map_err(CommitError::from)?;
         let text = match stage {
             Stage::Chunk => committer.text(&document)?,
             _ => String::new(),
         };
-        let output = StageOutput::of_json(stage, output.unwrap_or_default(), &text)
-            .map_err(stemma_pipeline::stages::CommitError::from)?;
+        let output = handed_in.output.get();
+        let output = StageOutput::of_json(stage, output, &text, &limits);
         let submission = Submission {
-            job: &call.job,
-            token: call.token,
+            job: &job,
+            token,
             document: &document,
-            output,
-            took: Duration::from_millis(took_ms.unwrap_or(0)),
-            worker: &call.worker,
+            output: output.map_err(CommitError::from)?,
+            took: handed_in.took,
+            actor: &context.actor,
         };
         let never = AtomicBool::new(false);
-        committer.commit(submission, &never, &|future| runtime.block_on(future))
+        let block_on = |future: CommitFuture<'_>| runtime.block_on(future);
+        Ok(committer.commit(submission, &never, &block_on)?)
     });
     let written = written.await??;
     state.visible(written.end).await?;

@@ -97,8 +97,8 @@ pub struct Submission<'a> {
     pub output: StageOutput,
     /// How long it took.
     pub took: Duration,
-    /// Who did it.
-    pub worker: &'a str,
+    /// Who hands it in, as the events will say.
+    pub actor: &'a str,
 }
 
 /// Records what stages put out; clones share all of it.
@@ -274,7 +274,7 @@ impl Committer {
         operations.push(Operation::of_document(document.id, complete));
         let request = Request {
             operations,
-            actor: submission.worker.to_owned(),
+            actor: submission.actor.to_owned(),
             trace_id: submission.job.trace_id.clone(),
             idempotency: None,
             bases: Vec::new(),

@@ -277,7 +277,7 @@ impl Desk for LocalDesk<'_> {
             document: &self.seen()?,
             output,
             took,
-            worker: self.worker(),
+            actor: self.worker(),
         };
         let block_on = |future: crate::stages::commit::CommitFuture<'_>| self.work.block_on(future);
         self.committer.commit(submission, self.stop(), &block_on)?;

@@ -12,6 +12,7 @@ mod resources;
 mod run;
 mod stored;
 mod summary;
+mod wire;
 
 pub use commit::{CommitError, CommitFuture, Committer, Indexer, Submission};
 pub use desk::{ChunkTexts, Desk, StageError, Task};
@@ -20,3 +21,4 @@ pub use output::{OutputError, StageOutput};
 pub use resources::{DETECT, GENERATE};
 pub use run::{Tools, process, process_again, run};
 pub use summary::{Done, Summary};
+pub use wire::{WARNING_BYTES_MAX, WARNINGS_MAX};

@@ -148,6 +148,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Bytes of a document that is uploaded",
     ),
     number(
+        "documents.output_bytes_max",
+        "134217728",
+        (1 << 20, 4 * GIB),
+        "Bytes of what a worker outside hands in for one step of a document, which are held in memory while they are read",
+    ),
+    number(
         "documents.pages_max",
         "2000",
         (1, 1_000_000),

@@ -1,0 +1,103 @@
+//! The queue over a log in memory, told of jobs as the views would.
+
+use std::sync::atomic::AtomicU64;
+
+use stemma_commands::{Clock, Dependencies, Ids};
+use stemma_content_store::{
+    ContentStore, MemoryStorage as ContentMemory, Options as ContentOptions,
+};
+use stemma_domain::event::{Envelope, Event};
+use stemma_domain::job::{Claim, JobStatus};
+use stemma_domain::time::Timestamp;
+use stemma_event_log::{Log, MemoryStorage, Options as LogOptions};
+use uuid::Uuid;
+
+use super::*;
+
+struct Ticks(AtomicU64);
+
+impl Clock for Ticks {
+    fn now(&self) -> Timestamp {
+        let tick = self.0.fetch_add(1, Ordering::Relaxed);
+        Timestamp::from_micros(i64::try_from(tick).unwrap())
+    }
+}
+
+impl Ids for Ticks {
+    fn new_id(&self) -> Uuid {
+        Uuid::from_u128(u128::from(self.0.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+fn commands() -> Commands {
+    let log = Log::open(Arc::new(MemoryStorage::default()), LogOptions::default()).unwrap();
+    let content = Arc::new(ContentMemory::default());
+    let (content, _) = ContentStore::open_on(content, ContentOptions::default()).unwrap();
+    let ticks = Arc::new(Ticks(AtomicU64::new(1)));
+    let on = Dependencies {
+        appender: log.appender,
+        reader: log.reader,
+        content,
+        clock: ticks.clone(),
+        ids: ticks,
+    };
+    Commands::new(on, stemma_commands::Options::default())
+}
+
+/// A job that a worker is at, with the token 1.
+fn at_work(id: u64) -> Job {
+    let queued = Event::JobQueued(JobQueued {
+        document_id: None,
+        id: JobId::new(Uuid::from_u128(id.into())),
+        max_retries: 3,
+        payload: Metadata::new(),
+        priority: 0,
+        trace_id: "t".into(),
+        kind: JobKind::new("test").unwrap(),
+    });
+    let envelope = Envelope {
+        position: id,
+        revision: 0,
+        recorded_at: Timestamp::from_micros(0),
+        actor: "ada",
+    };
+    let mut job = Job::start(&envelope, &queued).unwrap();
+    job.revision = 1;
+    job.status = JobStatus::Processing;
+    job.claim = Some(Claim {
+        token: 1,
+        worker: WorkerName::new("w").unwrap(),
+        lease_ms: 60_000,
+        claimed_at: Timestamp::from_micros(0),
+    });
+    job
+}
+
+/// A worker that told how far it was just when its job ended left the job a place on the bus,
+/// which nobody took away any more.
+#[test]
+fn progress_that_is_told_while_its_job_ends_leaves_nothing_behind() {
+    const ROUNDS: u64 = 200;
+    let queue = Queue::new(commands(), Options::default());
+    queue.load(0, Vec::new());
+    let tell = |end: u64, job: &Job| {
+        let jobs = vec![job.clone()];
+        queue.shared.told(&ChangedJobs { end, jobs });
+    };
+    for round in 1..=ROUNDS {
+        let mut job = at_work(round);
+        let id = job.id;
+        tell(2 * round, &job);
+        std::thread::scope(|scope| {
+            scope.spawn(|| while queue.progress(id, 1, 7, "on").is_ok() {});
+            while queue.told(id).is_none() {
+                std::thread::yield_now();
+            }
+            job.revision = 2;
+            job.status = JobStatus::Completed;
+            job.claim = None;
+            tell(2 * round + 1, &job);
+        });
+        assert_eq!(queue.shared.bus.len(), 0, "round {round}");
+    }
+}
