@@ -117,10 +117,7 @@ impl InUse {
 
     /// The tenant that the server was started for, which is open until it stops.
     pub(crate) fn always(state: AppState) -> Self {
-        Self {
-            state,
-            usage: None,
-        }
+        Self { state, usage: None }
     }
 
     /// The state of the tenant.

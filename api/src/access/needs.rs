@@ -15,6 +15,7 @@ pub(crate) fn need_of(method: &str, pattern: Option<&str>) -> Need {
         Some("/api/health" | "/metrics") => Need::Observe,
         Some("/api/session" | "/api/tickets") => Need::Token,
         Some("/api/admin/tokens" | "/api/admin/tokens/{id}") => Need::Grant,
+        Some("/api/admin/backup") => Need::Operate,
         Some(pattern) if pattern.starts_with("/api/admin/tenants") => Need::Operate,
         Some(pattern) if pattern.starts_with("/api/admin/") => Need::Administer,
         Some(pattern) if pattern.starts_with("/api/workers/") => Need::Work,

@@ -13,6 +13,7 @@ use utoipa::OpenApi;
 use crate::context::TRACE_ID_BYTES_MAX;
 use crate::error::{Code, FieldProblem, Problem};
 use crate::handlers::access::{TicketBody, TokenBody};
+use crate::handlers::backup::BackupsBody;
 use crate::handlers::graph::{
     EdgeBody, GraphStatsBody, LagBody, NeighborsBody, NodeBody, PathBody,
 };
@@ -56,6 +57,7 @@ use schemas::{query_schemas, request_schemas};
     TokenBody,
     TicketBody,
     TenantBody,
+    BackupsBody,
     Parts,
     Part,
     Problem,

@@ -16,6 +16,7 @@ use crate::cli::{Common, TokenCommand, TokenCreate, TokenRevoke};
 use crate::clock::SystemSources;
 use crate::config::{Settings, data_dir};
 use crate::exit::{Damaged, Exit, Usage};
+use crate::wiring::must_be_whole;
 
 /// Who changes tokens from the command line, without a server.
 const ACTOR: &str = "stemma";
@@ -29,6 +30,7 @@ pub(crate) fn place(common: &Common, settings: &Settings) -> std::path::PathBuf 
 
 /// Opens the tokens of the data, as the one who may change them.
 pub(crate) fn open(common: &Common, settings: &Settings) -> anyhow::Result<Registry> {
+    must_be_whole(&data_dir(common, Some(settings)))?;
     let dir = place(common, settings);
     Registry::open(&dir, Arc::new(SystemSources)).map_err(|error| match error {
         AccessError::Open(OpenError::Locked { pid }) => {
