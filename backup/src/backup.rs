@@ -142,6 +142,13 @@ pub fn back_up(
         }
     }
     tenants.sort_by(|a, b| a.name.cmp(&b.name));
+    let held = previous.iter().flat_map(|previous| &previous.body.tenants);
+    for gone in held.filter(|held| tenants.iter().all(|tenant| tenant.name != held.name)) {
+        tracing::warn!(
+            tenant = gone.name,
+            "is not there any more, and leaves the backup"
+        );
+    }
     let manifest = Manifest::new(Body {
         of: sources.of,
         made_at: options.made_at.clone(),
@@ -214,22 +221,54 @@ fn is_of(sources: &Sources, body: &Body, target: &dyn Target) -> Result<(), Back
     if sources.of != body.of {
         return Err(other());
     }
+    // The tokens alone do not make it the same: the tenants may be on a disk that is not there.
     let of_tenants = body.tenants.iter().filter_map(|tenant| tenant.log.as_ref());
-    let ids: HashSet<&str> = of_tenants
-        .chain(&body.access)
-        .map(|log| log.id.as_str())
-        .collect();
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let access = sources.access.iter().map(|dir| of_tokens(dir));
-    for source in access.chain(sources.tenants.iter().map(of_tenant)) {
-        let extents = source.extents()?;
-        if extents.is_some_and(|extents| ids.contains(extents.log_id.to_string().as_str())) {
+    let ids: HashSet<&str> = of_tenants.map(|log| log.id.as_str()).collect();
+    let mut has_log = false;
+    for source in sources.tenants.iter().map(of_tenant) {
+        let Some(extents) = source.extents()? else {
+            continue;
+        };
+        if ids.contains(extents.log_id.to_string().as_str()) {
             return Ok(());
         }
+        has_log = true;
+    }
+    // A tenant of it that has lost its log is told of as that.
+    let is_held = |tenant: &TenantSource| {
+        let names = body.tenants.iter().map(|held| held.name.as_str());
+        names.into_iter().any(|name| name == tenant.name.as_str())
+    };
+    if ids.is_empty() || (!has_log && sources.tenants.iter().any(is_held)) {
+        return Ok(());
     }
     Err(other())
+}
+
+/// The log that the last backup took, if this is still the same.
+///
+/// # Errors
+/// When it is another, or gone: what the backup holds of it would go with it.
+fn same_log<'a>(
+    source: &LogSource<'_>,
+    id: Option<&str>,
+    taken: Option<&'a LogCopy>,
+) -> Result<Option<&'a LogCopy>, BackupError> {
+    match taken {
+        Some(taken) if id != Some(taken.id.as_str()) => {
+            let found = if id.is_some() {
+                "another log"
+            } else {
+                "no log"
+            };
+            let detail = format!(
+                "here is {found}, and the last backup took {} with {} events; if that is right, name another target",
+                taken.id, taken.end
+            );
+            Err(source.damaged("", 0, None, detail))
+        }
+        taken => Ok(taken),
+    }
 }
 
 fn of_tokens(dir: &Path) -> LogSource<'_> {
@@ -255,12 +294,13 @@ fn tokens(
     work: &mut Work<'_>,
 ) -> Result<Option<LogCopy>, BackupError> {
     let source = of_tokens(dir);
-    let Some(extents) = source.extents()? else {
+    let extents = source.extents()?;
+    let id = extents.as_ref().map(|extents| extents.log_id.to_string());
+    let previous = previous.and_then(|manifest| manifest.body.access.as_ref());
+    let previous = same_log(&source, id.as_deref(), previous)?;
+    let (Some(extents), Some(id)) = (extents, id) else {
         return Ok(None);
     };
-    let id = extents.log_id.to_string();
-    let previous = previous.and_then(|manifest| manifest.body.access.as_ref());
-    let previous = previous.filter(|log| log.id == id);
     let examined = log_copy::examine(&source, &extents, previous, work, &mut |_| {})?;
     let dir = format!("access/{id}");
     log_copy::write(&source, &examined, previous, &dir, work).map(Some)
@@ -282,14 +322,14 @@ fn tenant(
         archives: Vec::new(),
         signing_key: None,
     };
-    let Some(extents) = source.extents()? else {
+    let extents = source.extents()?;
+    let id = extents.as_ref().map(|extents| extents.log_id.to_string());
+    let previous = previous.and_then(|manifest| manifest.tenant(name));
+    let log = previous.and_then(|copy| copy.log.as_ref());
+    let log = same_log(&source, id.as_deref(), log)?;
+    let (Some(extents), Some(id)) = (extents, id) else {
         return Ok(copy);
     };
-    let id = extents.log_id.to_string();
-    let is_same = |copy: &&TenantCopy| copy.log.as_ref().is_some_and(|log| log.id == id);
-    let previous = previous.and_then(|manifest| manifest.tenant(name));
-    let previous = previous.filter(is_same);
-    let log = previous.and_then(|copy| copy.log.as_ref());
     let mut named = Named::new();
     let mut unread = None;
     let mut on_record = |record: &Record| {

@@ -19,6 +19,9 @@ use crate::error::BackupError;
 use crate::manifest::{FileCopy, LogCopy, SegmentCopy, part_name, segment_digits};
 use crate::work::Work;
 
+/// How often a log is looked at before what does not fit in it is damage: its writer may be closing a
+/// segment just then.
+const LOOK_COUNT: usize = 3;
 /// Bytes copied at a time.
 const STEP_BYTES: usize = 1 << 20;
 
@@ -38,7 +41,16 @@ impl LogSource<'_> {
 
     /// How far the log reaches; none while it has no record.
     pub(crate) fn extents(&self) -> Result<Option<Extents>, BackupError> {
-        match extents(&*self.storage()) {
+        let storage = self.storage();
+        let is_damage = |found: &Result<_, _>| matches!(found, Err(OpenError::Damaged { .. }));
+        let mut looks = (0..LOOK_COUNT).map(|_| extents(&*storage));
+        let first = looks.next().expect("it is looked at");
+        let found = if is_damage(&first) {
+            looks.find(|found| !is_damage(found)).unwrap_or(first)
+        } else {
+            first
+        };
+        match found {
             Ok(extents) if extents.segments.is_empty() => Ok(None),
             Ok(extents) => Ok(Some(extents)),
             Err(OpenError::Missing) => Ok(None),

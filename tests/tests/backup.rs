@@ -126,12 +126,11 @@ async fn backups_under_load_hold_all_that_was_acknowledged_and_come_back_byte_fo
     let mut server = with_small_segments().start();
     let dir = tempfile::tempdir().expect("a directory");
     let (is_over, told) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-    let writers: Vec<_> = (0..4)
-        .map(|number| {
-            let (is_over, told) = (Arc::clone(&is_over), Arc::clone(&told));
-            tokio::task::spawn(write(server.client(), number, is_over, told))
-        })
-        .collect();
+    let mut writers = tokio::task::JoinSet::new();
+    for number in 0..4 {
+        let (is_over, told) = (Arc::clone(&is_over), Arc::clone(&told));
+        writers.spawn(write(server.client(), number, is_over, told));
+    }
     let target = dir.path().join("target");
     let mut last = 0;
     for round in 0..6 {
@@ -154,9 +153,7 @@ async fn backups_under_load_hold_all_that_was_acknowledged_and_come_back_byte_fo
         assert_eq!(found["head"], made["tenants"][0]["head"]);
     }
     is_over.store(true, Ordering::Release);
-    for writer in writers {
-        writer.await.expect("a writer ends");
-    }
+    writers.join_all().await;
     assert_eq!(server.stop(), Some(0));
     let all = events(server.data());
     let restored = dir.path().join("restored-5");
@@ -253,11 +250,13 @@ fn only_file(dir: &Path, end: &str) -> PathBuf {
     dir.join(name)
 }
 
+/// Damages a data directory; gives the place as it is to be told.
+type Damage = fn(&Path, &dyn Fn(&Path) -> PathBuf) -> String;
+
 #[tokio::test]
 async fn a_damaged_source_is_told_by_its_place_and_leaves_the_last_backup() {
     let content = |data: &Path| data.join("tenants/default/content");
-    type Damage = fn(&Path, &dyn Fn(&Path) -> PathBuf) -> String;
-    let cases: [(&str, Damage); 5] = [
+    let cases: [(&str, Damage); 6] = [
         ("a sealed segment", |data, _| {
             let log = data.join("tenants/default/log");
             flip(&log.join(format!("{:020}.segment", 0)), Some("a name"));
@@ -278,6 +277,11 @@ async fn a_damaged_source_is_told_by_its_place_and_leaves_the_last_backup() {
             let large = only_file(&content(data).join("blobs"), "");
             std::fs::remove_file(large).expect("the file is ours");
             "tenants/default/content at ".to_owned()
+        }),
+        ("a log that is gone", |data, _| {
+            std::fs::remove_dir_all(data.join("tenants/default")).expect("the directory is ours");
+            done(data, &["tenant", "create", "default"]);
+            "tenants/default/log/ at ".to_owned()
         }),
         ("the last segment that is gone", |data, _| {
             let log = data.join("tenants/default/log");
@@ -522,4 +526,60 @@ async fn a_server_without_tokens_tells_of_a_backup_as_of_any_job() {
     let ended = outcome(&client, &job).await;
     assert_eq!(ended["status"], "completed", "{ended}");
     assert!(target.join("manifest.json").is_file());
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_deleted_leaves_the_backup_and_one_made_anew_needs_another() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, target) = (dir.path().join("data"), dir.path().join("target"));
+    let file = dir.path().join("a.txt");
+    std::fs::write(&file, "a text").expect("the directory is ours");
+    for tenant in ["default", "north"] {
+        done(&data, &["import", text(&file), "--tenant", tenant]);
+    }
+    let whole = done(&data, &["backup", text(&target)]);
+    assert_eq!(whole["tenants"].as_array().map(Vec::len), Some(2));
+    // Tenants on a disk that is not mounted: the backup is left alone.
+    let aside = dir.path().join("aside");
+    move_to(&data.join("tenants"), &aside);
+    std::fs::create_dir(data.join("tenants")).expect("the directory is ours");
+    let output = stemma(&data, &["backup", text(&target)]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    std::fs::remove_dir(data.join("tenants")).expect("it is empty");
+    move_to(&aside, &data.join("tenants"));
+    assert_eq!(done(&data, &["backup", text(&target)])["copied_files"], 0);
+
+    done(&data, &["tenant", "delete", "north"]);
+    done(&data, &["import", text(&file), "--tenant", "north"]);
+    let output = stemma(&data, &["backup", text(&target)]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("tenants/north/log/"),
+        "{}",
+        stderr(&output)
+    );
+    done(&data, &["tenant", "delete", "north"]);
+    let left = done(&data, &["backup", text(&target)]);
+    assert_eq!(left["tenants"].as_array().map(Vec::len), Some(1));
+    let names = backup_files(&target);
+    assert!(
+        names.keys().all(|name| !name.contains("north")),
+        "{:?}",
+        names.keys()
+    );
+    // One of several is had by its name.
+    let output = stemma(
+        &data,
+        &["tenant", "import", text(&target), "--name", "default"],
+    );
+    assert!(
+        stderr(&output).contains("there is a tenant default"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+fn move_to(from: &Path, to: &Path) {
+    let moved = std::process::Command::new("mv").args([from, to]).status();
+    assert!(moved.expect("mv is there").success());
 }
