@@ -38,6 +38,7 @@ mod write;
 pub use documents::{DocumentOptions, Documents, Search};
 pub use error::{ApiError, Code, FieldProblem};
 pub use handlers::admin::collect_content;
+pub use handlers::backup::Backups;
 pub use handlers::proofs::Proofs;
 pub use jobs::{JobBody, JobError, Jobs};
 pub use metrics::Metrics;

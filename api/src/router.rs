@@ -16,8 +16,9 @@ use crate::accept;
 use crate::access::{admitted, unknown};
 use crate::error::{ApiError, Code};
 use crate::handlers::{
-    access, admin, annotations, batch, content, cypher, docs, documents, entity_types, events,
-    graph, health, jobs, model_jobs, proofs, resources, search, stream, tenants, traces, workers,
+    access, admin, annotations, backup, batch, content, cypher, docs, documents, entity_types,
+    events, graph, health, jobs, model_jobs, proofs, resources, search, stream, tenants, traces,
+    workers,
 };
 
 /// Puts every route into an application.
@@ -172,6 +173,11 @@ fn operation(config: &mut ServiceConfig) {
         .service(post("/api/admin/collect").route(bodyless(web::post().to(admin::collect))))
         .service(post("/api/admin/retry/views").route(bodyless(web::post().to(admin::retry_views))))
         .service(post("/api/admin/reopen/log").route(bodyless(web::post().to(admin::reopen_log))))
+        .service(
+            at("/api/admin/backup", "GET, HEAD, POST")
+                .route(json(read().to(backup::get)))
+                .route(web::post().to(backup::make)),
+        )
         .service(
             at("/api/admin/tokens", "GET, HEAD, POST")
                 .route(json(read().to(access::list)))

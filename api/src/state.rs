@@ -22,6 +22,7 @@ use crate::access::Access;
 use crate::documents::Documents;
 use crate::error::{ApiError, Code};
 use crate::graph_gate::GraphGate;
+use crate::handlers::backup::Backups;
 use crate::handlers::proofs::Proofs;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
@@ -62,6 +63,8 @@ struct ServerWide {
     access: Access,
     /// Opens tenants, once that is possible.
     tenants: OnceLock<Arc<dyn Tenants>>,
+    /// Makes backups, once that is possible.
+    backups: OnceLock<Arc<dyn Backups>>,
 }
 
 /// What a server is made of.
@@ -134,6 +137,7 @@ impl AppState {
             metrics: Metrics::new(),
             access: Access::new(registry, tenant),
             tenants: OnceLock::new(),
+            backups: OnceLock::new(),
         };
         Ok(Self::put_together(parts, Arc::new(server)))
     }
@@ -183,6 +187,17 @@ impl AppState {
     pub fn open_tenants_by(&self, tenants: Arc<dyn Tenants>) {
         // Only who starts the server says it.
         let _ = self.shared.server.tenants.set(tenants);
+    }
+
+    /// Names what makes backups; said once.
+    pub fn back_up_by(&self, backups: Arc<dyn Backups>) {
+        // Only who starts the server says it.
+        let _ = self.shared.server.backups.set(backups);
+    }
+
+    /// What makes backups.
+    pub(crate) fn backups(&self) -> Option<&Arc<dyn Backups>> {
+        self.shared.server.backups.get()
     }
 
     /// What opens the other tenants, where there may be others.

@@ -10,6 +10,7 @@ mod check;
 mod codec;
 mod digest;
 mod error;
+mod extent;
 mod fetch;
 mod files;
 mod frame;
@@ -58,6 +59,7 @@ pub use digest::{DigestError, EventDigest, RootHash};
 pub use error::{
     AppendError, CloseError, DamageKind, InvalidBatch, OpenError, ReadError, VerifyError,
 };
+pub use extent::{Extent, Extents, extents};
 pub use fetch::ReadLimit;
 pub use frame::Check;
 pub use id::{LogId, Position, Revision};

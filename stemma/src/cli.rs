@@ -64,7 +64,13 @@ pub(crate) enum Command {
     Check(Check),
     /// Make derived state anew from the log
     Rebuild(Rebuild),
-    /// Make tenants, list them, delete them
+    /// Copy all data to a directory, also while a server runs: log, content, keys, tokens
+    ///
+    /// Only what is new is copied. Damage in the data: 3, and the last backup is as it was.
+    Backup(Backup),
+    /// Bring all data back from a backup, into a directory that is empty or not there
+    Restore(Restore),
+    /// Make tenants, list them, delete them, copy them to another server
     Tenant(TenantArgs),
     /// Give out tokens for the HTTP API, list them, take them back
     Token(TokenArgs),
@@ -268,6 +274,23 @@ pub(crate) enum Rebuilt {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// Directory to copy to; made if it is not there, gone on with if it holds a backup of this data
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// Leave content unread that the target has already: damage to it here is not noticed
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// Directory that holds the backup
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct TenantArgs {
     #[command(subcommand)]
     pub(crate) command: TenantCommand,
@@ -281,6 +304,32 @@ pub(crate) enum TenantCommand {
     List,
     /// Take back the tokens of a tenant, and delete all that is of it
     Delete(TenantNamed),
+    /// Copy a tenant to a directory, as `backup` does with all of them; its tokens stay here
+    Export(TenantExport),
+    /// Bring a tenant in from what `export` or `backup` made, also beside a running server
+    Import(TenantImport),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TenantExport {
+    /// The tenant
+    pub(crate) name: String,
+    /// Directory to copy to; made if it is not there, gone on with if it holds a backup of this tenant
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// Leave content unread that the target has already: damage to it here is not noticed
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TenantImport {
+    /// Directory that holds the backup
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// What it is to be called; of a backup of several tenants, which one [default: as it was called]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Args)]

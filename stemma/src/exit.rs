@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use stemma_backup::{BackupError, RestoreError};
 use stemma_content_store::VerifyError as ContentVerifyError;
 use stemma_event_log::{OpenError, ReadError, VerifyError as LogVerifyError};
 use stemma_projections::{NotOfLog, RebuildError, StartError};
@@ -45,6 +46,8 @@ pub(crate) fn is_interruption(error: &anyhow::Error) -> bool {
         || matches!(error.downcast_ref(), Some(LogVerifyError::Stopped))
         || matches!(error.downcast_ref(), Some(ContentVerifyError::Stopped))
         || matches!(error.downcast_ref(), Some(RebuildError::Cancelled))
+        || matches!(error.downcast_ref(), Some(BackupError::Stopped))
+        || matches!(error.downcast_ref(), Some(RestoreError::Stopped))
 }
 
 /// Whether a command ended because what is stored is damaged, whatever it was doing.
@@ -52,6 +55,8 @@ fn is_damage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<Damaged>()
             || cause.is::<NotOfLog>()
+            || cause.downcast_ref().is_some_and(BackupError::is_damage)
+            || cause.downcast_ref().is_some_and(RestoreError::is_damage)
             || matches!(cause.downcast_ref(), Some(ReadError::Damaged { .. }))
             || matches!(cause.downcast_ref(), Some(OpenError::Damaged { .. }))
             // Transparent errors are not links of the chain themselves.

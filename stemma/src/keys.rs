@@ -10,7 +10,7 @@ use stemma_event_log::{LogId, NoteSigner};
 use crate::clock::random_seed;
 
 /// Name of the key's file in the tenant's directory.
-const NAME: &str = "signing-key";
+pub(crate) const NAME: &str = "signing-key";
 /// A key is a line; more is not read.
 const BYTES_MAX: u64 = 4096;
 

@@ -1,6 +1,7 @@
 //! `stemma`: the one binary. It wires the crates together and decides nothing itself.
 
 mod api_client;
+mod backups;
 mod cli;
 mod clock;
 mod command;

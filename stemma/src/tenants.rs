@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const DELETE_WAIT: Duration = Duration::from_secs(10);
 const DELETE_LOOK: Duration = Duration::from_millis(10);
 /// Marks a tenant that has jobs which are not finished; its file is in the tenant's directory.
-const UNFINISHED: &str = "unfinished";
+pub(crate) const UNFINISHED: &str = "unfinished";
 /// What a tenant's directory is called while it is being deleted: no tenant can be called so.
 const DELETED: &str = ".deleted-";
 

@@ -41,7 +41,9 @@ impl Places {
             let taken = "1 to 64 letters, digits, dashes and underscores";
             return Err(Usage(format!("--tenant is {name:?}, expected {taken}")).into());
         }
-        let tenant = data_dir(common, Some(settings)).join("tenants").join(name);
+        let data = data_dir(common, Some(settings));
+        must_be_whole(&data)?;
+        let tenant = data.join("tenants").join(name);
         let below = |name: &str| tenant.join(name);
         Ok(Self {
             log: below("log"),
@@ -490,6 +492,17 @@ fn open_parts(
             (Err(error), _) => Err(told(error)),
         }
     })
+}
+
+/// Fails when data are being restored into a directory, or were and not to the end.
+pub(crate) fn must_be_whole(data: &Path) -> anyhow::Result<()> {
+    if stemma_backup::is_half_restored(data) {
+        bail!(
+            "{} is being restored into, or that was broken off; `stemma restore` does it again from the start",
+            data.display()
+        );
+    }
+    Ok(())
 }
 
 /// What stands in a directory; nothing where there is none.

@@ -3,6 +3,8 @@
 
 mod access;
 mod annotations;
+mod backup;
+mod backup_broken_off;
 mod bad_input;
 mod bad_requests;
 mod batch;

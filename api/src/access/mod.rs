@@ -13,7 +13,9 @@ mod origin;
 mod sent;
 mod tickets;
 
-pub(crate) use caller::{Caller, SESSION_COOKIE};
+pub(crate) use caller::{Caller, Entry, SESSION_COOKIE};
+pub(crate) use cut::ended;
+pub(crate) use guard::{admitted, unknown};
 pub(crate) use needs::{need_of, takes_tickets};
 pub(crate) use sent::is_denied;
 pub(crate) use tickets::TICKET_LIFE;

@@ -258,7 +258,7 @@ pub(crate) async fn reopen_log(
     Ok(HttpResponse::Ok().json(json!({ "writable": true })))
 }
 
-fn start(
+pub(crate) fn start(
     state: &AppState,
     context: &Context,
     kind: &'static str,
@@ -279,7 +279,7 @@ fn start(
     )
 }
 
-fn accepted(body: &JobBody) -> HttpResponse {
+pub(crate) fn accepted(body: &JobBody) -> HttpResponse {
     let mut response = HttpResponse::build(StatusCode::ACCEPTED);
     response.insert_header((LOCATION, format!("/api/jobs/{}", body.id)));
     response.json(body)

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod admin;
 pub(crate) mod annotations;
+pub(crate) mod backup;
 pub(crate) mod batch;
 pub(crate) mod content;
 pub(crate) mod cypher;

@@ -8,6 +8,7 @@ use super::schemas::object;
 use crate::access::{need_of, takes_tickets};
 
 const ACCESS: &str = "Access";
+const NEW_BACKUP: &str = r#"{"target":"nightly"}"#;
 const NEW_TENANT: &str = r#"{"name":"observatory"}"#;
 const NEW_TOKEN: &str = r#"{"principal":"ada","role":"writer","tenant":"default"}"#;
 
@@ -76,6 +77,30 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     with(
         route(
+            "get",
+            "/api/admin/backup",
+            ACCESS,
+            "Tell where backups go, and how far the last one is",
+        ),
+        &[],
+        Body::None,
+        &[(200, Answer::Schema("BackupsBody"))],
+        &[400, 404, 422],
+    ),
+    with(
+        route(
+            "post",
+            "/api/admin/backup",
+            ACCESS,
+            "Make a backup of all tenants, in a target that the configuration names",
+        ),
+        &[],
+        Body::Json("NewBackup", NEW_BACKUP),
+        &[(202, Answer::Schema("JobBody"))],
+        &[400, 404, 409, 413, 415, 422, 503],
+    ),
+    with(
+        route(
             "post",
             "/api/session",
             ACCESS,
@@ -116,7 +141,18 @@ pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
     let roles = Role::ALL.map(Role::name);
     let tenant = json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" });
     let new_tenant = object(&["name"], json!({ "name": tenant }));
+    let new_backup = object(
+        &["target"],
+        json!({
+            "target": { "type": "string" },
+            "quick": {
+                "type": ["boolean", "null"],
+                "description": "Leaves content unread that the target has already",
+            },
+        }),
+    );
     vec![
+        ("NewBackup", new_backup),
         ("NewTenant", new_tenant),
         (
             "NewToken",

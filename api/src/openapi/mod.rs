@@ -13,6 +13,7 @@ use utoipa::OpenApi;
 use crate::context::TRACE_ID_BYTES_MAX;
 use crate::error::{Code, FieldProblem, Problem};
 use crate::handlers::access::{TicketBody, TokenBody};
+use crate::handlers::backup::BackupsBody;
 use crate::handlers::graph::{
     EdgeBody, GraphStatsBody, LagBody, NeighborsBody, NodeBody, PathBody,
 };
@@ -64,6 +65,7 @@ use schemas::{query_schemas, request_schemas};
     RequestBody,
     ErrorsBody,
     ErrorBody,
+    BackupsBody,
     Parts,
     Part,
     Problem,

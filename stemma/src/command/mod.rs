@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 mod against;
+mod backup;
 mod config;
 mod events;
 mod import;
@@ -82,6 +83,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
                 Command::Prove(prove) => prove::prove(common, &settings, &prove),
                 Command::Check(check) => prove::check(common, &check),
                 Command::Rebuild(rebuild) => rebuild::run(common, &settings, &rebuild),
+                Command::Backup(asked) => backup::run(common, &settings, &asked),
+                Command::Restore(asked) => backup::restore(common, &settings, &asked),
                 Command::Tenant(tenant) => tenant::run(common, &settings, &tenant.command),
                 Command::Token(token) => token::run(common, &settings, &token.command),
                 Command::Config(config) => config::run(common, &settings, &config),

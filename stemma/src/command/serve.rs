@@ -1,6 +1,7 @@
 //! `stemma serve`: the HTTP API over one tenant, and over the others that tokens name.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 
 use anyhow::Context;
 use stemma_access::Registry;
@@ -10,6 +11,7 @@ use stemma_projections::Neo4jSettings;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{answer, token};
+use crate::backups::ServerBackups;
 use crate::cli::{Common, Serve};
 use crate::config::Settings;
 use crate::demo;
@@ -32,6 +34,7 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
     let is_usable = options(settings).check();
     is_usable.map_err(|error| Usage(error.to_string()))?;
     let server = neo4j(settings)?;
+    let backups = ServerBackups::of(common, settings)?;
     let held = token::open(common, settings)?;
     let registry = held.registry.clone();
     let is_outside = address.is_some_and(|address| !address.ip().is_loopback());
@@ -61,6 +64,7 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
         places,
         neo4j,
         registry: registry.clone(),
+        backups,
         name,
     };
     let system = actix_web::rt::System::new();
@@ -89,6 +93,7 @@ struct On {
     /// The graph's Neo4j, if that is where it is.
     neo4j: Option<Neo4jSettings>,
     registry: Registry,
+    backups: Arc<ServerBackups>,
     /// The tenant's name.
     name: TenantName,
 }
@@ -123,6 +128,7 @@ async fn until_stopped(
     let registry = on.registry.clone();
     let opened = Opened::first(tenant, &on.places, &how, options, registry, on.name.clone())?;
     let state = opened.state().clone();
+    state.back_up_by(on.backups);
     let address = on.listener.local_addr()?;
     let running = stemma_api::run(on.listener, state.clone())?;
     let others = if serve.read_only {

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use stemma_api::TenantError;
 use stemma_domain::value::TenantName;
 
-use super::{answer, token};
+use super::{answer, backup, token};
 use crate::api_client::Server;
 use crate::cli::{Common, TenantCommand, TenantNamed};
 use crate::config::{Settings, data_dir};
 use crate::exit::{Exit, Usage};
 use crate::tenants;
-use crate::wiring::Places;
+use crate::wiring::{Places, must_be_whole};
 
 /// Tenants that a server is asked for at a time.
 const PAGE_TENANTS: usize = 500;
@@ -21,8 +21,21 @@ pub(crate) fn run(
     settings: &Settings,
     command: &TenantCommand,
 ) -> anyhow::Result<Exit> {
+    match command {
+        TenantCommand::Export(_) | TenantCommand::Import(_) if common.server.is_some() => {
+            let why = "a tenant is exported from a directory and imported into one, also beside its server; leave --server out";
+            return Err(Usage(why.to_owned()).into());
+        }
+        TenantCommand::Export(asked) => return backup::export(common, settings, asked),
+        TenantCommand::Import(asked) => return backup::import(common, settings, asked),
+        _ => {}
+    }
     let server = Server::named(common)?;
-    let dir = data_dir(common, Some(settings)).join("tenants");
+    let data = data_dir(common, Some(settings));
+    if server.is_none() {
+        must_be_whole(&data)?;
+    }
+    let dir = data.join("tenants");
     let (name, what) = match command {
         TenantCommand::List => {
             let names = match &server {
@@ -54,6 +67,7 @@ pub(crate) fn run(
             }
             (name, "created")
         }
+        TenantCommand::Export(_) | TenantCommand::Import(_) => return Ok(Exit::Done),
         TenantCommand::Delete(named) => {
             let name = checked(named)?;
             match &server {

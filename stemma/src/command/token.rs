@@ -19,7 +19,7 @@ use crate::cli::{Common, TokenCommand, TokenCreate, TokenRevoke};
 use crate::clock::SystemSources;
 use crate::config::{Settings, data_dir};
 use crate::exit::{Damaged, Exit, Usage};
-use crate::wiring::make_durably;
+use crate::wiring::{make_durably, must_be_whole};
 
 /// Who changes tokens from the command line, without a server.
 pub(crate) const BY: By<'static> = By {
@@ -46,6 +46,7 @@ pub(crate) struct Held {
 /// there is none.
 pub(crate) fn open(common: &Common, settings: &Settings) -> anyhow::Result<Held> {
     let data = data_dir(common, Some(settings));
+    must_be_whole(&data)?;
     let lock = lock(&data)?;
     let registry = open_registry(common, settings)?;
     Ok(Held {

@@ -58,6 +58,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         (0, GIB),
         "Longest content, in bytes, that annotations are anchored in",
     ),
+    text(
+        "backup.targets",
+        "",
+        "Targets that POST /api/admin/backup may write to: NAME=DIRECTORY, divided by commas",
+    ),
     number(
         "cache.aggregate_bytes",
         "67108864",

@@ -1,0 +1,240 @@
+//! What of a data directory goes into a backup, and the targets that the configuration names.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use stemma_api::{Backups, JobError, Tell};
+use stemma_backup::{
+    BackedUp, BackupError, DirectoryTarget, Kind, Options, Reading, Sources, TenantSource,
+    TenantTold,
+};
+use stemma_domain::value::TenantName;
+
+use crate::cli::Common;
+use crate::clock::SystemSources;
+use crate::command::token;
+use crate::config::{Settings, data_dir};
+use crate::exit::Usage;
+use crate::tenants::{self, UNFINISHED};
+use crate::wiring::{Places, content_options};
+
+/// How a backup is made now.
+pub(crate) fn options(settings: &Settings, reading: Reading) -> Options {
+    Options {
+        made_at: SystemSources::now().to_string(),
+        made_by: format!("stemma {}", env!("CARGO_PKG_VERSION")),
+        reading,
+        content: content_options(settings),
+    }
+}
+
+/// All of a data directory.
+pub(crate) fn everything(common: &Common, settings: &Settings) -> anyhow::Result<Sources> {
+    let dir = data_dir(common, Some(settings)).join("tenants");
+    let names = tenants::names(&dir).with_context(|| format!("read {}", dir.display()))?;
+    let tenants = names.iter().map(|name| one(common, settings, name));
+    Ok(Sources {
+        of: Kind::Server,
+        access: Some(token::place(common, settings)),
+        tenants: tenants.collect::<anyhow::Result<_>>()?,
+    })
+}
+
+/// One tenant.
+pub(crate) fn tenant(
+    common: &Common,
+    settings: &Settings,
+    name: &TenantName,
+) -> anyhow::Result<Sources> {
+    Ok(Sources {
+        of: Kind::Tenant,
+        access: None,
+        tenants: vec![one(common, settings, name)?],
+    })
+}
+
+fn one(common: &Common, settings: &Settings, name: &TenantName) -> anyhow::Result<TenantSource> {
+    let of_tenant = Common {
+        tenant: name.as_str().to_owned(),
+        ..common.clone()
+    };
+    let places = Places::of(&of_tenant, settings)?;
+    // The tenant that a server is started for is opened in any case, and bears no mark.
+    let is_first = name.as_str() == common.tenant;
+    Ok(TenantSource {
+        name: name.clone(),
+        is_unfinished: is_first || places.tenant.join(UNFINISHED).is_file(),
+        signing_key: places.tenant.join(crate::keys::NAME),
+        dir: places.tenant,
+        log: places.log,
+        content: places.content,
+    })
+}
+
+/// The target that a text names.
+pub(crate) fn target(
+    text: &str,
+    common: &Common,
+    settings: &Settings,
+) -> anyhow::Result<DirectoryTarget> {
+    if text.is_empty() || text.contains("://") {
+        return Err(Usage(format!("{text:?} is no target: expected a directory")).into());
+    }
+    let dir = data_dir(common, Some(settings));
+    let absolute = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        path.canonicalize().unwrap_or(path)
+    };
+    if absolute(Path::new(text)).starts_with(absolute(&dir)) {
+        let why = format!("{text} is within the data in {}", dir.display());
+        return Err(Usage(why).into());
+    }
+    Ok(DirectoryTarget::new(text))
+}
+
+/// The targets that `backup.targets` names.
+fn targets(text: &str) -> Result<BTreeMap<String, PathBuf>, Usage> {
+    let mut targets = BTreeMap::new();
+    for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        let named = one
+            .split_once('=')
+            .map(|(name, dir)| (name.trim(), dir.trim()));
+        let named = named.filter(|(name, dir)| {
+            let is_name = (1..=64).contains(&name.len()) && name.bytes().all(plain);
+            is_name && dir.starts_with('/')
+        });
+        let Some((name, dir)) = named else {
+            let expected = "NAME=DIRECTORY, divided by commas, the directories from / on";
+            return Err(Usage(format!(
+                "backup.targets has {one:?}, expected {expected}"
+            )));
+        };
+        if targets
+            .insert(name.to_owned(), PathBuf::from(dir))
+            .is_some()
+        {
+            return Err(Usage(format!("backup.targets names {name} twice")));
+        }
+    }
+    Ok(targets)
+}
+
+/// What a backup holds, as JSON.
+pub(crate) fn told(made: &BackedUp) -> Value {
+    json!({
+        "tenants": made.tenants.iter().map(tenant_told).collect::<Vec<_>>(),
+        "copied_bytes": made.copied_bytes,
+        "copied_files": made.copied_files,
+        "bytes": made.bytes,
+    })
+}
+
+/// What a backup holds of a tenant, as JSON.
+pub(crate) fn tenant_told(tenant: &TenantTold) -> Value {
+    json!({
+        "name": tenant.name,
+        "events": tenant.events,
+        "position": tenant.events.checked_sub(1),
+        "head": tenant.head,
+        "root": tenant.root,
+    })
+}
+
+/// Makes backups for a server, into the targets that its configuration names.
+pub(crate) struct ServerBackups {
+    common: Common,
+    settings: Settings,
+    targets: BTreeMap<String, PathBuf>,
+}
+
+impl ServerBackups {
+    /// For the server of these settings.
+    pub(crate) fn of(common: &Common, settings: &Settings) -> anyhow::Result<Arc<Self>> {
+        let targets = targets(settings.text("backup.targets").unwrap_or_default())?;
+        for dir in targets.values() {
+            target(&dir.to_string_lossy(), common, settings)?;
+        }
+        Ok(Arc::new(Self {
+            common: common.clone(),
+            settings: settings.clone(),
+            targets,
+        }))
+    }
+}
+
+impl Backups for ServerBackups {
+    fn targets(&self) -> Vec<String> {
+        self.targets.keys().cloned().collect()
+    }
+
+    fn back_up(
+        &self,
+        name: &str,
+        reads_all: bool,
+        tell: Tell<'_>,
+    ) -> Result<Option<Value>, JobError> {
+        let failed = |message: String, transient: bool| JobError {
+            code: "BACKUP_FAILED".to_owned(),
+            message,
+            stage: Some("backup".to_owned()),
+            transient,
+        };
+        let dir = self.targets.get(name);
+        let dir = dir.ok_or_else(|| failed(format!("there is no target {name}"), false))?;
+        let sources = everything(&self.common, &self.settings);
+        let sources = sources.map_err(|error| failed(format!("{error:#}"), true))?;
+        let reading = if reads_all {
+            Reading::All
+        } else {
+            Reading::New
+        };
+        let options = options(&self.settings, reading);
+        let target = DirectoryTarget::new(dir.clone());
+        match stemma_backup::back_up(&sources, &target, &options, tell) {
+            Ok(made) => Ok(Some(told(&made))),
+            Err(BackupError::Stopped) => Ok(None),
+            Err(error) => {
+                let is_damage = error.is_damage();
+                tracing::error!(target = name, "no backup was made: {error}");
+                Err(failed(
+                    format!("{:#}", anyhow::Error::new(error)),
+                    !is_damage,
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_names_with_directories() {
+        assert!(targets("").unwrap().is_empty());
+        let two = targets("nightly=/mnt/a b, off-site = /srv/b ,").unwrap();
+        let dirs: Vec<_> = two
+            .iter()
+            .map(|(name, dir)| (name.as_str(), dir.to_str()))
+            .collect();
+        assert_eq!(
+            dirs,
+            [("nightly", Some("/mnt/a b")), ("off-site", Some("/srv/b"))]
+        );
+        for bad in [
+            "/mnt",
+            "a=",
+            "=b",
+            "a=relative",
+            "a b=/c",
+            "a=/b,a=/c",
+            "a=s3://b",
+        ] {
+            assert!(targets(bad).is_err(), "{bad}");
+        }
+    }
+}
