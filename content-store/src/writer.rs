@@ -19,7 +19,7 @@ use crate::pack::{
     ENTRY_HEADER_BYTES, EntryHeader, Kind, PACK_HEADER_BYTES, PackPhase, PackState, SEAL_BYTES,
     STATE_DEAD, STATE_OFFSET, Seal, State, encode_entry, entry_bytes, pack_name,
 };
-use crate::packing::{Active, Prepared, prepare, save_run};
+use crate::packing::{Active, Prepared, prepare, save_run, take_back};
 use crate::queue::{Queue, Reply, Taker};
 use crate::vault::{Presence, Vault};
 use crate::{Digest, PutError};
@@ -330,7 +330,8 @@ impl Writer {
         }
     }
 
-    /// Gives the next pack its name. A full disk refuses only what waits now.
+    /// Gives the next pack its name. A full disk refuses only what waits now, and no pack has got
+    /// the name then, durably: a mark of a proper close would deny that it is there.
     fn begin_pack(&mut self, needed: u64) -> Result<(), PutError> {
         let prepared = match self.preparing.take().map(JoinHandle::join) {
             Some(Ok(Ok(prepared))) => prepared,
@@ -338,12 +339,16 @@ impl Writer {
         };
         let storage = &self.vault.storage;
         let name = pack_name(prepared.number);
-        storage
-            .rename(&prepared.temporary, &name)
-            .map_err(|error| {
-                let _ = storage.remove(&prepared.temporary);
-                PutError::from_io(error)
-            })?;
+        if let Err(error) = storage.rename(&prepared.temporary, &name) {
+            let _ = storage.remove(&prepared.temporary);
+            if let Err(error) = take_back(&**storage, &name) {
+                self.vault.poison("take back the name of a pack", &error);
+            }
+            return Err(self
+                .vault
+                .poisoned()
+                .unwrap_or_else(|| PutError::from_io(error)));
+        }
         if let Err(error) = storage.sync_dir("packs") {
             self.vault.poison("sync the directory of packs", &error);
             return Err(self.vault.poisoned().unwrap_or(PutError::Closed));

@@ -45,6 +45,7 @@ struct Disk {
     /// The names that a crash leaves, with what they named when their directory was synced.
     durable: BTreeMap<String, Content>,
     fault: Option<Fault>,
+    late_fault: Option<Fault>,
 }
 
 type Content = Arc<Mutex<Bytes>>;
@@ -89,9 +90,17 @@ impl MemoryStorage {
         lock(&self.disk).fault = Some(fault);
     }
 
+    /// Has `fault` decide, from now on, which operations are carried out and fail all the same.
+    /// Reads and creations never do.
+    pub fn set_late_fault(&self, fault: Fault) {
+        lock(&self.disk).late_fault = Some(fault);
+    }
+
     /// Lets every operation succeed again.
     pub fn clear_fault(&self) {
-        lock(&self.disk).fault = None;
+        let mut disk = lock(&self.disk);
+        disk.fault = None;
+        disk.late_fault = None;
     }
 
     /// What a disk would hold if the power went now. `keep` is asked, for each file with unsynced
@@ -116,6 +125,7 @@ impl MemoryStorage {
             durable: files.clone(),
             files,
             fault: None,
+            late_fault: None,
         };
         Self {
             disk: Arc::new(Mutex::new(disk)),
@@ -143,9 +153,18 @@ impl MemoryStorage {
         lock(&self.disk).files.keys().cloned().collect()
     }
 
+    /// Whether an operation is carried out.
     fn check(&self, operation: Operation, name: &str) -> io::Result<()> {
-        let mut disk = lock(&self.disk);
-        let failed = disk.fault.as_mut().and_then(|fault| fault(operation, name));
+        Self::ask(&mut lock(&self.disk).fault, operation, name)
+    }
+
+    /// What is told of an operation that was carried out.
+    fn told(&self, operation: Operation, name: &str) -> io::Result<()> {
+        Self::ask(&mut lock(&self.disk).late_fault, operation, name)
+    }
+
+    fn ask(fault: &mut Option<Fault>, operation: Operation, name: &str) -> io::Result<()> {
+        let failed = fault.as_mut().and_then(|fault| fault(operation, name));
         failed.map_or(Ok(()), |kind| {
             Err(io::Error::new(kind, format!("{operation:?} {name}")))
         })
@@ -228,16 +247,15 @@ impl Storage for MemoryStorage {
         let mut disk = lock(&self.disk);
         let content = disk.files.remove(from).ok_or_else(|| absent(from))?;
         disk.files.insert(to.to_owned(), content);
-        Ok(())
+        drop(disk);
+        self.told(Operation::Rename, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.check(Operation::Remove, name)?;
-        lock(&self.disk)
-            .files
-            .remove(name)
-            .map(|_| ())
-            .ok_or_else(|| absent(name))
+        let removed = lock(&self.disk).files.remove(name);
+        removed.ok_or_else(|| absent(name))?;
+        self.told(Operation::Remove, name)
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
@@ -252,7 +270,8 @@ impl Storage for MemoryStorage {
             .map(|(name, content)| (name.clone(), Arc::clone(content)))
             .collect();
         disk.durable.extend(here);
-        Ok(())
+        drop(disk);
+        self.told(Operation::SyncDir, dir)
     }
 }
 
@@ -286,7 +305,8 @@ impl StorageFile for MemoryFile {
         }
         content.now[start..end].copy_from_slice(bytes);
         content.lost.retain(|at| !(start..end).contains(at));
-        Ok(())
+        drop(content);
+        self.storage.told(Operation::Write, &self.name)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -296,13 +316,14 @@ impl StorageFile for MemoryFile {
             Ok(()) => content.sync(),
             Err(_) => content.lose(),
         }
-        verdict
+        drop(content);
+        verdict.and_then(|()| self.storage.told(Operation::Sync, &self.name))
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.storage.check(Operation::SetLen, &self.name)?;
         lock(&self.content).now.resize(place(bytes)?, 0);
-        Ok(())
+        self.storage.told(Operation::SetLen, &self.name)
     }
 
     fn len(&self) -> io::Result<u64> {

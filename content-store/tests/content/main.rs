@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod golden;
 mod model;
+mod names;
 
 use std::sync::Arc;
 
