@@ -12,8 +12,8 @@ use crate::index::Slot;
 use crate::large::large_digest;
 use crate::mark::{MARK, Mark, Marking};
 use crate::pack::{
-    PackHeader, PackPhase, PackState, Run, SEAL_BYTES, Seal, State, Subject, Survey, Tail,
-    pack_name, pack_number, read_seal, run_name, survey,
+    PACK_HEADER_BYTES, PackHeader, PackPhase, PackState, Run, SEAL_BYTES, Seal, State, Subject,
+    Survey, Tail, pack_name, pack_number, read_seal, run_name, survey,
 };
 use crate::packing::Active;
 use crate::storage::{Storage, StorageFile};
@@ -165,27 +165,20 @@ impl Loader<'_> {
     /// Writes what was written last once more, after an unclean stop. It may be read from memory
     /// that never reached the disk (the process ended between a write and its sync, or the sync
     /// failed), and whoever puts it again would be told that it is there.
-    fn write_again(
-        &self,
-        subject: &Subject<'_>,
-        span: std::ops::Range<u64>,
-    ) -> Result<(), OpenError> {
+    fn write_again(&self, subject: &Subject<'_>, span: std::ops::Range<u64>) -> io::Result<()> {
         const STRIDE_BYTES: u64 = 1024 * 1024;
         if self.access == Access::ReadOnly || self.mark.is_some() || span.is_empty() {
             return Ok(());
         }
-        let again = || -> io::Result<()> {
-            let mut at = span.start;
-            while at < span.end {
-                let length = STRIDE_BYTES.min(span.end - at);
-                let mut bytes = vec![0; usize::try_from(length).expect("a stride is small")];
-                let read = subject.file.read_at(&mut bytes, at)?;
-                subject.file.write_at(&bytes[..read], at)?;
-                at += length;
-            }
-            subject.file.sync()
-        };
-        again().map_err(at(subject.name))
+        let mut at = span.start;
+        while at < span.end {
+            let length = STRIDE_BYTES.min(span.end - at);
+            let mut bytes = vec![0; usize::try_from(length).expect("a stride is small")];
+            let read = subject.file.read_at(&mut bytes, at)?;
+            subject.file.write_at(&bytes[..read], at)?;
+            at += length;
+        }
+        subject.file.sync()
     }
 
     fn packs(&mut self) -> Result<(), OpenError> {
@@ -231,6 +224,7 @@ impl Loader<'_> {
             // The next pack is begun only behind a seal that is durable.
             return if is_last {
                 self.write_again(&subject, len.saturating_sub(SEAL_BYTES)..len)
+                    .map_err(at(&name))
             } else {
                 Ok(())
             };
@@ -316,14 +310,7 @@ impl Loader<'_> {
         };
         self.loaded.report.damage.extend(damage.iter().cloned());
         if self.access == Access::Write && damage.is_empty() {
-            let cut = settle(self.storage, subject, found).map_err(at(name))?;
-            self.loaded.report.cut.extend(cut);
-            if is_last {
-                let from = found.entries.last().map_or(found.end, |last| last.group);
-                // The zeros behind the end too: where a cut tail stood they may be in memory only.
-                let to = file.len().map_err(at(name))?;
-                self.write_again(subject, from..to)?;
-            }
+            self.settle(subject, found, is_last).map_err(at(name))?;
         }
         let entries = self.take_entries(subject.number, found);
         let disk_bytes = file.len().map_err(at(name))?;
@@ -359,6 +346,23 @@ impl Loader<'_> {
                 count: count(found.entries.len()),
                 entries,
             });
+        }
+        Ok(())
+    }
+
+    /// Cuts what is to be cut, and of the last pack writes again what may be in memory only: a seal
+    /// before the file is cut behind it, for one that is too short must have it; zeros once they
+    /// stand where a torn tail was.
+    fn settle(&mut self, subject: &Subject<'_>, found: &Survey, is_last: bool) -> io::Result<()> {
+        let last_group = found.entries.last().map(|last| last.group);
+        let from = last_group.unwrap_or(PACK_HEADER_BYTES);
+        if is_last && found.seal.is_some() {
+            self.write_again(subject, from..found.end)?;
+        }
+        let cut = settle(self.storage, subject, found)?;
+        self.loaded.report.cut.extend(cut);
+        if is_last && found.seal.is_none() {
+            self.write_again(subject, from..subject.file.len()?)?;
         }
         Ok(())
     }

@@ -2,11 +2,12 @@
 //! refused.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use stemma_content_store::{MemoryStorage, Operation, PutError, StoreStatus};
+use stemma_content_store::{ContentStore, MemoryStorage, Operation, PutError, StoreStatus};
 
-use crate::{blob, open, put, read};
+use crate::{blob, open, put, read, small_packs};
 
 const FIRST: &str = "packs/0000000001.pack";
 
@@ -67,4 +68,73 @@ fn a_name_of_a_pack_that_cannot_be_taken_back_lets_nothing_more_in() {
     drop(store);
     storage.clear_fault();
     opens_whole(&storage, &[]);
+}
+
+/// A store whose first pack is full, and what is in it.
+fn one_full_pack(storage: &MemoryStorage) -> (ContentStore, Vec<Bytes>) {
+    let (store, _) = open(storage);
+    let blobs: Vec<_> = (0..5).map(|seed| blob(seed, 600)).collect();
+    for bytes in &blobs {
+        put(&store, bytes).unwrap();
+    }
+    drop(store);
+    assert_eq!(storage.bytes(FIRST).unwrap().len(), 4096);
+    // Opened again, the writer knows the file by the name that it has.
+    (open(storage).0, blobs)
+}
+
+/// A seal whose sync failed is read and may not be on the disk. The file was cut to end behind it
+/// before it was written again: a loss of power between the two left a file too short for a pack
+/// without a seal.
+#[test]
+fn a_file_is_cut_behind_its_seal_only_once_the_seal_is_on_the_disk() {
+    for is_late in [false, true] {
+        for failing in [Operation::Write, Operation::Sync, Operation::SetLen] {
+            let storage = MemoryStorage::default();
+            let (store, blobs) = one_full_pack(&storage);
+            fail(&storage, false, Operation::Sync, FIRST);
+            let refused = put(&store, &blob(9, 600));
+            assert!(matches!(refused, Err(PutError::Poisoned { .. })));
+            drop(store);
+            storage.clear_fault();
+
+            fail(&storage, is_late, failing, FIRST);
+            assert!(ContentStore::open_on(Arc::new(storage.clone()), small_packs()).is_err());
+            storage.clear_fault();
+            opens_whole(&storage.crash(&mut |_, _| false), &blobs);
+            opens_whole(&storage, &blobs);
+        }
+    }
+}
+
+/// A disk that is nearly full had room for a small pack and then for nothing in it; the next blob
+/// was too large for it, so that it was sealed empty. The sync of that seal failed.
+#[test]
+fn the_seal_of_an_empty_pack_is_written_again_like_any_other() {
+    let storage = MemoryStorage::default();
+    let (store, _) = open(&storage);
+    let mut n_writes = 0;
+    storage.set_fault(Box::new(move |operation, _| {
+        n_writes += u32::from(operation == Operation::Write);
+        // Four packs that are too long, then zeros and header of one that fits, then the blob.
+        let fails = operation == Operation::Write && matches!(n_writes, 1..=4 | 7);
+        fails.then_some(ErrorKind::StorageFull)
+    }));
+    let refused = put(&store, &blob(1, 10));
+    assert!(matches!(refused, Err(PutError::Full { .. })));
+    assert_eq!(storage.bytes(FIRST).unwrap().len(), 256);
+    storage.clear_fault();
+    drop(store);
+    let (store, _) = open(&storage);
+    fail(&storage, false, Operation::Sync, FIRST);
+    let refused = put(&store, &blob(2, 600));
+    assert!(matches!(refused, Err(PutError::Poisoned { .. })));
+    drop(store);
+    storage.clear_fault();
+
+    // The seal is read, and the next pack begins behind it.
+    let (store, report) = open(&storage);
+    assert_eq!(report.damage, []);
+    put(&store, &blob(2, 600)).unwrap();
+    opens_whole(&storage.crash(&mut |_, _| false), &[blob(2, 600)]);
 }
