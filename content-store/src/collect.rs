@@ -280,8 +280,11 @@ impl Sweep<'_> {
                 .contains(&Slot::packed(&entry.digest, number, entry.offset))
         });
         assert!(!left, "what was moved is found in its new place");
-        remove_if_there(self.vault, &pack_name(number))?;
+        let removed = remove_if_there(self.vault, &pack_name(number));
+        // In any case: a removal that fails may have been carried out, and the mark of a proper
+        // close must name no pack that is gone. One that stayed is collected after the next open.
         self.vault.packs.remove(number);
+        removed?;
         self.remove_run(number)?;
         self.done.packs_removed += 1;
         self.done.blobs_moved +=

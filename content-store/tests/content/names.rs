@@ -5,7 +5,9 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use stemma_content_store::{ContentStore, MemoryStorage, Operation, PutError, StoreStatus};
+use stemma_content_store::{
+    CollectError, ContentStore, MemoryStorage, Operation, PutError, StoreStatus,
+};
 
 use crate::{blob, open, put, read, small_packs};
 
@@ -137,4 +139,27 @@ fn the_seal_of_an_empty_pack_is_written_again_like_any_other() {
     assert_eq!(report.damage, []);
     put(&store, &blob(2, 600)).unwrap();
     opens_whole(&storage.crash(&mut |_, _| false), &[blob(2, 600)]);
+}
+
+/// The mark of a proper close named a pack that the collection had removed, because the disk had
+/// said that it had not.
+#[test]
+fn a_pack_that_went_by_a_removal_that_failed_is_not_missed_after_a_close() {
+    for is_late in [false, true] {
+        let storage = MemoryStorage::default();
+        let (store, _) = one_full_pack(&storage);
+        // The first pack is sealed, and there is none behind it.
+        fail(&storage, false, Operation::Rename, "packs/0000000002.pack");
+        assert!(put(&store, &blob(9, 600)).is_err());
+        storage.clear_fault();
+        fail(&storage, is_late, Operation::Remove, FIRST);
+        let collected = store.collect(&|_| false);
+        assert!(matches!(collected, Err(CollectError::Io { .. })));
+        assert_eq!(storage.bytes(FIRST).is_none(), is_late);
+        drop(store);
+        storage.clear_fault();
+        let after = storage.crash(&mut |_, _| false);
+        opens_whole(&storage, &[]);
+        opens_whole(&after, &[]);
+    }
 }
