@@ -176,16 +176,17 @@ impl Ingest {
         }
         let dir = large_dir(digest);
         let storage = &vault.storage;
-        let named = storage
-            .make_dir(&dir)
-            .and_then(|()| storage.rename(&file.name, &large_name(digest)));
-        named.map_err(PutError::from_io)?;
-        file.named = true;
+        storage.make_dir(&dir).map_err(PutError::from_io)?;
+        let named = storage.rename(&file.name, &large_name(digest));
+        // Also when it failed, for it may have been carried out: whoever puts the blob again after
+        // a proper close finds the name and is told that it is there.
         if let Err(error) = storage.sync_dir(&dir) {
             // The name may be lost in a crash, and a later sync of the directory would not tell.
             vault.poison("sync a directory of large blobs", &error);
             return Err(PutError::from_io(error));
         }
+        named.map_err(PutError::from_io)?;
+        file.named = true;
         let slot = Slot::large(digest);
         if !vault.index.contains(&slot) {
             vault.index.change(&[slot], &[]);

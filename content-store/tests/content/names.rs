@@ -30,7 +30,7 @@ fn opens_whole(storage: &MemoryStorage, kept: &[Bytes]) {
     let (store, report) = open(storage);
     assert_eq!(report.damage, []);
     for bytes in kept {
-        assert_eq!(read(&store, bytes).as_ref(), Some(bytes));
+        assert!(read(&store, bytes).as_ref() == Some(bytes), "{report:?}");
     }
     let late = blob(99, 50);
     put(&store, &late).unwrap();
@@ -161,5 +161,35 @@ fn a_pack_that_went_by_a_removal_that_failed_is_not_missed_after_a_close() {
         let after = storage.crash(&mut |_, _| false);
         opens_whole(&storage, &[]);
         opens_whole(&after, &[]);
+    }
+}
+
+/// The rename of a large blob failed and was carried out. After a proper close the next open saw
+/// its name, not durable, and told whoever put it again that it was there.
+#[test]
+fn a_large_blob_that_is_found_after_a_close_outlives_the_next_loss_of_power() {
+    let bytes = blob(5, 9000);
+    for is_late in [false, true] {
+        let storage = MemoryStorage::default();
+        let (store, _) = open(&storage);
+        let fault = Box::new(|operation, name: &str| {
+            let is_large = operation == Operation::Rename && name.starts_with("blobs/");
+            is_large.then_some(ErrorKind::Other)
+        });
+        if is_late {
+            storage.set_late_fault(fault);
+        } else {
+            storage.set_fault(fault);
+        }
+        assert!(matches!(put(&store, &bytes), Err(PutError::Io { .. })));
+        drop(store);
+        storage.clear_fault();
+        let (store, report) = open(&storage);
+        assert!(report.clean);
+        assert_eq!(put(&store, &bytes).unwrap().new, !is_late);
+        opens_whole(
+            &storage.crash(&mut |_, _| false),
+            std::slice::from_ref(&bytes),
+        );
     }
 }
