@@ -31,6 +31,11 @@ impl Kind {
         !matches!(self, Self::Open | Self::Read | Self::Length | Self::List)
     }
 
+    /// Whether it gives a file another name, or takes it.
+    fn is_of_names(self) -> bool {
+        matches!(self, Self::Rename | Self::Remove)
+    }
+
     /// Whether it may need room.
     fn needs_room(self) -> bool {
         matches!(
@@ -124,6 +129,8 @@ pub(crate) struct Weather {
     forecast: Forecast,
     changes: BTreeMap<Class, u64>,
     operations: BTreeMap<String, u64>,
+    /// Whether one rename or removal in three fails, which else hardly any does: there are few.
+    names_fail: bool,
     has_ended: bool,
 }
 
@@ -134,6 +141,7 @@ impl Weather {
             forecast,
             changes: BTreeMap::new(),
             operations: BTreeMap::new(),
+            names_fail: forecast.fault_one_in.is_some() && Dice::of(seed, "names", 0).one_in(3),
             has_ended: false,
         }
     }
@@ -188,6 +196,7 @@ impl Weather {
             .forecast
             .fault_one_in
             .is_some_and(|one_in| dice.one_in(one_in));
+        let by_chance = by_chance || self.names_fail && kind.is_of_names() && dice.one_in(3);
         if !must_fail && !by_chance {
             return Outcome::Done;
         }
