@@ -220,6 +220,7 @@ async fn an_import_that_is_killed_is_no_tenant_and_is_done_again() {
     };
     let staging = data.join("tenants/.importing-moved");
     let import = ["tenant", "import", text(&target), "--name", "moved"];
+    let mut n_killed = 0;
     for n_files in [1, 5, 12, 20] {
         let is_there = || files(&staging).len() >= n_files;
         if !killed(&data, &import, is_there) {
@@ -228,8 +229,10 @@ async fn an_import_that_is_killed_is_no_tenant_and_is_done_again() {
         if data.join("tenants/moved").exists() {
             break;
         }
+        n_killed += 1;
         assert_eq!(names().await, 1);
     }
+    assert!(n_killed > 0, "it was never killed half-way");
     if !data.join("tenants/moved").exists() {
         done(&data, &import);
     }
