@@ -222,7 +222,7 @@ fn revoke(
         Usage(why)
     })?;
     match server {
-        Some(server) => server.delete(&format!("/api/admin/tokens/{id}"))?,
+        Some(server) => _ = server.delete(&format!("/api/admin/tokens/{id}"))?,
         None => {
             let registry = open(common, settings)?;
             let revoked = registry.revoke(id, ACTOR, "");
