@@ -194,13 +194,14 @@ impl Held for Opened {
 
     /// What others are to do keeps nothing open: jobs of kinds that workers in here do not do.
     fn is_at_work(&self) -> bool {
-        let is_settling = || {
-            let phase = self.tenant().projection.status().phase;
-            let may_settle = matches!(phase, Phase::CatchingUp | Phase::Live);
-            may_settle && self.jobs.as_ref().is_some_and(|jobs| !jobs.is_settled())
-        };
         let has_jobs = || self.processing.as_ref().is_some_and(Processing::has_jobs);
-        self.state().jobs().is_anything_running() || is_settling() || has_jobs()
+        self.state().jobs().is_anything_running() || has_jobs()
+    }
+
+    fn is_settling(&self) -> bool {
+        let phase = self.tenant().projection.status().phase;
+        let may_settle = matches!(phase, Phase::CatchingUp | Phase::Live);
+        may_settle && self.jobs.as_ref().is_some_and(|jobs| !jobs.is_settled())
     }
 
     fn end_streams(&self) {

@@ -28,6 +28,10 @@ pub(crate) trait Held {
     /// Whether there is work that goes on without anybody asking.
     fn is_at_work(&self) -> bool;
 
+    /// Whether it is not known yet what work there is. It is not closed for being idle then, but
+    /// gives way to one that is asked for.
+    fn is_settling(&self) -> bool;
+
     /// Ends what has no end of its own. Does not wait for it.
     fn end_streams(&self);
 }
@@ -243,7 +247,9 @@ impl<T: Held> Slots<T> {
     pub(crate) fn idle_for(&self, time: Duration) -> Option<(TenantName, T)> {
         let mut inner = unpoisoned(&self.inner);
         let idle = inner.by_name.iter();
-        let idle = idle.filter(|(_, slot)| slot.may_be_closed(time));
+        let is_settled =
+            |slot: &Slot<T>| matches!(&slot.stage, Stage::Open(held) if !held.is_settling());
+        let idle = idle.filter(|(_, slot)| slot.may_be_closed(time) && is_settled(slot));
         let (name, _) = idle.min_by_key(|(_, slot)| *unpoisoned(&slot.uses.last))?;
         let name = name.clone();
         let is_replaced = false;

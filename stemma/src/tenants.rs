@@ -319,8 +319,8 @@ impl TenantMap {
                 files::unmark_unfinished(&self.place(name)).context("unmark the tenant")?;
             }
             Left::Work => {
-                let soon = Instant::now();
-                unpoisoned(&self.unfinished).push_back((name.clone(), soon));
+                let at = Instant::now() + OPEN_AGAIN;
+                unpoisoned(&self.unfinished).push_back((name.clone(), at));
             }
         }
         tracing::info!(tenant = %name, "closed");

@@ -21,6 +21,10 @@ impl Held for Fake {
         self.is_at_work
     }
 
+    fn is_settling(&self) -> bool {
+        false
+    }
+
     fn end_streams(&self) {
         self.streams_ended.set(true);
     }
