@@ -25,6 +25,8 @@ use crate::token::{TokenId, TokenText};
 
 /// Most tokens that hold at a time.
 const TOKENS_MAX: usize = 100_000;
+/// Tokens that are taken back in one batch.
+const REVOKED_AT_ONCE: usize = 1000;
 /// Events that are folded in at a time.
 const FOLDED: ReadLimit = ReadLimit {
     records: 1000,
@@ -239,6 +241,31 @@ impl Registry {
         self.token(id).ok_or(AccessError::NotFound)
     }
 
+    /// Takes back all tokens of a tenant, a thousand in one batch, and gives how many those were;
+    /// none is given out meanwhile. Blocks until it is durable.
+    ///
+    /// # Errors
+    /// Why it could not be written: then asking again takes back those that are left.
+    pub fn revoke_all(&self, tenant: &TenantName, by: By<'_>) -> Result<usize, AccessError> {
+        let log = self.lock();
+        self.check(by.issuer)?;
+        let Some(log) = log.as_ref() else {
+            return Ok(0);
+        };
+        let all = self.tokens();
+        let is_own =
+            |token: &Token| token.tenant.as_ref() == Some(tenant) && token.revoked_at.is_none();
+        let own: Vec<TokenId> = all
+            .iter()
+            .filter(|token| is_own(token))
+            .map(|token| token.id)
+            .collect();
+        for ids in own.chunks(REVOKED_AT_ONCE) {
+            self.append_revoked(log, ids, by)?;
+        }
+        Ok(own.len())
+    }
+
     /// Ends the log in good order.
     pub fn close(&self) {
         // What it holds is durable; a log that is not closed is read to its end at the next start.
@@ -294,6 +321,35 @@ impl Registry {
                 data,
             }],
             expected: vec![(stream, expected)],
+            idempotency: None,
+            metadata: Metadata {
+                actor: by.actor.to_owned(),
+                trace_id: by.trace_id.to_owned(),
+                ..Metadata::default()
+            },
+            proposed_at_us: self.shared.sources.now().micros(),
+            order: None,
+        };
+        let appended = block_on(log.appender.append(batch));
+        self.fold(log)?;
+        appended?;
+        Ok(())
+    }
+
+    /// Writes as one batch that tokens are taken back, and folds that in.
+    fn append_revoked(&self, log: &Log, ids: &[TokenId], by: By<'_>) -> Result<(), AccessError> {
+        const PLAIN: &str = "the name of a token's stream and event is plain";
+        let named = |id: &TokenId| StreamId::new(stream(*id)).expect(PLAIN);
+        let event = |id: &TokenId| NewEvent {
+            stream: named(id),
+            event_type: EventType::new(REVOKED).expect(PLAIN),
+            schema_version: SCHEMA_VERSION,
+            data: encode(&TokenRevoked { id: *id }),
+        };
+        let expected = |id: &TokenId| (named(id), ExpectedRevision::Exact(Revision::new(0)));
+        let batch = Batch {
+            events: ids.iter().map(event).collect(),
+            expected: ids.iter().map(expected).collect(),
             idempotency: None,
             metadata: Metadata {
                 actor: by.actor.to_owned(),
@@ -422,6 +478,24 @@ mod tests {
             again.revoke(TokenId::new(Uuid::from_u128(99)), by("t")),
             Err(AccessError::NotFound)
         ));
+    }
+
+    #[test]
+    fn all_tokens_of_a_tenant_are_taken_back_and_no_others() {
+        let place = tempfile::tempdir().unwrap();
+        let registry = Registry::open(place.path(), Arc::new(Fixed::default())).unwrap();
+        let south = TenantName::new("south").unwrap();
+        let other = NewToken {
+            tenant: Some(south.clone()),
+            ..reader("bob")
+        };
+        assert_eq!(registry.revoke_all(&south, by("t")).unwrap(), 0);
+        let (kept, _) = registry.issue(reader("ada"), "ops", "t").unwrap();
+        let gone = [(), ()].map(|()| registry.issue(other.clone(), "ops", "t").unwrap().0);
+        assert_eq!(registry.revoke_all(&south, by("t")).unwrap(), 2);
+        assert!(registry.holds(kept.id));
+        assert!(gone.iter().all(|token| !registry.holds(token.id)));
+        assert_eq!(registry.revoke_all(&south, by("t")).unwrap(), 0);
     }
 
     #[test]

@@ -95,7 +95,7 @@ codes! {
     JobNotRetryable 409 "JOB_NOT_RETRYABLE" "Job cannot be retried" "Only a job that failed or was cancelled is tried anew.";
     LeaseLost 409 "LEASE_LOST" "Lease is lost" "The fencing token's claim does not stand any more: another worker has the job, or it has ended. Nothing was written; the worker should drop the job.";
     StageMissing 409 "STAGE_MISSING" "Step is missing" "A step of the document that this rests on is not done, or was done anew while this was; the detail names it.";
-    TenantInUse 409 "TENANT_IN_USE" "Tenant is in use" "The server was started for the tenant, or requests, streams or jobs work on it. Its tokens are taken back: try again once they have ended.";
+    TenantInUse 409 "TENANT_IN_USE" "Tenant is in use" "The server was started for the tenant, or one of this name is being deleted: try again once requests that work on it have ended.";
     PreconditionFailed 412 "PRECONDITION_FAILED" "Precondition failed" "`If-Match` names none of the tags that the resource has now. Nothing was written.";
     BodyTooLarge 413 "BODY_TOO_LARGE" "Body too large" "The body exceeds the limit of its route. Content goes by multipart.";
     ContentTooLarge 413 "CONTENT_TOO_LARGE" "Content too large" "The content exceeds what one resource may hold.";
@@ -146,7 +146,7 @@ codes! {
     SigningKeyUnusable 503 "SIGNING_KEY_UNUSABLE" "Signing key unusable" "The key that signs checkpoints is not there or cannot be read. Bring it back from a copy; or take it away, and the next start makes a new one.";
     ReadOnly 503 "READ_ONLY" "Read only" "The server was started with `--read-only`. Nothing was written.";
     Contended 503 "CONTENDED" "Contended" "Others changed the same resources each time that this was tried. Nothing was written.";
-    TenantUnavailable 503 "TENANT_UNAVAILABLE" "Tenant unavailable" "The tenant cannot be opened, made or deleted; the log of the server tells why under this trace id. Other tenants are not touched by it.";
+    TenantUnavailable 503 "TENANT_UNAVAILABLE" "Tenant unavailable" "The tenant cannot be opened, made or deleted, or is not open yet; the log of the server tells why. Other tenants are not touched by it.";
     TooManyTenants 503 "TOO_MANY_TENANTS" "Too many tenants" "As many tenants are open as may be (`tenants.open_max`), and all of them are in use.";
     TooManyStreams 503 "TOO_MANY_STREAMS" "Too many streams" "As many live streams are open as the server takes.";
     ShuttingDown 503 "SHUTTING_DOWN" "Shutting down" "The server is being stopped. Nothing was written.";

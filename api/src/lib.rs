@@ -48,4 +48,4 @@ pub use router::configure;
 pub use server::{Running, run};
 pub use sse::pass_on;
 pub use state::{AppState, Parts, Shutdown, Tell, Verifier};
-pub use tenants::{InUse, TenantError, Tenants, Usage};
+pub use tenants::{Asked, Deletion, InUse, TenantError, Tenants, Told, Usage};

@@ -8,46 +8,81 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use bytes::Bytes;
 use stemma_domain::value::TenantName;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::body::blocking;
 use crate::error::{ApiError, Code};
 use crate::state::AppState;
 
-/// Opens tenants, and closes those that nobody uses.
+/// Opens tenants, closes those that nobody uses, and deletes.
 pub trait Tenants: Send + Sync {
-    /// A tenant that is open already; none when it would have to be opened or waited for.
-    fn opened(&self, name: &TenantName) -> Option<InUse>;
-
-    /// A tenant, opened if it is not. Blocks for as long as that takes.
+    /// A tenant; one that is not open is begun to be opened. Waits for nothing.
     ///
     /// # Errors
     /// [`TenantError`].
-    fn open(&self, name: &TenantName) -> Result<InUse, TenantError>;
+    fn ask(&self, name: &TenantName) -> Result<Asked, TenantError>;
 
-    /// Makes a tenant.
+    /// Does something while a tenant is there: it is not deleted meanwhile. Blocks.
+    ///
+    /// # Errors
+    /// [`TenantError::NotFound`]; then it was not done.
+    fn while_there(&self, name: &TenantName, work: &mut dyn FnMut()) -> Result<(), TenantError>;
+
+    /// Makes a tenant. Blocks.
     ///
     /// # Errors
     /// [`TenantError`].
     fn create(&self, name: &TenantName) -> Result<(), TenantError>;
 
-    /// Closes a tenant and deletes all that is of it. Blocks until it is gone.
+    /// Lets nobody use a tenant any more, takes back all its tokens, and deletes all that is of it
+    /// once those are done who work on it. Blocks for a moment, for that to come about.
     ///
     /// # Errors
-    /// [`TenantError::Busy`] while requests work on it; [`TenantError::Served`] for the one that
-    /// the server was started for.
-    fn delete(&self, name: &TenantName) -> Result<(), TenantError>;
+    /// [`TenantError::NotFound`], and [`TenantError::Served`] for the one that the server was
+    /// started for; after [`TenantError::Failed`] it may have begun, and then goes on by itself.
+    fn delete(&self, name: &TenantName, by: &str, trace_id: &str) -> Result<Deletion, TenantError>;
 
     /// Every tenant, by name, and whether it is open.
     ///
     /// # Errors
     /// When the directory cannot be read.
     fn list(&self) -> Result<Vec<(TenantName, bool)>, TenantError>;
+}
+
+/// What came of something that was waited for; none while it is under way.
+pub type Told = Option<Result<(), TenantError>>;
+
+/// A tenant that was asked for.
+pub enum Asked {
+    /// It is open.
+    Open(InUse),
+    /// It is to be asked for again once this tells of success, or is dropped.
+    UnderWay(watch::Receiver<Told>),
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Open(_) => "Open",
+            Self::UnderWay(_) => "UnderWay",
+        })
+    }
+}
+
+/// How far a deletion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// The tenant is gone.
+    Done,
+    /// Requests still work on it; it goes by itself once they have ended.
+    UnderWay,
 }
 
 /// Why a tenant is not there.
@@ -66,12 +101,21 @@ pub enum TenantError {
         /// The most.
         max: usize,
     },
-    /// Requests, streams or jobs work on it.
-    #[error("requests, streams or jobs work on it")]
-    Busy,
+    /// There is one of this name that is being deleted.
+    #[error("a tenant of this name is being deleted")]
+    Leaving,
+    /// The server stops.
+    #[error("the server stops")]
+    Stopping,
     /// The server was started for it.
     #[error("the server was started for it")]
     Served,
+    /// It is not open yet.
+    #[error("the tenant is being opened, which takes longer than {wait_ms_max} ms")]
+    Slow {
+        /// How long was waited.
+        wait_ms_max: u64,
+    },
     /// It could not be opened, made or deleted.
     #[error("{0}")]
     Failed(String),
@@ -83,7 +127,8 @@ impl From<TenantError> for ApiError {
             TenantError::NotFound => Code::TenantNotFound,
             TenantError::Exists => Code::AlreadyExists,
             TenantError::Full { .. } => Code::TooManyTenants,
-            TenantError::Busy | TenantError::Served => Code::TenantInUse,
+            TenantError::Leaving | TenantError::Served => Code::TenantInUse,
+            TenantError::Stopping | TenantError::Slow { .. } => Code::TenantUnavailable,
             TenantError::Failed(_) => return Self::of(Code::TenantUnavailable).because(&error),
         };
         Self::new(code, error.to_string())
@@ -140,12 +185,7 @@ impl Served {
         let Some(tenants) = own.tenants() else {
             return Err(ApiError::of(Code::TenantNotServed));
         };
-        if let Some(opened) = tenants.opened(name) {
-            return Ok(Self(opened));
-        }
-        let (tenants, name) = (Arc::clone(tenants), name.clone());
-        let opened = blocking(move || tenants.open(&name)).await?;
-        match opened {
+        match opened(tenants.as_ref(), name, own.options().wait_ms_max).await {
             Ok(opened) => Ok(Self(opened)),
             // Whoever has a token of a tenant that is gone is told no more than that.
             Err(TenantError::NotFound) => Err(ApiError::of(Code::TenantNotServed)),
@@ -163,6 +203,27 @@ impl Served {
             body,
             _served: self,
         })
+    }
+}
+
+/// A tenant, once it is open. No thread waits for it.
+async fn opened(
+    tenants: &dyn Tenants,
+    name: &TenantName,
+    wait_ms_max: u64,
+) -> Result<InUse, TenantError> {
+    let until = Instant::now() + Duration::from_millis(wait_ms_max);
+    loop {
+        let mut told = match tenants.ask(name)? {
+            Asked::Open(opened) => return Ok(opened),
+            Asked::UnderWay(told) => told,
+        };
+        let ended = tokio::time::timeout_at(until, told.wait_for(Option::is_some)).await;
+        let ended = ended.map_err(|_| TenantError::Slow { wait_ms_max })?;
+        // Whoever was at it may have ended without a word.
+        if let Ok(Err(error)) = ended.map(|told| told.clone().unwrap_or(Ok(()))) {
+            return Err(error);
+        }
     }
 }
 

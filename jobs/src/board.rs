@@ -56,6 +56,8 @@ pub(crate) struct Now {
 pub(crate) struct Board {
     options: Options,
     jobs: HashMap<JobId, Entry>,
+    /// How many of these there are of each kind; none is not kept.
+    kinds: HashMap<JobKind, usize>,
     ready: Ready,
     later: BTreeSet<(Instant, JobId)>,
     leases: BTreeSet<(Instant, JobId)>,
@@ -73,6 +75,7 @@ impl Board {
         Self {
             options,
             jobs: HashMap::new(),
+            kinds: HashMap::new(),
             ready: Ready::default(),
             later: BTreeSet::new(),
             leases: BTreeSet::new(),
@@ -161,7 +164,13 @@ impl Board {
             }
             _ => self.ready.insert(&entry.place),
         }
+        *self.kinds.entry(job.kind.clone()).or_default() += 1;
         self.jobs.insert(job.id, entry);
+    }
+
+    /// Whether there is a job of one of these kinds that is not ended.
+    pub(crate) fn has_any_of(&self, kinds: &[JobKind]) -> bool {
+        kinds.iter().any(|kind| self.kinds.contains_key(kind))
     }
 
     /// How long until an instant of the wall clock; never longer than the longest wait there is,
@@ -176,6 +185,12 @@ impl Board {
         let Some(entry) = self.jobs.remove(&id) else {
             return;
         };
+        if let Some(count) = self.kinds.get_mut(entry.place.kind()) {
+            *count -= 1;
+            if *count == 0 {
+                self.kinds.remove(entry.place.kind());
+            }
+        }
         let was_claiming = self.claiming.remove(&id);
         self.ready.remove(&entry.place);
         if let Some(due) = entry.due {

@@ -172,6 +172,12 @@ impl Queue {
         self.shared.board().is_loaded()
     }
 
+    /// Whether there is a job of one of these kinds that is not ended: one that waits for a worker
+    /// or for its next try, or that a worker is at.
+    pub fn has_any_of(&self, kinds: &[JobKind]) -> bool {
+        self.shared.board().has_any_of(kinds)
+    }
+
     /// The limits.
     pub fn options(&self) -> &Options {
         &self.shared.options

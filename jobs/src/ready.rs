@@ -34,6 +34,10 @@ impl Place {
     pub(crate) fn owner(&self) -> &str {
         &self.owner
     }
+
+    pub(crate) fn kind(&self) -> &JobKind {
+        &self.kind
+    }
 }
 
 /// The jobs of one kind and priority.

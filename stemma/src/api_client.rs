@@ -130,17 +130,18 @@ impl Server {
         }
     }
 
-    /// Deletes something.
+    /// Deletes something; says whether it is gone, or will be.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<()> {
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<bool> {
         let request = self.shown(self.agent.delete(format!("{}{path}", self.base)));
         let response = request.call().with_context(|| self.unreached())?;
-        if response.status().as_u16() == 204 {
-            return Ok(());
+        match response.status().as_u16() {
+            204 => Ok(true),
+            202 => Ok(false),
+            _ => self.json_of(response).map(|_| true),
         }
-        self.json_of(response).map(drop)
     }
 
     /// What to do about a server that cannot be reached.

@@ -18,7 +18,7 @@ use crate::clock::SystemSources;
 use crate::command::token;
 use crate::config::{Settings, data_dir};
 use crate::exit::Usage;
-use crate::tenants::{self, UNFINISHED};
+use crate::tenant_files::{self, UNFINISHED};
 use crate::wiring::{Places, content_options};
 
 /// How a backup is made now.
@@ -34,7 +34,7 @@ pub(crate) fn options(settings: &Settings, reading: Reading) -> Options {
 /// All of a data directory.
 pub(crate) fn everything(common: &Common, settings: &Settings) -> anyhow::Result<Sources> {
     let dir = data_dir(common, Some(settings)).join("tenants");
-    let names = tenants::names(&dir).with_context(|| format!("read {}", dir.display()))?;
+    let names = tenant_files::names(&dir).with_context(|| format!("read {}", dir.display()))?;
     let tenants = names.iter().map(|name| one(common, settings, name));
     Ok(Sources {
         of: Kind::Server,

@@ -22,6 +22,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// The thread, and the workers that it started.
 pub(crate) struct JobsThread {
     stop: Arc<AtomicBool>,
+    /// Set once the jobs of the log are known and those are queued that another model asks for.
+    is_settled: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -35,6 +37,8 @@ impl JobsThread {
     ) -> anyhow::Result<Self> {
         let stop = Arc::<AtomicBool>::default();
         let own = Arc::clone(&stop);
+        let is_settled = Arc::<AtomicBool>::default();
+        let settled = Arc::clone(&is_settled);
         let thread = std::thread::Builder::new()
             .name("jobs".to_owned())
             .spawn(move || {
@@ -45,22 +49,36 @@ impl JobsThread {
                 if let Some(reembed) = reembed {
                     reembed.run(&queue, &projection.views(), &is_stopped);
                 }
+                if !is_stopped() {
+                    settled.store(true, Ordering::Release);
+                }
                 while !is_stopped() {
                     std::thread::park();
                 }
                 workers.stop();
             })
             .context("start the thread of the jobs")?;
-        Ok(Self { stop, thread })
+        Ok(Self {
+            stop,
+            is_settled,
+            thread,
+        })
     }
 
-    /// Has the workers give back what they have, and waits until they have ended.
-    pub(crate) fn stop(self) {
+    /// Whether all work that there is stands in the queue, or none will be done.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Acquire) || self.thread.is_finished()
+    }
+
+    /// Has the workers give back what they have, and waits until they have ended. Says whether all
+    /// work that there was stood in the queue.
+    pub(crate) fn stop(self) -> bool {
         self.stop.store(true, Ordering::Release);
         self.thread.thread().unpark();
         if self.thread.join().is_err() {
             tracing::error!("the thread of the jobs ended by a mistake of ours");
         }
+        self.is_settled.load(Ordering::Acquire)
     }
 }
 

@@ -20,6 +20,8 @@ mod processing;
 mod progress;
 mod reembed;
 mod remote_desk;
+mod slots;
+mod tenant_files;
 mod tenants;
 mod tools;
 mod tree_thread;

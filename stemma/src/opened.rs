@@ -16,6 +16,7 @@ use crate::exit::is_interruption;
 use crate::jobs_thread::JobsThread;
 use crate::log_check::LogCheck;
 use crate::processing::Processing;
+use crate::slots::Held;
 use crate::tree_thread::TreeThread;
 use crate::wiring::{Places, Tenant, graph_options};
 
@@ -30,29 +31,43 @@ pub(crate) struct How<'a> {
     pub(crate) neo4j: Option<Neo4jSettings>,
 }
 
-/// A tenant that is open and at work.
+/// A tenant that is open and at work, or part of the way there. However far it came, it is taken
+/// apart in the other order when it is closed, or dropped.
+#[derive(Default)]
 pub(crate) struct Opened {
-    state: AppState,
-    tenant: Tenant,
+    tenant: Option<Tenant>,
     graph: Option<GraphProjection>,
-    processing: Processing,
+    processing: Option<Processing>,
+    state: Option<AppState>,
     jobs: Option<JobsThread>,
     collector: Option<Collector>,
     check: Option<LogCheck>,
-    tree: TreeThread,
+    tree: Option<TreeThread>,
     /// Tells streams of what comes; for the first tenant the server does.
     pass_on: Option<JoinHandle<()>>,
 }
 
-/// What is begun before the state, which is made of it.
-struct Begun {
-    graph: Option<GraphProjection>,
-    processing: Processing,
-    parts: Parts,
+/// What a tenant leaves behind that is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    Nothing,
+    /// Work that would have gone on.
+    Work,
 }
 
+const OPEN: &str = "a tenant is whole until it is closed";
+
 impl Opened {
-    /// The tenant that a server is started for. Wants the server's runtime around it.
+    /// A tenant at which nobody works yet.
+    #[allow(clippy::field_reassign_with_default)] // what is dropped cannot be taken apart
+    pub(crate) fn of(tenant: Tenant) -> Self {
+        let mut opened = Self::default();
+        opened.tenant = Some(tenant);
+        opened
+    }
+
+    /// The tenant that a server is started for. Wants the server's runtime around it. Blocks when
+    /// it fails, and the runtime must go on meanwhile.
     pub(crate) fn first(
         tenant: Tenant,
         places: &Places,
@@ -61,117 +76,138 @@ impl Opened {
         registry: Registry,
         name: TenantName,
     ) -> anyhow::Result<Self> {
-        let Begun {
-            graph,
-            processing,
-            parts,
-        } = begun(&tenant, places, how)?;
+        let mut opened = Self::of(tenant);
+        let parts = opened.parts(places, how)?;
         let state = AppState::new(parts, options, registry, name)?;
-        Self::at_work(state, tenant, graph, processing, how)
-    }
-
-    /// Another tenant of the same server. Wants the server's runtime around it.
-    pub(crate) fn beside(
-        first: &AppState,
-        tenant: Tenant,
-        places: &Places,
-        how: &How<'_>,
-    ) -> anyhow::Result<Self> {
-        let Begun {
-            graph,
-            processing,
-            parts,
-        } = begun(&tenant, places, how)?;
-        let state = first.beside(parts);
-        let mut opened = Self::at_work(state.clone(), tenant, graph, processing, how)?;
-        let runtime = tokio::runtime::Handle::current();
-        let thread = std::thread::Builder::new().name("pass-on".to_owned());
-        let thread = thread.spawn(move || runtime.block_on(pass_on(state)));
-        opened.pass_on = Some(thread.context("start the thread of the streams")?);
+        opened.work(state, how)?;
         Ok(opened)
     }
 
-    fn at_work(
-        state: AppState,
-        tenant: Tenant,
-        graph: Option<GraphProjection>,
-        processing: Processing,
+    /// Begins the work of another tenant of the same server. Wants the server's runtime around it.
+    pub(crate) fn begin_beside(
+        &mut self,
+        first: &AppState,
+        places: &Places,
         how: &How<'_>,
-    ) -> anyhow::Result<Self> {
-        let jobs = processing.work(&tenant, how.is_read_only)?;
-        let collector = if how.is_read_only {
-            None
-        } else {
-            let every = Duration::from_secs(how.settings.number("content.collect_every_s"));
-            Some(Collector::start(state.clone(), every)?)
-        };
-        Ok(Self {
-            check: log_check(&tenant, how)?,
-            tree: TreeThread::start(tenant.proofs.tree.clone())?,
-            state,
-            tenant,
-            graph,
-            processing,
-            jobs,
-            collector,
-            pass_on: None,
+    ) -> anyhow::Result<()> {
+        let parts = self.parts(places, how)?;
+        let state = first.beside(parts);
+        self.work(state.clone(), how)?;
+        let runtime = tokio::runtime::Handle::current();
+        let thread = std::thread::Builder::new().name("pass-on".to_owned());
+        let thread = thread.spawn(move || runtime.block_on(pass_on(state)));
+        self.pass_on = Some(thread.context("start the thread of the streams")?);
+        Ok(())
+    }
+
+    /// Begins what the state is made of.
+    fn parts(&mut self, places: &Places, how: &How<'_>) -> anyhow::Result<Parts> {
+        let tenant = self.tenant.as_ref().expect(OPEN);
+        self.graph = graph(tenant, how)?;
+        let processing = Processing::begin(tenant, places, how.settings, how.is_read_only)?;
+        let processing = self.processing.insert(processing);
+        Ok(Parts {
+            commands: tenant.commands.clone(),
+            projection: tenant.projection.clone(),
+            verifier: Some(verifier(tenant, places, how.settings)),
+            proofs: tenant.proofs.clone(),
+            graph: self.graph.clone(),
+            documents: processing.documents.clone(),
+            past_dir: Some(places.graph.with_file_name("graph-past")),
         })
+    }
+
+    /// Begins the threads that work by themselves.
+    fn work(&mut self, state: AppState, how: &How<'_>) -> anyhow::Result<()> {
+        self.state = Some(state.clone());
+        let tenant = self.tenant.as_ref().expect(OPEN);
+        let processing = self.processing.as_ref().expect(OPEN);
+        self.jobs = processing.work(tenant, how.is_read_only)?;
+        if !how.is_read_only {
+            let every = Duration::from_secs(how.settings.number("content.collect_every_s"));
+            self.collector = Some(Collector::start(state, every)?);
+        }
+        self.check = log_check(tenant, how)?;
+        self.tree = Some(TreeThread::start(tenant.proofs.tree.clone())?);
+        Ok(())
     }
 
     /// What handlers work with.
     pub(crate) fn state(&self) -> &AppState {
-        &self.state
+        self.state.as_ref().expect(OPEN)
     }
 
-    /// Whether jobs wait, or are worked on.
-    pub(crate) fn has_unfinished_jobs(&self) -> bool {
-        let own = self.state.jobs().is_anything_running();
-        // What cannot be told may be there.
-        let recorded = self.tenant.projection.views().active_jobs();
-        own || recorded.map_or(true, |(_, jobs)| !jobs.is_empty())
+    pub(crate) fn tenant(&self) -> &Tenant {
+        self.tenant.as_ref().expect(OPEN)
     }
 
-    /// Ends all work and closes the tenant. Blocks; the server's runtime must go on meanwhile.
-    pub(crate) fn close(self) -> anyhow::Result<()> {
-        self.state.shutdown().begin();
-        self.state.jobs().stop();
-        if let Some(jobs) = self.jobs {
-            jobs.stop();
+    /// Ends all work and closes the tenant, or what there is of it. Blocks; the server's runtime
+    /// must go on meanwhile. What was closed is closed again by doing nothing.
+    pub(crate) fn close(&mut self) -> anyhow::Result<Left> {
+        let mut left = Left::Nothing;
+        if let Some(state) = &self.state {
+            state.shutdown().begin();
+            state.jobs().stop();
         }
-        self.processing.stop();
-        if let Some(graph) = self.graph {
+        if let Some(jobs) = self.jobs.take()
+            && !jobs.stop()
+        {
+            left = Left::Work;
+        }
+        if let Some(processing) = self.processing.take() {
+            // Behind the workers' end: they queue jobs too, and give back what they have.
+            if processing.has_jobs() {
+                left = Left::Work;
+            }
+            processing.stop();
+        }
+        if let Some(graph) = self.graph.take() {
             graph.stop();
         }
-        self.check.into_iter().for_each(LogCheck::stop);
-        self.tree.stop();
-        self.collector.into_iter().for_each(Collector::stop);
-        if let Some(pass_on) = self.pass_on
+        self.check.take().into_iter().for_each(LogCheck::stop);
+        self.tree.take().into_iter().for_each(TreeThread::stop);
+        self.collector.take().into_iter().for_each(Collector::stop);
+        if let Some(pass_on) = self.pass_on.take()
             && pass_on.join().is_err()
         {
             tracing::error!("the thread of the streams ended by a mistake of ours");
         }
-        drop(self.state);
-        self.tenant.close()
+        self.state = None;
+        self.tenant.take().map_or(Ok(()), Tenant::close)?;
+        Ok(left)
     }
 }
 
-fn begun(tenant: &Tenant, places: &Places, how: &How<'_>) -> anyhow::Result<Begun> {
-    let graph = graph(tenant, how)?;
-    let processing = Processing::begin(tenant, places, how.settings, how.is_read_only)?;
-    let parts = Parts {
-        commands: tenant.commands.clone(),
-        projection: tenant.projection.clone(),
-        verifier: Some(verifier(tenant, places, how.settings)),
-        proofs: tenant.proofs.clone(),
-        graph: graph.clone(),
-        documents: processing.documents.clone(),
-        past_dir: Some(places.graph.with_file_name("graph-past")),
-    };
-    Ok(Begun {
-        graph,
-        processing,
-        parts,
-    })
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!("a tenant was not closed in good order: {error:#}");
+        }
+    }
+}
+
+impl Held for Opened {
+    type Shown = AppState;
+
+    fn shown(&self) -> AppState {
+        self.state().clone()
+    }
+
+    /// What others are to do keeps nothing open: jobs of kinds that workers in here do not do.
+    fn is_at_work(&self) -> bool {
+        let has_jobs = || self.processing.as_ref().is_some_and(Processing::has_jobs);
+        self.state().jobs().is_anything_running() || has_jobs()
+    }
+
+    fn is_settling(&self) -> bool {
+        let phase = self.tenant().projection.status().phase;
+        let may_settle = matches!(phase, Phase::CatchingUp | Phase::Live);
+        may_settle && self.jobs.as_ref().is_some_and(|jobs| !jobs.is_settled())
+    }
+
+    fn end_streams(&self) {
+        self.state().shutdown().begin();
+    }
 }
 
 /// What verifies all that is stored, beside the server.

@@ -8,8 +8,9 @@ use anyhow::Context;
 use stemma_api::{DocumentOptions, Documents, Search};
 use stemma_domain::event::Metadata;
 use stemma_domain::id::ResourceId;
+use stemma_domain::value::JobKind;
 use stemma_inference::{Embedder, StaticEmbedder};
-use stemma_jobs::Queue;
+use stemma_jobs::{Handler, Queue};
 use stemma_pipeline::stages::{Committer, Indexer, Pipeline, Tools};
 use stemma_projections::{SearchProjection, SearchSettings};
 
@@ -24,6 +25,8 @@ pub(crate) struct Processing {
     /// For the handlers.
     pub(crate) documents: Documents,
     tools: Tools,
+    /// What the workers in here do.
+    kinds: Vec<JobKind>,
 }
 
 impl Processing {
@@ -51,7 +54,12 @@ impl Processing {
             has_completer: tools.completer.is_some(),
             options: document_options(settings),
         };
-        Ok(Self { documents, tools })
+        let kinds = Pipeline::new(documents.committer.clone(), tools.clone()).kinds();
+        Ok(Self {
+            documents,
+            tools,
+            kinds,
+        })
     }
 
     /// Has jobs worked on; nothing is where nothing may be written.
@@ -70,6 +78,11 @@ impl Processing {
             model: self.tools.embedder.model().name.clone(),
         });
         JobsThread::start(queue, projection, Arc::new(pipeline), reembed).map(Some)
+    }
+
+    /// Whether there are jobs that workers in here do, now or at a later try.
+    pub(crate) fn has_jobs(&self) -> bool {
+        self.documents.queue.has_any_of(&self.kinds)
     }
 
     /// Ends the search index's thread; what it folded is kept.
@@ -100,18 +113,19 @@ fn search(
     if settings.text("search.mode") == Some("none") {
         return Ok(None);
     }
-    let started = SearchProjection::start(SearchSettings {
-        reader: tenant.commands.reader().clone(),
-        content: tenant.commands.content().clone(),
-        dir: places.search.clone(),
-        options: search_options(settings),
-    });
     let mut embedders = vec![Arc::clone(&tools.embedder)];
     // Vectors of the model that is built in answer until those of another are there.
     let built_in: Arc<dyn Embedder> = Arc::new(StaticEmbedder::open()?);
     if built_in.model() != tools.embedder.model() {
         embedders.push(built_in);
     }
+    // Last: nothing that may fail comes behind a thread that would have to be ended then.
+    let started = SearchProjection::start(SearchSettings {
+        reader: tenant.commands.reader().clone(),
+        content: tenant.commands.content().clone(),
+        dir: places.search.clone(),
+        options: search_options(settings),
+    });
     Ok(Some(Search {
         projection: started.context("start the thread of the search index")?,
         embedders,

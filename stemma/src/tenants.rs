@@ -1,73 +1,88 @@
-//! The tenants of a server beside the first: opened when they are asked for, closed when idle.
+//! The tenants of a server beside the first: opened when they are asked for, closed when idle,
+//! deleted when nobody uses them any more.
 //!
-//! Invariants: a tenant is opened by one at a time, and closed only while nobody uses it; one with
-//! jobs that are not finished is not closed, and is opened again by the next start.
+//! Invariants: nothing here that takes long is done under a lock, or on a thread that answers
+//! requests. A tenant with work that goes on by itself is not closed, and is opened again by the
+//! next start; a deletion that was begun is not taken back, also not by the end of the server.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use stemma_api::{AppState, InUse, TenantError, Tenants, Usage};
+use stemma_access::{By, Issuer, Registry};
+use stemma_api::{AppState, Asked, Deletion, InUse, TenantError, Tenants, Told};
 use stemma_domain::value::TenantName;
 use stemma_projections::Neo4jSettings;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::cli::Common;
 use crate::config::{Settings, data_dir};
-use crate::opened::{How, Opened, catch_up};
+use crate::opened::{How, Left, Opened, catch_up};
+use crate::slots::{Opening, Slots, Step};
+use crate::tenant_files as files;
 use crate::wiring::{Places, Tenant, neo4j};
 
 /// How often it is looked for tenants that nobody uses.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long those who work on a tenant that is to be deleted are waited for, and how often it is
-/// looked whether they have ended.
-const DELETE_WAIT: Duration = Duration::from_secs(10);
-const DELETE_LOOK: Duration = Duration::from_millis(10);
-/// Marks a tenant that has jobs which are not finished; its file is in the tenant's directory.
-pub(crate) const UNFINISHED: &str = "unfinished";
-/// What a tenant's directory is called while it is being deleted: no tenant can be called so.
-const DELETED: &str = ".deleted-";
+/// How long a deletion is waited for before it is told that it is under way.
+const DELETE_WAIT: Duration = Duration::from_secs(2);
+/// How long it is until a tenant with work that could not be opened is tried again.
+const OPEN_AGAIN: Duration = Duration::from_mins(1);
+/// Who takes tokens back where a deletion goes on by itself.
+const ACTOR: &str = "stemma";
 
-/// The tenants, and the thread that closes them.
+/// What a deletion takes tokens back as.
+fn own<'a>(actor: &'a str, trace_id: &'a str) -> By<'a> {
+    By {
+        issuer: Issuer::Data,
+        actor,
+        trace_id,
+    }
+}
+
+/// The tenants, and the thread that closes and deletes them.
 pub(crate) struct OpenTenants {
     map: Arc<TenantMap>,
-    stop: Sender<()>,
+    wake: SyncSender<()>,
     thread: JoinHandle<()>,
 }
 
+/// The same for those who ask for a tenant.
+struct Asking(Arc<TenantMap>);
+
 struct TenantMap {
     first: AppState,
+    registry: Registry,
     common: Common,
     settings: Settings,
     /// Where the directories of all tenants are.
     dir: PathBuf,
     runtime: Handle,
-    open_max: usize,
     idle_close: Duration,
-    slots: Mutex<HashMap<TenantName, Arc<Slot>>>,
+    slots: Slots<Opened>,
+    /// Held to itself by who makes or deletes one, and shared by who needs one to be there.
+    there: RwLock<()>,
+    /// Those that are to be opened for the work that they have, each with from when on.
+    unfinished: Mutex<VecDeque<(TenantName, Instant)>>,
+    /// The threads that open.
+    openers: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// A tenant that is open, is being opened or closed, or was asked for.
-struct Slot {
-    opened: Mutex<Option<Opened>>,
-    /// Those who use it.
-    users: AtomicUsize,
-    last_used: Mutex<Instant>,
+/// Tells what came of opening or closing a tenant, also when the thread at it panics.
+struct Telling<'a> {
+    slots: &'a Slots<Opened>,
+    name: &'a TenantName,
+    told: Told,
 }
 
-struct User(Arc<Slot>);
-
-impl Usage for User {}
-
-impl Drop for User {
+impl Drop for Telling<'_> {
     fn drop(&mut self) {
-        *unpoisoned(&self.0.last_used) = Instant::now();
-        self.0.users.fetch_sub(1, Ordering::Release);
+        self.slots.ended(self.name, self.told.take());
     }
 }
 
@@ -76,363 +91,400 @@ fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Slot {
-    fn new() -> Self {
-        Self {
-            opened: Mutex::new(None),
-            users: AtomicUsize::new(0),
-            last_used: Mutex::new(Instant::now()),
-        }
-    }
-
-    /// Counts one more who uses it. The lock on what is opened is held meanwhile, as it is by who
-    /// closes it.
-    fn used(self: &Arc<Self>, opened: &Opened) -> InUse {
-        self.users.fetch_add(1, Ordering::Acquire);
-        InUse::new(opened.state().clone(), Arc::new(User(Arc::clone(self))))
-    }
-
-    fn is_idle_for(&self, time: Duration) -> bool {
-        self.users.load(Ordering::Acquire) == 0 && unpoisoned(&self.last_used).elapsed() >= time
-    }
+fn failed(error: &anyhow::Error) -> TenantError {
+    TenantError::Failed(format!("{error:#}"))
 }
 
 impl OpenTenants {
-    /// The tenants beside the first, of which those are opened that have unfinished jobs.
+    /// The tenants beside the first, of which those are opened that have work. Wants the server's
+    /// runtime around it.
     pub(crate) fn beside(
         first: &Opened,
+        registry: Registry,
         common: &Common,
         settings: &Settings,
     ) -> anyhow::Result<Self> {
+        // One that is not taken yet wakes the thread as well as two.
+        let (wake, woken) = sync_channel(1);
         let map = Arc::new(TenantMap {
             first: first.state().clone(),
+            registry,
             common: common.clone(),
             settings: settings.clone(),
             dir: data_dir(common, Some(settings)).join("tenants"),
             runtime: Handle::current(),
-            open_max: settings.count("tenants.open_max"),
             idle_close: Duration::from_millis(settings.number("tenants.idle_close_ms")),
-            slots: Mutex::default(),
+            slots: Slots::new(settings.count("tenants.open_max"), wake.clone()),
+            there: RwLock::new(()),
+            unfinished: Mutex::default(),
+            openers: Mutex::default(),
         });
-        let (stop, stopped) = channel();
         let own = Arc::clone(&map);
         let thread = std::thread::Builder::new()
             .name("tenants".to_owned())
-            .spawn(move || {
-                own.remove_deleted();
-                own.open_unfinished();
-                while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-                    own.close_idle();
-                }
-            })
+            .spawn(move || own.look_after(&woken))
             .context("start the thread of the tenants")?;
-        Ok(Self { map, stop, thread })
+        Ok(Self { map, wake, thread })
     }
 
     pub(crate) fn map(&self) -> Arc<dyn Tenants> {
-        Arc::clone(&self.map) as Arc<dyn Tenants>
+        Arc::new(Asking(Arc::clone(&self.map)))
     }
 
-    /// Ends the streams of all that are open.
+    /// Ends the streams of all that are open, and opens no more. Waits for nothing.
     pub(crate) fn begin_shutdown(&self) {
-        let slots: Vec<Arc<Slot>> = unpoisoned(&self.map.slots).values().cloned().collect();
-        for slot in slots {
-            if let Some(opened) = unpoisoned(&slot.opened).as_ref() {
-                opened.state().shutdown().begin();
-            }
-        }
+        self.map.slots.begin_stop();
     }
 
-    /// Closes all that are open.
+    /// Closes all that are open. Blocks; the server's runtime must go on meanwhile.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
-        drop(self.stop);
-        if self.thread.join().is_err() {
-            tracing::error!("the thread of the tenants ended by a mistake of ours");
-        }
-        let slots = std::mem::take(&mut *unpoisoned(&self.map.slots));
-        let mut all = Ok(());
-        for (name, slot) in slots {
-            if let Some(opened) = unpoisoned(&slot.opened).take() {
-                all = all.and(self.map.close(&name, opened));
+        self.map.slots.begin_stop();
+        // A full channel wakes it too.
+        let _ = self.wake.try_send(());
+        let join = |thread: JoinHandle<()>| {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the tenants ended by a mistake of ours");
             }
+        };
+        // In this order: it may have begun to open one more.
+        join(self.thread);
+        let openers = std::mem::take(&mut *unpoisoned(&self.map.openers));
+        openers.into_iter().for_each(join);
+        let mut all = Ok(());
+        while let Some((name, opened)) = self.map.slots.take_any() {
+            all = all.and(self.map.close(&name, opened));
         }
+        self.map.delete_those_left();
         all
     }
 }
 
 impl TenantMap {
-    fn places(&self, name: &TenantName) -> anyhow::Result<Places> {
+    /// What the thread does until the server stops.
+    fn look_after(self: &Arc<Self>, woken: &Receiver<()>) {
+        files::remove_all_gone(&self.dir);
+        match files::leaving(&self.dir) {
+            Ok(all) => all.iter().for_each(|name| drop(self.slots.doom(name))),
+            Err(error) => tracing::error!(%error, "the tenants to be deleted are not known"),
+        }
+        match files::unfinished(&self.dir) {
+            Ok(all) => {
+                let others = all.into_iter().filter(|name| name != self.first.tenant());
+                let now = Instant::now();
+                unpoisoned(&self.unfinished).extend(others.map(|name| (name, now)));
+            }
+            Err(error) => tracing::error!(%error, "the tenants that have work are not known"),
+        }
+        let mut opening = None;
+        while !self.slots.is_stopping() {
+            self.delete_those_left();
+            self.close_idle();
+            self.open_unfinished(&mut opening);
+            // Either way it is time to look again.
+            let _ = woken.recv_timeout(LOOK_EVERY);
+        }
+    }
+
+    fn place(&self, name: &TenantName) -> PathBuf {
+        self.dir.join(name.as_str())
+    }
+
+    fn is_there(&self, name: &TenantName) -> bool {
+        files::is_there(&self.dir, name)
+    }
+
+    fn ask(self: &Arc<Self>, name: &TenantName) -> Result<Asked, TenantError> {
+        if !self.is_there(name) {
+            return Err(TenantError::NotFound);
+        }
+        match self.slots.ask(name) {
+            Step::Use(state, user) => Ok(Asked::Open(InUse::new(state, Arc::new(user)))),
+            Step::Wait(told) => Ok(Asked::UnderWay(told)),
+            Step::Open(opening, told) => {
+                self.open_on_a_thread(name, opening)?;
+                Ok(Asked::UnderWay(told))
+            }
+            Step::Full { max } => Err(TenantError::Full { max }),
+            Step::Refused if self.slots.is_stopping() => Err(TenantError::Stopping),
+            Step::Refused => Err(TenantError::NotFound),
+        }
+    }
+
+    fn open_on_a_thread(
+        self: &Arc<Self>,
+        name: &TenantName,
+        opening: Opening<Opened>,
+    ) -> Result<(), TenantError> {
+        let replaced = opening.replaced.as_ref().map(|(name, _)| name.clone());
+        let (map, own) = (Arc::clone(self), name.clone());
+        let thread = std::thread::Builder::new()
+            .name("open-tenant".to_owned())
+            .spawn(move || map.open_and_tell(&own, opening));
+        match thread {
+            Ok(thread) => {
+                let mut openers = unpoisoned(&self.openers);
+                openers.retain(|thread| !thread.is_finished());
+                openers.push(thread);
+                Ok(())
+            }
+            Err(error) => {
+                // What was to be replaced went with the thread that there is not.
+                if let Some(replaced) = replaced {
+                    self.slots.ended(&replaced, Some(Ok(())));
+                }
+                let error = failed(&anyhow::Error::new(error).context("start a thread"));
+                self.slots.ended(name, Some(Err(error.clone())));
+                Err(error)
+            }
+        }
+    }
+
+    fn open_and_tell(&self, name: &TenantName, opening: Opening<Opened>) {
+        let mistake = TenantError::Failed("it was not opened by a mistake of ours".to_owned());
+        let mut telling = Telling {
+            slots: &self.slots,
+            name,
+            told: Some(Err(mistake)),
+        };
+        if let Some((other, replaced)) = opening.replaced {
+            self.close_and_log(&other, replaced);
+        }
+        telling.told = match self.open_now(name, opening.stop) {
+            Ok(Some(opened)) => match self.slots.opened(name, opened) {
+                Ok(()) => {
+                    tracing::info!(tenant = %name, "opened");
+                    telling.told = None;
+                    std::mem::forget(telling);
+                    return;
+                }
+                // They ask again, and are told why.
+                Err(unwanted) => {
+                    drop(unwanted);
+                    Some(Ok(()))
+                }
+            },
+            Ok(None) => Some(Ok(())),
+            Err(error) => {
+                tracing::error!(tenant = %name, "not opened: {error:#}");
+                Some(Err(failed(&error)))
+            }
+        };
+    }
+
+    /// Opens a tenant and brings its views up to date; none once it is not wanted any more.
+    fn open_now(
+        &self,
+        name: &TenantName,
+        mut stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<Option<Opened>> {
+        // From here on it is not deleted; it may have been since it was asked for.
+        if *stop.borrow() || !self.is_there(name) {
+            return Ok(None);
+        }
+        // What is begun here is driven by the server's own runtime, not by that of who asked.
+        let _entered = self.runtime.enter();
         let common = Common {
             tenant: name.as_str().to_owned(),
             ..self.common.clone()
         };
-        Places::of(&common, &self.settings)
-    }
-
-    fn is_there(&self, name: &TenantName) -> bool {
-        self.dir.join(name.as_str()).is_dir()
-    }
-
-    fn slot(&self, name: &TenantName) -> Arc<Slot> {
-        let mut slots = unpoisoned(&self.slots);
-        Arc::clone(
-            slots
-                .entry(name.clone())
-                .or_insert_with(|| Arc::new(Slot::new())),
-        )
-    }
-
-    /// Opens a tenant and brings its views up to date.
-    fn open_now(&self, name: &TenantName) -> anyhow::Result<Opened> {
-        // What is begun here is driven by the server's own runtime, not by that of who asked.
-        let _entered = self.runtime.enter();
-        let places = self.places(name)?;
-        let tenant = Tenant::open(&places, &self.settings)?;
-        self.runtime.block_on(catch_up(&tenant));
+        let places = Places::of(&common, &self.settings)?;
         let server = neo4j(&self.settings)?;
+        // Before the first job is taken in: whatever happens then, the next start knows of it.
+        files::mark_unfinished(&places.tenant).context("mark the tenant as open")?;
+        let mut opened = Opened::of(Tenant::open(&places, &self.settings)?);
+        let is_wanted = self.runtime.block_on(async {
+            tokio::select! {
+                () = catch_up(opened.tenant()) => true,
+                _ = stop.wait_for(|stop| *stop) => false,
+            }
+        });
+        if !is_wanted {
+            return Ok(None);
+        }
         let how = How {
             settings: &self.settings,
             is_read_only: false,
             neo4j: server.map(|server| Neo4jSettings {
-                reader: tenant.commands.reader().clone(),
+                reader: opened.tenant().commands.reader().clone(),
                 tenant: name.as_str().to_owned(),
                 server,
             }),
         };
-        let opened = Opened::beside(&self.first, tenant, &places, &how)?;
-        // Before the first job is taken in: whatever happens then, the next start knows of it.
-        let mark = std::fs::File::create(places.tenant.join(UNFINISHED));
-        mark.and_then(|file| file.sync_all())
-            .context("mark the tenant as open")?;
-        tracing::info!(tenant = %name, "opened");
-        Ok(opened)
+        opened.begin_beside(&self.first, &places, &how)?;
+        Ok(Some(opened))
     }
 
-    fn close(&self, name: &TenantName, opened: Opened) -> anyhow::Result<()> {
-        let is_unfinished = opened.has_unfinished_jobs();
-        opened
+    fn close(&self, name: &TenantName, mut opened: Opened) -> anyhow::Result<()> {
+        let _telling = Telling {
+            slots: &self.slots,
+            name,
+            told: Some(Ok(())),
+        };
+        let left = opened
             .close()
             .with_context(|| format!("close the tenant {name}"))?;
-        if !is_unfinished {
-            let mark = self.dir.join(name.as_str()).join(UNFINISHED);
-            std::fs::remove_file(&mark).context("unmark the tenant")?;
+        match left {
+            Left::Nothing => {
+                files::unmark_unfinished(&self.place(name)).context("unmark the tenant")?;
+            }
+            Left::Work => {
+                let at = Instant::now() + OPEN_AGAIN;
+                unpoisoned(&self.unfinished).push_back((name.clone(), at));
+            }
         }
         tracing::info!(tenant = %name, "closed");
         Ok(())
     }
 
-    /// Makes room for one more, if as many are open as may be.
-    fn make_room(&self) -> Result<(), TenantError> {
-        let is_open = |slot: &Arc<Slot>| {
-            // Who has the lock is opening or closing it.
-            slot.opened
-                .try_lock()
-                .map_or(true, |opened| opened.is_some())
-        };
-        let count = || {
-            unpoisoned(&self.slots)
-                .values()
-                .filter(|slot| is_open(slot))
-                .count()
-        };
-        if count() < self.open_max {
-            return Ok(());
+    fn close_and_log(&self, name: &TenantName, opened: Opened) {
+        if let Err(error) = self.close(name, opened) {
+            tracing::error!(tenant = %name, "{error:#}");
         }
-        self.close_those_idle_for(Duration::ZERO, 1);
-        if count() < self.open_max {
-            return Ok(());
-        }
-        Err(TenantError::Full { max: self.open_max })
     }
 
     fn close_idle(&self) {
-        self.close_those_idle_for(self.idle_close, usize::MAX);
-    }
-
-    /// Closes tenants that nobody used for so long, those first that were used last long ago.
-    fn close_those_idle_for(&self, time: Duration, limit: usize) {
-        let mut slots: Vec<(TenantName, Arc<Slot>)> = unpoisoned(&self.slots)
-            .iter()
-            .map(|(name, slot)| (name.clone(), Arc::clone(slot)))
-            .collect();
-        slots.sort_by_key(|(_, slot)| *unpoisoned(&slot.last_used));
-        let mut closed = 0;
-        for (name, slot) in slots {
-            if closed == limit {
-                return;
-            }
-            let Ok(mut opened) = slot.opened.try_lock() else {
-                continue;
-            };
-            let is_busy = opened.as_ref().is_none_or(Opened::has_unfinished_jobs);
-            if !slot.is_idle_for(time) || is_busy {
-                continue;
-            }
-            if let Some(opened) = opened.take()
-                && let Err(error) = self.close(&name, opened)
-            {
-                tracing::error!(tenant = %name, "{error:#}");
-            }
-            closed += 1;
-        }
-    }
-
-    /// Opens those that had unfinished jobs when the server ended.
-    fn open_unfinished(&self) {
-        let Ok(all) = self.names() else { return };
-        for name in all {
-            let is_first = name == *self.first.tenant();
-            if is_first || !self.dir.join(name.as_str()).join(UNFINISHED).is_file() {
-                continue;
-            }
-            if let Err(error) = self.open(&name) {
-                tracing::error!(tenant = %name, %error, "its jobs are not worked on");
-            }
-        }
-    }
-
-    fn names(&self) -> std::io::Result<Vec<TenantName>> {
-        names(&self.dir)
-    }
-
-    /// Goes on deleting what the end of a server broke off.
-    fn remove_deleted(&self) {
-        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        for entry in entries {
-            if entry.file_name().to_string_lossy().starts_with(DELETED) {
-                remove(&entry.path());
-            }
-        }
-    }
-}
-
-fn remove(place: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(place) {
-        tracing::error!(%error, path = %place.display(), "what is deleted stays on disk for now");
-    }
-}
-
-impl Tenants for TenantMap {
-    fn opened(&self, name: &TenantName) -> Option<InUse> {
-        let slot = Arc::clone(unpoisoned(&self.slots).get(name)?);
-        let opened = slot.opened.try_lock().ok()?;
-        opened.as_ref().map(|opened| slot.used(opened))
-    }
-
-    fn open(&self, name: &TenantName) -> Result<InUse, TenantError> {
-        if !self.is_there(name) {
-            return Err(TenantError::NotFound);
-        }
-        let slot = self.slot(name);
+        while !self.slots.is_stopping()
+            && let Some((name, opened)) = self.slots.idle_for(self.idle_close)
         {
-            let opened = unpoisoned(&slot.opened);
-            if let Some(opened) = opened.as_ref() {
-                return Ok(slot.used(opened));
+            self.close_and_log(&name, opened);
+        }
+    }
+
+    /// Deletes those to be deleted that nobody uses any more.
+    fn delete_those_left(&self) {
+        while let Some((name, opened)) = self.slots.to_delete() {
+            if let Some(mut opened) = opened
+                && let Err(error) = opened.close()
+            {
+                tracing::warn!(tenant = %name, "closed to be deleted: {error:#}");
+            }
+            // Most often they are taken back already.
+            let revoked = self.registry.revoke_all(&name, own(ACTOR, ""));
+            let revoked = revoked.map_err(|error| TenantError::Failed(error.to_string()));
+            match revoked.and_then(|_| files::delete(&self.dir, &name)) {
+                Ok(gone) => {
+                    self.slots.deleted(&name, Ok(()));
+                    tracing::info!(tenant = %name, "deleted");
+                    files::remove(&gone);
+                }
+                Err(TenantError::NotFound) => self.slots.deleted(&name, Ok(())),
+                Err(error) => {
+                    tracing::error!(tenant = %name, %error, "not deleted yet");
+                    self.slots.deleted(&name, Err(error));
+                }
             }
         }
-        self.make_room()?;
-        let mut opened = unpoisoned(&slot.opened);
-        // Somebody may have opened it, or deleted it, meanwhile.
-        if !self.is_there(name) {
-            return Err(TenantError::NotFound);
-        }
-        if opened.is_none() {
-            let now = self.open_now(name);
-            *opened = Some(now.map_err(|error| TenantError::Failed(format!("{error:#}")))?);
-        }
-        let opened = opened.as_ref().expect("it was opened just now");
-        Ok(slot.used(opened))
     }
 
-    fn create(&self, name: &TenantName) -> Result<(), TenantError> {
-        create(&self.dir, name)
+    /// Opens those that have work, one at a time, as there is room.
+    fn open_unfinished(
+        self: &Arc<Self>,
+        opening: &mut Option<(TenantName, watch::Receiver<Told>)>,
+    ) {
+        let is_under_way =
+            |told: &watch::Receiver<Told>| told.borrow().is_none() && told.has_changed().is_ok();
+        let later = |name| {
+            let at = Instant::now() + OPEN_AGAIN;
+            unpoisoned(&self.unfinished).push_back((name, at));
+        };
+        loop {
+            let name = match opening.take() {
+                Some((name, told)) if is_under_way(&told) => {
+                    *opening = Some((name, told));
+                    return;
+                }
+                Some((name, told)) if matches!(&*told.borrow(), Some(Err(_))) => {
+                    later(name);
+                    continue;
+                }
+                Some((name, _)) => name,
+                None => {
+                    let mut waiting = unpoisoned(&self.unfinished);
+                    let now = Instant::now();
+                    let Some(index) = waiting.iter().position(|(_, at)| *at <= now) else {
+                        return;
+                    };
+                    let Some((name, _)) = waiting.remove(index) else {
+                        return;
+                    };
+                    name
+                }
+            };
+            match self.ask(&name) {
+                // It is open: its workers find what there is.
+                Ok(Asked::Open(_)) | Err(TenantError::NotFound) => {}
+                Ok(Asked::UnderWay(told)) => *opening = Some((name, told)),
+                Err(TenantError::Full { .. } | TenantError::Stopping) => {
+                    let soon = Instant::now();
+                    unpoisoned(&self.unfinished).push_front((name, soon));
+                    return;
+                }
+                Err(_) => later(name),
+            }
+        }
     }
 
-    fn delete(&self, name: &TenantName) -> Result<(), TenantError> {
+    fn delete(&self, name: &TenantName, by: &str, trace_id: &str) -> Result<Deletion, TenantError> {
         if name == self.first.tenant() {
             return Err(TenantError::Served);
         }
-        if !self.is_there(name) {
+        let mut told = {
+            let _alone = self.there.write().unwrap_or_else(PoisonError::into_inner);
+            if self.is_there(name) {
+                let marked = files::mark_leaving(&self.place(name)).context("mark the tenant");
+                marked.map_err(|error| failed(&error))?;
+                // None is given out any more, so that one of the same name that is made later is
+                // not theirs.
+                let revoked = self.registry.revoke_all(name, own(by, trace_id));
+                let told = self.slots.doom(name);
+                revoked.map_err(|error| TenantError::Failed(error.to_string()))?;
+                told
+            } else {
+                self.slots.doomed(name).ok_or(TenantError::NotFound)?
+            }
+        };
+        let ended = self.runtime.block_on(async {
+            let ended = told.wait_for(Option::is_some);
+            let ended = tokio::time::timeout(DELETE_WAIT, ended).await;
+            ended.map(|told| told.map_or(Ok(()), |told| told.clone().unwrap_or(Ok(()))))
+        });
+        match ended {
+            Ok(done) => done.map(|()| Deletion::Done),
+            Err(_) => Ok(Deletion::UnderWay),
+        }
+    }
+}
+
+impl Tenants for Asking {
+    fn ask(&self, name: &TenantName) -> Result<Asked, TenantError> {
+        self.0.ask(name)
+    }
+
+    fn while_there(&self, name: &TenantName, work: &mut dyn FnMut()) -> Result<(), TenantError> {
+        let _held = self.0.there.read().unwrap_or_else(PoisonError::into_inner);
+        if !self.0.is_there(name) {
             return Err(TenantError::NotFound);
         }
-        let slot = self.slot(name);
-        let mut held = unpoisoned(&slot.opened);
-        if let Some(opened) = held.take() {
-            // Streams end by themselves now; who is in the middle of something finishes.
-            opened.state().shutdown().begin();
-            let began = Instant::now();
-            while slot.users.load(Ordering::Acquire) > 0 {
-                if began.elapsed() > DELETE_WAIT {
-                    *held = Some(opened);
-                    return Err(TenantError::Busy);
-                }
-                std::thread::park_timeout(DELETE_LOOK);
-            }
-            let failed = |error: anyhow::Error| TenantError::Failed(format!("{error:#}"));
-            opened.close().map_err(failed)?;
-        }
-        delete(&self.dir, name)
+        work();
+        Ok(())
+    }
+
+    fn create(&self, name: &TenantName) -> Result<(), TenantError> {
+        let _alone = self.0.there.write().unwrap_or_else(PoisonError::into_inner);
+        files::create(&self.0.dir, name)
+    }
+
+    fn delete(&self, name: &TenantName, by: &str, trace_id: &str) -> Result<Deletion, TenantError> {
+        self.0.delete(name, by, trace_id)
     }
 
     fn list(&self) -> Result<Vec<(TenantName, bool)>, TenantError> {
-        let failed = |error: std::io::Error| TenantError::Failed(error.to_string());
-        let names = self.names().map_err(failed)?;
-        let is_open = |name: &TenantName| {
-            let slot = unpoisoned(&self.slots).get(name).cloned();
-            let opened =
-                |slot: Arc<Slot>| slot.opened.try_lock().is_ok_and(|opened| opened.is_some());
-            name == self.first.tenant() || slot.is_some_and(opened)
+        let names = files::names(&self.0.dir);
+        let names = names.map_err(|error| TenantError::Failed(error.to_string()))?;
+        let open = |name: TenantName| {
+            let is_open = name == *self.0.first.tenant() || self.0.slots.is_open(&name);
+            (name, is_open)
         };
-        Ok(names
-            .into_iter()
-            .map(|name| {
-                let is_open = is_open(&name);
-                (name, is_open)
-            })
-            .collect())
+        Ok(names.into_iter().map(open).collect())
     }
-}
-
-/// The tenants whose directories are in one, by name.
-pub(crate) fn names(dir: &Path) -> std::io::Result<Vec<TenantName>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            let name = entry.file_name();
-            names.extend(name.to_str().and_then(|name| TenantName::new(name).ok()));
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// Makes the directory of a tenant.
-pub(crate) fn create(dir: &Path, name: &TenantName) -> Result<(), TenantError> {
-    let failed = |error: std::io::Error| TenantError::Failed(error.to_string());
-    crate::wiring::make_durably(dir).map_err(failed)?;
-    match std::fs::create_dir(dir.join(name.as_str())) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(TenantError::Exists),
-        Err(error) => Err(failed(error)),
-        Ok(()) => sync_dir(dir).map_err(failed),
-    }
-}
-
-/// Deletes a tenant that is not open: it is gone at once, its files as soon as may be.
-pub(crate) fn delete(dir: &Path, name: &TenantName) -> Result<(), TenantError> {
-    let failed = |error: std::io::Error| TenantError::Failed(error.to_string());
-    let gone = dir.join(format!("{DELETED}{name}-{}", std::process::id()));
-    rename(&dir.join(name.as_str()), &gone).map_err(failed)?;
-    sync_dir(dir).map_err(failed)?;
-    remove(&gone);
-    Ok(())
-}
-
-#[allow(clippy::disallowed_methods)] // the directory above is synced behind it
-fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::rename(from, to)
-}
-
-fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    std::fs::File::open(dir)?.sync_all()
 }

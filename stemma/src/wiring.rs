@@ -20,7 +20,7 @@ use crate::cli::Common;
 use crate::clock::{SystemClock, SystemIds};
 use crate::config::{Settings, data_dir};
 use crate::exit::{Damaged, Usage};
-use crate::keys;
+use crate::{keys, tenant_files};
 
 /// The directories of one tenant.
 #[derive(Debug, Clone)]
@@ -62,6 +62,15 @@ impl Places {
                 "there is no data in {}; `stemma serve` or `stemma import` makes it",
                 self.tenant.display()
             );
+        }
+        Ok(())
+    }
+
+    /// Fails when the tenant is to be deleted: what is written to it would go with it.
+    fn must_not_be_leaving(&self) -> anyhow::Result<()> {
+        if tenant_files::is_leaving(&self.tenant) {
+            let place = self.tenant.display();
+            bail!("{place} is to be deleted; `stemma serve` or `stemma tenant delete` does it");
         }
         Ok(())
     }
@@ -344,6 +353,7 @@ impl Tenant {
     /// Opens or makes a tenant. The views may still lack events when this returns.
     pub(crate) fn open(places: &Places, settings: &Settings) -> anyhow::Result<Self> {
         let lock = places.lock()?;
+        places.must_not_be_leaving()?;
         places.must_not_lack_the_log()?;
         places.must_not_lack_the_content()?;
         let options = views_options(settings);
@@ -384,6 +394,7 @@ impl Tenant {
     /// beside, from what can be read of the log.
     pub(crate) fn open_whole_part(places: &Places, settings: &Settings) -> anyhow::Result<Self> {
         places.must_exist()?;
+        places.must_not_be_leaving()?;
         let lock = places.lock()?;
         let opened = ContentStore::open_read_only(&places.content, content_options(settings));
         let (content, _) = opened.context("open the content store")?;
@@ -443,8 +454,15 @@ impl Tenant {
             dir: derived.views,
             views: derived.options,
         };
-        let projection = Projection::start_with(folded, derived.ahead);
-        let projection = projection.map_err(started)?;
+        let projection = match Projection::start_with(folded, derived.ahead) {
+            Ok(projection) => projection,
+            Err(error) => {
+                // They were opened for nothing, and are left as they were found.
+                commands.appender().close().context("close the log")?;
+                commands.content().close();
+                return Err(started(error));
+            }
+        };
         Ok(Self {
             commands,
             projection,

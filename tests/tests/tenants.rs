@@ -1,12 +1,15 @@
 //! Tenants stand apart, are opened when they are asked for, and leave nothing behind (row C5).
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stemma_tests::{Client, Server, ServerBuilder, SseReader, Upload, command};
+use stemma_tests::{Answer, Client, Server, ServerBuilder, SseReader, Upload, command};
 
 use crate::access::create_token;
+use crate::bad_input::{connect, rest};
 use crate::documents::{TEXT, text_of};
 
 /// How long what a thread of the server does by itself may take.
@@ -23,12 +26,17 @@ fn stemma(data: &Path, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+const BODY: &[u8] = br#"{"name":"Moon"}"#;
+
+const GO_ON: &[u8; 25] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 struct Town {
     server: Server,
     operator: Client,
     /// Two tenants, an admin each.
     north: Client,
     south: Client,
+    north_token: String,
     data: tempfile::TempDir,
 }
 
@@ -52,6 +60,7 @@ fn town(set: impl Fn(ServerBuilder) -> ServerBuilder) -> Town {
         operator: client(&operator),
         north: client(&north),
         south: client(&south),
+        north_token: north,
         server,
         data,
     }
@@ -67,6 +76,54 @@ impl Town {
         let all = all["items"].as_array().expect("a list");
         let found = all.iter().find(|tenant| tenant["name"] == name);
         found.expect("a tenant")["is_open"] == true
+    }
+
+    fn place(&self, path: &str) -> std::path::PathBuf {
+        self.data.path().join("tenants").join(path)
+    }
+
+    /// Waits until a file or directory is no more.
+    async fn until_gone(&self, path: &str) {
+        let gone = async {
+            while self.place(path).exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let gone = tokio::time::timeout(PATIENCE, gone).await;
+        gone.unwrap_or_else(|_| panic!("{path} is still there"));
+    }
+
+    async fn delete(&self, name: &str) -> Answer {
+        let path = format!("/api/admin/tenants/{name}");
+        let request = self.operator.request("DELETE", &path);
+        self.operator.send(request).await
+    }
+
+    /// A request of north that is sent but for the last byte; it is worked on when this returns.
+    async fn half_sent(&self) -> TcpStream {
+        // It is open by then, and counts its users as they come.
+        self.north.get("/api/resources").await.expect(200);
+        let mut half = connect(&self.server);
+        let head = format!(
+            "POST /api/entity_types HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n",
+            self.north_token,
+            BODY.len()
+        );
+        half.write_all(head.as_bytes()).expect("it is sent");
+        let mut going_on = [0; GO_ON.len()];
+        half.read_exact(&mut going_on).expect("it is answered");
+        assert_eq!(going_on, *GO_ON);
+        let sent = half.write_all(&BODY[..BODY.len() - 1]);
+        sent.expect("it is sent");
+        half
+    }
+
+    fn restarted(&mut self, server: Server) {
+        let url = server.url().to_owned();
+        self.server = server;
+        self.operator = self.operator.at(&url);
+        self.north = self.north.at(&url);
+        self.south = self.south.at(&url);
     }
 
     /// Waits until a tenant is open, or closed.
@@ -238,6 +295,104 @@ async fn jobs_of_a_tenant_go_on_after_a_crash_without_anybody_asking() {
     let ended = town.north.ended(text_of(&told["job_id"])).await;
     assert_eq!(ended["status"], "completed", "{ended}");
     assert!(!town.is_open("south").await, "it had nothing to do");
+}
+
+/// It answered 409 then, and left the tenant with streams that had ended and no tokens.
+#[tokio::test]
+async fn a_tenant_that_requests_work_on_is_deleted_once_they_have_ended() {
+    let town = town(|builder| builder);
+    let mut half = town.half_sent().await;
+    assert_eq!(town.delete("north").await.status, 202);
+    let gone = town.north.get("/api/resources").await;
+    gone.expect_problem(401, "TOKEN_INVALID");
+    let new = json!({ "name": "north" });
+    let early = town.operator.post("/api/admin/tenants", &new).await;
+    early.expect_problem(409, "TENANT_IN_USE");
+    let token = json!({ "principal": "ada", "role": "reader", "tenant": "north" });
+    let early = town.operator.post("/api/admin/tokens", &token).await;
+    early.expect_problem(404, "TENANT_NOT_FOUND");
+    assert_eq!(town.delete("north").await.status, 202);
+    half.write_all(&BODY[BODY.len() - 1..]).expect("it is sent");
+    let answer = rest(&mut half);
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    town.until_gone("north").await;
+    let again = town.delete("north").await;
+    again.expect_problem(404, "TENANT_NOT_FOUND");
+    town.operator
+        .post("/api/admin/tenants", &new)
+        .await
+        .expect(201);
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_begun_goes_on_after_a_crash() {
+    let mut town = town(|builder| builder);
+    let half = town.half_sent().await;
+    assert_eq!(town.delete("north").await.status, 202);
+    town.server.kill();
+    let builder = Server::builder().data(town.data.path());
+    town.restarted(builder.start());
+    drop(half);
+    town.until_gone("north").await;
+    let gone = town.north.get("/api/resources").await;
+    gone.expect_problem(401, "TOKEN_INVALID");
+    assert_eq!(town.south.get("/api/resources").await.status, 200);
+}
+
+/// The threads that were begun went on, and the log was in use until the server ended.
+#[tokio::test]
+async fn a_tenant_that_could_not_be_opened_is_opened_once_the_cause_is_gone() {
+    let town = town(|builder| builder);
+    for cause in ["north/search", "north/unfinished"] {
+        let place = town.place(cause);
+        if cause.ends_with("search") {
+            std::fs::write(&place, "in the way").expect("a file");
+        } else {
+            let _ = std::fs::remove_file(&place);
+            std::fs::create_dir(&place).expect("a directory");
+        }
+        let failed = town.north.get("/api/resources").await;
+        failed.expect_problem(503, "TENANT_UNAVAILABLE");
+        if cause.ends_with("search") {
+            std::fs::remove_file(&place).expect("it was there");
+        } else {
+            std::fs::remove_dir(&place).expect("it was there");
+        }
+    }
+    assert_eq!(town.north.get("/api/resources").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_job_that_no_worker_in_here_does_keeps_no_tenant_open() {
+    let town = town(|builder| builder.env("STEMMA_TENANTS__OPEN_MAX", "1"));
+    let job = json!({ "type": "weather.report", "payload": {} });
+    let made = town.north.post("/api/jobs", &job).await;
+    assert!((200..300).contains(&made.status), "{}", made.text());
+    assert_eq!(town.south.get("/api/resources").await.status, 200);
+}
+
+/// Those that did not fit were left lying until somebody asked for them.
+#[tokio::test]
+async fn tenants_with_jobs_are_opened_in_turns_after_a_crash_where_not_all_fit() {
+    let mut town = town(|builder| builder);
+    let mut jobs = Vec::new();
+    for client in [&town.north, &town.south] {
+        let told = client.upload(&Upload::of("a.md", TEXT)).await.expect(202);
+        jobs.push(text_of(&told["job_id"]).to_owned());
+    }
+    town.server.kill();
+    let builder = Server::builder()
+        .data(town.data.path())
+        .env("STEMMA_TENANTS__OPEN_MAX", "1")
+        .env("STEMMA_TENANTS__IDLE_CLOSE_MS", "100")
+        .env("STEMMA_JOBS__RETRY_BASE_MS", "20");
+    town.restarted(builder.start());
+    town.until_gone("north/unfinished").await;
+    town.until_gone("south/unfinished").await;
+    for (client, job) in [&town.north, &town.south].into_iter().zip(jobs) {
+        let ended = client.ended(&job).await;
+        assert_eq!(ended["status"], "completed", "{ended}");
+    }
 }
 
 #[test]

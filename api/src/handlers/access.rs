@@ -20,7 +20,7 @@ use crate::error::{ApiError, Code, FieldProblem};
 use crate::json::{Fields, checked, text};
 use crate::page::Page;
 use crate::query::Query;
-use crate::tenants::Served;
+use crate::tenants::{Served, TenantError};
 
 /// A token, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
@@ -136,8 +136,23 @@ pub(crate) async fn issue(
         expires_at,
     };
     let registry = state.access().registry().clone();
-    let issued = blocking(move || registry.issue(new, context.by()));
-    let (token, secret) = issued.await??;
+    let tenants = state.tenants().cloned();
+    let foreign = new
+        .tenant
+        .clone()
+        .filter(|name| *name != *state.access().tenant());
+    let issued = blocking(move || {
+        let issue = || registry.issue(new.clone(), context.by());
+        let Some(name) = foreign else {
+            return Ok(issue());
+        };
+        // A tenant that is deleted meanwhile, and made again, would be open to its holder.
+        let mut issued = Err(AccessError::NotFound);
+        let tenants = tenants.ok_or(TenantError::NotFound)?;
+        tenants.while_there(&name, &mut || issued = issue())?;
+        Ok::<_, TenantError>(issued)
+    });
+    let (token, secret) = issued.await???;
     let mut told = TokenBody::from(&*token);
     told.token = Some(secret.expose());
     Ok(unkept(HttpResponse::Created()).json(told))

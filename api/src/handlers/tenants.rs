@@ -14,7 +14,7 @@ use crate::error::{ApiError, Code};
 use crate::json::{Fields, checked};
 use crate::page::Page;
 use crate::query::Query;
-use crate::tenants::{Served, TenantError, Tenants};
+use crate::tenants::{Deletion, Served, Tenants};
 
 /// A tenant.
 #[derive(Debug, Serialize, ToSchema)]
@@ -77,7 +77,7 @@ pub(crate) async fn create(
     }))
 }
 
-/// `DELETE /api/admin/tenants/{name}`: its tokens are taken back first, then it is deleted.
+/// `DELETE /api/admin/tenants/{name}`: 202 while requests still work on it.
 pub(crate) async fn delete(
     request: HttpRequest,
     name: Path<String>,
@@ -87,25 +87,10 @@ pub(crate) async fn delete(
     Query::none(request.query_string())?;
     let name = TenantName::new(&name);
     let name = name.map_err(|error| ApiError::new(Code::InvalidId, error.to_string()))?;
-    if name == *state.access().tenant() {
-        return Err(TenantError::Served.into());
-    }
     let tenants = tenants(&state)?;
-    let registry = state.access().registry().clone();
-    let deleted = blocking(move || -> Result<(), ApiError> {
-        if !tenants.list()?.iter().any(|(other, _)| *other == name) {
-            return Err(TenantError::NotFound.into());
-        }
-        // A tenant of the same name that is made later must not be theirs.
-        let own = registry
-            .tokens()
-            .into_iter()
-            .filter(|token| token.tenant.as_ref() == Some(&name) && token.revoked_at.is_none());
-        for token in own {
-            registry.revoke(token.id, context.by())?;
-        }
-        Ok(tenants.delete(&name)?)
-    });
-    deleted.await??;
-    Ok(HttpResponse::NoContent().finish())
+    let deleted = blocking(move || tenants.delete(&name, &context.actor, &context.trace_id));
+    Ok(match deleted.await?? {
+        Deletion::Done => HttpResponse::NoContent().finish(),
+        Deletion::UnderWay => HttpResponse::Accepted().finish(),
+    })
 }

@@ -23,7 +23,7 @@ pub(super) const ROUTES: &[Route] = &[
         &[],
         Body::Json("NewToken", NEW_TOKEN),
         &[(201, Answer::Schema("TokenBody"))],
-        &[400, 413, 415, 422, 503],
+        &[400, 404, 413, 415, 422, 503],
     ),
     with(
         route(
@@ -68,11 +68,11 @@ pub(super) const ROUTES: &[Route] = &[
             "delete",
             "/api/admin/tenants/{name}",
             ACCESS,
-            "Take back the tokens of a tenant, and delete all that is of it",
+            "Take back the tokens of a tenant, and delete all that is of it: at once (204), or once the requests that work on it have ended (202)",
         ),
         &[],
         Body::None,
-        &[(204, Answer::Empty)],
+        &[(202, Answer::Empty), (204, Answer::Empty)],
         &[400, 404, 409, 415, 422, 503],
     ),
     with(

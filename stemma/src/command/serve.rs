@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use stemma_access::Registry;
-use stemma_api::Options;
+use stemma_api::{Backups, Options};
 use stemma_domain::value::TenantName;
 use stemma_projections::Neo4jSettings;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{answer, token};
+use super::{answer, tenant, token};
 use crate::backups::ServerBackups;
 use crate::cli::{Common, Serve};
 use crate::config::Settings;
@@ -18,6 +18,7 @@ use crate::demo;
 use crate::exit::{Exit, Usage};
 use crate::open_files;
 use crate::opened::{How, Opened, catch_up};
+use crate::tenant_files;
 use crate::tenants::OpenTenants;
 use crate::wiring::{Places, Tenant, neo4j};
 
@@ -47,6 +48,10 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
         let why = "without tokens only loopback addresses are served, such as 127.0.0.1:8470; `stemma token create --name YOU --role admin` makes a token";
         return Err(Usage(format!("listen is {listen}: {why}")).into());
     }
+    let name = TenantName::new(&common.tenant).map_err(|error| Usage(error.to_string()))?;
+    if !serve.read_only && tenant_files::is_leaving(&places.tenant) {
+        tenant::delete_unserved(&registry, &places, &name)?;
+    }
     let listener = TcpListener::bind(&listen).with_context(|| format!("listen on {listen}"))?;
     let tenant = if serve.read_only {
         Tenant::open_whole_part(&places, settings)?
@@ -58,7 +63,6 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
         tenant: common.tenant.clone(),
         server,
     });
-    let name = TenantName::new(&common.tenant).map_err(|error| Usage(error.to_string()))?;
     let on = On {
         listener,
         places,
@@ -120,50 +124,94 @@ async fn until_stopped(
     let mut options = options(settings);
     options.past.events_max = settings.number("graph.past_events_max");
     options.connections_max = open_files::connections_max(&options, open_files::raise());
-    let how = How {
-        settings,
-        is_read_only: serve.read_only,
-        neo4j: on.neo4j,
+    let (on, opened) = first(on, tenant, settings, options, serve.read_only).await?;
+    let ran = until_told(&on, &opened, common, settings, serve, async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
+    let ran = ran.await;
+    tracing::info!("stopping");
+    let (others, ran) = match ran {
+        Ok((others, ran)) => (others, ran),
+        Err(error) => (None, Err(error)),
     };
-    let registry = on.registry.clone();
-    let opened = Opened::first(tenant, &on.places, &how, options, registry, on.name.clone())?;
+    // What they give back is written by tasks that this thread drives.
+    let closed = tokio::task::spawn_blocking(move || {
+        let mut opened = opened;
+        let others = others.map_or(Ok(()), OpenTenants::stop);
+        opened.close().map(drop).and(others)
+    });
+    let closed = closed.await?;
+    ran?;
+    closed
+}
+
+/// Puts the first tenant to work, on a thread that may block.
+async fn first(
+    mut on: On,
+    tenant: Tenant,
+    settings: &Settings,
+    options: Options,
+    is_read_only: bool,
+) -> anyhow::Result<(On, Opened)> {
+    let settings = settings.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let how = How {
+            settings: &settings,
+            is_read_only,
+            neo4j: on.neo4j.take(),
+        };
+        let (registry, name) = (on.registry.clone(), on.name.clone());
+        let opened = Opened::first(tenant, &on.places, &how, options, registry, name)?;
+        Ok((on, opened))
+    });
+    opening.await?
+}
+
+/// Answers requests until it is told to stop, and gives what is to be closed then.
+async fn until_told(
+    on: &On,
+    opened: &Opened,
+    common: &Common,
+    settings: &Settings,
+    serve: &Serve,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<(Option<OpenTenants>, anyhow::Result<()>)> {
     let state = opened.state().clone();
-    state.back_up_by(on.backups);
+    state.back_up_by(Arc::clone(&on.backups) as Arc<dyn Backups>);
     let address = on.listener.local_addr()?;
-    let running = stemma_api::run(on.listener, state.clone())?;
+    let listener = on.listener.try_clone()?;
+    // Before the first request, which may be of one of them.
     let others = if serve.read_only {
         None
     } else {
-        Some(OpenTenants::beside(&opened, common, settings)?)
+        let registry = on.registry.clone();
+        Some(OpenTenants::beside(opened, registry, common, settings)?)
     };
     if let Some(others) = &others {
         state.open_tenants_by(others.map());
     }
-    answer(&format!("listening on http://{address}"))?;
+    let running = match stemma_api::run(listener, state) {
+        Ok(running) => running,
+        Err(error) => return Ok((others, Err(error.into()))),
+    };
+    let told = answer(&format!("listening on http://{address}"));
+    if let Err(error) = told {
+        return Ok((others, Err(error)));
+    }
     if serve.demo {
         demo::invite(&format!("http://{address}"));
     }
-    let stopped = running
-        .until(async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if let Some(others) = &others {
-                others.begin_shutdown();
-            }
-        })
-        .await;
-    tracing::info!("stopping");
-    drop(state);
-    // What they give back is written by tasks that this thread drives.
-    let closed = tokio::task::spawn_blocking(|| {
-        let others = others.map_or(Ok(()), OpenTenants::stop);
-        opened.close().and(others)
+    let stopped = running.until(async {
+        stop.await;
+        if let Some(others) = &others {
+            others.begin_shutdown();
+        }
     });
-    let closed = closed.await?;
-    stopped?;
-    closed
+    let stopped = stopped.await.map_err(anyhow::Error::from);
+    Ok((others, stopped))
 }
 
 /// Brings all up to date that must be before the first request.

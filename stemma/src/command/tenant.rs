@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
+use stemma_access::Registry;
 use stemma_api::TenantError;
 use stemma_domain::value::TenantName;
 
@@ -10,7 +11,7 @@ use crate::api_client::Server;
 use crate::cli::{Common, TenantCommand, TenantNamed};
 use crate::config::{Settings, data_dir};
 use crate::exit::{Exit, Usage};
-use crate::tenants;
+use crate::tenant_files;
 use crate::wiring::{Places, must_be_whole};
 
 /// Tenants that a server is asked for at a time.
@@ -41,7 +42,7 @@ pub(crate) fn run(
             let names = match &server {
                 Some(server) => of_server(server)?,
                 None if dir.is_dir() => {
-                    let names = tenants::names(&dir).context("read the tenants")?;
+                    let names = tenant_files::names(&dir).context("read the tenants")?;
                     names.iter().map(|name| json!({ "name": name })).collect()
                 }
                 None => Vec::new(),
@@ -63,18 +64,22 @@ pub(crate) fn run(
                     let body = json!({ "name": name }).to_string();
                     server.post("/api/admin/tenants", body.as_bytes(), None)?;
                 }
-                None => tenants::create(&dir, &name)?,
+                None => tenant_files::create(&dir, &name)?,
             }
             (name, "created")
         }
         TenantCommand::Export(_) | TenantCommand::Import(_) => return Ok(Exit::Done),
         TenantCommand::Delete(named) => {
             let name = checked(named)?;
-            match &server {
+            let is_gone = match &server {
                 Some(server) => server.delete(&format!("/api/admin/tenants/{name}"))?,
-                None => delete(common, settings, &name)?,
-            }
-            (name, "deleted")
+                None => {
+                    delete(common, settings, &name)?;
+                    true
+                }
+            };
+            // Where requests work on it, the server deletes it once they have ended.
+            (name, if is_gone { "deleted" } else { "leaving" })
         }
     };
     if common.json {
@@ -105,7 +110,7 @@ fn of_server(server: &Server) -> anyhow::Result<Vec<Value>> {
     }
 }
 
-/// Takes back the tokens of a tenant, and deletes it.
+/// Deletes a tenant where no server runs.
 fn delete(common: &Common, settings: &Settings, name: &TenantName) -> anyhow::Result<()> {
     let dir = data_dir(common, Some(settings)).join("tenants");
     if !dir.join(name.as_str()).is_dir() {
@@ -118,13 +123,21 @@ fn delete(common: &Common, settings: &Settings, name: &TenantName) -> anyhow::Re
         tenant: name.as_str().to_owned(),
         ..common.clone()
     };
-    let _lock = Places::of(&tenant, settings)?.lock()?;
-    let own = |token: &&std::sync::Arc<stemma_access::Token>| {
-        token.tenant.as_ref() == Some(name) && token.revoked_at.is_none()
-    };
-    for token in registry.tokens().iter().filter(own) {
-        registry.revoke(token.id, token::BY)?;
-    }
+    delete_unserved(registry, &Places::of(&tenant, settings)?, name)?;
     registry.close();
-    Ok(tenants::delete(&dir, name)?)
+    Ok(())
+}
+
+/// Takes back the tokens of a tenant that no server uses, and deletes it.
+pub(super) fn delete_unserved(
+    registry: &Registry,
+    places: &Places,
+    name: &TenantName,
+) -> anyhow::Result<()> {
+    let _lock = places.lock()?;
+    registry.revoke_all(name, token::BY)?;
+    let dir = places.tenant.parent().context("find the tenants")?;
+    let gone = tenant_files::delete(dir, name)?;
+    tenant_files::remove(&gone);
+    Ok(())
 }

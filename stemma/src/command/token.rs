@@ -279,7 +279,7 @@ fn revoke(
         Usage(why)
     })?;
     match server {
-        Some(server) => server.delete(&format!("/api/admin/tokens/{id}"))?,
+        Some(server) => _ = server.delete(&format!("/api/admin/tokens/{id}"))?,
         None => {
             let held = open(common, settings)?;
             let revoked = held.registry.revoke(id, BY);

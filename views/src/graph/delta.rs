@@ -403,9 +403,11 @@ impl Edges {
             let of = |node: &Option<T>| node.as_ref().map(|node| links(id, node));
             let old = of(&touched.before).unwrap_or_default();
             let new = of(&touched.now).unwrap_or_default();
-            let gone: Vec<Edge> = old.iter().filter(|e| !new.contains(e)).cloned().collect();
-            gone.into_iter().for_each(|edge| self.edge(edge, false));
-            let come = new.into_iter().filter(|edge| !old.contains(edge));
+            // Both are in order.
+            let is_in = |edges: &[Edge], edge: &Edge| edges.binary_search(edge).is_ok();
+            let gone = old.iter().filter(|edge| !is_in(&new, edge)).cloned();
+            gone.for_each(|edge| self.edge(edge, false));
+            let come = new.into_iter().filter(|edge| !is_in(&old, edge));
             come.for_each(|edge| self.edge(edge, true));
             let label = id.into().label();
             self.nodes[label as usize] += touched.step();
