@@ -490,8 +490,8 @@ mod tests {
             ..reader("bob")
         };
         assert_eq!(registry.revoke_all(&south, by("t")).unwrap(), 0);
-        let (kept, _) = registry.issue(reader("ada"), "ops", "t").unwrap();
-        let gone = [(), ()].map(|()| registry.issue(other.clone(), "ops", "t").unwrap().0);
+        let (kept, _) = registry.issue(reader("ada"), by("t")).unwrap();
+        let gone = [(), ()].map(|()| registry.issue(other.clone(), by("t")).unwrap().0);
         assert_eq!(registry.revoke_all(&south, by("t")).unwrap(), 2);
         assert!(registry.holds(kept.id));
         assert!(gone.iter().all(|token| !registry.holds(token.id)));

@@ -27,6 +27,7 @@ pub fn configure(config: &mut ServiceConfig) {
     of_graph(config);
     history(config);
     of_documents(config);
+    of_access(config);
     operation(config);
     config.default_service(web::to(unknown_route));
 }
@@ -140,6 +141,36 @@ fn of_documents(config: &mut ServiceConfig) {
         );
 }
 
+/// Tokens, tenants, and what a browser makes of a token.
+fn of_access(config: &mut ServiceConfig) {
+    let post = |path: &'static str| at(path, "POST");
+    config
+        .service(
+            at("/api/admin/tokens", "GET, HEAD, POST")
+                .route(json(read().to(access::list)))
+                .route(web::post().to(access::issue)),
+        )
+        .service(
+            at("/api/admin/tokens/{id}", "DELETE")
+                .route(bodyless(web::delete().to(access::revoke))),
+        )
+        .service(
+            at("/api/admin/tenants", "GET, HEAD, POST")
+                .route(json(read().to(tenants::list)))
+                .route(web::post().to(tenants::create)),
+        )
+        .service(
+            at("/api/admin/tenants/{name}", "DELETE")
+                .route(bodyless(web::delete().to(tenants::delete))),
+        )
+        .service(
+            at("/api/session", "POST, DELETE")
+                .route(bodyless(web::post().to(access::begin_session)))
+                .route(bodyless(web::delete().to(access::end_session))),
+        )
+        .service(post("/api/tickets").route(bodyless(web::post().to(access::ticket))));
+}
+
 /// Jobs, administration, health, documents.
 fn operation(config: &mut ServiceConfig) {
     let get = |path: &'static str| at(path, "GET, HEAD");
@@ -178,30 +209,6 @@ fn operation(config: &mut ServiceConfig) {
                 .route(json(read().to(backup::get)))
                 .route(web::post().to(backup::make)),
         )
-        .service(
-            at("/api/admin/tokens", "GET, HEAD, POST")
-                .route(json(read().to(access::list)))
-                .route(web::post().to(access::issue)),
-        )
-        .service(
-            at("/api/admin/tokens/{id}", "DELETE")
-                .route(bodyless(web::delete().to(access::revoke))),
-        )
-        .service(
-            at("/api/admin/tenants", "GET, HEAD, POST")
-                .route(json(read().to(tenants::list)))
-                .route(web::post().to(tenants::create)),
-        )
-        .service(
-            at("/api/admin/tenants/{name}", "DELETE")
-                .route(bodyless(web::delete().to(tenants::delete))),
-        )
-        .service(
-            at("/api/session", "POST, DELETE")
-                .route(bodyless(web::post().to(access::begin_session)))
-                .route(bodyless(web::delete().to(access::end_session))),
-        )
-        .service(post("/api/tickets").route(bodyless(web::post().to(access::ticket))))
         .service(get("/api/traces/{trace_id}").route(json(read().to(traces::get))))
         .service(get("/api/errors").route(json(read().to(traces::errors))))
         .service(get("/api/health").route(json(read().to(health::health))))
@@ -296,6 +303,10 @@ fn wrong_method(allow: &'static str) -> Ready<Result<HttpResponse, ApiError>> {
     ))
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "handlers are given what they take"
+)]
 fn unknown_route(request: HttpRequest) -> Ready<Result<HttpResponse, ApiError>> {
     ready(Err(unknown(&request)))
 }
