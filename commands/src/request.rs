@@ -10,7 +10,7 @@ use stemma_domain::value::{CollectionName, EntityType, ResourceName};
 use stemma_event_log::Idempotency;
 
 /// Operations that take effect together or not at all.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// What to do, in order; an operation sees what those before it did.
     pub operations: Vec<Operation>,

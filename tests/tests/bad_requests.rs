@@ -311,11 +311,13 @@ async fn a_body_that_is_none_is_refused_by_every_route_that_takes_json() {
             continue;
         }
         let target = bench.path(route, "", "");
+        // What a stage puts out may be large: the job is looked at before it is read.
+        if route.path.ends_with("/stages/{stage}") {
+            let told = bench.ask(route, &target, "Content-Type: application/json\r\n", b"{");
+            assert_eq!(told, (404, "JOB_NOT_FOUND".to_owned()), "{target}");
+            continue;
+        }
         for (body, status, code) in bad_bodies() {
-            // What a stage puts out may be far larger than other bodies.
-            if status == 413 && route.path.ends_with("/stages/{stage}") {
-                continue;
-            }
             let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
             let told = bench.ask(route, &target, "Content-Type: application/json\r\n", &body);
             // What is no annotation has a code of its own.

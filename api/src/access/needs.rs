@@ -18,6 +18,9 @@ pub(crate) fn need_of(method: &str, pattern: &str) -> Need {
         pattern if pattern.starts_with("/api/admin/") => Need::Administer,
         pattern if pattern.starts_with("/api/workers/") => Need::Work,
         "/api/resources/{id}/content"
+        | "/api/jobs/{id}"
+        | "/api/jobs/{id}/status"
+        | "/api/jobs/{id}/events/stream"
         | "/api/documents/{id}"
         | "/api/documents/{id}/text"
         | "/api/documents/{id}/structure"

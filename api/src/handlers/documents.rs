@@ -99,14 +99,19 @@ pub(crate) async fn upload(
         bases: context.bases.clone(),
         pins: vec![pin.clone()],
     };
-    let written = match state.commands().execute(request).await {
-        Ok(written) => written,
+    let again = request.idempotency.is_some().then(|| request.clone());
+    let mut written = state.commands().execute(request).await;
+    if written.as_ref().is_err_and(is_there_already) {
         // Somebody sent the same bytes just now.
-        Err(CommandError::Refused { refusal, .. })
-            if refusal == Refusal::AlreadyExists
-                || refusal == Refusal::Document(DocumentRefusal::AlreadyExists) =>
-        {
-            state.visible(state.reader().end().get()).await?;
+        state.visible(state.reader().end().get()).await?;
+        // Under the same key it was the same request, which has its answer by now.
+        if let Some(again) = again {
+            written = state.commands().execute(again).await;
+        }
+    }
+    let written = match written {
+        Ok(written) => written,
+        Err(error) if is_there_already(&error) => {
             let known = known(&state, id)?;
             let known = known.ok_or_else(|| ApiError::of(Code::AlreadyExists))?;
             return Ok(deduplicated(&known));
@@ -132,6 +137,15 @@ pub(crate) async fn upload(
             created_at: body.created_at,
             deduplicated: false,
         }))
+}
+
+/// Whether a command was refused because its document is there.
+fn is_there_already(error: &CommandError) -> bool {
+    let CommandError::Refused { refusal, .. } = error else {
+        return false;
+    };
+    *refusal == Refusal::AlreadyExists
+        || *refusal == Refusal::Document(DocumentRefusal::AlreadyExists)
 }
 
 /// Refuses an upload by somebody who made as many today as they may.
