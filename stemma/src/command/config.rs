@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::answer;
+use super::job_errors::JOB_ERRORS;
 use crate::cli::{Common, Config};
 use crate::config::{Resolved, Settings, reference};
 use crate::exit::Exit;
@@ -53,6 +54,15 @@ fn errors() -> String {
             code.name(),
             code.explanation()
         ));
+    }
+    text.push_str(
+        "\n## What jobs and steps fail with\n\n\
+         These stand in the `error` of a job and the `failures` of a document, with a message and whether trying again may help. \
+         Workers outside may give codes of their own.\n\n\
+         | code | what it means, and what to do |\n|---|---|\n",
+    );
+    for (code, explanation) in JOB_ERRORS {
+        text.push_str(&format!("| `{code}` | {explanation} |\n"));
     }
     text
 }

@@ -5,6 +5,7 @@ mod backup;
 mod config;
 mod events;
 mod import;
+mod job_errors;
 mod jobs;
 mod prove;
 mod rebuild;
