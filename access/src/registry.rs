@@ -218,8 +218,7 @@ impl Registry {
             Some(log) => log,
             none => none.insert(self.open_log()?),
         };
-        let event = (ISSUED, encode(&issued));
-        self.append(log, id, ExpectedRevision::NoStream, event, by)?;
+        self.append(log, vec![Change::issued(&issued)], by)?;
         let token = self.token(id).ok_or(AccessError::NotFound)?;
         Ok((token, text))
     }
@@ -235,9 +234,7 @@ impl Registry {
         let Some(log) = log.as_ref().filter(|_| token.revoked_at.is_none()) else {
             return Ok(token);
         };
-        let event = (REVOKED, encode(&TokenRevoked { id }));
-        let expected = ExpectedRevision::Exact(Revision::new(0));
-        self.append(log, id, expected, event, by)?;
+        self.append(log, vec![Change::revoked(id)], by)?;
         self.token(id).ok_or(AccessError::NotFound)
     }
 
@@ -261,7 +258,8 @@ impl Registry {
             .map(|token| token.id)
             .collect();
         for ids in own.chunks(REVOKED_AT_ONCE) {
-            self.append_revoked(log, ids, by)?;
+            let changes = ids.iter().map(|id| Change::revoked(*id));
+            self.append(log, changes.collect(), by)?;
         }
         Ok(own.len())
     }
@@ -302,54 +300,13 @@ impl Registry {
         Ok(Log::open(storage, options)?)
     }
 
-    /// Writes an event and folds it in.
-    fn append(
-        &self,
-        log: &Log,
-        id: TokenId,
-        expected: ExpectedRevision,
-        (event_type, data): (&str, bytes::Bytes),
-        by: By<'_>,
-    ) -> Result<(), AccessError> {
-        const PLAIN: &str = "the name of a token's stream and event is plain";
-        let stream = StreamId::new(stream(id)).expect(PLAIN);
+    /// Writes events about tokens as one batch, each at the revision that its token is to be at,
+    /// and folds them in.
+    fn append(&self, log: &Log, changes: Vec<Change>, by: By<'_>) -> Result<(), AccessError> {
+        let (events, expected) = changes.into_iter().map(Change::into_parts).unzip();
         let batch = Batch {
-            events: vec![NewEvent {
-                stream: stream.clone(),
-                event_type: EventType::new(event_type).expect(PLAIN),
-                schema_version: SCHEMA_VERSION,
-                data,
-            }],
-            expected: vec![(stream, expected)],
-            idempotency: None,
-            metadata: Metadata {
-                actor: by.actor.to_owned(),
-                trace_id: by.trace_id.to_owned(),
-                ..Metadata::default()
-            },
-            proposed_at_us: self.shared.sources.now().micros(),
-            order: None,
-        };
-        let appended = block_on(log.appender.append(batch));
-        self.fold(log)?;
-        appended?;
-        Ok(())
-    }
-
-    /// Writes as one batch that tokens are taken back, and folds that in.
-    fn append_revoked(&self, log: &Log, ids: &[TokenId], by: By<'_>) -> Result<(), AccessError> {
-        const PLAIN: &str = "the name of a token's stream and event is plain";
-        let named = |id: &TokenId| StreamId::new(stream(*id)).expect(PLAIN);
-        let event = |id: &TokenId| NewEvent {
-            stream: named(id),
-            event_type: EventType::new(REVOKED).expect(PLAIN),
-            schema_version: SCHEMA_VERSION,
-            data: encode(&TokenRevoked { id: *id }),
-        };
-        let expected = |id: &TokenId| (named(id), ExpectedRevision::Exact(Revision::new(0)));
-        let batch = Batch {
-            events: ids.iter().map(event).collect(),
-            expected: ids.iter().map(expected).collect(),
+            events,
+            expected,
             idempotency: None,
             metadata: Metadata {
                 actor: by.actor.to_owned(),
@@ -383,6 +340,46 @@ impl Registry {
         self.shared.state.store(Arc::new(state));
         self.shared.changes.send_modify(|changes| *changes += 1);
         Ok(())
+    }
+}
+
+/// One change of one token, to be written.
+struct Change {
+    id: TokenId,
+    event_type: &'static str,
+    data: bytes::Bytes,
+    expected: ExpectedRevision,
+}
+
+impl Change {
+    fn issued(issued: &TokenIssued) -> Self {
+        Self {
+            id: issued.id,
+            event_type: ISSUED,
+            data: encode(issued),
+            expected: ExpectedRevision::NoStream,
+        }
+    }
+
+    fn revoked(id: TokenId) -> Self {
+        Self {
+            id,
+            event_type: REVOKED,
+            data: encode(&TokenRevoked { id }),
+            expected: ExpectedRevision::Exact(Revision::new(0)),
+        }
+    }
+
+    fn into_parts(self) -> (NewEvent, (StreamId, ExpectedRevision)) {
+        const PLAIN: &str = "the name of a token's stream and event is plain";
+        let stream = StreamId::new(stream(self.id)).expect(PLAIN);
+        let event = NewEvent {
+            stream: stream.clone(),
+            event_type: EventType::new(self.event_type).expect(PLAIN),
+            schema_version: SCHEMA_VERSION,
+            data: self.data,
+        };
+        (event, (stream, self.expected))
     }
 }
 

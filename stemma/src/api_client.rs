@@ -16,6 +16,8 @@ use crate::exit::Usage;
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Items of a list that are asked for at a time.
+const PAGE_ITEMS: usize = 500;
 /// Most bytes of text that are read.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 /// How long a server may be silent in the middle of an answer that a worker waits for.
@@ -168,6 +170,25 @@ impl Server {
             .shown(self.agent.get(format!("{}{path}", self.base)))
             .call();
         self.json_of(response.with_context(|| self.unreached())?)
+    }
+
+    /// Reads a list whole, page by page; `path` has no query of its own.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) fn all(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let first = format!("{path}?limit={PAGE_ITEMS}");
+        let (mut all, mut next) = (Vec::new(), first.clone());
+        loop {
+            let mut page = self.get(&next)?;
+            if let Some(items) = page["items"].as_array_mut() {
+                all.append(items);
+            }
+            match page["next_cursor"].as_str() {
+                Some(cursor) => next = format!("{first}&cursor={cursor}"),
+                None => return Ok(all),
+            }
+        }
     }
 
     /// Reads text.

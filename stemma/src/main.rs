@@ -12,6 +12,7 @@ mod interrupt;
 mod jobs_thread;
 mod keys;
 mod lease;
+mod lock_file;
 mod log_check;
 mod logging;
 mod open_files;

@@ -1,7 +1,7 @@
 //! Where a tenant's parts are put together, and taken apart again in the right order.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::fs::{File, TryLockError};
+use std::io::Read;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use stemma_api::Proofs;
 use stemma_commands::{Commands, Dependencies};
 use stemma_content_store::{ContentStore, OpenReport as ContentReport};
+use stemma_domain::value::TenantName;
 use stemma_event_log::{FileStorage, Log, OpenError, OpenReport, ProofTree, Reader, Storage};
 use stemma_projections::{
     Ahead, Neo4jServer, Projection, Settings as ProjectionSettings, StartError,
@@ -20,6 +21,7 @@ use crate::cli::Common;
 use crate::clock::{SystemClock, SystemIds};
 use crate::config::{Settings, data_dir};
 use crate::exit::{Damaged, Usage};
+use crate::lock_file::try_lock;
 use crate::{keys, tenant_files};
 
 /// The directories of one tenant.
@@ -35,12 +37,8 @@ pub(crate) struct Places {
 
 impl Places {
     pub(crate) fn of(common: &Common, settings: &Settings) -> anyhow::Result<Self> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         let name = &common.tenant;
-        if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) {
-            let taken = "1 to 64 letters, digits, dashes and underscores";
-            return Err(Usage(format!("--tenant is {name:?}, expected {taken}")).into());
-        }
+        TenantName::new(name).map_err(|error| Usage(format!("--tenant is {name:?}, {error}")))?;
         let data = data_dir(common, Some(settings));
         must_be_whole(&data)?;
         let tenant = data.join("tenants").join(name);
@@ -117,7 +115,7 @@ impl Places {
     /// Takes the right to change anything of this tenant, until the file is dropped.
     pub(crate) fn lock(&self) -> anyhow::Result<File> {
         make_durably(&self.tenant).with_context(|| format!("make {}", self.tenant.display()))?;
-        match self.try_lock()? {
+        match try_lock(&self.tenant.join("lock"))? {
             Ok(file) => Ok(file),
             Err(holder) => bail!(
                 "{} is in use by process {holder}; stop it, or work through it: import, events and prove with --server, rebuild and verify by POST /api/admin/...",
@@ -144,31 +142,6 @@ impl Places {
             }
             Err(TryLockError::Error(error)) => Err(error.into()),
         }
-    }
-
-    /// The same as [`lock`](Self::lock), or who has it.
-    fn try_lock(&self) -> anyhow::Result<Result<File, String>> {
-        let path = self.tenant.join("lock");
-        let open = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
-        let mut file = open.with_context(|| format!("open {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder)?;
-                return Ok(Err(holder.trim().to_owned()));
-            }
-            Err(TryLockError::Error(error)) => return Err(error.into()),
-        }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
-        Ok(Ok(file))
     }
 }
 

@@ -1,12 +1,10 @@
 //! Tokens given out and taken back, and what a browser makes of one.
 
 use actix_web::cookie::{Cookie, SameSite};
-use actix_web::http::StatusCode;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
-use serde_json::json;
 use stemma_access::{AccessError, NewToken, Token, TokenId};
 use stemma_domain::access::{Need, Role};
 use stemma_domain::time::Timestamp;
@@ -180,13 +178,14 @@ pub(crate) async fn list(
     let visible = tokens
         .iter()
         .filter(|token| after.is_none_or(|after| token.id > after) && is_visible(token, own));
-    let mut found: Vec<&Token> = visible.take(limit + 1).map(AsRef::as_ref).collect();
-    let has_more = found.len() > limit;
-    found.truncate(limit);
-    let next_cursor = found.last().filter(|_| has_more);
-    let next_cursor = next_cursor.map(|token| token.id.to_string());
-    let items: Vec<TokenBody> = found.into_iter().map(TokenBody::from).collect();
-    Ok(unkept(HttpResponse::Ok()).json(Page { items, next_cursor }))
+    let visible = visible.map(AsRef::as_ref);
+    let page = Page::first_of(
+        visible,
+        limit,
+        |token: &&Token| token.id.to_string(),
+        TokenBody::from,
+    );
+    Ok(unkept(HttpResponse::Ok()).json(page))
 }
 
 fn is_visible(token: &Token, own: Option<&TenantName>) -> bool {
@@ -277,5 +276,5 @@ pub(crate) async fn ticket(
         ticket,
         expires_at: expires.to_string(),
     };
-    Ok(unkept(HttpResponse::build(StatusCode::CREATED)).json(json!(told)))
+    Ok(unkept(HttpResponse::Created()).json(told))
 }

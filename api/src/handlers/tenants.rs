@@ -43,17 +43,12 @@ pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResp
     let behind = all
         .into_iter()
         .filter(|(name, _)| after.as_ref().is_none_or(|a| name > a));
-    let mut found: Vec<(TenantName, bool)> = behind.take(limit + 1).collect();
-    let has_more = found.len() > limit;
-    found.truncate(limit);
-    let last = found.last().filter(|_| has_more);
-    let next_cursor = last.map(|(name, _)| name.to_string());
     let body = |(name, is_open): (TenantName, bool)| TenantBody {
         name: name.to_string(),
         is_open,
     };
-    let items: Vec<TenantBody> = found.into_iter().map(body).collect();
-    Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
+    let page = Page::first_of(behind, limit, |(name, _)| name.to_string(), body);
+    Ok(HttpResponse::Ok().json(page))
 }
 
 /// `POST /api/admin/tenants`

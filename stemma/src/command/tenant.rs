@@ -1,7 +1,9 @@
 //! `stemma tenant`: tenants made, listed and deleted, in the data or through a server.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 use stemma_access::Registry;
 use stemma_api::TenantError;
 use stemma_domain::value::TenantName;
@@ -14,74 +16,84 @@ use crate::exit::{Exit, Usage};
 use crate::tenant_files;
 use crate::wiring::{Places, must_be_whole};
 
-/// Tenants that a server is asked for at a time.
-const PAGE_TENANTS: usize = 500;
-
 pub(crate) fn run(
     common: &Common,
     settings: &Settings,
     command: &TenantCommand,
 ) -> anyhow::Result<Exit> {
+    if let TenantCommand::Export(_) | TenantCommand::Import(_) = command
+        && common.server.is_some()
+    {
+        let why = "a tenant is exported from a directory and imported into one, also beside its server; leave --server out";
+        return Err(Usage(why.to_owned()).into());
+    }
     match command {
-        TenantCommand::Export(_) | TenantCommand::Import(_) if common.server.is_some() => {
-            let why = "a tenant is exported from a directory and imported into one, also beside its server; leave --server out";
-            return Err(Usage(why.to_owned()).into());
-        }
-        TenantCommand::Export(asked) => return backup::export(common, settings, asked),
-        TenantCommand::Import(asked) => return backup::import(common, settings, asked),
-        _ => {}
-    }
-    let server = Server::named(common)?;
-    let data = data_dir(common, Some(settings));
-    if server.is_none() {
-        must_be_whole(&data)?;
-    }
-    let dir = data.join("tenants");
-    let (name, what) = match command {
-        TenantCommand::List => {
-            let names = match &server {
-                Some(server) => of_server(server)?,
-                None if dir.is_dir() => {
-                    let names = tenant_files::names(&dir).context("read the tenants")?;
-                    names.iter().map(|name| json!({ "name": name })).collect()
-                }
-                None => Vec::new(),
-            };
-            for tenant in names {
-                let name = tenant["name"].as_str().unwrap_or_default();
-                answer(&if common.json {
-                    tenant.to_string()
-                } else {
-                    name.to_owned()
-                })?;
-            }
-            return Ok(Exit::Done);
-        }
+        TenantCommand::Export(asked) => backup::export(common, settings, asked),
+        TenantCommand::Import(asked) => backup::import(common, settings, asked),
+        TenantCommand::List => list(common, &Through::of(common, settings)?),
         TenantCommand::Create(named) => {
             let name = checked(named)?;
-            match &server {
-                Some(server) => {
+            match Through::of(common, settings)? {
+                Through::Server(server) => {
                     let body = json!({ "name": name }).to_string();
                     server.post("/api/admin/tenants", body.as_bytes(), None)?;
                 }
-                None => tenant_files::create(&dir, &name)?,
+                Through::Data(dir) => tenant_files::create(&dir, &name)?,
             }
-            (name, "created")
+            told(common, &name, "created")
         }
-        TenantCommand::Export(_) | TenantCommand::Import(_) => return Ok(Exit::Done),
         TenantCommand::Delete(named) => {
             let name = checked(named)?;
-            let is_gone = match &server {
-                Some(server) => server.delete(&format!("/api/admin/tenants/{name}"))?,
-                None => {
-                    delete(common, settings, &name)?;
+            let is_gone = match Through::of(common, settings)? {
+                Through::Server(server) => server.delete(&format!("/api/admin/tenants/{name}"))?,
+                Through::Data(dir) => {
+                    delete(common, settings, &dir, &name)?;
                     true
                 }
             };
             // Where requests work on it, the server deletes it once they have ended.
-            (name, if is_gone { "deleted" } else { "leaving" })
+            told(common, &name, if is_gone { "deleted" } else { "leaving" })
         }
+    }
+}
+
+/// What a command works through: a server, or the directory of all tenants.
+enum Through {
+    Server(Server),
+    Data(PathBuf),
+}
+
+impl Through {
+    fn of(common: &Common, settings: &Settings) -> anyhow::Result<Self> {
+        if let Some(server) = Server::named(common)? {
+            return Ok(Self::Server(server));
+        }
+        let data = data_dir(common, Some(settings));
+        must_be_whole(&data)?;
+        Ok(Self::Data(data.join("tenants")))
+    }
+}
+
+fn list(common: &Common, through: &Through) -> anyhow::Result<Exit> {
+    let tenants = match through {
+        Through::Server(server) => server.all("/api/admin/tenants")?,
+        Through::Data(dir) if dir.is_dir() => {
+            let names = tenant_files::names(dir).context("read the tenants")?;
+            names.iter().map(|name| json!({ "name": name })).collect()
+        }
+        Through::Data(_) => Vec::new(),
     };
+    for tenant in tenants {
+        if common.json {
+            answer(&tenant.to_string())?;
+        } else {
+            answer(tenant["name"].as_str().unwrap_or_default())?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn told(common: &Common, name: &TenantName, what: &str) -> anyhow::Result<Exit> {
     if common.json {
         answer(&json!({ "name": name, what: true }).to_string())?;
     } else {
@@ -95,24 +107,13 @@ fn checked(named: &TenantNamed) -> anyhow::Result<TenantName> {
     Ok(name.map_err(|error| Usage(format!("{:?} is no tenant's name: {error}", named.name)))?)
 }
 
-fn of_server(server: &Server) -> anyhow::Result<Vec<Value>> {
-    let first = format!("/api/admin/tenants?limit={PAGE_TENANTS}");
-    let (mut all, mut path) = (Vec::new(), first.clone());
-    loop {
-        let mut page = server.get(&path)?;
-        if let Some(items) = page["items"].as_array_mut() {
-            all.append(items);
-        }
-        match page["next_cursor"].as_str() {
-            Some(cursor) => path = format!("{first}&cursor={cursor}"),
-            None => return Ok(all),
-        }
-    }
-}
-
 /// Deletes a tenant where no server runs.
-fn delete(common: &Common, settings: &Settings, name: &TenantName) -> anyhow::Result<()> {
-    let dir = data_dir(common, Some(settings)).join("tenants");
+fn delete(
+    common: &Common,
+    settings: &Settings,
+    dir: &Path,
+    name: &TenantName,
+) -> anyhow::Result<()> {
     if !dir.join(name.as_str()).is_dir() {
         bail!("{}", TenantError::NotFound);
     }

@@ -1,7 +1,6 @@
 //! `stemma token`: tokens given out, listed and taken back, in the data or through a server.
 
-use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use crate::cli::{Common, TokenCommand, TokenCreate, TokenRevoke};
 use crate::clock::SystemSources;
 use crate::config::{Settings, data_dir};
 use crate::exit::{Damaged, Exit, Usage};
+use crate::lock_file::try_lock;
 use crate::wiring::{make_durably, must_be_whole};
 
 /// Who changes tokens from the command line, without a server.
@@ -27,8 +27,6 @@ pub(crate) const BY: By<'static> = By {
     actor: "stemma",
     trace_id: "",
 };
-/// Tokens that a server is asked for at a time.
-const PAGE_TOKENS: usize = 500;
 
 /// The directory of the tokens.
 pub(crate) fn place(common: &Common, settings: &Settings) -> std::path::PathBuf {
@@ -58,31 +56,13 @@ pub(crate) fn open(common: &Common, settings: &Settings) -> anyhow::Result<Held>
 /// Takes the right to serve a data directory or to change its tokens, until the file is dropped.
 fn lock(data: &Path) -> anyhow::Result<File> {
     make_durably(data).with_context(|| format!("make {}", data.display()))?;
-    let path = data.join("lock");
-    let open = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path);
-    let mut file = open.with_context(|| format!("open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder)?;
-            bail!(
-                "{} is in use by process {}; stop it, or work through it with --server",
-                data.display(),
-                holder.trim()
-            );
-        }
-        Err(TryLockError::Error(error)) => return Err(error.into()),
+    match try_lock(&data.join("lock"))? {
+        Ok(file) => Ok(file),
+        Err(holder) => bail!(
+            "{} is in use by process {holder}; stop it, or work through it with --server",
+            data.display()
+        ),
     }
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())?;
-    Ok(file)
 }
 
 fn open_registry(common: &Common, settings: &Settings) -> anyhow::Result<Registry> {
@@ -115,7 +95,7 @@ pub(crate) fn run(
     let server = Server::named(common)?;
     match (command, &server) {
         (TokenCommand::Create(asked), _) => create(common, settings, server.as_ref(), asked),
-        (TokenCommand::List, Some(server)) => list(common, &of_server(server)?),
+        (TokenCommand::List, Some(server)) => list(common, &server.all("/api/admin/tokens")?),
         (TokenCommand::List, None) => {
             let held = open(common, settings)?;
             let tokens = held.registry.tokens();
@@ -219,21 +199,6 @@ fn told(token: &Token) -> Value {
         "issued_at": token.issued_at, "issued_by": token.issued_by,
         "expires_at": token.expires_at, "revoked_at": token.revoked_at,
     })
-}
-
-fn of_server(server: &Server) -> anyhow::Result<Vec<Value>> {
-    let first = format!("/api/admin/tokens?limit={PAGE_TOKENS}");
-    let (mut all, mut path) = (Vec::new(), first.clone());
-    loop {
-        let mut page = server.get(&path)?;
-        if let Some(items) = page["items"].as_array_mut() {
-            all.append(items);
-        }
-        match page["next_cursor"].as_str() {
-            Some(cursor) => path = format!("{first}&cursor={cursor}"),
-            None => return Ok(all),
-        }
-    }
 }
 
 fn list(common: &Common, tokens: &[Value]) -> anyhow::Result<Exit> {
