@@ -239,7 +239,7 @@ fn remember(
         return;
     }
     served.requests().keep(RequestBody {
-        at: served.commands().now().to_string(),
+        at: served.commands().now(),
         trace_id: context.trace_id.clone(),
         actor: context.actor.clone(),
         method: request.method().as_str().to_owned(),

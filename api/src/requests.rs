@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+use stemma_domain::time::Timestamp;
 use utoipa::ToSchema;
 
 /// Longest path that is kept of a request, in bytes.
@@ -16,7 +17,8 @@ const PATH_BYTES_MAX: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct RequestBody {
     /// When it was answered.
-    pub(crate) at: String,
+    #[schema(value_type = String)]
+    pub(crate) at: Timestamp,
     /// The trace that it began.
     pub(crate) trace_id: String,
     /// Who asked.
@@ -88,7 +90,7 @@ mod tests {
         let requests = Requests::new(2);
         for number in 0..3 {
             requests.keep(RequestBody {
-                at: String::new(),
+                at: Timestamp::from_micros(0),
                 trace_id: format!("t{number}"),
                 actor: String::new(),
                 method: "PUT".to_owned(),

@@ -124,11 +124,15 @@ impl Shown {
             (name == SESSION_COOKIE && !value.is_empty()).then(|| value.to_owned())
         });
         let mut shown: Vec<Self> = session.map(Self::Cookie).into_iter().collect();
-        let pattern = request.match_pattern();
-        if takes_tickets(request.method().as_str(), pattern.as_deref()) {
-            let mut pairs = request.query_string().split('&');
-            let ticket = pairs.find_map(|pair| pair.strip_prefix("ticket="));
-            shown.extend(ticket.map(|ticket| Self::Ticket(ticket.to_owned())));
+        let mut pairs = request.query_string().split('&');
+        // Which route it is takes longer to find out than whether there is a ticket.
+        if let Some(ticket) = pairs.find_map(|pair| pair.strip_prefix("ticket="))
+            && takes_tickets(
+                request.method().as_str(),
+                request.match_pattern().as_deref(),
+            )
+        {
+            shown.push(Self::Ticket(ticket.to_owned()));
         }
         shown
     }

@@ -26,7 +26,6 @@ use stemma_domain::value::TenantName;
 
 use crate::error::{ApiError, Code};
 use caller::Shown;
-use origin::Origins;
 use tickets::Tickets;
 
 /// The tokens of the server, and what was made of them for a while.
@@ -64,14 +63,13 @@ impl Access {
 
     /// Who asks, as far as it can be told.
     pub(crate) fn entry(&self, request: &HttpRequest, public_url: Option<&str>) -> Entry {
-        let origins = Origins::of(request, public_url);
         let shown = Shown::by(request);
         let is_by_header = matches!(shown.first(), Some(Shown::Bearer(_)));
-        if !is_by_header && let Err(refused) = origins.check(request) {
+        if !is_by_header && let Err(refused) = origin::check(request, public_url) {
             return Entry::Refused(refused);
         }
         if self.registry.is_unused() {
-            return match origins.check_host(request) {
+            return match origin::check_host(request, public_url) {
                 Ok(()) => Entry::Known(Caller::Everybody),
                 Err(refused) => Entry::Refused(refused),
             };

@@ -53,69 +53,58 @@ impl Origin {
     }
 }
 
-/// Where pages of our own come from.
-#[derive(Debug)]
-pub(super) struct Origins {
-    own: Vec<Origin>,
-    public_host: Option<String>,
+/// Where pages of our own come from: by the configured URL, else by the host that the request was
+/// sent to.
+fn own_origins(request: &HttpRequest, public_url: Option<&str>) -> Vec<Origin> {
+    if let Some(own) = public_url.and_then(Origin::read) {
+        return vec![own];
+    }
+    let host = request.headers().get(HOST);
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let own = ["http", "https"].map(|scheme| Origin::of(scheme, host));
+    own.into_iter().flatten().collect()
 }
 
-impl Origins {
-    /// By the configured URL, else by the host that the request was sent to.
-    pub(super) fn of(request: &HttpRequest, public_url: Option<&str>) -> Self {
-        if let Some(own) = public_url.and_then(Origin::read) {
-            let public_host = Some(own.host.clone());
-            return Self {
-                own: vec![own],
-                public_host,
-            };
-        }
-        let host = request.headers().get(HOST);
-        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let own = ["http", "https"].map(|scheme| Origin::of(scheme, host));
-        Self {
-            own: own.into_iter().flatten().collect(),
-            public_host: None,
-        }
+/// Refuses what changes something and comes from a page of somebody else's.
+pub(super) fn check(request: &HttpRequest, public_url: Option<&str>) -> Result<(), ApiError> {
+    if matches!(request.method().as_str(), "GET" | "HEAD" | "OPTIONS") {
+        return Ok(());
     }
+    let text = |name: &str| {
+        let value = request.headers().get(name)?;
+        Some(value.to_str().unwrap_or_default())
+    };
+    let is_own = |text: &str| {
+        let own = || own_origins(request, public_url);
+        Origin::read(text).is_some_and(|from| own().contains(&from))
+    };
+    let is_foreign = match text(ORIGIN.as_str()) {
+        Some(origin) => !is_own(origin),
+        None => matches!(text("sec-fetch-site"), Some("cross-site" | "same-site")),
+    };
+    if is_foreign {
+        return Err(ApiError::of(Code::OriginRefused));
+    }
+    Ok(())
+}
 
-    /// Refuses what changes something and comes from a page of somebody else's.
-    pub(super) fn check(&self, request: &HttpRequest) -> Result<(), ApiError> {
-        if matches!(request.method().as_str(), "GET" | "HEAD" | "OPTIONS") {
-            return Ok(());
-        }
-        let text = |name: &str| {
-            let value = request.headers().get(name)?;
-            Some(value.to_str().unwrap_or_default())
-        };
-        let is_own = |text: &str| Origin::read(text).is_some_and(|from| self.own.contains(&from));
-        let is_foreign = match text(ORIGIN.as_str()) {
-            Some(origin) => !is_own(origin),
-            None => matches!(text("sec-fetch-site"), Some("cross-site" | "same-site")),
-        };
-        if is_foreign {
-            return Err(ApiError::of(Code::OriginRefused));
-        }
-        Ok(())
+/// Refuses to be asked by a name that a stranger could have given to this machine, and by way of
+/// somebody who passes requests on: where there are no tokens, nobody outside is let in.
+pub(super) fn check_host(request: &HttpRequest, public_url: Option<&str>) -> Result<(), ApiError> {
+    let is_passed_on = ["forwarded", "x-forwarded-for", "x-forwarded-host", "via"]
+        .iter()
+        .any(|name| request.headers().contains_key(*name));
+    let host = request.headers().get(HOST);
+    let host = host.map(|host| host.to_str().unwrap_or_default());
+    let is_public = |host: &str| {
+        let public = public_url.and_then(Origin::read);
+        public.is_some_and(|own| Origin::of("http", host).is_some_and(|at| at.host == own.host))
+    };
+    let is_ours = |host: &str| is_of_this_machine(host) || is_public(host);
+    if is_passed_on || !host.is_none_or(is_ours) {
+        return Err(ApiError::of(Code::HostRefused));
     }
-
-    /// Refuses to be asked by a name that a stranger could have given to this machine, and by way
-    /// of somebody who passes requests on: where there are no tokens, nobody outside is let in.
-    pub(super) fn check_host(&self, request: &HttpRequest) -> Result<(), ApiError> {
-        let is_passed_on = ["forwarded", "x-forwarded-for", "x-forwarded-host", "via"]
-            .iter()
-            .any(|name| request.headers().contains_key(*name));
-        let host = request.headers().get(HOST);
-        let host = host.map(|host| host.to_str().unwrap_or_default());
-        let is_ours = |host: &str| {
-            let public = Origin::of("http", host).map(|origin| origin.host);
-            is_of_this_machine(host) || (public.is_some() && public == self.public_host)
-        };
-        if is_passed_on || !host.is_none_or(is_ours) {
-            return Err(ApiError::of(Code::HostRefused));
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// Whether a host, with a port or without, is `localhost` or an address.
@@ -138,7 +127,7 @@ mod tests {
     fn only_pages_of_our_own_change_something() {
         let asked_at = |url: &str, request: TestRequest| {
             let request = request.to_http_request();
-            Origins::of(&request, Some(url)).check(&request).is_ok()
+            check(&request, Some(url)).is_ok()
         };
         let asked = |request| asked_at("http://127.0.0.1:8470", request);
         assert!(asked(TestRequest::post()));
@@ -168,13 +157,10 @@ mod tests {
         ] {
             let own = TestRequest::post().insert_header(("origin", "https://x.example"));
             let own = own.to_http_request();
-            assert!(Origins::of(&own, Some(url)).check(&own).is_ok(), "{url}");
+            assert!(check(&own, Some(url)).is_ok(), "{url}");
             let other = TestRequest::post().insert_header(("origin", "http://x.example"));
             let other = other.to_http_request();
-            assert!(
-                Origins::of(&other, Some(url)).check(&other).is_err(),
-                "{url}"
-            );
+            assert!(check(&other, Some(url)).is_err(), "{url}");
         }
     }
 
@@ -182,16 +168,12 @@ mod tests {
     fn without_tokens_nobody_is_let_in_by_way_of_another_server() {
         let direct = TestRequest::get().insert_header(("host", "127.0.0.1:8470"));
         let direct = direct.to_http_request();
-        assert!(Origins::of(&direct, None).check_host(&direct).is_ok());
+        assert!(check_host(&direct, None).is_ok());
         let passed_on = TestRequest::get()
             .insert_header(("host", "127.0.0.1:8470"))
             .insert_header(("x-forwarded-for", "203.0.113.7"));
         let passed_on = passed_on.to_http_request();
-        assert!(
-            Origins::of(&passed_on, None)
-                .check_host(&passed_on)
-                .is_err()
-        );
+        assert!(check_host(&passed_on, None).is_err());
     }
 
     #[test]

@@ -316,7 +316,7 @@ pub(crate) async fn errors(request: HttpRequest, state: Served) -> Result<HttpRe
 
 fn of_request(request: &RequestBody) -> ErrorBody {
     ErrorBody {
-        at: request.at.clone(),
+        at: request.at.to_string(),
         kind: "request".to_owned(),
         code: request.code.clone().unwrap_or_default(),
         message: format!("{} {}", request.method, request.path),
