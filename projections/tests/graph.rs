@@ -14,7 +14,7 @@ use stemma_views::{Archived, Engine, ResourceQuery};
 use written::{PATIENCE, Written, id, options, until, unwatched};
 
 fn opened(written: &Written) -> GraphProjection {
-    let graph = GraphProjection::embedded(written.settings(Engine::Fjall)).unwrap();
+    let graph = GraphProjection::embedded(written.settings(Engine::LsmTree)).unwrap();
     written.runtime.block_on(graph.opened(PATIENCE));
     graph
 }

@@ -82,7 +82,7 @@ fn a_rebuild_while_others_write_and_read_gives_equal_views_and_swaps_them() {
 
 #[test]
 fn a_rebuild_at_rest_tells_the_digest_of_the_state() {
-    let (written, projection) = with_resources(Engine::Fjall);
+    let (written, projection) = with_resources(Engine::LsmTree);
     let digest = projection.views().state_digest().unwrap();
     let outcome = projection.rebuild(unwatched()).unwrap();
     assert_eq!(

@@ -480,7 +480,7 @@ async fn views_are_rebuilt_offline_on_either_engine() {
     std::fs::remove_dir_all(server.data().join("tenants/default/views")).expect("derived");
     let server = Server::builder()
         .data(server.data())
-        .env("STEMMA_VIEWS__ENGINE", "fjall")
+        .env("STEMMA_VIEWS__ENGINE", "lsm-tree")
         .start();
     let path = format!("/api/resources/{}", made["id"].as_str().expect("an id"));
     assert_eq!(server.client().get(&path).await.expect(200), made);
@@ -530,7 +530,7 @@ fn settings_tell_where_they_came_from() {
     );
     assert_eq!(
         settings["views.engine"],
-        json!({ "value": "fjall", "source": "default", "default": "fjall" })
+        json!({ "value": "lsm-tree", "source": "default", "default": "lsm-tree" })
     );
 }
 

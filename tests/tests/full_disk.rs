@@ -58,7 +58,7 @@ fn id_of(answer: &Answer, field: &str) -> String {
 
 #[tokio::test]
 async fn a_full_disk_refuses_writes_and_only_these_and_they_go_on_once_there_is_room() {
-    for engine in ["fjall", "sled"] {
+    for engine in ["lsm-tree", "sled"] {
         for kind in ["contents", "events"] {
             fill_and_make_room(engine, kind).await;
         }

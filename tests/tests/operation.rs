@@ -77,7 +77,7 @@ async fn the_document_of_the_api_and_its_page_are_served() {
 /// Built beside the live views while reads and writes go on, compared, swapped in one step.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn views_are_rebuilt_while_clients_read_and_write() {
-    for engine in ["sled", "fjall"] {
+    for engine in ["sled", "lsm-tree"] {
         let server = Server::builder()
             .env("STEMMA_VIEWS__ENGINE", engine)
             .start();

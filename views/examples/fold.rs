@@ -36,7 +36,7 @@ fn main() {
     let (count, batch) = (number(3, 20_000), number(4, 4096));
     let reader = filled(count);
     let options = Options {
-        engine: Engine::Fjall,
+        engine: Engine::LsmTree,
         ..Options::default()
     };
     let started = Instant::now();

@@ -5,6 +5,7 @@
 //! batch, nor a checkpoint without its rows.
 
 use std::borrow::Borrow;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -219,17 +220,17 @@ impl CheckpointedStore {
         limit: usize,
         hasher: &mut StateHasher,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut last = None;
-        let from = behind(after);
-        for pair in self
-            .store
-            .scan(&from, &[u8::MAX], Direction::Forward)
-            .take(limit)
-        {
-            let (key, value) = pair?;
-            hasher.row(&key, &value);
-            last = Some(key);
-        }
+        let (mut last, mut left) = (None, limit);
+        self.store
+            .show(&behind(after), &[u8::MAX], &mut |key, value| {
+                hasher.row(key, value);
+                left -= 1;
+                if left > 0 {
+                    return ControlFlow::Continue(());
+                }
+                last = Some(key.to_vec());
+                ControlFlow::Break(())
+            })?;
         Ok(last)
     }
 
@@ -245,11 +246,10 @@ impl CheckpointedStore {
     ) -> Result<(), StoreError> {
         let from = behind(after);
         let to = to.map_or(vec![u8::MAX], |to| behind(Some(to)));
-        for pair in self.store.scan(&from, &to, Direction::Forward) {
-            let (key, value) = pair?;
-            hasher.row(&key, &value);
-        }
-        Ok(())
+        self.store.show(&from, &to, &mut |key, value| {
+            hasher.row(key, value);
+            ControlFlow::Continue(())
+        })
     }
 
     /// The next rows after a key, to be held against another's.

@@ -15,17 +15,19 @@ use crate::store::{self, Engine, StoreError};
 
 /// How long an open waits for a handle that is being closed elsewhere.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Directories of engines that earlier releases had.
+const FORMER_ENGINES: [&str; 1] = ["fjall"];
 /// How often it looks meanwhile.
 const LOCK_LOOK: Duration = Duration::from_millis(10);
 
 /// How a model's rows are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// The engine, fjall by default.
+    /// The engine, lsm-tree by default.
     pub engine: Engine,
     /// Bytes of the engine's cache, 64 MiB by default.
     pub cache_bytes: u64,
-    /// Bytes of rows that fjall gathers in memory before it writes a table, 64 MiB by default. Two
+    /// Bytes of rows that lsm-tree gathers in memory before it writes a table, 32 MiB by default. Two
     /// or three times that is resident while much is written.
     pub memtable_bytes: u64,
     /// Resources whose descriptors are kept decoded, 16,384 by default.
@@ -42,7 +44,7 @@ impl Default for Options {
         Self {
             engine: Engine::Sled,
             cache_bytes: 64 << 20,
-            memtable_bytes: 64 << 20,
+            memtable_bytes: 32 << 20,
             descriptors_max: 16_384,
             page_rows_max: 10_000,
             job_feed: JobFeed::default(),
@@ -217,8 +219,9 @@ fn open_store<M: Model>(dir: &Path, options: &Options) -> Result<M, StoreError> 
 }
 
 fn remove_other_engines(dir: &Path, engine: Engine) {
-    for other in Engine::ALL.into_iter().filter(|other| *other != engine) {
-        let left = store_dir(dir, other);
+    let others = Engine::ALL.into_iter().filter(|other| *other != engine);
+    let dirs = others.map(|other| store_dir(dir, other));
+    for left in dirs.chain(FORMER_ENGINES.map(|name| dir.join(name))) {
         if left.exists()
             && let Err(error) = std::fs::remove_dir_all(&left)
         {

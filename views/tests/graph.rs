@@ -341,7 +341,7 @@ proptest! {
     ) {
         let (records, plain) = live(&steps);
         let at_once = folded(Engine::Sled, &records, &[records.len().max(1)], &plain);
-        let cut = folded(Engine::Fjall, &records, &cuts, &plain);
+        let cut = folded(Engine::LsmTree, &records, &cuts, &plain);
         prop_assert_eq!(at_once, cut);
     }
 }

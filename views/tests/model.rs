@@ -162,8 +162,8 @@ proptest! {
         let (records, model) = live(&steps);
         let at_once = folded(Engine::Sled, &records, &[records.len().max(1)], &model);
         let cut = folded(Engine::Sled, &records, &cuts, &model);
-        let on_fjall = folded(Engine::Fjall, &records, &cuts, &model);
+        let on_lsm_tree = folded(Engine::LsmTree, &records, &cuts, &model);
         prop_assert_eq!(at_once, cut);
-        prop_assert_eq!(at_once, on_fjall);
+        prop_assert_eq!(at_once, on_lsm_tree);
     }
 }

@@ -102,7 +102,7 @@ fn another_engine_starts_empty_and_clears_the_first_ones_rows() {
         .model;
     views.apply(&with_resources(3).records()).unwrap();
     drop(views);
-    let opened = Views::open(dir.path(), &options(Engine::Fjall)).unwrap();
+    let opened = Views::open(dir.path(), &options(Engine::LsmTree)).unwrap();
     assert_eq!((opened.state, opened.model.end()), (OpenState::Fresh, 0));
     assert!(!dir.path().join("sled").exists());
 }

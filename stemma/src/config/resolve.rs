@@ -242,7 +242,7 @@ mod tests {
     fn options_hold_over_environment_over_file_over_default() {
         let file = Some((
             "stemma.toml",
-            "listen = \"a:1\"\n[views]\nengine = \"fjall\"\ncache_bytes = 2000000\n",
+            "listen = \"a:1\"\n[views]\nengine = \"lsm-tree\"\ncache_bytes = 2000000\n",
         ));
         let environment = environment("STEMMA_VIEWS__CACHE_BYTES", "3000000");
         let options = [("listen", Some("b:2".to_owned())), ("public_url", None)];
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(told("listen"), ("b:2".to_owned(), "option".to_owned()));
         assert_eq!(
             told("views.engine"),
-            ("fjall".to_owned(), "stemma.toml".to_owned())
+            ("lsm-tree".to_owned(), "stemma.toml".to_owned())
         );
         assert_eq!(
             told("views.cache_bytes").1,
@@ -274,12 +274,12 @@ mod tests {
                 .to_string()
         };
         assert_eq!(
-            told("[views]\nengin = \"fjall\""),
+            told("[views]\nengin = \"lsm-tree\""),
             "f: there is no setting views.engin; the nearest is views.engine"
         );
         assert_eq!(
             told("[views]\nengine = \"redb\""),
-            "f: views.engine is redb, expected fjall or sled"
+            "f: views.engine is redb, expected lsm-tree or sled"
         );
         let wrong =
             Settings::resolve(None, &environment("STEMMA_LOG__QUEUE_MAX", "0"), &[]).unwrap_err();

@@ -518,8 +518,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     Setting {
         key: "views.engine",
-        kind: Kind::Choice(&["fjall", "sled"]),
-        default: "fjall",
+        kind: Kind::Choice(&["lsm-tree", "sled"]),
+        default: "lsm-tree",
         about: "Engine that holds the views",
     },
 ];
@@ -552,7 +552,7 @@ pub(crate) fn reference() -> String {
     let mut text = String::from(
         "# Configuration\n\nMade from the code by `stemma config --reference`.\n\n\
          A setting is taken from `stemma.toml` in the data directory (or `--config FILE`), then from the \
-         environment (`STEMMA_SECTION__KEY`, such as `STEMMA_VIEWS__ENGINE=fjall`), then from an option of the \
+         environment (`STEMMA_SECTION__KEY`, such as `STEMMA_VIEWS__ENGINE=lsm-tree`), then from an option of the \
          command; the last one holds. An unknown key is an error. `stemma config` prints what is in force.\n\n\
          | key | default | takes | what it does |\n|---|---|---|---|\n",
     );

@@ -4,10 +4,11 @@
 //! troubles of one. Invariant: a batch is visible whole or not at all, and after a crash the store
 //! holds some prefix of the batches committed.
 
-mod fjall;
+mod lsm;
 mod sled;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,21 +18,21 @@ use std::sync::Arc;
 pub enum Engine {
     /// sled 0.34.
     Sled,
-    /// fjall 3, the default.
+    /// lsm-tree 3, the default.
     #[default]
-    Fjall,
+    LsmTree,
 }
 
 impl Engine {
     /// All engines.
-    pub const ALL: [Self; 2] = [Self::Sled, Self::Fjall];
+    pub const ALL: [Self; 2] = [Self::Sled, Self::LsmTree];
 }
 
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sled => "sled",
-            Self::Fjall => "fjall",
+            Self::LsmTree => "lsm-tree",
         })
     }
 }
@@ -42,7 +43,7 @@ impl FromStr for Engine {
     fn from_str(text: &str) -> Result<Self, UnknownEngine> {
         match text {
             "sled" => Ok(Self::Sled),
-            "fjall" => Ok(Self::Fjall),
+            "lsm-tree" => Ok(Self::LsmTree),
             _ => Err(UnknownEngine),
         }
     }
@@ -50,7 +51,7 @@ impl FromStr for Engine {
 
 /// Not the name of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected fjall or sled")]
+#[error("expected lsm-tree or sled")]
 pub struct UnknownEngine;
 
 /// Why the store could not be read or written.
@@ -92,6 +93,8 @@ pub enum StoreError {
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 /// Keys in order, each with its value.
 pub(crate) type Scan<'a> = Box<dyn Iterator<Item = Result<Pair, StoreError>> + 'a>;
+/// Looks at a key and its value, and may break off.
+pub(crate) type Show<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 /// A value to put under a key, or none to remove the key.
 pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
 
@@ -108,6 +111,17 @@ pub(crate) trait Store: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     /// The keys from `from` on and before `to`; none when `to` is not behind `from`.
     fn scan(&self, from: &[u8], to: &[u8], direction: Direction) -> Scan<'_>;
+    /// Shows the pairs from `from` on and before `to` in order, without copying them, until `show`
+    /// breaks off.
+    fn show(&self, from: &[u8], to: &[u8], show: &mut Show<'_>) -> Result<(), StoreError> {
+        for pair in self.scan(from, to, Direction::Forward) {
+            let (key, value) = pair?;
+            if show(&key, &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
     /// Makes all changes visible at once. Not durable by itself: the log is.
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
     /// Makes an engine whose write failed ready for writing again; what it holds then is some prefix
@@ -130,7 +144,13 @@ pub(crate) fn open(
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match engine {
         Engine::Sled => Arc::new(sled::SledStore::open(dir, cache_bytes)?),
-        Engine::Fjall => Arc::new(fjall::FjallStore::open(dir, (cache_bytes, memtable_bytes))?),
+        Engine::LsmTree => {
+            let sizes = lsm::Sizes {
+                cache: cache_bytes,
+                memtable: memtable_bytes,
+            };
+            Arc::new(lsm::LsmStore::open(dir, sizes)?)
+        }
     })
 }
 

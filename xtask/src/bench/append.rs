@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 4)]
     seconds: u64,
     /// Engine of the views.
-    #[arg(long, default_value = "fjall")]
+    #[arg(long, default_value = "lsm-tree")]
     engine: String,
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 100_000)]
     chunks: usize,
     /// Engine of the views.
-    #[arg(long, default_value = "fjall")]
+    #[arg(long, default_value = "lsm-tree")]
     engine: String,
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1_000_000)]
     relations: usize,
     /// Engine of views and graph.
-    #[arg(long, default_value = "fjall")]
+    #[arg(long, default_value = "lsm-tree")]
     engine: String,
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000, 10_000_000])]
     events: Vec<usize>,
     /// Engine of the views.
-    #[arg(long, default_value = "fjall")]
+    #[arg(long, default_value = "lsm-tree")]
     engine: String,
 }
 

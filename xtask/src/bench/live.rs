@@ -18,7 +18,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 300)]
     writes: usize,
     /// Engine of the views.
-    #[arg(long, default_value = "fjall")]
+    #[arg(long, default_value = "lsm-tree")]
     engine: String,
 }
 

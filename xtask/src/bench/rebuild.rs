@@ -16,7 +16,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 200_000)]
     events: usize,
     /// Engine of the views.
-    #[arg(long, default_value = "fjall")]
+    #[arg(long, default_value = "lsm-tree")]
     engine: String,
 }
 

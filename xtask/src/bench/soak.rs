@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 2000)]
     listeners: usize,
     /// Engine of the views.
-    #[arg(long, default_value = "fjall")]
+    #[arg(long, default_value = "lsm-tree")]
     engine: String,
 }
 

@@ -1,0 +1,599 @@
+//! Views on lsm-tree 3: sorted tables on the disk, one in memory, and no journal.
+//!
+//! The log is the journal. What stands in memory when a process ends by force is folded again, at
+//! most [`SEALED_MAX`] tables of it. Invariants: a table in memory is replaced between two batches
+//! only, and tables are written out in the order in which they were filled, so the disk holds a
+//! prefix of the batches; a number that a reader has taken is not below what merging may forget.
+
+use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use lsm_tree::compaction::Leveled;
+use lsm_tree::config::{
+    BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PinningPolicy,
+    RestartIntervalPolicy,
+};
+use lsm_tree::{
+    AbstractTree, AnyTree, Cache, CompressionType, Config, Guard, InternalValue, SeqNo,
+    SequenceNumberCounter, ValueType,
+};
+
+use super::{Change, Direction, Engine, Scan, Show, Store, StoreError, directory_bytes};
+
+/// Most tables in memory that wait to be written; a commit waits beyond.
+const SEALED_MAX: usize = 3;
+/// Most runs of tables that wait to be merged; a commit waits beyond.
+const RUNS_MAX: usize = 20;
+/// The tree's own files, below the engine's directory.
+const TREE: &str = "tree";
+/// Tables, each in a file that has its number as its name, below the tree's directory.
+const TABLES: &str = "tables";
+/// The file whose lock says that the directory is in use.
+const LOCK: &str = "lock";
+
+pub(super) struct LsmStore {
+    /// None only while it is being opened anew, or when that failed.
+    open: RwLock<Option<Opened>>,
+    dir: PathBuf,
+    sizes: Sizes,
+    _lock: File,
+}
+
+/// Bytes that the engine may keep in memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// Of blocks that were read.
+    pub(super) cache: u64,
+    /// Of a table that is being filled.
+    pub(super) memtable: u64,
+}
+
+impl LsmStore {
+    pub(super) fn open(dir: &Path, sizes: Sizes) -> Result<Self, StoreError> {
+        fs::create_dir_all(dir).map_err(|error| failed(error.into()))?;
+        let lock = File::create(dir.join(LOCK)).map_err(|error| failed(error.into()))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StoreError::Locked {
+                engine: Engine::LsmTree,
+            },
+            TryLockError::Error(error) => failed(error.into()),
+        })?;
+        Ok(Self {
+            open: RwLock::new(Some(Opened::at(dir, sizes)?)),
+            dir: dir.to_path_buf(),
+            sizes,
+            _lock: lock,
+        })
+    }
+
+    fn with<T>(
+        &self,
+        ask: impl FnOnce(&Arc<Shared>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let opened = open.as_ref().ok_or_else(|| StoreError::Engine {
+            engine: Engine::LsmTree,
+            source: "not opened again yet".into(),
+        })?;
+        ask(&opened.shared)
+    }
+}
+
+impl Store for LsmStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(|shared| {
+            // One row is as it is; there is nothing that it could be seen apart from.
+            let value = shared.tree.get(key, SeqNo::MAX).map_err(failed)?;
+            Ok(value.map(|value| value.to_vec()))
+        })
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], direction: Direction) -> Scan<'_> {
+        if from >= to {
+            return Box::new(std::iter::empty());
+        }
+        let pairs = match self.with(|shared| Ok(shared.range(from, to))) {
+            Ok(pairs) => pairs,
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+        };
+        match direction {
+            Direction::Forward => Box::new(pairs.map(owned)),
+            Direction::Backward => Box::new(pairs.rev().map(owned)),
+        }
+    }
+
+    fn show(&self, from: &[u8], to: &[u8], show: &mut Show<'_>) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        for guard in self.with(|shared| Ok(shared.range(from, to)))? {
+            let (key, value) = guard.into_inner().map_err(failed)?;
+            if show(&key, &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.with(|shared| shared.commit(changes))
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.with(|shared| {
+            let turn = shared.turn();
+            shared.seal();
+            drop(turn);
+            let written = shared.wait_until(|shared| shared.tree.sealed_memtable_count() == 0);
+            // Whoever stops on a full disk has other things to write.
+            written.inspect_err(|_| shared.remove_unfinished())
+        })
+    }
+
+    /// A table that could not be written is dropped, with what was made of it on the disk.
+    fn reopen(&self) -> Result<(), StoreError> {
+        if self.with(|shared| shared.work().refuse()).is_ok() {
+            return Ok(());
+        }
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        *open = None;
+        *open = Some(Opened::at(&self.dir, self.sizes)?);
+        Ok(())
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        directory_bytes(&self.dir)
+    }
+}
+
+fn owned(guard: impl Guard) -> Result<super::Pair, StoreError> {
+    let (key, value) = guard.into_inner().map_err(failed)?;
+    Ok((key.to_vec(), value.to_vec()))
+}
+
+/// A tree with the two threads that keep it; dropped, they have ended.
+struct Opened {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Opened {
+    fn at(dir: &Path, sizes: Sizes) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared::at(&dir.join(TREE), sizes)?);
+        let mut opened = Self {
+            shared,
+            threads: Vec::new(),
+        };
+        for (name, keep) in [
+            ("rows-write", Shared::keep_writing as fn(&Shared)),
+            ("rows-merge", Shared::keep_merging),
+        ] {
+            let shared = Arc::clone(&opened.shared);
+            let thread = std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || {
+                    let kept = catch_unwind(AssertUnwindSafe(|| keep(&shared)));
+                    if kept.is_err() {
+                        shared.fail(Failure::Other(format!("{name} ended by a mistake")));
+                    }
+                })
+                .map_err(|error| failed(error.into()))?;
+            opened.threads.push(thread);
+        }
+        Ok(opened)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.shared.tell(|work| work.is_closing = true);
+        for thread in self.threads.drain(..) {
+            thread.join().expect("it catches its own panics");
+        }
+    }
+}
+
+struct Shared {
+    tree: AnyTree,
+    memtable_bytes: u64,
+    /// Numbers of batches, and of the tree's versions.
+    numbers: SequenceNumberCounter,
+    /// The first number that is not to be seen yet. Not the tree's own, which moves with versions
+    /// also while a batch is half in.
+    visible: AtomicU64,
+    /// Held by readers from taking a number until they hold a version of the tree, and alone by
+    /// whoever decides what may be forgotten.
+    taking: RwLock<()>,
+    /// Whoever commits, or replaces the table in memory.
+    turn: Mutex<()>,
+    work: Mutex<Work>,
+    changed: Condvar,
+}
+
+/// What is asked of the threads, and how they fare.
+#[derive(Default)]
+struct Work {
+    is_write_due: bool,
+    is_merge_due: bool,
+    is_closing: bool,
+    /// Threads that write or merge now.
+    busy: usize,
+    failure: Option<Failure>,
+}
+
+/// Why a table could not be written; nothing is taken until the store is opened anew.
+#[derive(Debug, Clone)]
+enum Failure {
+    Full,
+    Other(String),
+}
+
+impl From<lsm_tree::Error> for Failure {
+    fn from(error: lsm_tree::Error) -> Self {
+        if is_full(&error) {
+            Self::Full
+        } else {
+            Self::Other(error.to_string())
+        }
+    }
+}
+
+impl Work {
+    fn refuse(&self) -> Result<(), StoreError> {
+        let engine = Engine::LsmTree;
+        match &self.failure {
+            None => Ok(()),
+            Some(Failure::Full) => Err(StoreError::Full { engine }),
+            Some(Failure::Other(told)) => Err(StoreError::Engine {
+                engine,
+                source: told.clone().into(),
+            }),
+        }
+    }
+}
+
+impl Shared {
+    fn at(dir: &Path, sizes: Sizes) -> Result<Self, StoreError> {
+        let numbers = SequenceNumberCounter::default();
+        let tree = configured(dir, &numbers, sizes.cache)
+            .open()
+            .map_err(failed)?;
+        let next = tree.get_highest_seqno().map_or(1, |last| last + 1);
+        numbers.set(next);
+        Ok(Self {
+            tree,
+            memtable_bytes: sizes.memtable,
+            numbers,
+            visible: AtomicU64::new(next),
+            taking: RwLock::new(()),
+            turn: Mutex::new(()),
+            work: Mutex::new(Work {
+                is_merge_due: true,
+                ..Work::default()
+            }),
+            changed: Condvar::new(),
+        })
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Work)) {
+        change(&mut self.work());
+        self.changed.notify_all();
+    }
+
+    fn range(
+        &self,
+        from: &[u8],
+        to: &[u8],
+    ) -> impl DoubleEndedIterator<Item = impl Guard + use<>> + use<> {
+        let _taking = self.taking.read().unwrap_or_else(PoisonError::into_inner);
+        let visible = self.visible.load(Ordering::Acquire);
+        self.tree.range(from..to, visible, None)
+    }
+
+    /// The number below which nobody reads any more but through a version that they hold.
+    fn forgettable(&self) -> SeqNo {
+        let _alone = self.taking.write().unwrap_or_else(PoisonError::into_inner);
+        self.visible.load(Ordering::Acquire)
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let turn = self.turn();
+        self.work().refuse()?;
+        let number = self.numbers.next();
+        let table = self.tree.active_memtable();
+        for (key, value) in changes {
+            table.insert(match value {
+                Some(value) => InternalValue::from_components(key, value, number, ValueType::Value),
+                None => InternalValue::new_tombstone(key, number),
+            });
+        }
+        self.visible.store(number + 1, Ordering::Release);
+        if table.size() < self.memtable_bytes {
+            return Ok(());
+        }
+        self.seal();
+        drop(turn);
+        self.wait_until(|shared| {
+            shared.tree.sealed_memtable_count() <= SEALED_MAX
+                && shared.tree.l0_run_count() <= RUNS_MAX
+        })
+    }
+
+    /// Begins another table in memory and has this one written. To be called by whose turn it is.
+    fn seal(&self) {
+        if self.tree.rotate_memtable().is_some() {
+            self.tell(|work| work.is_write_due = true);
+        }
+    }
+
+    /// Waits while the threads work; fails when they do.
+    fn wait_until(&self, is_so: impl Fn(&Self) -> bool) -> Result<(), StoreError> {
+        let mut work = self.work();
+        loop {
+            work.refuse()?;
+            if is_so(self) {
+                return Ok(());
+            }
+            work = self
+                .changed
+                .wait(work)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits for work of one kind and takes it; none when the store is closed or has failed.
+    fn next_work(&self, due: impl Fn(&mut Work) -> &mut bool) -> Option<()> {
+        let mut work = self.work();
+        loop {
+            if work.is_closing || work.failure.is_some() {
+                return None;
+            }
+            if std::mem::take(due(&mut work)) {
+                work.busy += 1;
+                return Some(());
+            }
+            work = self
+                .changed
+                .wait(work)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn keep_writing(&self) {
+        while self.next_work(|work| &mut work.is_write_due).is_some() {
+            let one_at_a_time = self.tree.get_flush_lock();
+            let written = self.tree.flush(&one_at_a_time, self.forgettable());
+            drop(one_at_a_time);
+            match written.and_then(|_| self.forget()) {
+                Ok(()) => self.tell(|work| {
+                    work.is_merge_due = true;
+                    work.busy -= 1;
+                }),
+                Err(error) => self.fail(error.into()),
+            }
+        }
+    }
+
+    /// Shows the version that holds the tables just written, and lets go of those that hold the same
+    /// rows in memory.
+    fn forget(&self) -> lsm_tree::Result<()> {
+        let turn = self.turn();
+        self.visible.store(self.numbers.get(), Ordering::Release);
+        drop(turn);
+        let forgettable = self.forgettable();
+        let mut versions = self.tree.get_version_history_lock();
+        versions.maintenance(&self.tree.tree_config().path, forgettable)
+    }
+
+    fn keep_merging(&self) {
+        while self.next_work(|work| &mut work.is_merge_due).is_some() {
+            let before = self.tree.current_version().id();
+            match self
+                .tree
+                .compact(Arc::new(Leveled::default()), self.forgettable())
+            {
+                // One step may make the next one due.
+                Ok(()) => self.tell(|work| {
+                    work.is_merge_due |= self.tree.current_version().id() != before;
+                    work.busy -= 1;
+                }),
+                Err(error) => self.fail(error.into()),
+            }
+        }
+    }
+
+    fn fail(&self, failure: Failure) {
+        tracing::warn!(?failure, "the rows take no more until they are opened anew");
+        self.tell(|work| {
+            work.failure.get_or_insert(failure);
+            work.busy -= 1;
+        });
+    }
+
+    /// Removes what a failure left of tables that are in no version; nothing writes after one.
+    fn remove_unfinished(&self) {
+        let mut work = self.work();
+        while work.busy > 0 {
+            work = self
+                .changed
+                .wait(work)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let version = self.tree.current_version();
+        let finished: HashSet<_> = version.iter_tables().map(lsm_tree::Table::id).collect();
+        let tables = self.tree.tree_config().path.join(TABLES);
+        for file in fs::read_dir(&tables).into_iter().flatten().flatten() {
+            let id = file.file_name().to_str().and_then(|name| name.parse().ok());
+            if id.is_some_and(|id| !finished.contains(&id))
+                && let Err(error) = fs::remove_file(file.path())
+            {
+                tracing::warn!(%error, file = %file.path().display(), "it stays until the next start");
+            }
+        }
+    }
+}
+
+/// Sizes and policies: rows are short, looked up by key more often than scanned, and many looks
+/// are for rows that are not there.
+fn configured(dir: &Path, numbers: &SequenceNumberCounter, cache_bytes: u64) -> Config {
+    // A table's filter is one block, a good part of a megabyte, on all levels but the last ones,
+    // where it is cut up. Left to the cache, which takes no entry so large, it would be read and
+    // checked whole for each look at a key. In memory it takes ten bits a row.
+    let whole = PinningPolicy::new([true, true, true, false]);
+    // The counter of what the tree shows by itself is not used; see `visible`.
+    Config::new(dir, numbers.clone(), SequenceNumberCounter::default())
+        .use_cache(Arc::new(Cache::with_capacity_bytes(cache_bytes)))
+        .filter_block_pinning_policy(whole.clone())
+        .index_block_pinning_policy(whole)
+        .data_block_restart_interval_policy(RestartIntervalPolicy::new([10, 16]))
+        .data_block_compression_policy(CompressionPolicy::new([
+            CompressionType::None,
+            CompressionType::None,
+            CompressionType::Lz4,
+        ]))
+        .filter_policy(FilterPolicy::new([
+            FilterPolicyEntry::Bloom(BloomConstructionPolicy::FalsePositiveRate(0.0001)),
+            FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0)),
+        ]))
+}
+
+fn is_full(error: &lsm_tree::Error) -> bool {
+    matches!(error, lsm_tree::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull)
+}
+
+fn failed(source: lsm_tree::Error) -> StoreError {
+    let engine = Engine::LsmTree;
+    if is_full(&source) {
+        return StoreError::Full { engine };
+    }
+    StoreError::Engine {
+        engine,
+        source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::Pair;
+    use super::*;
+
+    /// Small tables, so that many are written and merged.
+    const SMALL: Sizes = Sizes {
+        cache: 1 << 20,
+        memtable: 16 << 10,
+    };
+
+    /// Batches after which every key was written, and the pattern comes again.
+    const ROUND: u32 = 40;
+
+    /// Rows whose value is the number of their batch.
+    fn batch(number: u32) -> Vec<Change> {
+        let keys = (0..32).map(|row| format!("{:02}", (row * 7 + number) % ROUND));
+        keys.chain(["last".to_owned()])
+            .map(|key| (key.into_bytes(), Some(number.to_be_bytes().to_vec())))
+            .collect()
+    }
+
+    /// The rows as they are after some batches.
+    fn after(batches: u32) -> Vec<Pair> {
+        let last_ones = batches.saturating_sub(2 * ROUND)..batches;
+        let rows: BTreeMap<_, _> = last_ones.flat_map(batch).collect();
+        rows.into_iter()
+            .map(|(key, value)| (key, value.expect("none is removed")))
+            .collect()
+    }
+
+    fn rows(store: &LsmStore) -> Vec<Pair> {
+        let rows = store.scan(&[0], &[u8::MAX], Direction::Forward);
+        rows.map(Result::unwrap).collect()
+    }
+
+    fn batches_in(rows: &[Pair]) -> u32 {
+        let number = |(_, last): &Pair| u32::from_be_bytes(last.as_slice().try_into().unwrap());
+        rows.last().map_or(0, |last| number(last) + 1)
+    }
+
+    /// A2: a reader sees whole batches, while tables are replaced, written and merged below.
+    #[test]
+    fn a_scan_sees_some_number_of_whole_batches() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LsmStore::open(dir.path(), SMALL).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for number in 0..3_000 {
+                    store.commit(batch(number)).unwrap();
+                }
+            });
+            let mut seen = 0;
+            while !writer.is_finished() {
+                let rows = rows(&store);
+                let batches = batches_in(&rows);
+                assert!(batches >= seen, "{batches} after {seen}");
+                assert_eq!(rows, after(batches), "{batches} batches");
+                seen = batches;
+            }
+        });
+        assert_eq!(rows(&store), after(3_000));
+    }
+
+    /// A12: without a journal, what was not written out is missing at the end and nowhere else.
+    #[test]
+    fn a_store_that_was_left_unwritten_holds_the_first_batches_and_goes_on_from_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LsmStore::open(dir.path(), SMALL).unwrap();
+        (0..1_000).for_each(|number| store.commit(batch(number)).unwrap());
+        drop(store);
+        let again = LsmStore::open(dir.path(), SMALL).unwrap();
+        let found = rows(&again);
+        let batches = batches_in(&found);
+        assert!(batches > 0 && batches <= 1_000, "{batches}");
+        assert_eq!(found, after(batches));
+        (batches..batches + 500).for_each(|number| again.commit(batch(number)).unwrap());
+        again.flush().unwrap();
+        drop(again);
+        let flushed = LsmStore::open(dir.path(), SMALL).unwrap();
+        assert_eq!(rows(&flushed), after(batches + 500));
+    }
+
+    /// A12: a table that cannot be written is told of, and opened anew the store goes on.
+    #[test]
+    fn a_write_that_failed_is_refused_until_the_store_is_opened_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LsmStore::open(dir.path(), SMALL).unwrap();
+        store.commit(batch(0)).unwrap();
+        store.flush().unwrap();
+        // Directories stand where the next tables would go.
+        let tables = dir.path().join(TREE).join(TABLES);
+        let taken: Vec<_> = (0..32).map(|id| tables.join(id.to_string())).collect();
+        let taken: Vec<_> = taken.iter().filter(|path| !path.exists()).collect();
+        taken.iter().for_each(|path| fs::create_dir(path).unwrap());
+        store.commit(batch(1)).unwrap();
+        let refused = store.flush().unwrap_err();
+        let left = fs::read_dir(&tables).unwrap().count();
+        assert_eq!(left, 1 + taken.len(), "nothing half-written");
+        assert!(matches!(refused, StoreError::Engine { .. }), "{refused:?}");
+        store.commit(batch(2)).unwrap_err();
+        assert_eq!(batches_in(&rows(&store)), 2, "reading goes on");
+        taken.iter().for_each(|path| fs::remove_dir(path).unwrap());
+        store.reopen().unwrap();
+        assert_eq!(rows(&store), after(1));
+        store.commit(batch(1)).unwrap();
+        store.flush().unwrap();
+        assert_eq!(rows(&store), after(2));
+    }
+}
