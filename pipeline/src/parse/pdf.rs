@@ -3,6 +3,7 @@
 //! A page that cannot be read costs a warning. The reader is a stranger's code over strangers'
 //! bytes: it runs in the parser's process, and its panics are caught where a page is lost by one.
 
+mod around;
 mod cells;
 mod columns;
 mod grid;

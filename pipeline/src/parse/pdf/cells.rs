@@ -17,42 +17,92 @@ pub(super) const COLUMNS_MAX: usize = 60;
 /// The text of each cell, row by row.
 pub(super) type Cells = Vec<Vec<String>>;
 
-/// The text of cells of runs, without rows and columns that are empty; `None` if it is no table:
-/// it has less than two rows or columns, or next to nothing in the second of them.
-pub(super) fn cells(rows: Vec<Vec<Vec<&Run>>>) -> Option<Cells> {
-    let rows = rows.iter().map(|row| row.iter().map(|cell| text(cell)));
-    table(rows.map(Iterator::collect).collect())
+/// A table on a page.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Table {
+    pub(super) cells: Cells,
+    pub(super) bounds: Bounds,
 }
 
-/// As [`cells`], of texts.
-pub(super) fn table(mut rows: Cells) -> Option<Cells> {
-    rows.retain(|row| row.iter().any(|cell| !cell.is_empty()));
-    let widest = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let is_empty = |column: &usize| {
-        let mut own = rows.iter().filter_map(|row| row.get(*column));
-        own.all(String::is_empty)
-    };
-    let empty: Vec<usize> = (0..widest).filter(is_empty).collect();
-    for row in &mut rows {
-        for column in empty.iter().rev() {
-            if *column < row.len() {
-                row.remove(*column);
-            }
+/// The edges of what a table's cells say, in points.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Bounds {
+    pub(super) left: f32,
+    pub(super) right: f32,
+    pub(super) bottom: f32,
+    pub(super) top: f32,
+}
+
+impl Bounds {
+    pub(super) fn of<'a>(runs: impl Iterator<Item = &'a Run>) -> Self {
+        let none = Self {
+            left: f32::MAX,
+            right: f32::MIN,
+            bottom: f32::MAX,
+            top: f32::MIN,
+        };
+        runs.fold(none, |bounds, run| Self {
+            left: bounds.left.min(run.left),
+            right: bounds.right.max(run.right),
+            bottom: bounds.bottom.min(run.base),
+            top: bounds.top.max(run.top),
+        })
+    }
+
+    /// What is inside one or the other, and between.
+    pub(super) fn with(self, other: Self) -> Self {
+        Self {
+            left: self.left.min(other.left),
+            right: self.right.max(other.right),
+            bottom: self.bottom.min(other.bottom),
+            top: self.top.max(other.top),
         }
     }
-    let columns = widest - empty.len();
-    let filled = |row: &&Vec<String>| row.iter().filter(|cell| !cell.is_empty()).count() >= 2;
+
+    /// Whether a run is inside.
+    pub(super) fn has(&self, run: &Run) -> bool {
+        self.left <= run.left
+            && run.right <= self.right
+            && self.bottom <= run.base
+            && run.top <= self.top
+    }
+}
+
+/// The table of cells of runs, without rows and columns that are empty; `None` if it is none: it
+/// has less than two rows or columns, or next to nothing in the second of them.
+pub(super) fn table(mut rows: Vec<Vec<Vec<&Run>>>) -> Option<Table> {
+    rows.retain(|row| row.iter().any(|cell| !cell.is_empty()));
+    let widest = rows.iter().map(Vec::len).max().unwrap_or(0);
+    if rows.len().saturating_mul(widest) > PAGE_CELLS_MAX {
+        return None;
+    }
+    let mut is_used = vec![false; widest];
+    for row in &rows {
+        for (cell, is_used) in row.iter().zip(&mut is_used) {
+            *is_used |= !cell.is_empty();
+        }
+    }
+    let columns = is_used.iter().filter(|is_used| **is_used).count();
+    let filled = |row: &&Vec<Vec<&Run>>| row.iter().filter(|cell| !cell.is_empty()).count() >= 2;
     let n_filled = rows.iter().filter(filled).count();
     let is_table = rows.len() >= 2
         && (2..=COLUMNS_MAX).contains(&columns)
-        && rows.len() * columns <= PAGE_CELLS_MAX
         && n_filled >= 2
         && n_filled * 2 >= rows.len();
-    is_table.then_some(rows)
+    is_table.then(|| Table {
+        bounds: Bounds::of(rows.iter().flatten().flatten().copied()),
+        cells: rows
+            .iter()
+            .map(|row| {
+                let used = row.iter().zip(&is_used).filter(|(_, is_used)| **is_used);
+                used.map(|(cell, _)| text(cell)).collect()
+            })
+            .collect(),
+    })
 }
 
 /// The text of a cell's runs, from its top: its lines follow each other as in a paragraph.
-pub(super) fn text(runs: &[&Run]) -> String {
+fn text(runs: &[&Run]) -> String {
     let mut text = String::new();
     let mut before: Option<&Run> = None;
     for run in runs {
@@ -85,7 +135,7 @@ fn is_hyphenated(text: &str) -> bool {
 }
 
 /// Where tables stand in a page's text: whole lines of it each, in order, none in another.
-pub(super) fn placed(tables: Vec<Cells>, text: &str) -> Vec<(Range<usize>, Cells)> {
+pub(super) fn placed(tables: &[Table], text: &str) -> Vec<(Range<usize>, Cells)> {
     let mut placed: Vec<(Range<usize>, Cells)> = Vec::new();
     if tables.is_empty() {
         return placed;
@@ -96,14 +146,8 @@ pub(super) fn placed(tables: Vec<Cells>, text: &str) -> Vec<(Range<usize>, Cells
         let before = sums[sums.len() - 1];
         sums.push(before.plus(Signs::of(&text[line.clone()])));
     }
-    let mut n_cells = 0;
     for table in tables {
-        n_cells += table.iter().map(Vec::len).sum::<usize>();
-        if n_cells > PAGE_CELLS_MAX {
-            break;
-        }
-        let all = table.iter().flatten();
-        let wanted = all.fold(Signs::default(), |sum, cell| sum.plus(Signs::of(cell)));
+        let wanted = Signs::of_cells(&table.cells);
         let range = |first: usize, last: usize| lines[first].start..lines[last].end;
         let is_free = |own: &Range<usize>| {
             let mut taken = placed.iter().map(|(taken, _)| taken);
@@ -112,7 +156,7 @@ pub(super) fn placed(tables: Vec<Cells>, text: &str) -> Vec<(Range<usize>, Cells
         if let Some((first, last)) =
             windows(&lines, &sums, wanted).find(|(first, last)| is_free(&range(*first, *last)))
         {
-            placed.push((range(first, last), table));
+            placed.push((range(first, last), table.cells.clone()));
         }
     }
     placed.sort_by_key(|(range, _)| range.start);
@@ -141,14 +185,14 @@ fn windows<'a>(
 
 /// How many signs there are, and which, in any order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Signs {
+pub(super) struct Signs {
     count: u64,
     sum: u64,
 }
 
 impl Signs {
     /// Those of a text, white space and hyphens aside, ligatures as what they are made of.
-    fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         let mut signs = Self::default();
         for sign in text.chars() {
             match sign {
@@ -172,7 +216,12 @@ impl Signs {
         }
     }
 
-    fn plus(self, other: Self) -> Self {
+    pub(super) fn of_cells(cells: &Cells) -> Self {
+        let all = cells.iter().flatten();
+        all.fold(Self::default(), |sum, cell| sum.plus(Self::of(cell)))
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
         Self {
             count: self.count + other.count,
             sum: self.sum.wrapping_add(other.sum),

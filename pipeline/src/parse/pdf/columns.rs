@@ -3,7 +3,7 @@
 //!
 //! Text in two columns looks much like it; columns that are full to their edges are no table's.
 
-use super::cells::{COLUMNS_MAX, Cells, cells};
+use super::cells::{COLUMNS_MAX, Table, table};
 use super::lines::Run;
 use super::rules::{NEAR, Rule};
 
@@ -13,7 +13,7 @@ const LONE_MAX: usize = 200;
 const LINES_MAX: usize = 200;
 /// Columns and lines that it has at least.
 const ALIGNED_COLUMNS: usize = 3;
-const ALIGNED_LINES: usize = 3;
+const ALIGNED_LINES: usize = 4;
 /// What lies between columns at least, in sizes of the letters.
 const GAP_EMS: f32 = 0.9;
 /// Lines further from one another than this many sizes are not of one table.
@@ -121,7 +121,7 @@ fn are_prose(lines: &[Line<'_>], columns: &[Column]) -> bool {
 
 /// The tables between rules across of one length, three of them at least: above a table, below
 /// its head, and below it.
-pub(super) fn ruled(lone: &[Rule], runs: &[Run]) -> Vec<Cells> {
+pub(super) fn ruled(lone: &[Rule], runs: &[Run]) -> Vec<Table> {
     let mut found = Vec::new();
     if lone.len() > LONE_MAX {
         return found;
@@ -136,8 +136,8 @@ pub(super) fn ruled(lone: &[Rule], runs: &[Run]) -> Vec<Cells> {
         open = rest;
         let mut start = 0;
         while start + 2 < group.len() {
-            let (end, table) = between(&group[start..], runs);
-            found.extend(table);
+            let (end, told) = between(&group[start..], runs);
+            found.extend(told);
             start += end.max(1);
         }
     }
@@ -145,7 +145,7 @@ pub(super) fn ruled(lone: &[Rule], runs: &[Run]) -> Vec<Cells> {
 }
 
 /// The longest table below the first of rules of one length, and how many rules further it ends.
-fn between(rules: &[Rule], runs: &[Run]) -> (usize, Option<Cells>) {
+fn between(rules: &[Rule], runs: &[Run]) -> (usize, Option<Table>) {
     let region = |top: usize, bottom: usize| {
         let inside = runs.iter().filter(move |run| {
             let center = f32::midpoint(run.left, run.right);
@@ -173,11 +173,11 @@ fn between(rules: &[Rule], runs: &[Run]) -> (usize, Option<Cells>) {
         return (1, None);
     };
     let parted: Vec<f32> = rules[..=end].iter().map(|rule| rule.at).collect();
-    (end, cells(rows(&region(0, end), &columns, &parted)))
+    (end, table(rows(&region(0, end), &columns, &parted)))
 }
 
-/// The tables that only their columns tell: three columns at least, over three lines at least.
-pub(super) fn aligned(runs: &[Run]) -> Vec<Cells> {
+/// The tables that only their columns tell: three columns at least, over four lines at least.
+pub(super) fn aligned(runs: &[Run]) -> Vec<Table> {
     let lines = by_lines(runs.iter());
     let mut found = Vec::new();
     let mut start = 0;
@@ -188,7 +188,7 @@ pub(super) fn aligned(runs: &[Run]) -> Vec<Cells> {
             let edges = columns(own);
             let rows = rows(own, &edges, &[]);
             if is_aligned(&rows, own, &edges) {
-                found.extend(cells(rows));
+                found.extend(table(rows));
             }
         }
         start += end.max(1);
@@ -223,7 +223,7 @@ fn reach(lines: &[Line<'_>]) -> usize {
 fn is_aligned(rows: &[Vec<Vec<&Run>>], lines: &[Line<'_>], columns: &[Column]) -> bool {
     let full = |row: &&Vec<Vec<&Run>>| {
         let filled = row.iter().filter(|cell| !cell.is_empty()).count();
-        filled >= ALIGNED_COLUMNS && filled * 3 >= columns.len() * 2
+        filled == columns.len()
     };
     let n_full = rows.iter().filter(full).count();
     let all = || lines.iter().flatten();

@@ -1,7 +1,7 @@
 //! Tables that are drawn with rules across and down: the rules make a grid, and its cells have
 //! the text that stands in them.
 
-use super::cells::{Cells, cells};
+use super::cells::{Table, table};
 use super::lines::Run;
 use super::rules::{NEAR, Rule, Rules};
 
@@ -19,7 +19,7 @@ struct Grid {
 }
 
 /// The tables in grids of rules.
-pub(super) fn tables(rules: &Rules, runs: &[Run]) -> Vec<Cells> {
+pub(super) fn tables(rules: &Rules, runs: &[Run]) -> Vec<Table> {
     let grids = components(rules);
     let grids = grids
         .iter()
@@ -94,10 +94,29 @@ fn distinct(places: impl Iterator<Item = f32>) -> Vec<f32> {
     distinct
 }
 
+/// Where rules end, but for ends that only few have: the rule at the foot of a page may touch a
+/// table.
+fn ends(places: impl Iterator<Item = f32>) -> impl Iterator<Item = f32> {
+    const SHARE: usize = 4;
+    let places: Vec<f32> = places.collect();
+    let is_common = |place: &f32| {
+        let near = places
+            .iter()
+            .filter(|other| (*place - **other).abs() <= 2.0 * NEAR);
+        near.count() * SHARE >= places.len()
+    };
+    let common: Vec<f32> = distinct(places.iter().copied())
+        .into_iter()
+        .filter(is_common)
+        .collect();
+    common.into_iter()
+}
+
 impl Grid {
     /// The grid that rules make, if it has two rows and two columns.
     fn of(across: &[Rule], down: &[Rule]) -> Option<Self> {
-        let ends = across.iter().flat_map(|rule| [rule.from, rule.to]);
+        let ends = ends(across.iter().map(|rule| rule.from))
+            .chain(ends(across.iter().map(|rule| rule.to)));
         let columns = distinct(down.iter().map(|rule| rule.at).chain(ends));
         let mut rows = distinct(across.iter().map(|rule| rule.at));
         rows.reverse();
@@ -135,7 +154,7 @@ impl Grid {
     }
 
     /// The table in the grid: what stands in its cells, if it is one.
-    fn table(&self, runs: &[Run]) -> Option<Cells> {
+    fn table(&self, runs: &[Run]) -> Option<Table> {
         let n_columns = self.columns.len() - 1;
         let mut own: Vec<Vec<&Run>> = vec![Vec::new(); self.cell_of.len()];
         let (mut count, mut torn) = (0, 0);
@@ -164,7 +183,10 @@ impl Grid {
         let rows = own.chunks(n_columns);
         let rows: Vec<Vec<Vec<&Run>>> = rows.map(<[_]>::to_vec).collect();
         let is_sparse = self.is_sparse(&rows);
-        cells(self.split(rows)).filter(|_| !is_sparse)
+        if is_sparse {
+            return None;
+        }
+        table(Self::split(rows)?)
     }
 
     /// Whether less than half of the cells have text: a form, or a chart.
@@ -179,37 +201,44 @@ impl Grid {
         full * 2 < n_cells
     }
 
-    /// The rows; where only few rules part many lines, each line is a row.
-    fn split<'a>(&self, rows: Vec<Vec<Vec<&'a Run>>>) -> Vec<Vec<Vec<&'a Run>>> {
+    /// The rows; where only few rules part many lines, each line is a row. `None` if some are and
+    /// some are not: there is no telling where rows end.
+    fn split<'a>(rows: Vec<Vec<Vec<&'a Run>>>) -> Option<Vec<Vec<Vec<&'a Run>>>> {
         const ROWS_MAX: usize = 3;
         const LINES_LEAST: usize = 3;
+        const LINES_MAX: usize = 8;
         if rows.len() > ROWS_MAX {
-            return rows;
+            return Some(rows);
         }
         let mut split = Vec::new();
         for row in rows {
             let mut bases: Vec<&Run> = row.iter().flatten().copied().collect();
             bases.sort_by(|a, b| b.base.total_cmp(&a.base));
             bases.dedup_by(|next, run| run.is_beside(next));
-            let line = |base: &Run| -> Vec<Vec<&'a Run>> {
-                let own = |cell: &Vec<&'a Run>| {
-                    cell.iter()
-                        .copied()
-                        .filter(|run| run.is_beside(base))
-                        .collect()
-                };
-                row.iter().map(own).collect()
+            let is_full = |base: &&Run| {
+                let mut cells = row.iter();
+                cells.all(|cell| cell.iter().any(|run| run.is_beside(base)))
             };
-            let is_full = |line: &Vec<Vec<&Run>>| line.iter().all(|cell| !cell.is_empty());
-            let lines: Vec<Vec<Vec<&'a Run>>> = bases.iter().map(|base| line(base)).collect();
-            let all: usize = lines.iter().flatten().map(Vec::len).sum();
-            let is_whole = all == row.iter().map(Vec::len).sum::<usize>();
-            if lines.len() >= LINES_LEAST && is_whole && lines.iter().all(is_full) {
-                split.extend(lines);
-            } else {
+            if bases.len() >= LINES_LEAST && bases.iter().all(is_full) {
+                split.extend(in_lines(&row, &bases));
+            } else if bases.len() <= LINES_MAX {
                 split.push(row);
+            } else {
+                return None;
             }
         }
-        split
+        Some(split)
     }
+}
+
+/// A row's cells, line by line; each run is on the first line that it stands on.
+fn in_lines<'a>(row: &[Vec<&'a Run>], bases: &[&Run]) -> Vec<Vec<Vec<&'a Run>>> {
+    let mut lines: Vec<Vec<Vec<&Run>>> = vec![vec![Vec::new(); row.len()]; bases.len()];
+    for (column, cell) in row.iter().enumerate() {
+        for run in cell {
+            let line = bases.iter().position(|base| run.is_beside(base));
+            lines[line.unwrap_or(0)][column].push(*run);
+        }
+    }
+    lines
 }

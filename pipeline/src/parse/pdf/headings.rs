@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::cells::Bounds;
 use super::lines::{Line, Run, is_size};
 use super::outline::Bookmark;
 use super::placed::letters;
@@ -69,6 +70,8 @@ pub(super) struct Candidate {
     pub(super) reason: Reason,
     /// What it says.
     pub(super) text: String,
+    /// Where on the page it says so, if it stands there by itself.
+    pub(super) bounds: Option<Bounds>,
     /// How many lines before it on the page say the same.
     pub(super) nth: usize,
 }
@@ -131,6 +134,7 @@ pub(super) fn by_tags(tagged: &[TaggedHeading], runs: &[Run]) -> Vec<Candidate> 
                 level: heading.level,
             },
             text: own.join(" "),
+            bounds: None,
             nth: 0,
         });
     }
@@ -293,7 +297,13 @@ fn candidate(lines: &[Line], first: usize, last: usize, reason: Reason) -> Candi
     } else {
         0
     };
-    Candidate { reason, text, nth }
+    let bounds = lines[first..=last].iter().map(|line| line.bounds);
+    Candidate {
+        reason,
+        text,
+        bounds: bounds.reduce(Bounds::with),
+        nth,
+    }
 }
 
 /// What a line says, for comparing: letters and digits, in small ones.

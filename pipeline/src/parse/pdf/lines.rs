@@ -6,6 +6,8 @@
 use pdf_oxide::layout::{FontWeight, TextSpan};
 use pdf_oxide::structure::McidScope;
 
+use super::cells::Bounds;
+
 /// A run of text in one style.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Run {
@@ -13,6 +15,7 @@ pub(super) struct Run {
     pub(super) right: f32,
     /// The height of its baseline.
     pub(super) base: f32,
+    pub(super) top: f32,
     pub(super) size: f32,
     pub(super) is_bold: bool,
     pub(super) is_mono: bool,
@@ -42,12 +45,13 @@ impl Run {
             left: span.bbox.x,
             right: span.bbox.x + span.bbox.width.max(0.0),
             base: span.bbox.y,
+            top: span.bbox.y + span.bbox.height.max(0.0),
             size: span.font_size,
             is_bold: matches!(
                 span.font_weight,
                 FontWeight::SemiBold | FontWeight::Bold | FontWeight::ExtraBold | FontWeight::Black
             ),
-            is_mono: span.is_monospace,
+            is_mono: span.is_monospace || is_typewriter(&span.font_name),
             mark: span.mcid.filter(|_| in_page),
             text: span.text,
         })
@@ -57,6 +61,21 @@ impl Run {
     pub(super) fn is_beside(&self, other: &Self) -> bool {
         (self.base - other.base).abs() < 0.35 * self.size.min(other.size)
     }
+}
+
+/// Whether a font calls itself one whose letters are all of one width; many do not say it where
+/// they should.
+fn is_typewriter(name: &str) -> bool {
+    const NAMES: [&str; 7] = [
+        "Mono",
+        "Courier",
+        "CMTT",
+        "CMSLTT",
+        "SFTT",
+        "Typewriter",
+        "LMMono",
+    ];
+    NAMES.iter().any(|part| name.contains(part))
 }
 
 /// The runs of a page, from its top to its bottom, on a baseline from left to right.
@@ -79,6 +98,8 @@ pub(super) struct Line {
     pub(super) left: f32,
     pub(super) right: f32,
     pub(super) base: f32,
+    /// The edges of all that is on it.
+    pub(super) bounds: Bounds,
     /// The size of most of it.
     pub(super) size: f32,
     /// Whether all letters of it are bold.
@@ -151,6 +172,7 @@ fn line(runs: &[Run]) -> Line {
         left: runs[0].left,
         right: runs.iter().map(|run| run.right).fold(f32::MIN, f32::max),
         base: runs[0].base,
+        bounds: Bounds::of(runs.iter()),
         size: most.map_or(0.0, |(size, _)| *size),
         is_bold: plain == 0,
         is_mono: mono * 2 > signs,

@@ -60,6 +60,19 @@ impl Placing {
         found
     }
 
+    /// Where a piece stands, if it stands at one place only.
+    pub(super) fn only(&self, piece: &str) -> Option<Range<usize>> {
+        let piece = letters(piece);
+        if piece.is_empty() {
+            return None;
+        }
+        let places = self.letters.match_indices(&piece).take(PLACES_MAX);
+        let mut places =
+            places.filter_map(|(start, _)| self.whole_lines(start, start + piece.len()));
+        let only = places.next()?;
+        places.next().is_none().then_some(only)
+    }
+
     /// Takes a part of the text for something else.
     pub(super) fn take(&mut self, range: Range<usize>) {
         self.taken.push(range);

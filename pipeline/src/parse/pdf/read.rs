@@ -5,8 +5,11 @@ use std::ops::Range;
 use pdf_oxide::PdfDocument;
 use pdf_oxide::converters::ConversionOptions;
 use pdf_oxide::error::Error as PdfError;
+use pdf_oxide::geometry::Rect;
+use pdf_oxide::layout::RectFilterMode;
 
-use super::cells::{self, Cells};
+use super::around::{self, Torn};
+use super::cells::{Cells, Table, table};
 use super::headings::{self, Candidate, Told};
 use super::lines::{self, Run};
 use super::outline::Bookmark;
@@ -22,10 +25,10 @@ pub(super) const RUNS_MAX: usize = 50_000;
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) text: String,
-    /// In the order of the text.
-    pub(super) tables: Vec<(Range<usize>, Cells)>,
+    /// In the order of the text; each takes the place of a part of it, or stands between.
+    pub(super) tables: Places<Cells>,
     /// In the order of the text, none in a table or in another.
-    pub(super) headings: Vec<(Range<usize>, Candidate)>,
+    pub(super) headings: Places<Candidate>,
 }
 
 /// What the document tells of a page.
@@ -47,44 +50,94 @@ pub(super) fn page(
     about: About<'_>,
     told: &mut Told,
 ) -> Result<Page, PdfError> {
-    // The reader's own tables cost more than ours, and find less.
-    let options = ConversionOptions {
-        extract_tables: false,
-        ..ConversionOptions::default()
+    let assemble = |without: Vec<Rect>| {
+        // The reader's own tables cost more than ours, and find less.
+        let options = ConversionOptions {
+            extract_tables: false,
+            exclude_regions: without,
+            exclude_regions_mode: RectFilterMode::FullyContained,
+            ..ConversionOptions::default()
+        };
+        let text = document.extract_text_with_options(index, &options)?;
+        Ok(readable(&text))
     };
-    let text = readable(&document.extract_text_with_options(index, &options)?);
-    let mut page = Page {
-        text,
-        ..Page::default()
-    };
-    // The reader keeps the spans of the page that it has just made the text of.
+    // The reader keeps the spans of a page for making its text of them.
     let spans = document.extract_spans(index)?;
-    if page.text.is_empty() || spans.len() > RUNS_MAX {
-        return Ok(page);
-    }
-    let runs = lines::runs(spans);
+    let runs = if spans.len() > RUNS_MAX {
+        Vec::new()
+    } else {
+        lines::runs(spans)
+    };
     let tables = match about.tagged {
         Some(tagged) if !tagged.tables.is_empty() => of_tags(&tagged.tables, &runs),
         _ => drawn(document, index, &runs),
     };
-    page.tables = cells::placed(tables, &page.text);
-    let lines = lines::lines(&runs);
-    told.styles.count(&lines);
+    let around = around::read(tables, runs, &assemble)?;
+    let lines = &around.lines;
+    told.styles.count(lines);
     told.bookmarks += about.bookmarks.len();
     let mut candidates = match about.tagged {
-        Some(tagged) => headings::by_tags(&tagged.headings, &runs),
+        Some(tagged) => headings::by_tags(&tagged.headings, &around.runs),
         None => Vec::new(),
     };
     if !about.has_tags {
-        candidates.extend(headings::by_outline(about.bookmarks, &lines));
-        candidates.extend(headings::by_look(&lines));
+        candidates.extend(headings::by_outline(about.bookmarks, lines));
+        candidates.extend(headings::by_look(lines));
     }
-    page.find(candidates);
-    Ok(page)
+    let (headings, torn) = find(&candidates, &around.text, &around.tables);
+    if !torn.is_empty()
+        && let Some(mended) = around.mended(&torn, &assemble)?
+    {
+        let (headings, _) = find(&candidates, &mended.text, &mended.tables);
+        return Ok(Page {
+            text: mended.text,
+            tables: mended.tables,
+            headings,
+        });
+    }
+    Ok(Page {
+        text: around.text,
+        tables: around.tables,
+        headings,
+    })
+}
+
+/// Places in a page's text, and what stands there.
+type Places<T> = Vec<(Range<usize>, T)>;
+
+/// Looks up in the text what might be headings, and tells which lines it has torn. Of two that
+/// want the same place the first has it: tags come before bookmarks, and those before looks.
+fn find(
+    candidates: &[Candidate],
+    text: &str,
+    tables: &Places<Cells>,
+) -> (Places<Candidate>, Vec<Torn>) {
+    let (mut headings, mut torn) = (Vec::new(), Vec::new());
+    if candidates.is_empty() {
+        return (headings, torn);
+    }
+    let mut placing = Placing::new(text);
+    for (range, _) in tables {
+        placing.take(range.clone());
+    }
+    for candidate in candidates {
+        if let Some(range) = placing.find(&candidate.text, candidate.nth) {
+            headings.push((range, candidate.clone()));
+        } else if let Some(bounds) = candidate.bounds {
+            let has = |torn: &Torn| torn.bounds == bounds;
+            let is_taken = placing.only(&candidate.text).is_some();
+            if !is_taken && !torn.iter().any(has) {
+                let text = candidate.text.clone();
+                torn.push(Torn { bounds, text });
+            }
+        }
+    }
+    headings.sort_by_key(|(range, _)| range.start);
+    (headings, torn)
 }
 
 /// The tables that tags tell of.
-fn of_tags(tables: &[TaggedTable], runs: &[Run]) -> Vec<Cells> {
+fn of_tags(tables: &[TaggedTable], runs: &[Run]) -> Vec<Table> {
     let mut by_mark: std::collections::HashMap<u32, Vec<&Run>> = std::collections::HashMap::new();
     for run in runs {
         if let Some(mark) = run.mark {
@@ -93,15 +146,15 @@ fn of_tags(tables: &[TaggedTable], runs: &[Run]) -> Vec<Cells> {
     }
     let cell = |marks: &Vec<u32>| {
         let own = marks.iter().filter_map(|mark| by_mark.get(mark));
-        cells::text(&own.flatten().copied().collect::<Vec<_>>())
+        own.flatten().copied().collect()
     };
     let row = |row: &Vec<Vec<u32>>| row.iter().map(cell).collect();
-    let table = |table: &TaggedTable| cells::table(table.iter().map(row).collect());
+    let table = |tagged: &TaggedTable| table(tagged.iter().map(row).collect());
     tables.iter().filter_map(table).collect()
 }
 
 /// The tables that are drawn on a page.
-fn drawn(document: &PdfDocument, index: usize, runs: &[Run]) -> Vec<Cells> {
+fn drawn(document: &PdfDocument, index: usize, runs: &[Run]) -> Vec<Table> {
     let mut tables = Vec::new();
     let rules = if draws(document, index) {
         let paths = document.extract_paths(index).unwrap_or_default();
@@ -127,26 +180,6 @@ fn draws(document: &PdfDocument, index: usize) -> bool {
     let is_space = |byte: &u8| byte.is_ascii_whitespace();
     let mut words = content.split(is_space);
     words.any(|word| DRAWING.contains(&word))
-}
-
-impl Page {
-    /// Looks up in the text what might be headings. Of two that want the same place the first has
-    /// it: tags come before bookmarks, and those before looks.
-    fn find(&mut self, candidates: Vec<Candidate>) {
-        if candidates.is_empty() {
-            return;
-        }
-        let mut placing = Placing::new(&self.text);
-        for (range, _) in &self.tables {
-            placing.take(range.clone());
-        }
-        for candidate in candidates {
-            if let Some(range) = placing.find(&candidate.text, candidate.nth) {
-                self.headings.push((range, candidate));
-            }
-        }
-        self.headings.sort_by_key(|(range, _)| range.start);
-    }
 }
 
 /// A page's text without control characters, without white space at its ends and at those of its

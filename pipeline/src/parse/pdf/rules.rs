@@ -30,8 +30,9 @@ impl Rules {
     pub(super) fn of(paths: &[PathContent]) -> Option<Self> {
         let mut rules = Self::default();
         for path in paths {
-            if path.stroke_color.is_some() || path.fill_color.is_some() {
-                rules.path(&path.operations);
+            let is_stroked = path.stroke_color.is_some();
+            if is_stroked || path.fill_color.is_some() {
+                rules.path(&path.operations, is_stroked);
             }
             if rules.across.len() + rules.down.len() > RULES_MAX {
                 return None;
@@ -42,13 +43,15 @@ impl Rules {
         Some(rules)
     }
 
-    fn path(&mut self, operations: &[PathOperation]) {
+    /// A path's rules. What is only filled is a rule if it is thin; else it is a ground that
+    /// something stands on.
+    fn path(&mut self, operations: &[PathOperation], is_stroked: bool) {
         let mut points: Vec<(f32, f32)> = Vec::new();
         let mut is_curved = false;
         for operation in operations {
             match *operation {
                 PathOperation::MoveTo(x, y) => {
-                    self.polygon(&points, is_curved);
+                    self.polygon(&points, is_curved, is_stroked);
                     (points, is_curved) = (vec![(x, y)], false);
                 }
                 PathOperation::LineTo(x, y) if points.len() <= RULES_MAX => points.push((x, y)),
@@ -56,7 +59,11 @@ impl Rules {
                 PathOperation::CurveTo(..) => is_curved = true,
                 PathOperation::Rectangle(x, y, width, height) => {
                     let (right, top) = (x + width, y + height);
-                    self.polygon(&[(x, y), (right, y), (right, top), (x, top), (x, y)], false);
+                    self.polygon(
+                        &[(x, y), (right, y), (right, top), (x, top), (x, y)],
+                        false,
+                        is_stroked,
+                    );
                 }
                 PathOperation::ClosePath => {
                     if let Some(first) = points.first() {
@@ -65,11 +72,11 @@ impl Rules {
                 }
             }
         }
-        self.polygon(&points, is_curved);
+        self.polygon(&points, is_curved, is_stroked);
     }
 
     /// The rules that a polygon is made of; a thin one is one rule.
-    fn polygon(&mut self, points: &[(f32, f32)], is_curved: bool) {
+    fn polygon(&mut self, points: &[(f32, f32)], is_curved: bool, is_stroked: bool) {
         let is_finite = |(x, y): &(f32, f32)| x.is_finite() && y.is_finite();
         if is_curved || points.len() < 2 || !points.iter().all(is_finite) {
             return;
@@ -82,6 +89,9 @@ impl Rules {
         let ((left, right), (bottom, top)) = (range(|point| point.0), range(|point| point.1));
         if top - bottom < THIN || right - left < THIN {
             self.edge((left, bottom), (right, top));
+            return;
+        }
+        if !is_stroked {
             return;
         }
         for edge in points.windows(2) {
