@@ -9,6 +9,7 @@ mod columns;
 mod grid;
 mod headings;
 mod lines;
+mod numbers;
 mod objects;
 mod outline;
 mod placed;

@@ -116,8 +116,8 @@ impl Around {
     }
 }
 
-/// The page without tables and torn lines, and where they are put back, if all signs are there and all places
-/// are known.
+/// The page without tables and torn lines, and where they are put back, if all signs are there and
+/// all places are known.
 fn without(
     tables: &[Table],
     torn: &[Torn],

@@ -158,7 +158,11 @@ impl Grid {
         let n_columns = self.columns.len() - 1;
         let mut own: Vec<Vec<&Run>> = vec![Vec::new(); self.cell_of.len()];
         let (mut count, mut torn) = (0, 0);
-        for run in runs {
+        let pieces: Vec<Run> = self
+            .inside(runs)
+            .flat_map(|run| run.cut(&self.columns))
+            .collect();
+        for run in &pieces {
             let height = run.base + 0.3 * run.size;
             let row = self
                 .rows
@@ -187,6 +191,19 @@ impl Grid {
             return None;
         }
         table(Self::split(rows)?)
+    }
+
+    /// The runs at the height of the grid.
+    fn inside<'a>(&self, runs: &'a [Run]) -> impl Iterator<Item = &'a Run> {
+        let (top, bottom) = (self.rows[0], self.rows[self.rows.len() - 1]);
+        let (left, right) = (self.columns[0], self.columns[self.columns.len() - 1]);
+        runs.iter().filter(move |run| {
+            let center = f32::midpoint(run.left, run.right);
+            bottom < run.base + 0.3 * run.size
+                && run.base + 0.3 * run.size <= top
+                && left <= center
+                && center < right
+        })
     }
 
     /// Whether less than half of the cells have text: a form, or a chart.

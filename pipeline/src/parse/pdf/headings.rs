@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use super::cells::Bounds;
 use super::lines::{Line, Run, is_size};
+use super::numbers::{depth, without_number};
 use super::outline::Bookmark;
 use super::placed::letters;
 use super::tree::TaggedHeading;
@@ -318,57 +319,6 @@ fn says(text: &str) -> u64 {
     let letters = key(text);
     letters.trim_matches(char::is_numeric).hash(&mut hasher);
     hasher.finish()
-}
-
-/// A text without the number that it begins with, and the word before that.
-fn without_number(text: &str) -> &str {
-    const WORDS: [&str; 6] = ["chapter", "appendix", "part", "section", "annex", "kapitel"];
-    let text = text.trim();
-    let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-    let is_word = WORDS.iter().any(|word| word.eq_ignore_ascii_case(first));
-    let (number, rest) = if is_word {
-        let rest = rest.trim_start();
-        rest.split_once(char::is_whitespace).unwrap_or((rest, ""))
-    } else {
-        (first, rest)
-    };
-    let is_label = is_word && number.len() <= 4;
-    if number_depth(number) > 0 || is_label {
-        rest.trim_start()
-    } else {
-        text
-    }
-}
-
-/// How deep the number is that a text begins with, if it is one and words follow.
-fn depth(text: &str) -> u8 {
-    let Some((number, rest)) = text.trim().split_once(char::is_whitespace) else {
-        return 0;
-    };
-    if rest.trim_start().starts_with(char::is_alphabetic) {
-        number_depth(number)
-    } else {
-        0
-    }
-}
-
-/// How deep a number is: of `1` or `1.` it is 1, of `A.2.1` it is 3; of what is none it is 0.
-fn number_depth(number: &str) -> u8 {
-    const DIGITS_MAX: usize = 3;
-    let number = number.trim_end_matches(['.', ':', ')']);
-    let mut depth = 0;
-    for (index, part) in number.split('.').enumerate() {
-        let is_digits = !part.is_empty()
-            && part.len() <= DIGITS_MAX
-            && part.bytes().all(|byte| byte.is_ascii_digit());
-        let is_letter =
-            index == 0 && part.len() == 1 && part.bytes().all(|b| b.is_ascii_uppercase());
-        if !is_digits && !(is_letter && number.len() > 1) {
-            return 0;
-        }
-        depth += 1;
-    }
-    depth.min(6)
 }
 
 /// A candidate that was found in the text.

@@ -3,6 +3,8 @@
 //! Only upright text counts, and none that the document calls an artifact. Lengths are in points;
 //! heights grow upward.
 
+use std::ops::Range;
+
 use pdf_oxide::layout::{FontWeight, TextSpan};
 use pdf_oxide::structure::McidScope;
 
@@ -22,6 +24,8 @@ pub(super) struct Run {
     /// The marked content that it is in, of the page's own stream.
     pub(super) mark: Option<u32>,
     pub(super) text: String,
+    /// How wide each sign is, where that is known.
+    widths: Vec<f32>,
 }
 
 impl Run {
@@ -54,7 +58,56 @@ impl Run {
             is_mono: span.is_monospace || is_typewriter(&span.font_name),
             mark: span.mcid.filter(|_| in_page),
             text: span.text,
+            widths: span.char_widths,
         })
+    }
+
+    /// The run, cut at the white space that lies at some of these places, which rise: the reader
+    /// of pages makes one run of words in cells that are near each other.
+    pub(super) fn cut(&self, places: &[f32]) -> Vec<Self> {
+        let is_inside = |place: &&f32| self.left < **place && **place < self.right;
+        let mut places = places.iter().filter(is_inside).peekable();
+        let total: f32 = self.widths.iter().sum();
+        let is_known = self.widths.len() == self.text.chars().count() && total > 0.0;
+        if places.peek().is_none() || !is_known {
+            return vec![self.clone()];
+        }
+        let scale = (self.right - self.left) / total;
+        let mut blanks = Vec::new();
+        let mut at = self.left;
+        for ((byte, sign), width) in self.text.char_indices().zip(&self.widths) {
+            let next = at + width * scale;
+            if sign.is_whitespace() {
+                blanks.push((byte, at, next));
+            }
+            at = next;
+        }
+        let mut pieces = Vec::new();
+        let mut rest = (0, self.left);
+        for place in places {
+            let near = |blank: &&(usize, f32, f32)| {
+                let (byte, from, to) = **blank;
+                let far = (from - place).max(place - to).max(0.0);
+                byte > rest.0 && far < 0.5 * self.size
+            };
+            let Some((byte, from, to)) = blanks.iter().find(near).copied() else {
+                continue;
+            };
+            pieces.push(self.piece(rest.0..byte, rest.1, from));
+            rest = (byte, to);
+        }
+        pieces.push(self.piece(rest.0..self.text.len(), rest.1, self.right));
+        pieces
+    }
+
+    fn piece(&self, text: Range<usize>, left: f32, right: f32) -> Self {
+        Self {
+            left,
+            right: right.max(left),
+            text: self.text[text].to_owned(),
+            widths: Vec::new(),
+            ..*self
+        }
     }
 
     /// Whether another run stands on the same baseline, or nearly.

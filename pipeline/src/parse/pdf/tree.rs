@@ -72,7 +72,7 @@ pub(super) fn tree(objects: &mut Objects<'_>, pages: &HashMap<u32, u32>) -> Tree
         is_cut: false,
     };
     if let Some(kids) = objects.entry(&root, "K") {
-        walk.push(&kids, Inside::default());
+        walk.push(kids, Inside::default());
     }
     walk.run(objects);
     walk.finish(objects.are_spent())
@@ -116,16 +116,16 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Puts an element's children where the next is taken from.
-    fn push(&mut self, kids: &Object, inside: Inside) {
-        let kids = match kids {
-            Object::Array(kids) => kids.as_slice(),
-            kid => std::slice::from_ref(kid),
+    fn push(&mut self, kids: Object, inside: Inside) {
+        let mut kids = match kids {
+            Object::Array(kids) => kids,
+            kid => vec![kid],
         };
-        let taken = kids.len().min(self.left);
-        self.is_cut |= taken < kids.len();
-        self.left -= taken;
-        let taken = kids[..taken].iter().rev();
-        self.open.extend(taken.map(|kid| (kid.clone(), inside)));
+        self.is_cut |= kids.len() > self.left;
+        kids.truncate(self.left);
+        self.left -= kids.len();
+        let kids = kids.into_iter().rev();
+        self.open.extend(kids.map(|kid| (kid, inside)));
     }
 
     fn run(&mut self, objects: &mut Objects<'_>) {
@@ -141,9 +141,9 @@ impl Walk<'_> {
             let Some(element) = objects.resolve(&kid) else {
                 continue;
             };
-            match &element {
-                Object::Integer(mark) => self.mark(*mark, inside.page, inside.owner),
-                Object::Dictionary(entries) => {
+            match element {
+                Object::Integer(mark) => self.mark(mark, inside.page, inside.owner),
+                Object::Dictionary(ref entries) => {
                     let page = entries.get("Pg").and_then(Object::as_reference);
                     let page = page.and_then(|page| self.pages.get(&page.id)).copied();
                     let page = page.or(inside.page);
@@ -152,7 +152,7 @@ impl Walk<'_> {
                 }
                 Object::Array(_) if inside.depth < DEPTH_MAX => {
                     let depth = inside.depth + 1;
-                    self.push(&element, Inside { depth, ..inside });
+                    self.push(element, Inside { depth, ..inside });
                 }
                 _ => {}
             }
@@ -188,7 +188,7 @@ impl Walk<'_> {
             ..inside
         };
         if let Some(kids) = objects.entry(element, "K") {
-            self.push(&kids, inside);
+            self.push(kids, inside);
         }
     }
 
