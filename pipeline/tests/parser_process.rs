@@ -221,3 +221,26 @@ fn content_that_cannot_be_read_is_told_from_a_broken_file() {
     assert_eq!(error.code(), "CONTENT_UNREADABLE");
     assert!(error.transient());
 }
+
+/// The reader of PDFs walks such a tree by itself before ours does, and calls itself for each
+/// element; its stack ends with its process.
+#[test]
+fn a_structure_tree_nested_a_hundred_thousand_deep_costs_no_more_than_its_document() {
+    let mut objects: Vec<String> = vec![
+        "<< /Type /Catalog /Pages 2 0 R /StructTreeRoot 6 0 R >>".to_owned(),
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_owned(),
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents 5 0 R >>".to_owned(),
+        "<< >>".to_owned(),
+        "<< /Length 0 >>\nstream\n\nendstream".to_owned(),
+    ];
+    objects.extend((0..100_000).map(|index| format!("<< /S /Sect /K {} 0 R >>", index + 7)));
+    let file = written::pdf_of(&objects, "");
+    let error = run(&parser(), &file, "a.pdf", &Limits::default()).unwrap_err();
+    assert!(
+        matches!(error.code(), "PARSER_CRASHED" | "NO_TEXT" | "BROKEN"),
+        "{error}"
+    );
+    let file = pdf(&["Still here."], "");
+    let text = run(&parser(), &file, "a.pdf", &Limits::default());
+    assert_eq!(text.unwrap(), "Still here.");
+}

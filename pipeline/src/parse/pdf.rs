@@ -1,7 +1,21 @@
-//! PDF as text, page by page.
+//! PDF as text, page by page, with its headings and tables.
 //!
 //! A page that cannot be read costs a warning. The reader is a stranger's code over strangers'
 //! bytes: it runs in the parser's process, and its panics are caught where a page is lost by one.
+
+mod around;
+mod cells;
+mod columns;
+mod grid;
+mod headings;
+mod lines;
+mod numbers;
+mod objects;
+mod outline;
+mod placed;
+mod read;
+mod rules;
+mod tree;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,8 +23,14 @@ use pdf_oxide::PdfDocument;
 use pdf_oxide::error::Error as PdfError;
 use pdf_oxide::object::Object;
 
+use self::cells::Cells;
+use self::headings::{CANDIDATES_MAX, Found, Told, decide};
+use self::objects::{Objects, text_string};
+use self::outline::Bookmarks;
+use self::read::{About, Page};
+use self::tree::Tree;
 use super::Parsed;
-use super::text_builder::{Gap, TextBuilder};
+use super::text_builder::{Gap, Span, TextBuilder};
 use crate::validate::{Format, Validated};
 use crate::{DocumentError, Limits};
 
@@ -55,30 +75,42 @@ pub(crate) fn open_pdf(
 }
 
 impl Pdf {
-    /// Reads the text of every page.
+    /// Reads the text of every page, and what in it is a heading or a table.
     ///
     /// # Errors
     /// None of the pages could be read; the text is too long.
     pub(crate) fn read(&self, limits: &Limits) -> Result<Parsed, DocumentError> {
         let mut builder = TextBuilder::new(limits);
+        let (tree, bookmarks) = self.structure(limits);
+        if tree.is_cut {
+            let warning = "its structure tree is so large that it was not read to its end";
+            builder.warn(warning.to_owned());
+        }
+        let has_tags = tree.pages.values().any(|page| !page.headings.is_empty());
+        let mut told = Told::default();
+        let mut found = Vec::new();
         let mut failed = Vec::new();
         let mut first_failure = None;
         for index in 0..self.pages {
             let number = index + 1;
             builder.ask(Gap::Paragraph);
-            let page = guarded(|| self.document.extract_text(index as usize));
-            let text = page.unwrap_or_else(|failure| {
+            let about = About {
+                tagged: tree.pages.get(&index),
+                bookmarks: bookmarks.get(&index).map_or(&[], Vec::as_slice),
+                has_tags,
+            };
+            let page = guarded(|| read::page(&self.document, index as usize, about, &mut told));
+            let page = page.unwrap_or_else(|failure| {
                 failed.push(number);
                 first_failure.get_or_insert(failure);
-                String::new()
+                Page::default()
             });
-            let text = readable(&text);
-            let start = if text.is_empty() {
+            let start = if page.text.is_empty() {
                 builder.count()
             } else {
                 builder.settle()
             };
-            builder.write(&text);
+            write(&mut builder, page, &mut found);
             builder.page(number, start);
             if builder.is_full() {
                 break;
@@ -92,7 +124,22 @@ impl Pdf {
         if let Some(title) = self.title() {
             builder.title(&title);
         }
+        for (level, span) in decide(found, &told) {
+            builder.heading_at(level, &span);
+        }
         builder.finish()
+    }
+
+    /// The structure tree and the outline, as far as they can be read.
+    fn structure(&self, limits: &Limits) -> (Tree, Bookmarks) {
+        let read = || {
+            let mut objects = Objects::new(&self.document);
+            let pages = objects.pages(limits.pages_max);
+            let tree = tree::tree(&mut objects, &pages);
+            let bookmarks = outline::bookmarks(&mut objects, &pages);
+            Ok((tree, bookmarks))
+        };
+        guarded(read).unwrap_or_default()
     }
 
     /// The title in the document's information dictionary.
@@ -159,31 +206,51 @@ fn lost(failed: &[u32], failure: &DocumentError) -> String {
     )
 }
 
-/// A page's text without control characters, without white space at its ends and at those of its
-/// lines, with at most one blank line in a row.
-fn readable(text: &str) -> String {
-    let mut readable = String::with_capacity(text.len());
-    let mut blank = 0_u32;
-    for line in text.split(['\n', '\r', '\u{c}', '\u{b}']) {
-        let line = line.trim_end();
-        if line.is_empty() {
-            blank += 1;
-            continue;
+/// Writes a page, its tables with a line for each row and tabs between cells, and notes where in
+/// the text what might be headings lies.
+fn write(builder: &mut TextBuilder, page: Page, found: &mut Vec<Found<Span>>) {
+    let mut headings = page.headings.into_iter().peekable();
+    let mut at = 0;
+    let mut piece = |builder: &mut TextBuilder, from: usize, to: usize| {
+        let mut at = from;
+        while let Some((range, candidate)) = headings.next_if(|(range, _)| range.end <= to) {
+            if range.start < at || found.len() == CANDIDATES_MAX {
+                continue;
+            }
+            builder.write(&page.text[at..range.start]);
+            let start = builder.place();
+            builder.write(&page.text[range.clone()]);
+            found.push(Found {
+                reason: candidate.reason,
+                place: builder.span(start),
+            });
+            at = range.end;
         }
-        if !readable.is_empty() {
-            readable.push_str(if blank > 0 { "\n\n" } else { "\n" });
-        }
-        blank = 0;
-        readable.extend(line.chars().filter(|c| !c.is_control() || *c == '\t'));
+        builder.write(page.text[at..to].trim_end());
+    };
+    for (range, rows) in page.tables {
+        let before = page.text[at..range.start].trim_end();
+        piece(builder, at, at + before.len());
+        write_table(builder, &rows);
+        at = range.end + page.text[range.end..].len() - page.text[range.end..].trim_start().len();
     }
-    readable
+    piece(builder, at, page.text.len());
 }
 
-/// A text string of PDF: UTF-16 or UTF-8 with a mark, else its own encoding, which is Latin-1
-/// but for a few signs.
-fn text_string(bytes: &[u8]) -> String {
-    if let Some((encoding, _)) = encoding_rs::Encoding::for_bom(bytes) {
-        return encoding.decode(bytes).0.into_owned();
+fn write_table(builder: &mut TextBuilder, rows: &Cells) {
+    builder.ask(Gap::Paragraph);
+    let place = builder.begin_table();
+    for row in rows {
+        builder.ask(Gap::Line);
+        for (index, cell) in row.iter().enumerate() {
+            if index > 0 {
+                builder.tab();
+            }
+            builder.write(cell);
+        }
     }
-    bytes.iter().map(|byte| char::from(*byte)).collect()
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    builder.end_table(place, count(rows.len()), count(columns));
+    builder.ask(Gap::Paragraph);
 }

@@ -16,6 +16,20 @@ pub(super) enum Gap {
     Paragraph,
 }
 
+/// A place in a text, in both units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    byte: usize,
+    point: u64,
+}
+
+/// A piece of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Span {
+    start: Place,
+    end: Place,
+}
+
 /// A text in the making.
 pub(super) struct TextBuilder {
     text: String,
@@ -134,6 +148,43 @@ impl TextBuilder {
         } else {
             self.dropped = true;
         }
+    }
+
+    /// Where text will begin, after the white space that was asked for.
+    pub(super) fn place(&mut self) -> Place {
+        let point = self.settle();
+        let byte = self.text.len();
+        Place { byte, point }
+    }
+
+    /// What was written since `start`.
+    pub(super) fn span(&self, start: Place) -> Span {
+        let (byte, point) = (self.text.len(), self.count);
+        let end = Place { byte, point };
+        Span { start, end }
+    }
+
+    /// Makes a heading of what was written before; its lines become one. Headings come in the
+    /// order of their starts.
+    pub(super) fn heading_at(&mut self, level: u8, span: &Span) {
+        let Span { start, end } = span;
+        if start.point >= end.point {
+            return;
+        }
+        if self.structure.headings.len() >= self.spans_max {
+            self.dropped = true;
+            return;
+        }
+        if self.text[start.byte..end.byte].contains('\n') {
+            // As many bytes as before, so that all that is noted stays right.
+            let flat = self.text[start.byte..end.byte].replace('\n', " ");
+            self.text.replace_range(start.byte..end.byte, &flat);
+        }
+        self.structure.headings.push(Heading {
+            level: level.clamp(1, 6),
+            start: start.point,
+            end: end.point,
+        });
     }
 
     /// Takes a place for a table that begins here, so that outer tables come before inner ones.
