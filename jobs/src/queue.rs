@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     options: Options,
     board: Mutex<Board>,
     bus: Bus,
+    /// Claims whose callers left while they were being written: nobody knows yet whether they are.
+    left_claims: Mutex<Vec<JobId>>,
     /// The attempts of workers inside the server, each with the flag that stops it.
     running: Mutex<HashMap<JobId, Running>>,
     /// Changes when a job may have become one to be had, or a lease one to look at.
@@ -141,6 +143,7 @@ impl Queue {
             commands,
             options,
             bus: Bus::default(),
+            left_claims: Mutex::default(),
             running: Mutex::default(),
             woken: watch::Sender::new(0),
         };
@@ -160,11 +163,15 @@ impl Queue {
         });
     }
 
-    /// Takes in the jobs that are not ended, as views that hold all of the log tell them.
-    pub fn load(&self, end: u64, jobs: Vec<Job>) {
+    /// Takes in the jobs that are not ended, as views that hold all of the log tell them. Says
+    /// whether that is all of them; else they are to be looked up again, for more changed meanwhile
+    /// than is remembered.
+    #[must_use]
+    pub fn load(&self, end: u64, jobs: Vec<Job>) -> bool {
         let now = self.shared.now();
-        self.shared.board().load(end, jobs, now);
+        let is_loaded = self.shared.board().load(end, jobs, now);
         self.shared.wake();
+        is_loaded
     }
 
     /// Whether the jobs of the log are known.
@@ -293,13 +300,19 @@ impl Queue {
             let Some(id) = chosen else {
                 return Ok(None);
             };
-            // Given back when the claim does not come about, also by being dropped half-way.
-            let choice = Choice { queue: self, id };
-            match self.claim_one(id, claimant).await {
-                Ok(claimed) => {
-                    std::mem::forget(choice);
-                    return Ok(Some(claimed));
-                }
+            let mut choice = Choice {
+                queue: self,
+                id,
+                end: ChoiceEnd::Left,
+            };
+            let claimed = self.claim_one(id, claimant).await;
+            choice.end = match &claimed {
+                Ok(_) => ChoiceEnd::Claimed,
+                Err(_) => ChoiceEnd::Failed,
+            };
+            drop(choice);
+            match claimed {
+                Ok(claimed) => return Ok(Some(claimed)),
                 // Somebody was faster, or it is no more to be had: the views will tell.
                 Err(JobsError::Refused(_)) => self.shared.caught_up(id)?,
                 Err(error) => return Err(error),
@@ -546,6 +559,38 @@ impl Queue {
         self.shared.wake();
     }
 
+    /// Gives back the jobs whose claims were written although those who asked for them had left: as
+    /// such a job is held back, a claim that stands is theirs.
+    pub(crate) async fn give_back_left(&self) {
+        let left = std::mem::take(&mut *self.shared.left_claims());
+        for id in left {
+            if let Err(error) = self.give_back(id).await {
+                tracing::warn!(job = %id, %error, "a claim that was left is not dealt with yet");
+                self.shared.left_claims().push(id);
+            }
+        }
+    }
+
+    async fn give_back(&self, id: JobId) -> Result<(), JobsError> {
+        // Whether it is written shows once the log's queue is dealt with as it is now.
+        self.shared.commands.appender().settled().await;
+        let job = self.shared.commands.job(id)?.ok_or(JobRefusal::NotFound)?;
+        if let Some(claim) = &job.claim {
+            let release = JobCommand::Release {
+                token: claim.token,
+                reason: "whoever asked for it has gone".to_owned(),
+            };
+            match self.command(id, release, "stemma", &job.trace_id).await {
+                Ok(_) => {}
+                Err(JobsError::Refused(_)) => self.shared.caught_up(id)?,
+                Err(error) => return Err(error),
+            }
+        }
+        self.shared.board().unchoose(id);
+        self.shared.wake();
+        Ok(())
+    }
+
     /// Changes when there may be something to do.
     pub(crate) fn woken(&self) -> watch::Receiver<u64> {
         self.shared.woken.subscribe()
@@ -567,18 +612,40 @@ impl Queue {
 struct Choice<'a> {
     queue: &'a Queue,
     id: JobId,
+    end: ChoiceEnd,
+}
+
+/// What became of a claim.
+enum ChoiceEnd {
+    /// The job is claimed.
+    Claimed,
+    /// It is not.
+    Failed,
+    /// Its caller left while it was being written.
+    Left,
 }
 
 impl Drop for Choice<'_> {
     fn drop(&mut self) {
-        self.queue.shared.board().unchoose(self.id);
-        self.queue.shared.wake();
+        let shared = &self.queue.shared;
+        match self.end {
+            ChoiceEnd::Claimed => return,
+            ChoiceEnd::Failed => shared.board().unchoose(self.id),
+            // Still held back: the ticker looks what the log holds.
+            ChoiceEnd::Left => shared.left_claims().push(self.id),
+        }
+        shared.wake();
     }
 }
 
 impl Shared {
     pub(crate) fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left_claims(&self) -> MutexGuard<'_, Vec<JobId>> {
+        let left = self.left_claims.lock();
+        left.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<JobId, Running>> {

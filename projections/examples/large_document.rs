@@ -1,7 +1,11 @@
 //! Brings a large document into a search index as its stages come: `large_document <directory>
 //! [chunks] [seconds]`. Each of the two last stages takes so long. Prints commits, processor time
 //! and memory.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_possible_truncation)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation
+)]
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
@@ -77,7 +81,10 @@ fn complete(log: &Log, stage: Stage, name: &str, output: StageOutput) {
         warnings: vec![],
     };
     let stream = stemma_domain::document::stream_name(id());
-    append(log, vec![(stream, Event::DocumentStageCompleted(completed))]);
+    append(
+        log,
+        vec![(stream, Event::DocumentStageCompleted(completed))],
+    );
 }
 
 fn upload(log: &Log, stored: &StageOutput) {

@@ -77,8 +77,7 @@ pub struct PassageVector {
 }
 
 /// What is done with each passage that is read, and with its vectors, the oldest model first.
-pub type TakePassage<'a> =
-    dyn FnMut(Passage, Vec<PassageVector>) -> Result<(), SearchError> + 'a;
+pub type TakePassage<'a> = dyn FnMut(Passage, Vec<PassageVector>) -> Result<(), SearchError> + 'a;
 
 /// Where passages are read from.
 pub trait PassageSource: Send + Sync {

@@ -39,7 +39,10 @@ const DELETED_SHARE_MAX: f32 = 0.3;
 type Touched = BTreeMap<ResourceId, Left>;
 
 /// Opens the writer of an index; there is one at a time in all processes.
-pub(crate) fn open_writer(index: &Index, options: &Options) -> tantivy::Result<IndexWriter<Queued>> {
+pub(crate) fn open_writer(
+    index: &Index,
+    options: &Options,
+) -> tantivy::Result<IndexWriter<Queued>> {
     let options = IndexWriterOptions::builder()
         .memory_budget_per_thread(options.writer_bytes)
         .num_worker_threads(1)

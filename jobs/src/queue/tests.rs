@@ -79,7 +79,7 @@ fn at_work(id: u64) -> Job {
 fn progress_that_is_told_while_its_job_ends_leaves_nothing_behind() {
     const ROUNDS: u64 = 200;
     let queue = Queue::new(commands(), Options::default());
-    queue.load(0, Vec::new());
+    assert!(queue.load(0, Vec::new()));
     let tell = |end: u64, job: &Job| {
         let jobs = vec![job.clone()];
         queue.shared.told(&ChangedJobs { end, jobs });
@@ -100,4 +100,43 @@ fn progress_that_is_told_while_its_job_ends_leaves_nothing_behind() {
         });
         assert_eq!(queue.shared.bus.len(), 0, "round {round}");
     }
+}
+
+/// A worker that hung up while its claim was being written left the job to nobody until the lease
+/// had run out, and a retry was used up.
+#[test]
+fn a_claim_whose_caller_leaves_while_it_is_written_is_given_back() {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().build().unwrap();
+    let queue = Queue::new(commands(), Options::default());
+    assert!(queue.load(0, Vec::new()));
+    let kinds = [JobKind::new("test").unwrap()];
+    let new = NewJob {
+        id: JobId::new(Uuid::from_u128(77)),
+        kind: kinds[0].clone(),
+        payload: Metadata::new(),
+        priority: 0,
+        max_retries: None,
+        document_id: None,
+        trace_id: "t".into(),
+    };
+    runtime.block_on(queue.submit(new, "ada", None)).unwrap();
+    let worker = WorkerName::new("w").unwrap();
+    let claimant = Claimant {
+        worker: &worker,
+        actor: "w",
+    };
+    let mut claim = Box::pin(queue.claim(claimant, &kinds));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(claim.as_mut().poll(&mut context).is_pending());
+    drop(claim);
+    // Nobody has it before it is known what became of the claim.
+    let other = runtime.block_on(queue.claim(claimant, &kinds)).unwrap();
+    assert!(other.is_none());
+    runtime.block_on(queue.give_back_left());
+    let claimed = runtime.block_on(queue.claim(claimant, &kinds)).unwrap();
+    let claimed = claimed.unwrap();
+    // Queued, claimed, given back, claimed.
+    assert_eq!((claimed.token, claimed.job.retry_count), (3, 0));
+    assert_eq!(queue.stats().processing, 1);
 }

@@ -190,7 +190,10 @@ impl StoredVectors {
         let read = self.numbers.read_exact(&mut self.bytes);
         read.map_err(|error| unread(digest, error))?;
         let (numbers, _) = self.bytes.as_chunks();
-        let values: Vec<_> = numbers.iter().map(|four| f32::from_le_bytes(*four)).collect();
+        let values: Vec<_> = numbers
+            .iter()
+            .map(|four| f32::from_le_bytes(*four))
+            .collect();
         if values.iter().any(|value| !value.is_finite()) {
             return Err(wrong("a number that is not finite"));
         }

@@ -247,7 +247,11 @@ impl Fold {
                 chunks: Some(chunks),
                 vectors,
                 ..
-            } => Some(DocumentSource::new(&self.content, (*text, *chunks), vectors)),
+            } => Some(DocumentSource::new(
+                &self.content,
+                (*text, *chunks),
+                vectors,
+            )),
             _ => None,
         };
         let stages = || {
@@ -418,7 +422,7 @@ mod tests {
             metadata: event::Metadata::new(),
             name: ResourceName::new("map").unwrap(),
         });
-        let answered = Event::RequestAnswered(RequestAnswered {});
+        let answered = Event::RequestAnswered(RequestAnswered::default());
         let archived = Event::ResourceArchived(ResourceArchived {});
         let log = Log::open(
             Arc::new(MemoryStorage::new()),

@@ -83,7 +83,10 @@ mod tests {
         let near = |bytes, ms: u64| {
             let gather = pace.gather_wanted(bytes);
             let off = gather.abs_diff(Duration::from_millis(ms));
-            assert!(off <= Duration::from_millis(1 + ms / 50), "{gather:?} of {bytes}");
+            assert!(
+                off <= Duration::from_millis(1 + ms / 50),
+                "{gather:?} of {bytes}"
+            );
             assert_eq!(pace.gather_unwanted(bytes), (3 * gather).min(GATHER_MAX));
         };
         near(0, 20);

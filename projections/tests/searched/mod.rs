@@ -255,7 +255,7 @@ impl Searched {
 
     /// Writes an event that changes nothing in the index.
     pub(crate) fn answer_a_request(&self) {
-        let answered = Event::RequestAnswered(RequestAnswered {});
+        let answered = Event::RequestAnswered(RequestAnswered::default());
         self.append(vec![(REQUESTS_STREAM.to_owned(), answered)]);
     }
 }

@@ -325,8 +325,15 @@ fn passages_that_are_read_while_they_are_written_are_as_if_they_had_been_given()
         broken_at: None,
     };
     fixture.apply(vec![read(1, whole)]);
-    assert_eq!(fixture.index.digest().unwrap(), given.index.digest().unwrap());
-    let hits = fixture.index.search(&Query::words("passage4711")).unwrap().hits;
+    assert_eq!(
+        fixture.index.digest().unwrap(),
+        given.index.digest().unwrap()
+    );
+    let hits = fixture
+        .index
+        .search(&Query::words("passage4711"))
+        .unwrap()
+        .hits;
     assert_eq!(hits.len(), 1);
 }
 
@@ -344,8 +351,13 @@ fn passages_that_cannot_be_read_leave_the_index_as_it_was() {
         broken_at: Some(7),
     };
     let end = fixture.index.checkpoint().end + 1;
-    let applied = fixture.index.apply(vec![read(1, broken)], Checkpoint { end, last: None });
-    assert!(matches!(applied, Err(SearchError::Passages(_))), "{applied:?}");
+    let applied = fixture
+        .index
+        .apply(vec![read(1, broken)], Checkpoint { end, last: None });
+    assert!(
+        matches!(applied, Err(SearchError::Passages(_))),
+        "{applied:?}"
+    );
     assert_eq!(fixture.index.settled().unwrap().end, end - 1);
     assert_eq!(fixture.index.digest().unwrap(), before);
     fixture.apply(vec![read(2, whole()), vectors(2, "n", &[("c1", &[1.0])])]);
