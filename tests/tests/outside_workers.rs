@@ -409,5 +409,7 @@ async fn outputs_beyond_what_the_server_holds_in_memory_are_to_come_later() {
         held.hand_in(stage, output).await.expect(200)
     };
     let taken = tokio::time::timeout(std::time::Duration::from_mins(1), taken);
-    taken.await.expect("room comes free when the slow one leaves");
+    taken
+        .await
+        .expect("room comes free when the slow one leaves");
 }

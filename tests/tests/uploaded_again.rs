@@ -15,7 +15,9 @@ async fn send(client: &Client, key: &str, upload: &Upload) -> Answer {
 async fn story(client: &Client, id: &str) -> Vec<String> {
     let path = format!("/api/events?after=start&limit=500&stream=document-{id}");
     let events = client.every(&path).await;
-    let types = events.iter().map(|event| text_of(&event["type"]).to_owned());
+    let types = events
+        .iter()
+        .map(|event| text_of(&event["type"]).to_owned());
     types.collect()
 }
 
@@ -51,7 +53,11 @@ async fn a_document_that_failed_for_its_name_begins_anew_under_the_right_one() {
     let now = client.document(id).await;
     assert_eq!(
         (&now["file_name"], &now["name"], &now["media_type"]),
-        (&json!("notes.md"), &json!("notes.md"), &json!("text/markdown"))
+        (
+            &json!("notes.md"),
+            &json!("notes.md"),
+            &json!("text/markdown")
+        )
     );
     assert_eq!(now["chunking"]["size"], 60);
     assert_eq!(now.get("failures"), None, "{now}");
@@ -59,12 +65,19 @@ async fn a_document_that_failed_for_its_name_begins_anew_under_the_right_one() {
     let story = story(&client, id).await;
     assert_eq!(
         story[..3],
-        ["document.uploaded", "document.stage_failed", "document.uploaded"]
+        [
+            "document.uploaded",
+            "document.stage_failed",
+            "document.uploaded"
+        ]
     );
     assert_eq!(client.job(text_of(&first["id"])).await, first);
     // It is fine now: the same bytes name it, whatever they are called.
     let told = client.upload(&Upload::of("x.txt", TEXT)).await.expect(202);
-    assert_eq!((&told["deduplicated"], &told["job_id"]), (&json!(true), &job["id"]));
+    assert_eq!(
+        (&told["deduplicated"], &told["job_id"]),
+        (&json!(true), &job["id"])
+    );
     assert_eq!(client.document(id).await["file_name"], "notes.md");
 }
 
@@ -96,7 +109,10 @@ async fn a_name_that_a_person_gave_stays_and_a_document_that_was_never_processed
     client.ended(text_of(&job["id"])).await;
     let again = client.upload(&other).await.expect(202);
     assert_eq!(again["deduplicated"], true);
-    assert_eq!(client.document(id).await["steps"]["validate"]["status"], "completed");
+    assert_eq!(
+        client.document(id).await["steps"]["validate"]["status"],
+        "completed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,18 +148,28 @@ async fn an_answer_that_named_a_document_is_given_again_under_its_key_as_it_was(
     let (job, document) = client.processed(&upload).await;
     let first = send(&client, "k", &upload).await;
     let told = first.expect(202);
-    assert_eq!((&told["deduplicated"], &told["job_id"]), (&json!(true), &job["id"]));
+    assert_eq!(
+        (&told["deduplicated"], &told["job_id"]),
+        (&json!(true), &job["id"])
+    );
     // Another job about it comes.
     let id = text_of(&document["id"]);
     let step = format!("/api/documents/{id}/steps/chunk");
-    let newer = client.post(&step, &json!({ "chunk_size": 60 })).await.expect(202);
+    let newer = client
+        .post(&step, &json!({ "chunk_size": 60 }))
+        .await
+        .expect(202);
     client.ended(text_of(&newer["id"])).await;
     let unkeyed = client.upload(&upload).await.expect(202);
     assert_eq!(unkeyed["job_id"], newer["id"]);
     let again = send(&client, "k", &upload).await;
     assert_eq!(again.header("idempotency-replayed"), "true");
     assert_eq!(
-        (again.expect(202), again.position(), again.header("location").to_owned()),
+        (
+            again.expect(202),
+            again.position(),
+            again.header("location").to_owned()
+        ),
         (told, first.position(), first.header("location").to_owned())
     );
     let other = send(&client, "k", &Upload::of("b.md", TEXT)).await;
