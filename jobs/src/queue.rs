@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::backoff;
 use crate::board::{Board, Held, LOCAL_PREFIX, Now};
 use crate::bus::{Bus, Progress, Watching};
+use crate::choice::{Choice, ChoiceEnd};
 use crate::error::JobsError;
 use crate::options::Options;
 
@@ -559,38 +560,6 @@ impl Queue {
         self.shared.wake();
     }
 
-    /// Gives back the jobs whose claims were written although those who asked for them had left: as
-    /// such a job is held back, a claim that stands is theirs.
-    pub(crate) async fn give_back_left(&self) {
-        let left = std::mem::take(&mut *self.shared.left_claims());
-        for id in left {
-            if let Err(error) = self.give_back(id).await {
-                tracing::warn!(job = %id, %error, "a claim that was left is not dealt with yet");
-                self.shared.left_claims().push(id);
-            }
-        }
-    }
-
-    async fn give_back(&self, id: JobId) -> Result<(), JobsError> {
-        // Whether it is written shows once the log's queue is dealt with as it is now.
-        self.shared.commands.appender().settled().await;
-        let job = self.shared.commands.job(id)?.ok_or(JobRefusal::NotFound)?;
-        if let Some(claim) = &job.claim {
-            let release = JobCommand::Release {
-                token: claim.token,
-                reason: "whoever asked for it has gone".to_owned(),
-            };
-            match self.command(id, release, "stemma", &job.trace_id).await {
-                Ok(_) => {}
-                Err(JobsError::Refused(_)) => self.shared.caught_up(id)?,
-                Err(error) => return Err(error),
-            }
-        }
-        self.shared.board().unchoose(id);
-        self.shared.wake();
-        Ok(())
-    }
-
     /// Changes when there may be something to do.
     pub(crate) fn woken(&self) -> watch::Receiver<u64> {
         self.shared.woken.subscribe()
@@ -608,42 +577,12 @@ impl Queue {
     }
 }
 
-/// A job that is held back from others while it is claimed.
-struct Choice<'a> {
-    queue: &'a Queue,
-    id: JobId,
-    end: ChoiceEnd,
-}
-
-/// What became of a claim.
-enum ChoiceEnd {
-    /// The job is claimed.
-    Claimed,
-    /// It is not.
-    Failed,
-    /// Its caller left while it was being written.
-    Left,
-}
-
-impl Drop for Choice<'_> {
-    fn drop(&mut self) {
-        let shared = &self.queue.shared;
-        match self.end {
-            ChoiceEnd::Claimed => return,
-            ChoiceEnd::Failed => shared.board().unchoose(self.id),
-            // Still held back: the ticker looks what the log holds.
-            ChoiceEnd::Left => shared.left_claims().push(self.id),
-        }
-        shared.wake();
-    }
-}
-
 impl Shared {
     pub(crate) fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn left_claims(&self) -> MutexGuard<'_, Vec<JobId>> {
+    pub(crate) fn left_claims(&self) -> MutexGuard<'_, Vec<JobId>> {
         let left = self.left_claims.lock();
         left.unwrap_or_else(PoisonError::into_inner)
     }
@@ -677,7 +616,7 @@ impl Shared {
     }
 
     /// Takes a job in as the log has it, for the views may not have told it yet.
-    fn caught_up(&self, id: JobId) -> Result<(), JobsError> {
+    pub(crate) fn caught_up(&self, id: JobId) -> Result<(), JobsError> {
         let job = self.commands.job(id)?;
         let now = self.now();
         if let Some(job) = job {
