@@ -148,6 +148,7 @@ codes! {
     Contended 503 "CONTENDED" "Contended" "Others changed the same resources each time that this was tried. Nothing was written.";
     TenantUnavailable 503 "TENANT_UNAVAILABLE" "Tenant unavailable" "The tenant cannot be opened, made or deleted, or is not open yet; the log of the server tells why. Other tenants are not touched by it.";
     TooManyTenants 503 "TOO_MANY_TENANTS" "Too many tenants" "As many tenants are open as may be (`tenants.open_max`), and all of them are in use.";
+    TooManyOutputs 503 "TOO_MANY_OUTPUTS" "Too many outputs" "As many bytes of what workers hand in are being read as the server holds in memory (`documents.outputs_bytes_max`). Nothing was read: send the same again once `Retry-After` has passed, and go on with heartbeats.";
     TooManyStreams 503 "TOO_MANY_STREAMS" "Too many streams" "As many live streams are open as the server takes.";
     ShuttingDown 503 "SHUTTING_DOWN" "Shutting down" "The server is being stopped. Nothing was written.";
 }
@@ -251,6 +252,7 @@ impl ApiError {
             // The day is of UTC, and somebody else's queue is not known to move.
             Code::UploadsExceeded => Some("3600"),
             Code::QueueFull => Some("10"),
+            Code::TooManyOutputs => Some("2"),
             _ => (code.status() == 503).then_some("1"),
         };
         headers.extend(after.map(|after| (RETRY_AFTER, HeaderValue::from_static(after))));

@@ -22,6 +22,7 @@ mod json;
 mod metrics;
 mod openapi;
 mod options;
+mod outputs;
 mod pace;
 mod page;
 mod query;

@@ -42,6 +42,9 @@ pub struct Options {
     pub jobs_kept_max: usize,
     /// Requests that wrote or failed that are remembered of each tenant.
     pub requests_kept_max: usize,
+    /// Bytes of what workers outside hand in that are in memory at a time, of all tenants, 256 MiB
+    /// by default; one that has more goes alone.
+    pub outputs_bytes_max: usize,
     /// Threads that take requests, one for each processor by default (0).
     pub workers: usize,
     /// Most open connections of each worker, 25,000 by default.
@@ -104,6 +107,7 @@ impl Default for Options {
             write_wait_ms: 10_000,
             jobs_kept_max: 1000,
             requests_kept_max: 2000,
+            outputs_bytes_max: 256 << 20,
             workers: 0,
             connections_max: 25_000,
             request_head_ms: 10_000,

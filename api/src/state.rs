@@ -27,6 +27,7 @@ use crate::handlers::proofs::Proofs;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::options::{Options, OptionsError};
+use crate::outputs::Outputs;
 use crate::query::MinPosition;
 use crate::requests::Requests;
 use crate::sse::{Frames, Hub};
@@ -61,6 +62,8 @@ struct ServerWide {
     options: Options,
     metrics: Metrics,
     access: Access,
+    /// Room for what workers outside hand in.
+    outputs: Outputs,
     /// Opens tenants, once that is possible.
     tenants: OnceLock<Arc<dyn Tenants>>,
     /// Makes backups, once that is possible.
@@ -133,6 +136,7 @@ impl AppState {
     ) -> Result<Self, OptionsError> {
         options.check()?;
         let server = ServerWide {
+            outputs: Outputs::new(options.outputs_bytes_max),
             options,
             metrics: Metrics::new(),
             access: Access::new(registry, tenant),
@@ -273,6 +277,11 @@ impl AppState {
     /// Who may do what.
     pub(crate) fn access(&self) -> &Access {
         &self.shared.server.access
+    }
+
+    /// Room for what workers outside hand in.
+    pub(crate) fn outputs(&self) -> &Outputs {
+        &self.shared.server.outputs
     }
 
     /// Documents and jobs.

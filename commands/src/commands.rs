@@ -10,6 +10,7 @@ use std::sync::Arc;
 use stemma_content_store::ContentStore;
 use stemma_domain::annotation::TextIndex;
 use stemma_domain::document::Document;
+use stemma_domain::event::RequestAnswered;
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::Job;
 use stemma_domain::resource::{Command, Descriptor, IriNames, Refusal};
@@ -20,6 +21,7 @@ use stemma_event_log::{
 };
 
 use crate::aggregates::{Aggregates, Flight, LockedSlot, Slot, UNRECORDED};
+use crate::answered::{self, Answered};
 use crate::environment::{Clock, Ids};
 use crate::error::CommandError;
 use crate::history::{self, AsOf, HistoryError, PastState};
@@ -239,6 +241,36 @@ impl Commands {
             .is_some())
     }
 
+    /// What the first request with this key was answered about a document; none when the key is new.
+    ///
+    /// # Errors
+    /// [`CommandError::KeyReused`] when that was another request, or what the log says.
+    pub fn answered(&self, idempotency: &Idempotency) -> Result<Option<Answered>, CommandError> {
+        answered::by_key(&self.shared.on.reader, idempotency)
+    }
+
+    /// Notes that a request with an idempotency key found everything as it asked, so that a
+    /// repetition is answered the same; of two that come at once, the first is noted.
+    ///
+    /// # Errors
+    /// [`CommandError::KeyReused`] when another request had the key; else as
+    /// [`execute`](Self::execute).
+    pub async fn answer_found(
+        &self,
+        request: &Request,
+        found: RequestAnswered,
+    ) -> Result<(), CommandError> {
+        let mut plan = Plan::default();
+        plan.note_answer(&[], found);
+        let batch = self.batch(request, &mut plan);
+        let pending = self.shared.on.appender.enqueue(batch).await?;
+        match pending.await {
+            Ok(_) => Ok(()),
+            Err(AppendError::KeyReused { .. }) => Err(CommandError::KeyReused),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Carries a request out: all of it durable, or nothing written.
     ///
     /// # Errors
@@ -279,7 +311,7 @@ impl Commands {
             Err(error) => return self.refused(request, slots, error).await,
         };
         if plan.events.is_empty() && request.idempotency.is_some() {
-            plan.note_answer(&slots);
+            plan.note_answer(&slots, RequestAnswered::default());
         }
         if plan.events.is_empty() {
             return Ok(self.nothing_to_do(slots, plan).await);

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod aggregates;
+mod answered;
 mod commands;
 mod environment;
 mod error;
@@ -16,6 +17,7 @@ mod request;
 mod short;
 mod text;
 
+pub use answered::Answered;
 pub use commands::{Commands, Dependencies, Options};
 pub use environment::{Clock, Ids};
 pub use error::CommandError;

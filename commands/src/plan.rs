@@ -390,7 +390,7 @@ impl Plan {
 
     /// Notes that the request changes nothing, on condition that all that it is about is as it was
     /// found, so that a repetition gets this answer and is not decided anew.
-    pub(crate) fn note_answer(&mut self, slots: &[LockedSlot]) {
+    pub(crate) fn note_answer(&mut self, slots: &[LockedSlot], answered: RequestAnswered) {
         for slot in slots {
             let expected = slot
                 .resource()
@@ -400,7 +400,7 @@ impl Plan {
             self.expected.push((stream_of(slot.id()), expected));
         }
         let stream = StreamId::new(REQUESTS_STREAM).expect("a constant that is a stream id");
-        self.push(stream, &Event::RequestAnswered(RequestAnswered {}));
+        self.push(stream, &Event::RequestAnswered(answered));
     }
 
     /// Writes the batch's next event down.

@@ -27,20 +27,7 @@ pub(crate) fn first_answer(
     first_use: &FirstUse,
 ) -> Result<Written, CommandError> {
     let (first, last) = (first_use.first.get(), first_use.last.get());
-    let count = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
-    let mut records = Vec::with_capacity(count.min(1024));
-    while records.len() < count {
-        let from = stemma_event_log::Position::new(first + records.len() as u64);
-        let limit = ReadLimit {
-            records: count - records.len(),
-            bytes: usize::MAX,
-        };
-        let read = reader.read(from, limit)?;
-        if read.is_empty() {
-            break;
-        }
-        records.extend(read);
-    }
+    let mut records = records_of(reader, first_use)?;
     // That a request was answered is no event of what it is about.
     records.retain(|record| record.stream() != REQUESTS_STREAM);
     let mut states = States {
@@ -67,6 +54,32 @@ pub(crate) fn first_answer(
         results,
         replayed: true,
     })
+}
+
+/// What a request wrote.
+///
+/// # Errors
+/// [`CommandError::Read`] when the log cannot be read.
+pub(crate) fn records_of(
+    reader: &Reader,
+    first_use: &FirstUse,
+) -> Result<Vec<Record>, CommandError> {
+    let (first, last) = (first_use.first.get(), first_use.last.get());
+    let count = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
+    let mut records = Vec::with_capacity(count.min(1024));
+    while records.len() < count {
+        let from = stemma_event_log::Position::new(first + records.len() as u64);
+        let limit = ReadLimit {
+            records: count - records.len(),
+            bytes: usize::MAX,
+        };
+        let read = reader.read(from, limit)?;
+        if read.is_empty() {
+            break;
+        }
+        records.extend(read);
+    }
+    Ok(records)
 }
 
 /// The resources as they were before the request, moved on record by record.

@@ -8,7 +8,7 @@ Queue a job: curl -H 'Content-Type: application/json' http://127.0.0.1:8470/api/
 """
 import json, os, sys, threading, time, urllib.error, urllib.request
 
-TYPE, WAIT_MS, AWAY_S = "word.count", 20_000, 2
+TYPE, WAIT_MS, AWAY_S, BUSY_TRIES = "word.count", 20_000, 2, 30
 
 
 class LeaseLost(Exception):
@@ -16,6 +16,18 @@ class LeaseLost(Exception):
 
 
 def post(url, body):
+    """Calls; while the server is busy (429, 503) it is asked again, when it says to."""
+    for tries_left in reversed(range(BUSY_TRIES)):
+        try:
+            return post_once(url, body)
+        except urllib.error.HTTPError as error:
+            if error.code not in (429, 503) or not tries_left:
+                raise
+            after = error.headers.get("Retry-After", "")
+            time.sleep(int(after) if after.isdigit() else AWAY_S)
+
+
+def post_once(url, body):
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=WAIT_MS / 1000 + 10) as answer:

@@ -5,7 +5,7 @@
 //! out nor holds a retry back. Invariant: a job stands in exactly one of: to be had now, to be had
 //! later, being claimed, at work.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use stemma_domain::id::JobId;
@@ -15,6 +15,13 @@ use stemma_domain::value::JobKind;
 
 use crate::options::Options;
 use crate::ready::{Place, Ready};
+
+/// Jobs that changed before those of the log are known, which are remembered; when there are more,
+/// the jobs of the log have to be looked up as of later.
+pub(crate) const EARLY_JOBS_MAX: usize = 10_000;
+/// Jobs that ended last, which are remembered: whoever carried out a command to one of them may come
+/// late to tell of it.
+pub(crate) const ENDED_JOBS_MAX: usize = 4096;
 
 /// Workers inside the server are named with this; none outside may be.
 pub(crate) const LOCAL_PREFIX: &str = "server:";
@@ -62,12 +69,20 @@ pub(crate) struct Board {
     later: BTreeSet<(Instant, JobId)>,
     leases: BTreeSet<(Instant, JobId)>,
     claiming: HashSet<JobId>,
+    /// How many jobs a worker is at.
+    held: usize,
+    /// Jobs that ended last, the oldest first, and the revision of each.
+    ended: VecDeque<JobId>,
+    ended_at: HashMap<JobId, u64>,
     /// Jobs at work or being claimed, by owner.
     at_work: HashMap<String, usize>,
     /// The position after the last job event that was taken in; none before the first look.
     end: Option<u64>,
-    /// What was told before the first look.
-    early: Vec<(u64, Vec<Job>)>,
+    /// What was told before the first look: the position behind it, and the jobs.
+    early: VecDeque<(u64, Vec<Job>)>,
+    early_jobs: usize,
+    /// The position behind the last that was told and is not remembered.
+    forgotten_end: u64,
 }
 
 impl Board {
@@ -80,9 +95,14 @@ impl Board {
             later: BTreeSet::new(),
             leases: BTreeSet::new(),
             claiming: HashSet::new(),
+            held: 0,
+            ended: VecDeque::new(),
+            ended_at: HashMap::new(),
             at_work: HashMap::new(),
             end: None,
-            early: Vec::new(),
+            early: VecDeque::new(),
+            early_jobs: 0,
+            forgotten_end: 0,
         }
     }
 
@@ -91,8 +111,12 @@ impl Board {
         self.end.is_some()
     }
 
-    /// Takes in all jobs that were not ended at a position, and what was told since.
-    pub(crate) fn load(&mut self, end: u64, jobs: Vec<Job>, now: Now) {
+    /// Takes in all jobs that were not ended at a position, and what was told since. Says whether
+    /// that is all: when more was told meanwhile than is remembered, they are to be looked up again.
+    pub(crate) fn load(&mut self, end: u64, jobs: Vec<Job>, now: Now) -> bool {
+        if end < self.forgotten_end {
+            return false;
+        }
         self.end = Some(end);
         for job in jobs {
             self.take(&job, now);
@@ -105,15 +129,29 @@ impl Board {
                 self.let_run_out(job.id, now.instant);
             }
         }
+        self.early_jobs = 0;
         for (end, jobs) in std::mem::take(&mut self.early) {
             self.told(end, jobs, now);
+        }
+        true
+    }
+
+    /// Remembers what is told before the jobs of the log are known.
+    fn note_early(&mut self, end: u64, jobs: Vec<Job>) {
+        self.early_jobs += jobs.len();
+        self.early.push_back((end, jobs));
+        while self.early_jobs > EARLY_JOBS_MAX
+            && let Some((end, jobs)) = self.early.pop_front()
+        {
+            self.early_jobs -= jobs.len();
+            self.forgotten_end = self.forgotten_end.max(end);
         }
     }
 
     /// Takes in jobs that changed. Views that are made anew tell old news, which is passed over.
     pub(crate) fn told(&mut self, end: u64, jobs: Vec<Job>, now: Now) -> bool {
         match self.end {
-            None => self.early.push((end, jobs)),
+            None => self.note_early(end, jobs),
             Some(seen) if end <= seen => return false,
             Some(_) => {
                 self.end = Some(end);
@@ -130,11 +168,13 @@ impl Board {
 
     fn take(&mut self, job: &Job, now: Now) {
         let known = self.jobs.get(&job.id).map(|entry| entry.revision);
+        let known = known.or_else(|| self.ended_at.get(&job.id).copied());
         if known.is_some_and(|revision| revision >= job.revision) {
             return;
         }
         self.forget(job.id);
         if job.status.is_ended() {
+            self.note_ended(job);
             return;
         }
         let mut entry = Entry {
@@ -155,6 +195,7 @@ impl Board {
                     lease,
                     deadline,
                 });
+                self.held += 1;
                 *self.at_work.entry(job.owner.clone()).or_default() += 1;
             }
             (None, Some(retry_at)) if job.status == JobStatus::Retrying => {
@@ -166,6 +207,17 @@ impl Board {
         }
         *self.kinds.entry(job.kind.clone()).or_default() += 1;
         self.jobs.insert(job.id, entry);
+    }
+
+    fn note_ended(&mut self, job: &Job) {
+        if self.ended_at.insert(job.id, job.revision).is_none() {
+            self.ended.push_back(job.id);
+        }
+        if self.ended.len() > ENDED_JOBS_MAX
+            && let Some(id) = self.ended.pop_front()
+        {
+            self.ended_at.remove(&id);
+        }
     }
 
     /// Whether there is a job of one of these kinds that is not ended.
@@ -199,6 +251,7 @@ impl Board {
         if let Some(deadline) = entry.hold.and_then(|hold| hold.deadline) {
             self.leases.remove(&(deadline, id));
         }
+        self.held -= usize::from(entry.hold.is_some());
         if was_claiming || entry.hold.is_some() {
             self.rest(entry.place.owner());
         }
@@ -315,8 +368,7 @@ impl Board {
 
     /// How many wait now, wait for their next try, and are at work.
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
-        let held = self.jobs.values().filter(|entry| entry.hold.is_some());
-        (self.ready.len(), self.later.len(), held.count())
+        (self.ready.len(), self.later.len(), self.held)
     }
 
     /// How many wait.

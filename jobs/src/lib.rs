@@ -9,6 +9,7 @@
 mod backoff;
 mod board;
 mod bus;
+mod choice;
 mod error;
 mod options;
 mod queue;

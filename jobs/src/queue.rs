@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::backoff;
 use crate::board::{Board, Held, LOCAL_PREFIX, Now};
 use crate::bus::{Bus, Progress, Watching};
+use crate::choice::{Choice, ChoiceEnd};
 use crate::error::JobsError;
 use crate::options::Options;
 
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     options: Options,
     board: Mutex<Board>,
     bus: Bus,
+    /// Claims whose callers left while they were being written: nobody knows yet whether they are.
+    left_claims: Mutex<Vec<JobId>>,
     /// The attempts of workers inside the server, each with the flag that stops it.
     running: Mutex<HashMap<JobId, Running>>,
     /// Changes when a job may have become one to be had, or a lease one to look at.
@@ -141,6 +144,7 @@ impl Queue {
             commands,
             options,
             bus: Bus::default(),
+            left_claims: Mutex::default(),
             running: Mutex::default(),
             woken: watch::Sender::new(0),
         };
@@ -160,11 +164,15 @@ impl Queue {
         });
     }
 
-    /// Takes in the jobs that are not ended, as views that hold all of the log tell them.
-    pub fn load(&self, end: u64, jobs: Vec<Job>) {
+    /// Takes in the jobs that are not ended, as views that hold all of the log tell them. Says
+    /// whether that is all of them; else they are to be looked up again, for more changed meanwhile
+    /// than is remembered.
+    #[must_use]
+    pub fn load(&self, end: u64, jobs: Vec<Job>) -> bool {
         let now = self.shared.now();
-        self.shared.board().load(end, jobs, now);
+        let is_loaded = self.shared.board().load(end, jobs, now);
         self.shared.wake();
+        is_loaded
     }
 
     /// Whether the jobs of the log are known.
@@ -293,13 +301,19 @@ impl Queue {
             let Some(id) = chosen else {
                 return Ok(None);
             };
-            // Given back when the claim does not come about, also by being dropped half-way.
-            let choice = Choice { queue: self, id };
-            match self.claim_one(id, claimant).await {
-                Ok(claimed) => {
-                    std::mem::forget(choice);
-                    return Ok(Some(claimed));
-                }
+            let mut choice = Choice {
+                queue: self,
+                id,
+                end: ChoiceEnd::Left,
+            };
+            let claimed = self.claim_one(id, claimant).await;
+            choice.end = match &claimed {
+                Ok(_) => ChoiceEnd::Claimed,
+                Err(_) => ChoiceEnd::Failed,
+            };
+            drop(choice);
+            match claimed {
+                Ok(claimed) => return Ok(Some(claimed)),
                 // Somebody was faster, or it is no more to be had: the views will tell.
                 Err(JobsError::Refused(_)) => self.shared.caught_up(id)?,
                 Err(error) => return Err(error),
@@ -563,22 +577,14 @@ impl Queue {
     }
 }
 
-/// A job that is held back from others while it is claimed.
-struct Choice<'a> {
-    queue: &'a Queue,
-    id: JobId,
-}
-
-impl Drop for Choice<'_> {
-    fn drop(&mut self) {
-        self.queue.shared.board().unchoose(self.id);
-        self.queue.shared.wake();
-    }
-}
-
 impl Shared {
     pub(crate) fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn left_claims(&self) -> MutexGuard<'_, Vec<JobId>> {
+        let left = self.left_claims.lock();
+        left.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<JobId, Running>> {
@@ -610,7 +616,7 @@ impl Shared {
     }
 
     /// Takes a job in as the log has it, for the views may not have told it yet.
-    fn caught_up(&self, id: JobId) -> Result<(), JobsError> {
+    pub(crate) fn caught_up(&self, id: JobId) -> Result<(), JobsError> {
         let job = self.commands.job(id)?;
         let now = self.now();
         if let Some(job) = job {

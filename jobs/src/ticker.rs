@@ -34,6 +34,7 @@ pub(crate) fn run(queue: &Queue, stop: &Arc<AtomicBool>) {
             queue.shared.wake();
         }
         queue.stop_unwanted();
+        runtime.block_on(queue.give_back_left());
         let lost = queue.shared.board().run_out(now);
         for (id, token) in lost {
             if let Err(error) = runtime.block_on(lose(queue, id, token)) {

@@ -1,12 +1,13 @@
 //! Workers inside the server: threads that take jobs on, have a handler do them, and say what came
 //! of it.
 //!
-//! Invariant: every thread is owned by [`Workers`] and joined by its stop; a job that a thread took
-//! on is completed, failed, cancelled or given back, or its claim is let run out.
+//! Invariant: every thread is owned by [`Workers`] and joined by its stop; as many take jobs on as
+//! the options say; a job that a thread took on is completed, failed, cancelled or given back, or
+//! its claim is let run out.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,6 +25,10 @@ use crate::ticker;
 const LOOK_AROUND: Duration = Duration::from_millis(200);
 /// How long a worker rests after the write path refused it.
 const REST: Duration = Duration::from_millis(500);
+
+/// Jobs of which nothing is left but to wait, for which others took their workers' places; further
+/// ones keep a place until they are done.
+const ASIDE_MAX: usize = 16;
 
 /// What does jobs of some kinds.
 pub trait Handler: Send + Sync {
@@ -60,6 +65,10 @@ pub struct Work {
     queue: Queue,
     stop: Arc<AtomicBool>,
     runtime: Runtime,
+    crew: Arc<Crew>,
+    index: usize,
+    /// Whether another has taken the worker's place.
+    is_aside: AtomicBool,
 }
 
 impl std::fmt::Debug for Work {
@@ -114,6 +123,14 @@ impl Work {
         self.runtime.block_on(future)
     }
 
+    /// Lets another worker take the place of this one, which only waits for somebody else from here
+    /// on: so a few workers can wait for many jobs.
+    pub fn step_aside(&self) {
+        if !self.is_aside.load(Ordering::Relaxed) && Crew::replace(&self.crew, self.index) {
+            self.is_aside.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// The write path.
     pub fn commands(&self) -> &Commands {
         self.queue.commands()
@@ -121,11 +138,71 @@ impl Work {
 }
 
 /// The threads that do jobs, and the one that looks at the time.
-#[derive(Debug)]
 pub struct Workers {
+    crew: Arc<Crew>,
+}
+
+impl std::fmt::Debug for Workers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workers").finish_non_exhaustive()
+    }
+}
+
+/// What the threads share.
+struct Crew {
     queue: Queue,
+    handler: Arc<dyn Handler>,
     stop: Arc<AtomicBool>,
+    members: Mutex<Members>,
+}
+
+#[derive(Default)]
+struct Members {
     threads: Vec<JoinHandle<()>>,
+    /// Those whose place another has.
+    n_aside: usize,
+}
+
+impl Crew {
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(
+        &self,
+        members: &mut Members,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name(name).spawn(run)?;
+        members.threads.push(thread);
+        Ok(())
+    }
+
+    fn spawn_worker(self: &Arc<Self>, members: &mut Members, index: usize) -> std::io::Result<()> {
+        let crew = Arc::clone(self);
+        self.spawn(members, format!("worker-{index}"), move || {
+            run(&crew, index);
+        })
+    }
+
+    /// Has another thread take a worker's place; false when that cannot be.
+    fn replace(self: &Arc<Self>, index: usize) -> bool {
+        let mut members = self.members();
+        if self.stop.load(Ordering::Acquire) || members.n_aside == ASIDE_MAX {
+            return false;
+        }
+        let ended = members
+            .threads
+            .extract_if(.., |thread| thread.is_finished());
+        ended.for_each(|thread| drop(thread.join()));
+        if let Err(error) = self.spawn_worker(&mut members, index) {
+            tracing::warn!(%error, "no other worker can take the place of one that waits");
+            return false;
+        }
+        members.n_aside += 1;
+        true
+    }
 }
 
 impl Workers {
@@ -134,44 +211,37 @@ impl Workers {
     /// # Errors
     /// When the system refuses a thread; those that were started are stopped again.
     pub fn start(queue: &Queue, handler: &Arc<dyn Handler>) -> std::io::Result<Self> {
-        let mut workers = Self {
+        let crew = Arc::new(Crew {
             queue: queue.clone(),
+            handler: Arc::clone(handler),
             stop: Arc::default(),
-            threads: Vec::new(),
+            members: Mutex::default(),
+        });
+        // Dropped on the way, it stops those that were started.
+        let workers = Self {
+            crew: Arc::clone(&crew),
         };
-        let ticking = (queue.clone(), Arc::clone(&workers.stop));
-        workers.spawn("jobs-ticker".to_owned(), move || {
-            ticker::run(&ticking.0, &ticking.1);
-        })?;
+        let mut members = crew.members();
+        let ticking = (queue.clone(), Arc::clone(&crew.stop));
+        let ticker = move || ticker::run(&ticking.0, &ticking.1);
+        let mut started = crew.spawn(&mut members, "jobs-ticker".to_owned(), ticker);
         for index in 0..queue.options().workers {
-            let (queue, handler) = (queue.clone(), Arc::clone(handler));
-            let stop = Arc::clone(&workers.stop);
-            workers.spawn(format!("worker-{index}"), move || {
-                run(&queue, handler.as_ref(), index, &stop);
-            })?;
+            started = started.and_then(|()| crew.spawn_worker(&mut members, index));
         }
-        Ok(workers)
-    }
-
-    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let thread = std::thread::Builder::new().name(name).spawn(run);
-        match thread {
-            Ok(thread) => {
-                self.threads.push(thread);
-                Ok(())
-            }
-            Err(error) => {
-                self.stop();
-                Err(error)
-            }
-        }
+        drop(members);
+        started.map(|()| workers)
     }
 
     /// Has every worker give back what it has, and waits until all have ended.
     pub fn stop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        self.queue.stop_all();
-        for thread in self.threads.drain(..) {
+        let crew = &self.crew;
+        crew.stop.store(true, Ordering::Release);
+        crew.queue.stop_all();
+        loop {
+            // None comes any more, but from one that is waited for here.
+            let Some(thread) = crew.members().threads.pop() else {
+                return;
+            };
             if thread.join().is_err() {
                 tracing::error!("a worker's thread ended by a mistake of ours");
             }
@@ -192,20 +262,24 @@ fn runtime() -> Runtime {
         .expect("a runtime without threads of its own needs nothing")
 }
 
-fn run(queue: &Queue, handler: &dyn Handler, index: usize, stop: &Arc<AtomicBool>) {
+fn run(crew: &Arc<Crew>, index: usize) {
     let name = local_name(&index.to_string());
     let claimant = Claimant {
         worker: &name,
         actor: name.as_str(),
     };
-    let kinds = handler.kinds();
+    let (queue, kinds) = (&crew.queue, crew.handler.kinds());
     let waiting = runtime();
-    let is_stopped = || stop.load(Ordering::Acquire);
+    let is_stopped = || crew.stop.load(Ordering::Acquire);
     while !is_stopped() {
         let claiming = queue.claim_while(claimant, &kinds, LOOK_AROUND, || !is_stopped());
         match waiting.block_on(claiming) {
             Ok(None) => {}
-            Ok(Some(claimed)) => attempt(queue, handler, claimed, stop),
+            Ok(Some(claimed)) => {
+                if attempt(crew, claimed, index) == Place::Taken {
+                    return;
+                }
+            }
             Err(error) => {
                 if !matches!(error, JobsError::NotReady { .. }) {
                     tracing::warn!(%error, "no job can be taken on; trying again");
@@ -216,9 +290,18 @@ fn run(queue: &Queue, handler: &dyn Handler, index: usize, stop: &Arc<AtomicBool
     }
 }
 
-fn attempt(queue: &Queue, handler: &dyn Handler, claimed: Claimed, stop: &Arc<AtomicBool>) {
+/// What became of a worker's place during an attempt.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Kept,
+    /// Another has it.
+    Taken,
+}
+
+fn attempt(crew: &Arc<Crew>, claimed: Claimed, index: usize) -> Place {
+    let queue = &crew.queue;
     let flag = queue.running(claimed.job.id, claimed.token);
-    if stop.load(Ordering::Acquire) {
+    if crew.stop.load(Ordering::Acquire) {
         // All were told to stop just before this one was noted.
         flag.store(true, Ordering::Release);
     }
@@ -228,8 +311,21 @@ fn attempt(queue: &Queue, handler: &dyn Handler, claimed: Claimed, stop: &Arc<At
         queue: queue.clone(),
         stop: flag,
         runtime: runtime(),
+        crew: Arc::clone(crew),
+        index,
+        is_aside: AtomicBool::new(false),
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| handler.run(&work)));
+    tell(queue, crew.handler.as_ref(), &work);
+    if work.is_aside.load(Ordering::Relaxed) {
+        crew.members().n_aside -= 1;
+        return Place::Taken;
+    }
+    Place::Kept
+}
+
+/// Has the job done, and says what came of it.
+fn tell(queue: &Queue, handler: &dyn Handler, work: &Work) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| handler.run(work)));
     let outcome = outcome.unwrap_or_else(|_| {
         let error = JobError {
             code: "INTERNAL".to_owned(),

@@ -159,6 +159,69 @@ fn a_document_is_found_by_its_name_then_by_its_chunks_then_by_its_vectors() {
     projection.stop();
 }
 
+/// What changes of a document is written from its content again, whatever was committed before.
+#[test]
+fn a_document_that_is_described_anew_keeps_its_chunks_and_the_vectors_of_two_models() {
+    let searched = Searched::new();
+    let projection = searched.start();
+    searched.upload(1, "raw", "text/markdown", TEXT.as_bytes());
+    searched.parse(1, TEXT);
+    searched.chunk(1, TEXT);
+    searched.embed(1, "first", &[[1.0, 0.0], [0.0, 1.0]]);
+    searched.catch_up(&projection);
+    searched.embed(1, "second", &[[0.0, 1.0], [1.0, 0.0]]);
+    searched.catch_up(&projection);
+    searched.write(1, renamed("catalogue"));
+    searched.write(1, Event::EntityTypeAdded(tag("Place")));
+    searched.catch_up(&projection);
+    assert_eq!(words(&projection, "catalogue"), [1]);
+    assert_eq!(words(&projection, "quadrant"), [1]);
+    for (model, near) in [("first", [0.1, 0.9]), ("second", [0.9, 0.1])] {
+        let found = nearest(&projection, model, near).unwrap();
+        assert!(found.starts_with("The quadrant"), "{model}: {found}");
+    }
+    // Made anew by one of them they are the newest; a third takes the place of the other.
+    searched.embed(1, "first", &[[0.0, 1.0], [1.0, 0.0]]);
+    searched.embed(1, "third", &[[1.0, 0.0], [0.0, 1.0]]);
+    searched.catch_up(&projection);
+    assert_eq!(nearest(&projection, "second", [1.0, 0.0]), None);
+    assert!(
+        nearest(&projection, "first", [0.9, 0.1])
+            .unwrap()
+            .starts_with("The quadrant")
+    );
+    assert!(
+        nearest(&projection, "third", [0.9, 0.1])
+            .unwrap()
+            .starts_with("Zīj-i")
+    );
+    assert_eq!(digest(&projection), searched.fresh_digest());
+    projection.stop();
+}
+
+/// The same bytes, sent again because the document had failed.
+#[test]
+fn a_document_that_is_begun_anew_is_found_by_its_name_until_its_stages_are_done_again() {
+    let searched = Searched::new();
+    let projection = searched.start();
+    searched.upload(1, "catalogue", "text/markdown", TEXT.as_bytes());
+    searched.parse(1, TEXT);
+    searched.chunk(1, TEXT);
+    searched.catch_up(&projection);
+    assert_eq!(words(&projection, "quadrant"), [1]);
+    searched.upload_again(1, "catalogue.md", TEXT.as_bytes());
+    searched.catch_up(&projection);
+    assert_eq!(words(&projection, "quadrant"), [0_u8; 0]);
+    assert_eq!(words(&projection, "catalogue"), [1]);
+    searched.parse(1, TEXT);
+    searched.chunk(1, TEXT);
+    searched.embed(1, "m", &[[1.0, 0.0], [0.0, 1.0]]);
+    searched.catch_up(&projection);
+    assert_eq!(words(&projection, "quadrant"), [1]);
+    assert_eq!(digest(&projection), searched.fresh_digest());
+    projection.stop();
+}
+
 /// Validation puts the media type right that a sender did not tell. Taken for new content, that
 /// made the document one without chunks and vectors.
 #[test]

@@ -1,9 +1,12 @@
 //! What can be changed in an index, and what of it is kept.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use stemma_domain::id::ResourceId;
 use stemma_domain::value::{CollectionName, EntityType, ResourceName};
+
+use crate::error::SearchError;
 
 /// Most bytes of a chunk's id.
 pub const CHUNK_ID_BYTES_MAX: usize = 256;
@@ -52,13 +55,64 @@ pub struct Passage {
 }
 
 /// The text of a resource.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Passages {
     /// Cut elsewhere.
     Chunks(Vec<Passage>),
     /// To be cut here, into passages of about 1,000 code points. Empty for a resource without
     /// text: it is found by its name.
     Text(String),
+    /// Cut elsewhere, and read while they are written, so that they are never in memory all at
+    /// once.
+    Read(ReadPassages),
+}
+
+/// A vector of a passage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PassageVector {
+    /// Who made it, 1 to [`MODEL_BYTES_MAX`] bytes.
+    pub model: String,
+    /// 1 to [`VECTOR_DIMENSION_MAX`] finite numbers.
+    pub values: Vec<f32>,
+}
+
+/// What is done with each passage that is read, and with its vectors, the oldest model first.
+pub type TakePassage<'a> = dyn FnMut(Passage, Vec<PassageVector>) -> Result<(), SearchError> + 'a;
+
+/// Where passages are read from.
+pub trait PassageSource: Send + Sync {
+    /// Gives all passages to `take`, in their order; ends with the first error of its own.
+    ///
+    /// # Errors
+    /// What `take` said, or [`SearchError::Passages`].
+    fn each(&self, take: &mut TakePassage<'_>) -> Result<(), SearchError>;
+}
+
+/// Passages that are read when they are written; clones share where from.
+#[derive(Clone)]
+pub struct ReadPassages(Arc<dyn PassageSource>);
+
+impl ReadPassages {
+    /// Those of a source.
+    pub fn new(source: Arc<dyn PassageSource>) -> Self {
+        Self(source)
+    }
+
+    pub(crate) fn each(&self, take: &mut TakePassage<'_>) -> Result<(), SearchError> {
+        self.0.each(take)
+    }
+}
+
+impl std::fmt::Debug for ReadPassages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadPassages").finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for ReadPassages {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// One change of one resource. A batch of changes becomes visible at once.

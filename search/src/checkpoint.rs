@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The form of rows, fields and words. Raised when any of them changes: an index of another form
 /// is made anew.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// How far the log is folded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -130,6 +130,9 @@ pub enum SearchError {
     /// The index was discarded. Nothing was written.
     #[error("the index was discarded")]
     Discarded,
+    /// Passages could not be read from where they come. Nothing was written.
+    #[error("the passages of a resource cannot be read")]
+    Passages(#[source] Source),
     /// A stored row cannot be read: the index is damaged and is to be rebuilt.
     #[error("a stored row cannot be read")]
     Row(#[source] Source),

@@ -17,6 +17,7 @@ use crate::matrix::Matrices;
 use crate::open::{self, Opened};
 use crate::options::Options;
 use crate::query::{Page, Query};
+use crate::queued::Queued;
 use crate::scan::Scan;
 
 /// The index of text and vectors in one directory. Clones share it.
@@ -57,7 +58,7 @@ pub(crate) struct Commit {
 /// The one writer. It is thrown away after a failure, with all that was not committed, and made
 /// anew by the next change.
 pub(crate) struct Writing {
-    pub(crate) writer: Option<IndexWriter>,
+    pub(crate) writer: Option<IndexWriter<Queued>>,
     pub(crate) is_discarded: bool,
     /// What the list of segments names, since a writer was dropped whose merges may be at work.
     pub(crate) held: Vec<SegmentMeta>,

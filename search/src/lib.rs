@@ -21,7 +21,9 @@ mod open;
 mod options;
 mod parse;
 mod plan;
+mod put;
 mod query;
+mod queued;
 mod rank;
 mod row;
 mod scan;
@@ -33,7 +35,8 @@ mod write;
 
 pub use change::{
     CHUNK_ID_BYTES_MAX, Change, Facets, MODEL_BYTES_MAX, MODELS_PER_PASSAGE_MAX, NOTE_BYTES_MAX,
-    PASSAGE_BYTES_MAX, PASSAGES_PER_RESOURCE_MAX, Passage, Passages, VECTOR_DIMENSION_MAX,
+    PASSAGE_BYTES_MAX, PASSAGES_PER_RESOURCE_MAX, Passage, PassageSource, PassageVector, Passages,
+    ReadPassages, TakePassage, VECTOR_DIMENSION_MAX,
 };
 pub use checkpoint::Checkpoint;
 pub use cursor::{Cursor, CursorError};

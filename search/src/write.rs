@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use tantivy::collector::DocSetCollector;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
@@ -14,30 +15,34 @@ use tantivy::{Index, IndexWriter, TantivyDocument};
 
 use stemma_domain::id::ResourceId;
 
-use crate::change::{
-    CHUNK_ID_BYTES_MAX, Change, Facets, MODELS_PER_PASSAGE_MAX, NOTE_BYTES_MAX, PASSAGE_BYTES_MAX,
-    PASSAGES_PER_RESOURCE_MAX, Passage, Passages,
-};
+use crate::change::{Change, Facets, NOTE_BYTES_MAX};
 use crate::checkpoint::Checkpoint;
-use crate::cut::cut;
 use crate::engine::guarded;
 use crate::error::SearchError;
 use crate::fields::PassageKind;
 use crate::index::{SearchIndex, Writing};
 use crate::options::Options;
-use crate::row::{Row, Stored, StoredVector};
+use crate::put::Left;
+use crate::queued::{Queued, Room};
+use crate::row::Stored;
 use crate::vector;
 
 /// Segments of fewer passages are merged with each other whatever their sizes.
 const SMALL_SEGMENT_PASSAGES: u32 = 1_000;
+/// Passages beyond which a segment is not merged with others any more: a merge, which takes as long
+/// as the passages were many, is not paid again and again by what is long there.
+const MERGED_PASSAGES_MAX: usize = 200_000;
 /// Share of deleted passages from which on a segment is written anew.
 const DELETED_SHARE_MAX: f32 = 0.3;
 
-/// What a batch leaves of each resource that it changes; nothing for one that is removed.
-type Touched = BTreeMap<ResourceId, Vec<Stored>>;
+/// What a batch leaves of each resource that it changes.
+type Touched = BTreeMap<ResourceId, Left>;
 
 /// Opens the writer of an index; there is one at a time in all processes.
-pub(crate) fn open_writer(index: &Index, options: &Options) -> tantivy::Result<IndexWriter> {
+pub(crate) fn open_writer(
+    index: &Index,
+    options: &Options,
+) -> tantivy::Result<IndexWriter<Queued>> {
     let options = IndexWriterOptions::builder()
         .memory_budget_per_thread(options.writer_bytes)
         .num_worker_threads(1)
@@ -46,6 +51,7 @@ pub(crate) fn open_writer(index: &Index, options: &Options) -> tantivy::Result<I
     let writer = index.writer_with_options(options)?;
     let mut policy = LogMergePolicy::default();
     policy.set_min_layer_size(SMALL_SEGMENT_PASSAGES);
+    policy.set_max_docs_before_merge(MERGED_PASSAGES_MAX);
     policy.set_del_docs_ratio_before_merge(DELETED_SHARE_MAX);
     writer.set_merge_policy(Box::new(policy));
     // What a commit left that did not come about bears the names that the next one writes under.
@@ -58,11 +64,13 @@ impl SearchIndex {
     /// queries see all of it.
     ///
     /// A commit costs some milliseconds however small it is: callers gather changes. The batch and
-    /// the resources that it changes are in memory meanwhile.
+    /// the resources that it describes anew or gives vectors are in memory meanwhile; passages that
+    /// are [read](crate::Passages::Read) are not, and of those that the engine has not taken in yet
+    /// 8 MiB are.
     ///
     /// # Errors
     /// [`SearchError::ChunkId`], [`SearchError::Note`], [`SearchError::InvalidVector`] and
-    /// [`SearchError::Discarded`] wrote nothing. After any other, either all was committed or
+    /// [`SearchError::Passages`] and [`SearchError::Discarded`] wrote nothing. After any other, either all was committed or
     /// nothing: [`settled`](Self::settled) tells.
     pub fn apply(&self, changes: Vec<Change>, checkpoint: Checkpoint) -> Result<(), SearchError> {
         let mut writing = self.writing();
@@ -115,13 +123,12 @@ impl SearchIndex {
                     passages,
                 } => {
                     must_be_short(&facets)?;
-                    touched.insert(resource, put(resource, &facets, passages)?);
+                    touched.insert(resource, Left::put(resource, &facets, passages)?);
                 }
                 Change::Describe { resource, facets } => {
                     must_be_short(&facets)?;
-                    let stored = self.stored_or_touched(&mut touched, resource)?;
-                    for passage in stored.into_iter().flatten() {
-                        passage.row.describe(&facets);
+                    if let Some(left) = self.stored_or_touched(&mut touched, resource)? {
+                        left.describe(&facets);
                     }
                 }
                 Change::Vectors {
@@ -131,12 +138,12 @@ impl SearchIndex {
                     vectors,
                 } => {
                     let kept = kept_vectors(&model, dimension, vectors)?;
-                    if let Some(stored) = self.stored_or_touched(&mut touched, resource)? {
-                        add_vectors(stored, &model, kept);
+                    if let Some(left) = self.stored_or_touched(&mut touched, resource)? {
+                        add_vectors(left.rows()?, &model, kept);
                     }
                 }
                 Change::Remove { resource } => {
-                    touched.insert(resource, Vec::new());
+                    touched.insert(resource, Left::Rows(Vec::new()));
                 }
             }
         }
@@ -148,12 +155,12 @@ impl SearchIndex {
         &self,
         touched: &'a mut Touched,
         resource: ResourceId,
-    ) -> Result<Option<&'a mut Vec<Stored>>, SearchError> {
+    ) -> Result<Option<&'a mut Left>, SearchError> {
         match touched.entry(resource) {
             Entry::Occupied(there) => Ok(Some(there.into_mut())),
             Entry::Vacant(place) => {
                 let stored = self.stored(resource)?;
-                Ok((!stored.is_empty()).then(|| place.insert(stored)))
+                Ok((!stored.is_empty()).then(|| place.insert(Left::Rows(stored))))
             }
         }
     }
@@ -188,16 +195,19 @@ impl SearchIndex {
         let fields = &self.shared.fields;
         let searcher = &self.commit().searcher;
         let writer = writing.writer.as_mut().expect("made before changes are");
-        for (resource, passages) in touched {
+        let room = Arc::<Room>::default();
+        for (resource, left) in touched {
             let term = fields.resource_term(*resource.as_bytes());
             if searcher.doc_freq(&term)? > 0 {
                 writer.delete_term(term);
             }
             let mut kind = PassageKind::First;
-            for passage in passages {
-                writer.add_document(fields.document(&passage, kind)?)?;
+            left.each(&mut |stored| {
+                let document = fields.document(&stored, kind)?;
+                writer.add_document(room.let_in(document, bytes_laid_out(&stored)))?;
                 kind = PassageKind::Further;
-            }
+                Ok(())
+            })?;
         }
         let mut commit = writer.prepare_commit()?;
         commit.set_payload(&checkpoint.to_payload());
@@ -206,63 +216,12 @@ impl SearchIndex {
     }
 }
 
-/// The passages of a resource, at least one: without text it is found by its name.
-fn put(
-    resource: ResourceId,
-    facets: &Facets,
-    passages: Passages,
-) -> Result<Vec<Stored>, SearchError> {
-    let mut row = Row {
-        resource: *resource.as_bytes(),
-        name: String::new(),
-        collection: None,
-        entity_types: Vec::new(),
-        archived: false,
-        note: Vec::new(),
-        chunk_id: None,
-        index: 0,
-        start: 0,
-        end: 0,
-        text: String::new(),
-    };
-    row.describe(facets);
-    let mut rows = match passages {
-        Passages::Chunks(chunks) => bounded(
-            resource,
-            chunks.into_iter().map(|chunk| of_chunk(&row, chunk)),
-        )
-        .collect::<Result<Vec<_>, _>>()?,
-        Passages::Text(text) => {
-            let cuts = (0..).zip(cut(&text));
-            let rows = cuts.map(|(index, cut)| Row {
-                index,
-                start: code_points(cut.span.start),
-                end: code_points(cut.span.end),
-                text: cut.text.to_owned(),
-                ..row.clone()
-            });
-            bounded(resource, rows).collect()
-        }
-    };
-    if rows.is_empty() {
-        rows.push(row);
-    }
-    let stored = rows.into_iter().map(|row| Stored {
-        row,
-        vectors: Vec::new(),
-    });
-    Ok(stored.collect())
-}
-
-/// As many as are kept of a resource; says so when there are more.
-fn bounded<T>(resource: ResourceId, rows: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
-    rows.enumerate().map_while(move |(at, row)| {
-        if at == PASSAGES_PER_RESOURCE_MAX {
-            tracing::warn!(%resource, "the end of a text is not indexed: it has too many passages");
-            return None;
-        }
-        Some(row)
-    })
+/// About as many bytes as a passage takes on its way to the engine: its text stands in two fields
+/// and in the row, and what holds them grows by doubling.
+fn bytes_laid_out(stored: &Stored) -> usize {
+    let vectors = stored.vectors.iter();
+    let vectors: usize = vectors.map(|vector| 2 * vector.values.len()).sum();
+    2 * (3 * stored.row.text.len() + vectors) + size_of::<Stored>()
 }
 
 fn must_be_short(facets: &Facets) -> Result<(), SearchError> {
@@ -272,31 +231,6 @@ fn must_be_short(facets: &Facets) -> Result<(), SearchError> {
         return Err(SearchError::Note { bytes, bytes_max });
     }
     Ok(())
-}
-
-fn of_chunk(row: &Row, chunk: Passage) -> Result<Row, SearchError> {
-    let bytes = chunk.chunk_id.len();
-    if !(1..=CHUNK_ID_BYTES_MAX).contains(&bytes) {
-        let bytes_max = CHUNK_ID_BYTES_MAX;
-        return Err(SearchError::ChunkId { bytes, bytes_max });
-    }
-    let mut text = chunk.text;
-    if text.len() > PASSAGE_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(PASSAGE_BYTES_MAX));
-    }
-    Ok(Row {
-        chunk_id: Some(chunk.chunk_id),
-        index: chunk.index,
-        start: chunk.start,
-        end: chunk.end.max(chunk.start),
-        text,
-        ..row.clone()
-    })
-}
-
-/// Texts have fewer than 2³² code points; a place beyond is said to be the last.
-fn code_points(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn kept_vectors(
@@ -318,17 +252,10 @@ fn kept_vectors(
 }
 
 fn add_vectors(stored: &mut [Stored], model: &str, mut kept: BTreeMap<String, Vec<i16>>) {
-    for Stored { row, vectors } in stored {
-        let chunk_id = row.chunk_id.as_ref();
-        let Some(values) = chunk_id.and_then(|chunk_id| kept.remove(chunk_id)) else {
-            continue;
-        };
-        vectors.retain(|vector| vector.model != model);
-        vectors.push(StoredVector {
-            model: model.to_owned(),
-            values,
-        });
-        let beyond = vectors.len().saturating_sub(MODELS_PER_PASSAGE_MAX);
-        vectors.drain(..beyond);
+    for stored in stored {
+        let chunk_id = stored.row.chunk_id.as_ref();
+        if let Some(values) = chunk_id.and_then(|chunk_id| kept.remove(chunk_id)) {
+            stored.give(model.to_owned(), values);
+        }
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct Unwell {
     /// A stable code, such as `CONTENT_DAMAGED`.
     pub(crate) code: String,
     pub(crate) detail: String,
+    /// How long to wait before asking again, where it says so.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Server {
@@ -346,6 +348,7 @@ fn json_of(mut response: Response<Body>) -> anyhow::Result<Option<Value>> {
             status,
             code,
             detail,
+            retry_after,
         }
         .into());
     }

@@ -100,7 +100,11 @@ fn begin(
     }
     loop {
         match projection.views().active_jobs() {
-            Ok((end, jobs)) => break queue.load(end, jobs),
+            Ok((end, jobs)) => {
+                if queue.load(end, jobs) {
+                    break;
+                }
+            }
             Err(error) => {
                 // The views may be made anew while the server runs.
                 tracing::error!(%error, "the jobs cannot be looked up; none is worked on yet");

@@ -106,7 +106,7 @@ fn after(error: &anyhow::Error) -> After {
             After::GiveUp(StageError::permanent(&unwell.code, &unwell.detail))
         }
         (_, 500) => After::GiveUp(StageError::transient(&unwell.code, &unwell.detail)),
-        _ => After::AskAgain(None),
+        _ => After::AskAgain(unwell.retry_after),
     }
 }
 
@@ -428,6 +428,7 @@ mod tests {
                 status,
                 code: code.to_owned(),
                 detail: "why".to_owned(),
+                retry_after: Some(Duration::from_secs(2)),
             })
         };
         let given_up = |error: anyhow::Error| match after(&error) {
@@ -446,7 +447,10 @@ mod tests {
             given_up(unwell(500, "INTERNAL")),
             Some(StageError::transient("INTERNAL", "why"))
         );
-        assert_eq!(given_up(unwell(503, "STORAGE_UNAVAILABLE")), None);
+        let After::AskAgain(least) = after(&unwell(503, "TOO_MANY_OUTPUTS")) else {
+            panic!("it is asked again");
+        };
+        assert_eq!(least, Some(Duration::from_secs(2)));
         assert_eq!(given_up(anyhow::anyhow!("connection refused")), None);
         let After::AskAgain(least) = after(&refused(429, "QUEUE_FULL")) else {
             panic!("it is asked again");

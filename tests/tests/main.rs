@@ -40,5 +40,6 @@ mod search;
 mod stream;
 mod tenants;
 mod traces;
+mod uploaded_again;
 #[path = "../../pipeline/tests/written/mod.rs"]
 mod written;

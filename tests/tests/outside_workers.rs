@@ -1,8 +1,11 @@
 //! Documents that workers outside the server process, stage by stage (row B6).
 
+use std::io::Write as _;
+
 use serde_json::{Value, json};
 use stemma_tests::{Answer, Client, Server, Upload};
 
+use crate::bad_input::connect;
 use crate::documents::{assert_whole, text_of};
 
 const TEXT: &str = "Zīj. Ulugh Beg saw the stars. Ulugh Beg wrote.";
@@ -363,4 +366,50 @@ async fn an_output_is_not_read_before_it_is_known_that_its_job_is_the_workers() 
     held.tell("release", json!({})).await.expect(200);
     let late = send(&held.job, whole).await;
     late.expect_problem(409, "LEASE_LOST");
+}
+
+/// A worker whose output comes in slowly: it has its room from the moment that its head is there.
+fn begin_slowly(held: &Held, server: &Server, bytes: usize) -> std::net::TcpStream {
+    let mut stream = connect(server);
+    let path = format!("/api/workers/jobs/{}/stages/validate", held.job);
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {bytes}\r\nConnection: close\r\n\r\n{{"
+    );
+    stream.write_all(head.as_bytes()).expect("the server reads");
+    stream
+}
+
+#[tokio::test]
+async fn outputs_beyond_what_the_server_holds_in_memory_are_to_come_later() {
+    const ROOM: usize = 1 << 20;
+    let server = Server::builder()
+        .env("STEMMA_JOBS__WORKERS", "0")
+        .env("STEMMA_DOCUMENTS__OUTPUTS_BYTES_MAX", &ROOM.to_string())
+        .start();
+    let held = Held::new(server.client()).await;
+    let slow = begin_slowly(&held, &server, 2 * ROOM);
+    let (stage, output) = &outputs()[0];
+    // Until the other one has its room this may be recorded, more than once without harm.
+    let refused = loop {
+        let answer = held.hand_in(stage, output).await;
+        if answer.status != 200 {
+            break answer;
+        }
+    };
+    refused.expect_problem(503, "TOO_MANY_OUTPUTS");
+    assert_eq!(refused.header("retry-after"), "2");
+    // The lease goes on meanwhile.
+    held.tell("heartbeat", json!({})).await.expect(200);
+    drop(slow);
+    let taken = async {
+        while held.hand_in(stage, output).await.status == 503 {
+            tokio::task::yield_now().await;
+        }
+        held.hand_in(stage, output).await.expect(200)
+    };
+    let taken = tokio::time::timeout(std::time::Duration::from_mins(1), taken);
+    taken
+        .await
+        .expect("room comes free when the slow one leaves");
 }

@@ -161,13 +161,18 @@ impl<'a> Processing<'a> {
         let id = document::from_stream_name(record.stream())
             .ok_or_else(|| format!("stream {} is not a document's", record.stream()))?;
         let now = self.documents.now(self.store, id, key::document)?;
-        if let Some(document) = now {
-            document.evolve(envelope, event)?;
-            return Ok(());
+        match now {
+            Some(document) => document.evolve(envelope, event)?,
+            None => {
+                let document = Document::start(envelope, event)?;
+                if document.id != id {
+                    return Err(format!("it uploads {} in the stream of {id}", document.id).into());
+                }
+                *now = Some(document);
+            }
         }
-        let document = Document::start(envelope, event)?;
-        if document.id != id {
-            return Err(format!("it uploads {} in the stream of {id}", document.id).into());
+        if !matches!(event, Event::DocumentUploaded(_)) {
+            return Ok(());
         }
         let day = day_of(envelope.recorded_at);
         let place = (day, envelope.actor.to_owned());
@@ -176,7 +181,6 @@ impl<'a> Processing<'a> {
             None => read_uploads(self.store, day, envelope.actor)?,
         };
         self.uploads.insert(place, before + 1);
-        *self.documents.now(self.store, id, key::document)? = Some(document);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
-use stemma_commands::{CommandError, Operation, Request};
+use stemma_commands::{Answered, CommandError, Operation, Request};
 use stemma_content_store::Stored;
 use stemma_domain::document::{
     Chunking, Document, DocumentCommand, DocumentRefusal, Stage, Steps, Strategy, document_id,
@@ -29,13 +29,14 @@ use crate::conditional::no_precondition;
 use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
 use crate::handlers::resources::{find, reflecting, resource_id};
+use crate::handlers::uploaded::{Known, Replayed, answered, given};
 use crate::idempotency;
 use crate::json::{Fields, checked, natural};
 use crate::page::Page;
 use crate::query::Query;
 use crate::state::{AppState, Reflected};
 use crate::tenants::Served;
-use crate::wire::document::{ChunkBody, DocumentBody, UploadBody};
+use crate::wire::document::{ChunkBody, DocumentBody};
 use crate::wire::job::JobBody;
 use crate::write::answer;
 
@@ -84,59 +85,51 @@ pub(crate) async fn upload(
     );
     let asked = [digest.as_bytes().as_slice(), described.as_bytes()];
     let key = idempotency::of(&request, &context, &asked)?;
-    if key.is_none()
-        && let Some(known) = known(&state, id)?
-    {
-        return Ok(deduplicated(&known));
+    if let Some(first) = answered(&state, key.as_ref())? {
+        return given(&first, Replayed::Yes);
+    }
+    let known = Known::find(&state, id)?;
+    if let Some(known) = known.as_ref().filter(|known| !known.may_begin_anew()) {
+        return known.deduplicated(&state, &context, key).await;
     }
     let job_id = JobId::new(state.commands().new_id());
     let pin = upload.file.pin.clone();
     let request = Request {
-        operations: operations(&state, &context, id, job_id, upload)?,
+        operations: operations(&state, &context, (id, known), job_id, upload)?,
         actor: context.actor.clone(),
         trace_id: context.trace_id.clone(),
         idempotency: key,
         bases: context.bases.clone(),
         pins: vec![pin.clone()],
     };
-    let again = request.idempotency.is_some().then(|| request.clone());
-    let mut written = state.commands().execute(request).await;
-    if written.as_ref().is_err_and(is_there_already) {
-        // Somebody sent the same bytes just now.
-        state.visible(state.reader().end().get()).await?;
-        // Under the same key it was the same request, which has its answer by now.
-        if let Some(again) = again {
-            written = state.commands().execute(again).await;
-        }
-    }
-    let written = match written {
+    let written = match state.commands().execute(request).await {
         Ok(written) => written,
         Err(error) if is_there_already(&error) => {
-            let known = known(&state, id)?;
+            // Somebody sent the same bytes just now.
+            state.visible(state.reader().end().get()).await?;
+            // Under the same key it was the same request, which has its answer by now.
+            if let Some(first) = answered(&state, key.as_ref())? {
+                return given(&first, Replayed::Yes);
+            }
+            let known = Known::find(&state, id)?;
             let known = known.ok_or_else(|| ApiError::of(Code::AlreadyExists))?;
-            return Ok(deduplicated(&known));
+            return known.deduplicated(&state, &context, key).await;
         }
         Err(error) => return Err(ApiError::of_command(&error, &|_| String::new())),
     };
     state.visible(written.end).await?;
     drop(pin);
-    let job = written
-        .results
-        .iter()
-        .rev()
-        .find_map(|result| result.job.as_deref());
-    let job = job.ok_or_else(|| ApiError::of(Code::Internal))?;
-    let body = JobBody::of(job, None);
-    Ok(answer(StatusCode::ACCEPTED, &written)
-        .insert_header((LOCATION, format!("/api/jobs/{}", job.id)))
-        .json(UploadBody {
-            job_id: body.id,
-            document_id: id.to_string(),
-            status: body.status,
-            message: body.message,
-            created_at: body.created_at,
-            deduplicated: false,
-        }))
+    let results = &written.results;
+    let first = Answered {
+        position: written.end.saturating_sub(1),
+        document: results.iter().find_map(|result| result.document.clone()),
+        job: results.iter().rev().find_map(|result| result.job.clone()),
+        is_as_found: false,
+    };
+    match answered(&state, key.as_ref().filter(|_| written.replayed))? {
+        Some(before) => given(&before, Replayed::Yes),
+        None => given(&first, Replayed::No),
+    }
 }
 
 /// Whether a command was refused because its document is there.
@@ -274,7 +267,7 @@ fn read_chunking(fields: &mut Fields, before: Option<Chunking>) -> Option<Chunki
 fn operations(
     state: &AppState,
     context: &Context,
-    id: ResourceId,
+    (id, known): (ResourceId, Option<Known>),
     job_id: JobId,
     upload: Upload,
 ) -> Result<Vec<Operation>, ApiError> {
@@ -317,11 +310,14 @@ fn operations(
         trace_id: context.trace_id.clone(),
     };
     let queue = &state.documents().queue;
-    let mut operations = vec![
-        Operation::of_resource(id, Command::Create(created)),
-        Operation::of_document(id, DocumentCommand::Upload(uploaded)),
-        queue.queue_operation(new)?,
-    ];
+    let mut operations = match known {
+        Some(known) => known.begin_anew(uploaded),
+        None => vec![
+            Operation::of_resource(id, Command::Create(created)),
+            Operation::of_document(id, DocumentCommand::Upload(uploaded)),
+        ],
+    };
+    operations.push(queue.queue_operation(new)?);
     if !is_auto {
         // The upload was all of it; the client says what comes next.
         let result = payload(id, None);
@@ -342,44 +338,6 @@ fn payload(id: ResourceId, step: Option<Stage>) -> Map<String, Value> {
         payload.insert("step".to_owned(), json!(step));
     }
     payload
-}
-
-/// A document that is there, with the newest job about it.
-struct Known {
-    document: Document,
-    job: Option<Job>,
-}
-
-fn known(state: &AppState, id: ResourceId) -> Result<Option<Known>, ApiError> {
-    let views = state.projection().views();
-    let Some(document) = views.document(id)? else {
-        return Ok(None);
-    };
-    let query = JobQuery {
-        document_id: Some(id),
-        limit: 1,
-        ..JobQuery::default()
-    };
-    let job = views.jobs(&query)?.items.pop();
-    Ok(Some(Known { document, job }))
-}
-
-fn deduplicated(known: &Known) -> HttpResponse {
-    let body = known.job.as_ref().map(|job| JobBody::of(job, None));
-    let (job_id, status, created_at) = match body {
-        Some(body) => (body.id, body.status, body.created_at),
-        None => Default::default(),
-    };
-    HttpResponse::Accepted()
-        .insert_header((LOCATION, format!("/api/jobs/{job_id}")))
-        .json(UploadBody {
-            job_id,
-            document_id: known.document.id.to_string(),
-            status,
-            message: "these bytes are a document of this collection already".to_owned(),
-            created_at,
-            deduplicated: true,
-        })
 }
 
 /// A document as the views have it.

@@ -23,4 +23,5 @@ pub(crate) mod search;
 pub(crate) mod stream;
 pub(crate) mod tenants;
 pub(crate) mod traces;
+mod uploaded;
 pub(crate) mod workers;

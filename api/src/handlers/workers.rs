@@ -442,6 +442,7 @@ pub(crate) async fn stage(
         limits,
         ..
     } = state.documents().options.clone();
+    let room = state.outputs().room(&request, output_bytes_max)?;
     let body = body::json_bytes(&request, payload, output_bytes_max).await?;
     let committer = state.documents().committer.clone();
     let runtime = tokio::runtime::Handle::current();
@@ -460,17 +461,23 @@ pub(crate) async fn stage(
         };
         let output = handed_in.output.get();
         let output = StageOutput::of_json(stage, output, &text, &limits);
+        let took = handed_in.took;
+        drop((text, body));
+        // What waits for the search index holds nothing of the output any more.
+        let room = (stage != Stage::Index).then_some(room);
         let submission = Submission {
             job: &job,
             token,
             document: &document,
             output: output.map_err(CommitError::from)?,
-            took: handed_in.took,
+            took,
             actor: &context.actor,
         };
         let never = AtomicBool::new(false);
         let block_on = |future: CommitFuture<'_>| runtime.block_on(future);
-        Ok(committer.commit(submission, &never, &block_on)?)
+        let written = committer.commit(submission, &never, &block_on)?;
+        drop(room);
+        Ok(written)
     });
     let written = written.await??;
     state.visible(written.end).await?;

@@ -133,14 +133,17 @@ impl VectorsHeader {
         let len = u32::try_from(json.len()).expect("a header is short");
         [VECTORS_MAGIC.as_slice(), &len.to_le_bytes(), &json].concat()
     }
-}
 
-impl Vectors {
-    /// Reads vectors.
+    /// Most bytes that stand before the numbers.
+    pub const BYTES_MAX: usize = VECTORS_PREFIX + VECTORS_HEADER_MAX;
+
+    /// Reads the header that vectors of `len` bytes begin with, of which `bytes` are the first: all,
+    /// or at least [`BYTES_MAX`](Self::BYTES_MAX). Gives it with the number of bytes before the
+    /// numbers.
     ///
     /// # Errors
-    /// [`BlobError`].
-    pub fn read(bytes: &[u8]) -> Result<Self, BlobError> {
+    /// [`BlobError`]; also where `len` is not what the header says.
+    pub fn read(bytes: &[u8], len: u64) -> Result<(Self, usize), BlobError> {
         let wrong = |offset, problem: String| BlobError {
             what: "vectors",
             offset,
@@ -152,29 +155,45 @@ impl Vectors {
         if magic != VECTORS_MAGIC {
             return Err(wrong(0, "another format".to_owned()));
         }
-        let (len, rest) = rest
+        let (json_len, rest) = rest
             .split_first_chunk::<4>()
             .ok_or_else(|| wrong(4, "too short".to_owned()))?;
-        let len = usize::try_from(u32::from_le_bytes(*len)).unwrap_or(usize::MAX);
-        if len > VECTORS_HEADER_MAX || len > rest.len() {
-            return Err(wrong(4, format!("a header of {len} bytes")));
+        let json_len = usize::try_from(u32::from_le_bytes(*json_len)).unwrap_or(usize::MAX);
+        if json_len > VECTORS_HEADER_MAX || json_len > rest.len() {
+            return Err(wrong(4, format!("a header of {json_len} bytes")));
         }
-        let (json, numbers) = rest.split_at(len);
-        let header: VectorsHeader = serde_json::from_slice(json)
+        let header: Self = serde_json::from_slice(&rest[..json_len])
             .map_err(|error| wrong(VECTORS_PREFIX, error.to_string()))?;
+        let before = VECTORS_PREFIX + json_len;
         let expected = u64::from(header.dimension) * u64::from(header.count) * 4;
-        if header.dimension == 0 || numbers.len() as u64 != expected {
-            let problem = format!("{} bytes of numbers, not {expected}", numbers.len());
-            return Err(wrong(VECTORS_PREFIX + len, problem));
+        let numbers = len.saturating_sub(before as u64);
+        if header.dimension == 0 || numbers != expected {
+            let problem = format!("{numbers} bytes of numbers, not {expected}");
+            return Err(wrong(before, problem));
         }
+        Ok((header, before))
+    }
+}
+
+impl Vectors {
+    /// Reads vectors.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub fn read(bytes: &[u8]) -> Result<Self, BlobError> {
+        let (header, before) = VectorsHeader::read(bytes, bytes.len() as u64)?;
+        let numbers = &bytes[before..];
         let numbers = numbers.chunks_exact(4).map(|four| {
             let four = four.try_into().expect("four bytes at a time");
             f32::from_le_bytes(four)
         });
         let numbers: Vec<f32> = numbers.collect();
         if let Some(index) = numbers.iter().position(|number| !number.is_finite()) {
-            let problem = "a number that is not finite".to_owned();
-            return Err(wrong(VECTORS_PREFIX + len + 4 * index, problem));
+            return Err(BlobError {
+                what: "vectors",
+                offset: before + 4 * index,
+                problem: "a number that is not finite".to_owned(),
+            });
         }
         Ok(Self { header, numbers })
     }

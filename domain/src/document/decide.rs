@@ -10,6 +10,14 @@ use crate::id::ContentDigest;
 pub enum DocumentCommand {
     /// Note that it came in.
     Upload(DocumentUploaded),
+    /// Note that the same bytes came in once more, of which nothing came before: the document is
+    /// begun anew, as this upload says.
+    UploadAgain {
+        /// What this upload says.
+        uploaded: DocumentUploaded,
+        /// The revision that the document was found at: of two who begin it anew, one does.
+        found_at: u64,
+    },
     /// Note that a stage is done.
     CompleteStage {
         /// What came of it.
@@ -72,6 +80,12 @@ pub fn decide(
     match (command, state) {
         (DocumentCommand::Upload(_), Some(_)) => Err(DocumentRefusal::AlreadyExists),
         (DocumentCommand::Upload(uploaded), None) => Ok(vec![Event::DocumentUploaded(uploaded)]),
+        (DocumentCommand::UploadAgain { uploaded, found_at }, Some(document)) => {
+            if document.revision != found_at || !document.may_begin_anew() {
+                return Err(DocumentRefusal::AlreadyExists);
+            }
+            Ok(vec![Event::DocumentUploaded(uploaded)])
+        }
         (_, None) => Err(DocumentRefusal::NotFound),
         (
             DocumentCommand::CompleteStage {

@@ -50,6 +50,12 @@ const STREAM_PREFIX: &str = "document-";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{
+        DocumentStageCompleted, DocumentStageFailed, DocumentUploaded, Envelope, Event, JobError,
+    };
+    use crate::id::JobId;
+    use crate::time::Timestamp;
+    use crate::value::FileName;
 
     #[test]
     fn the_same_bytes_are_the_same_document_within_a_collection_and_another_outside() {
@@ -64,5 +70,134 @@ mod tests {
         );
         assert_eq!(id.uuid().get_version_num(), 8);
         assert_eq!(from_stream_name(&stream_name(id)), Some(id));
+    }
+
+    fn uploaded(name: &str, steps: Steps) -> DocumentUploaded {
+        let digest = ContentDigest::from_bytes([7; 32]);
+        DocumentUploaded {
+            byte_size: 3,
+            chunking: Chunking::default(),
+            collection: None,
+            declared_media_type: None,
+            digest,
+            file_name: FileName::new(name).unwrap(),
+            id: document_id(&digest, None),
+            steps,
+        }
+    }
+
+    fn completed(stage: Stage) -> Event {
+        Event::DocumentStageCompleted(DocumentStageCompleted {
+            document_id: uploaded("a", Steps::Auto).id,
+            figures: serde_json::Map::new(),
+            input: ContentDigest::from_bytes([1; 32]),
+            job_id: JobId::new(uuid::Uuid::from_u128(1)),
+            outputs: std::collections::BTreeMap::new(),
+            stage,
+            took_ms: 1,
+            version: 1,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn failed(stage: Stage) -> Event {
+        Event::DocumentStageFailed(DocumentStageFailed {
+            attempt: 1,
+            document_id: uploaded("a", Steps::Auto).id,
+            error: JobError {
+                code: "TYPE_MISMATCH".to_owned(),
+                message: "why".to_owned(),
+                stage: Some(stage.name().to_owned()),
+                transient: false,
+            },
+            job_id: JobId::new(uuid::Uuid::from_u128(1)),
+            stage,
+        })
+    }
+
+    /// A document after these events, each by somebody else, a microsecond apart.
+    fn folded(events: &[Event]) -> Document {
+        let mut document: Option<Document> = None;
+        for (revision, event) in (0..).zip(events) {
+            let actor = format!("sender {revision}");
+            let envelope = Envelope {
+                position: revision,
+                revision,
+                recorded_at: Timestamp::from_micros(i64::try_from(revision).unwrap()),
+                actor: &actor,
+            };
+            match &mut document {
+                Some(document) => document.evolve(&envelope, event).unwrap(),
+                None => document = Some(Document::start(&envelope, event).unwrap()),
+            }
+        }
+        document.unwrap()
+    }
+
+    #[test]
+    fn a_document_begins_anew_while_it_is_not_done_unless_its_client_runs_its_steps() {
+        let first = |steps| Event::DocumentUploaded(uploaded("a.pdf", steps));
+        let (auto, none) = (first(Steps::Auto), first(Steps::None));
+        let (done, not) = (completed(Stage::Validate), failed(Stage::Parse));
+        let all = Stage::ALL.map(completed);
+        for (events, may) in [
+            (vec![auto.clone()], true),
+            (vec![auto.clone(), done.clone()], true),
+            (vec![none.clone()], true),
+            (vec![none.clone(), done.clone()], false),
+            (vec![none, done, not], true),
+            ([vec![auto], all.to_vec()].concat(), false),
+        ] {
+            let document = folded(&events);
+            assert_eq!(document.may_begin_anew(), may, "{events:?}");
+            let again = DocumentCommand::UploadAgain {
+                uploaded: uploaded("a.md", Steps::Auto),
+                found_at: document.revision,
+            };
+            assert_eq!(decide(Some(&document), again).is_ok(), may);
+        }
+    }
+
+    #[test]
+    fn a_document_that_is_begun_anew_is_as_the_new_upload_says_and_of_two_one_begins_it() {
+        let mut events = vec![
+            Event::DocumentUploaded(uploaded("a.pdf", Steps::None)),
+            completed(Stage::Validate),
+            failed(Stage::Parse),
+        ];
+        let again = |found_at| DocumentCommand::UploadAgain {
+            uploaded: uploaded("a.md", Steps::Auto),
+            found_at,
+        };
+        events.extend(decide(Some(&folded(&events)), again(2)).unwrap());
+        let now = folded(&events);
+        assert_eq!(
+            (now.file_name.as_str(), now.steps, now.revision),
+            ("a.md", Steps::Auto, 3)
+        );
+        assert_eq!(
+            (now.uploaded_by.as_str(), now.uploaded_at.micros()),
+            ("sender 3", 3)
+        );
+        assert!(now.stages.is_empty() && now.failures.is_empty());
+        let refused = decide(Some(&now), again(2));
+        assert_eq!(refused, Err(DocumentRefusal::AlreadyExists));
+        assert_eq!(decide(None, again(0)), Err(DocumentRefusal::NotFound));
+        // Other bytes are no upload of this document.
+        let mut other = uploaded("a.md", Steps::Auto);
+        other.digest = ContentDigest::from_bytes([8; 32]);
+        let envelope = Envelope {
+            position: 9,
+            revision: 4,
+            recorded_at: Timestamp::from_micros(9),
+            actor: "x",
+        };
+        let mut document = now.clone();
+        assert!(
+            document
+                .evolve(&envelope, &Event::DocumentUploaded(other))
+                .is_err()
+        );
+        assert_eq!(document, now);
     }
 }

@@ -151,6 +151,12 @@ impl Document {
         match event {
             Event::DocumentStageCompleted(completed) => self.complete(envelope, completed),
             Event::DocumentStageFailed(failed) => self.fail(envelope, failed),
+            // The same bytes once more: nothing of before counts any more.
+            Event::DocumentUploaded(uploaded)
+                if uploaded.id == self.id && uploaded.digest == self.digest =>
+            {
+                *self = Self::uploaded(envelope, uploaded);
+            }
             _ => return Err(misfit),
         }
         self.revision = envelope.revision;
@@ -193,6 +199,15 @@ impl Document {
             error: failed.error.clone(),
             failed_at: envelope.recorded_at,
         });
+    }
+
+    /// Whether the same bytes, when they are sent once more, begin it anew, as far as its own events
+    /// tell; not while a job is about it. So it is when it is not done, unless its client runs the
+    /// steps and none of them failed.
+    pub fn may_begin_anew(&self) -> bool {
+        self.next_stage().is_some_and(|next| {
+            self.steps == Steps::Auto || self.stages.is_empty() || self.failure_of(next).is_some()
+        })
     }
 
     /// The first stage that is not done; none when all are.

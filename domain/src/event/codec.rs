@@ -239,7 +239,7 @@ mod tests {
                 description: Some("who".into()),
                 name: EntityType::new("Person").unwrap(),
             }),
-            Event::RequestAnswered(RequestAnswered {}),
+            Event::RequestAnswered(RequestAnswered::default()),
         ]
         .into_iter()
         .chain(one_of_each_of_jobs())
@@ -371,6 +371,18 @@ mod tests {
             } = event.encode();
             assert_eq!(decode(event_type, schema_version, &data).unwrap(), event);
         }
+    }
+
+    #[test]
+    fn an_answer_that_names_what_was_found_reads_back() {
+        let event = Event::RequestAnswered(RequestAnswered {
+            document_id: Some(created().id),
+            job_id: Some(JobId::new(Uuid::from_u128(4))),
+        });
+        let stored = event.encode();
+        assert!(stored.data.starts_with(b"{\"document_id\":"));
+        let read = decode(stored.event_type, stored.schema_version, &stored.data);
+        assert_eq!(read.unwrap(), event);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::document::{Chunking, Stage, Steps};
 use crate::id::{ContentDigest, JobId, ResourceId};
 use crate::value::{CollectionName, FileName, MediaType};
 
-/// A resource came in by upload, to be processed.
+/// A resource came in by upload, to be processed. As a later event of its stream: the same bytes came
+/// in once more, and the document, of which nothing had come, is begun anew as this one says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentUploaded {
     /// Length of the file in bytes.

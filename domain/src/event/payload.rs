@@ -11,7 +11,7 @@ use super::job::{
     JobCancelRequested, JobCancelled, JobClaimed, JobCompleted, JobFailed, JobQueued, JobReleased,
     JobRetried, JobRetryScheduled,
 };
-use crate::id::{AnnotationId, ContentDigest, ResourceId};
+use crate::id::{AnnotationId, ContentDigest, JobId, ResourceId};
 use crate::json_text::JsonText;
 use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
 
@@ -99,8 +99,15 @@ pub const REQUESTS_STREAM: &str = "requests-answered";
 
 /// A request with an idempotency key found everything as it asked for. That is its first answer,
 /// which a repetition gets again, whatever changed meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RequestAnswered {}
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestAnswered {
+    /// The document that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_id: Option<ResourceId>,
+    /// The newest job about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<JobId>,
+}
 
 /// A resource came to be, with content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -243,6 +243,19 @@ impl World {
     /// Nothing is lost, and nobody keeps what is not theirs.
     fn check(&self) {
         let (ready, later, at_work) = self.board.counts();
+        // What is kept as it changes is what a walk through all of them counts.
+        let held = self
+            .board
+            .jobs
+            .values()
+            .filter(|entry| entry.hold.is_some());
+        assert_eq!(at_work, held.count());
+        let waits = |entry: &&Entry| entry.hold.is_none() && entry.due.is_none();
+        let waiting = self.board.jobs.values().filter(waits).count();
+        assert_eq!(ready + self.board.claiming.len(), waiting);
+        assert_eq!(self.board.waiting(), ready + later);
+        let is_due = |entry: &&Entry| entry.due.is_some();
+        assert_eq!(later, self.board.jobs.values().filter(is_due).count());
         let open = self.jobs.iter().filter(|job| !job.status.is_ended());
         assert_eq!(ready + later + at_work + self.chosen.len(), open.count());
         assert_eq!(at_work, self.deadlines.len());
@@ -281,4 +294,55 @@ fn a_retry_waits_at_most_the_longest_wait_wherever_the_wall_clock_stands_at_the_
         world.board.let_come_due(world.now.instant + CAP);
         assert_eq!(world.board.choose(&[kind()]), Some(job.id), "{days}");
     }
+}
+
+/// Whoever claimed a job may be held up between its write and telling the board; once the job had
+/// ended meanwhile, it stood on the board for good, held by nobody.
+#[test]
+fn who_tells_late_of_a_job_that_ended_brings_it_back_no_more() {
+    let mut world = World::new();
+    world.step(&Step::Queue {
+        owner: 0,
+        priority: 0,
+    });
+    world.step(&Step::Choose);
+    world.step(&Step::Claim(0, true));
+    let claimed = world.jobs[0].clone();
+    world.step(&Step::Complete(0));
+    world.board.refresh(&claimed, world.now);
+    world.check();
+    let token = claimed.claim.unwrap().token;
+    assert_eq!(world.board.beat(claimed.id, token, world.now.instant), None);
+    assert!(!world.board.has_any_of(&[kind()]));
+    // Tried anew, it is a job as any.
+    world.change(claimed.id, |job| job.status = JobStatus::Queued);
+    assert_eq!(world.board.choose(&[kind()]), Some(claimed.id));
+}
+
+#[test]
+fn of_jobs_that_ended_and_of_what_was_told_early_no_more_is_remembered_than_the_limits() {
+    let mut world = World::new();
+    let jobs = u128::try_from(ENDED_JOBS_MAX).unwrap() + 10;
+    for id in 0..jobs {
+        let mut job = queued(id, 0, 0, 0);
+        job.status = JobStatus::Completed;
+        world.tell(job);
+    }
+    assert_eq!(world.board.ended.len(), ENDED_JOBS_MAX);
+    assert_eq!(world.board.ended_at.len(), ENDED_JOBS_MAX);
+
+    let mut board = Board::new(Options::default());
+    let told = u64::try_from(EARLY_JOBS_MAX).unwrap() + 10;
+    for end in 1..=told {
+        let job = queued(end.into(), 0, 0, end);
+        assert!(board.told(end, vec![job], world.now));
+    }
+    assert_eq!(board.early_jobs, EARLY_JOBS_MAX);
+    // Of what is as of before those that are forgotten nobody knows what is missing.
+    assert!(!board.load(9, Vec::new(), world.now));
+    assert!(!board.is_loaded());
+    let there = (1..=10).map(|id| queued(id, 0, 0, 0)).collect();
+    assert!(board.load(10, there, world.now));
+    assert_eq!(u64::try_from(board.waiting()).unwrap(), told);
+    assert_eq!(board.early_jobs, 0);
 }

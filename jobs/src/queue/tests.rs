@@ -79,7 +79,7 @@ fn at_work(id: u64) -> Job {
 fn progress_that_is_told_while_its_job_ends_leaves_nothing_behind() {
     const ROUNDS: u64 = 200;
     let queue = Queue::new(commands(), Options::default());
-    queue.load(0, Vec::new());
+    assert!(queue.load(0, Vec::new()));
     let tell = |end: u64, job: &Job| {
         let jobs = vec![job.clone()];
         queue.shared.told(&ChangedJobs { end, jobs });
@@ -100,4 +100,120 @@ fn progress_that_is_told_while_its_job_ends_leaves_nothing_behind() {
         });
         assert_eq!(queue.shared.bus.len(), 0, "round {round}");
     }
+}
+
+/// A worker that hung up while its claim was being written left the job to nobody until the lease
+/// had run out, and a retry was used up.
+#[test]
+fn a_claim_whose_caller_leaves_while_it_is_written_is_given_back() {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().build().unwrap();
+    let queue = Queue::new(commands(), Options::default());
+    assert!(queue.load(0, Vec::new()));
+    let kinds = [JobKind::new("test").unwrap()];
+    let new = NewJob {
+        id: JobId::new(Uuid::from_u128(77)),
+        kind: kinds[0].clone(),
+        payload: Metadata::new(),
+        priority: 0,
+        max_retries: None,
+        document_id: None,
+        trace_id: "t".into(),
+    };
+    runtime.block_on(queue.submit(new, "ada", None)).unwrap();
+    let worker = WorkerName::new("w").unwrap();
+    let claimant = Claimant {
+        worker: &worker,
+        actor: "w",
+    };
+    let mut claim = Box::pin(queue.claim(claimant, &kinds));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(claim.as_mut().poll(&mut context).is_pending());
+    drop(claim);
+    // Nobody has it before it is known what became of the claim.
+    let other = runtime.block_on(queue.claim(claimant, &kinds)).unwrap();
+    assert!(other.is_none());
+    runtime.block_on(queue.give_back_left());
+    let claimed = runtime.block_on(queue.claim(claimant, &kinds)).unwrap();
+    let claimed = claimed.unwrap();
+    // Queued, claimed, given back, claimed.
+    assert_eq!((claimed.token, claimed.job.retry_count), (3, 0));
+    assert_eq!(queue.stats().processing, 1);
+}
+
+/// Does jobs that all have to be under way at once before any of them is done.
+struct Together {
+    n_there: Mutex<usize>,
+    came: std::sync::Condvar,
+}
+
+const TOGETHER: usize = 4;
+
+impl crate::Handler for Together {
+    fn kinds(&self) -> Vec<JobKind> {
+        vec![JobKind::new("test").unwrap()]
+    }
+
+    fn run(&self, work: &crate::Work) -> Result<crate::Outcome, (JobError, Option<Duration>)> {
+        work.step_aside();
+        // Once is enough.
+        work.step_aside();
+        let mut n_there = self.n_there.lock().unwrap();
+        *n_there += 1;
+        self.came.notify_all();
+        let missing = |n_there: &mut usize| *n_there < TOGETHER;
+        let patience = Duration::from_mins(1);
+        let waited = self.came.wait_timeout_while(n_there, patience, missing);
+        assert!(
+            !waited.unwrap().1.timed_out(),
+            "the others wait for a worker"
+        );
+        Ok(crate::Outcome::Done {
+            result: Metadata::new(),
+            warnings: Vec::new(),
+        })
+    }
+}
+
+#[test]
+fn one_worker_waits_for_many_jobs_that_need_nothing_of_it_but_to_wait() {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().build().unwrap();
+    let options = Options {
+        workers: 1,
+        ..Options::default()
+    };
+    let queue = Queue::new(commands(), options);
+    assert!(queue.load(0, Vec::new()));
+    let handler: Arc<dyn crate::Handler> = Arc::new(Together {
+        n_there: Mutex::default(),
+        came: std::sync::Condvar::new(),
+    });
+    let mut workers = crate::Workers::start(&queue, &handler).unwrap();
+    let ids = (0..TOGETHER as u128).map(|id| JobId::new(Uuid::from_u128(1000 + id)));
+    let ids: Vec<JobId> = ids.collect();
+    for id in &ids {
+        let new = NewJob {
+            id: *id,
+            kind: JobKind::new("test").unwrap(),
+            payload: Metadata::new(),
+            priority: 0,
+            max_retries: Some(0),
+            document_id: None,
+            trace_id: "t".into(),
+        };
+        runtime.block_on(queue.submit(new, "ada", None)).unwrap();
+        queue.shared.wake();
+    }
+    for id in ids {
+        let job = || queue.commands().job(id).unwrap().unwrap();
+        let until = Instant::now() + Duration::from_mins(2);
+        while !job().status.is_ended() {
+            assert!(Instant::now() < until, "{:?}", job());
+            std::thread::yield_now();
+        }
+        assert_eq!(job().status, JobStatus::Completed);
+    }
+    workers.stop();
+    assert_eq!(queue.stats().processing, 0);
 }

@@ -270,7 +270,11 @@ impl Desk for LocalDesk<'_> {
         Ok(Box::new(chunks.map(|chunk| Ok(chunk?.1))))
     }
 
-    fn submit(&self, _: Stage, output: StageOutput, took: Duration) -> Result<(), StageError> {
+    fn submit(&self, stage: Stage, output: StageOutput, took: Duration) -> Result<(), StageError> {
+        if stage == Stage::Index {
+            // The search index does the rest: many documents wait for one commit of it.
+            self.work.step_aside();
+        }
         let submission = Submission {
             job: &self.work.job,
             token: self.work.token(),

@@ -7,12 +7,12 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use stemma_content_store::{Blob, ContentStore, Digest, ReadError};
-use stemma_domain::document::{BlobError, Chunk, Vectors, read_chunks};
+use stemma_domain::document::{BlobError, Chunk, VectorsHeader, read_chunks};
 use stemma_domain::id::ContentDigest;
 use stemma_domain::value::MediaType;
 use stemma_search::{
     CHUNK_ID_BYTES_MAX, MODEL_BYTES_MAX, PASSAGE_BYTES_MAX, PASSAGES_PER_RESOURCE_MAX, Passage,
-    VECTOR_DIMENSION_MAX,
+    PassageSource, PassageVector, SearchError, TakePassage, VECTOR_DIMENSION_MAX,
 };
 
 /// Most bytes of content that is indexed as text; what is larger is found by its name.
@@ -23,8 +23,8 @@ pub(super) const DOCUMENT_TEXT_BYTES_MAX: usize = 64 << 20;
 pub(super) const VECTORS_BYTES_MAX: u64 = 128 << 20;
 /// Most bytes of a line that describes a chunk.
 const CHUNK_LINE_BYTES_MAX: u64 = 256 << 10;
-/// Bytes of chunks that are read at a time.
-const CHUNKS_READ_BYTES: usize = 64 << 10;
+/// Bytes of chunks and of vectors that are read at a time.
+const READ_BYTES: usize = 64 << 10;
 
 /// Why what an event names cannot be indexed.
 #[derive(Debug, thiserror::Error)]
@@ -54,26 +54,6 @@ pub(super) enum ContentError {
     },
 }
 
-/// The vectors of a document by one model.
-pub(super) struct ModelVectors {
-    /// Who made them.
-    pub(super) model: String,
-    /// Numbers of each.
-    pub(super) dimension: usize,
-    /// Ids of chunks, each with its vector.
-    pub(super) by_chunk: Vec<(String, Vec<f32>)>,
-}
-
-impl ModelVectors {
-    /// Bytes of all in memory.
-    pub(super) fn bytes(&self) -> usize {
-        let numbers = self.dimension * size_of::<f32>();
-        let ids = self.by_chunk.iter().map(|(id, _)| id.len());
-        let each = ids.map(|id| id + numbers + size_of::<(String, Vec<f32>)>());
-        each.sum()
-    }
-}
-
 /// The text of a content: nothing where it is none, is not UTF-8, or is too long.
 pub(super) fn text(
     store: &ContentStore,
@@ -90,62 +70,159 @@ pub(super) fn text(
     Ok(String::from_utf8(bytes).unwrap_or_default())
 }
 
-/// The chunks of a document with their texts, cut from `text`.
-pub(super) fn passages(
-    store: &ContentStore,
+/// The passages of a document with their vectors, read from content whenever they are asked for.
+///
+/// Invariant: all its contents were read to their ends once, when the events that name them were
+/// folded; what cannot be read later is damaged since.
+#[derive(Clone)]
+pub(super) struct DocumentSource {
+    store: ContentStore,
+    /// What the chunks are cut from.
     text: ContentDigest,
     chunks: ContentDigest,
-) -> Result<Vec<Passage>, ContentError> {
-    let blob = open(store, text)?;
-    let mut passages = Vec::new();
-    let mut bytes = 0;
-    each_chunk(store, chunks, |chunk| {
-        if bytes >= DOCUMENT_TEXT_BYTES_MAX {
-            tracing::warn!(digest = %chunks, "the end of a document is not indexed: it is too long");
-            return Ok(false);
-        }
-        let passage = passage(&blob, text, chunk)?;
-        bytes += passage.text.len();
-        passages.push(passage);
-        Ok(true)
-    })?;
-    Ok(passages)
+    /// Vectors in the order of the chunks, the oldest model's first.
+    vectors: Vec<ContentDigest>,
 }
 
-/// The vectors of a document, in the order of `chunks`; none where the index takes no such.
-pub(super) fn vectors(
-    store: &ContentStore,
-    chunks: ContentDigest,
+impl DocumentSource {
+    pub(super) fn new(
+        store: &ContentStore,
+        (text, chunks): (ContentDigest, ContentDigest),
+        vectors: &[ContentDigest],
+    ) -> Self {
+        Self {
+            store: store.clone(),
+            text,
+            chunks,
+            vectors: vectors.to_vec(),
+        }
+    }
+
+    /// Reads all of it, and gives the bytes of texts and vectors.
+    pub(super) fn read_through(&self) -> Result<usize, ContentError> {
+        let mut bytes = 0;
+        self.each_passage(&mut |passage, vectors| {
+            let vectors = vectors.iter().map(|vector| vector.values.len());
+            bytes += passage.text.len() + size_of::<f32>() * vectors.sum::<usize>();
+            Ok(true)
+        })?;
+        Ok(bytes)
+    }
+
+    /// About as many bytes as [`read_through`](Self::read_through) gives, by the contents' lengths.
+    pub(super) fn bytes(&self) -> usize {
+        let contents = self.vectors.iter().chain([&self.text]);
+        let bytes = contents.map(|digest| open(&self.store, *digest).map_or(0, |blob| blob.len()));
+        usize::try_from(bytes.sum::<u64>()).unwrap_or(usize::MAX)
+    }
+
+    fn each_passage(
+        &self,
+        take: &mut dyn FnMut(Passage, Vec<PassageVector>) -> Result<bool, ContentError>,
+    ) -> Result<(), ContentError> {
+        let blob = open(&self.store, self.text)?;
+        let models = self.vectors.iter();
+        let models = models.map(|digest| StoredVectors::open(&self.store, *digest));
+        let mut models: Vec<_> = models.collect::<Result<_, _>>()?;
+        let mut bytes = 0;
+        each_chunk(&self.store, self.chunks, |chunk| {
+            if bytes >= DOCUMENT_TEXT_BYTES_MAX {
+                let digest = self.chunks;
+                tracing::warn!(%digest, "the end of a document is not indexed: it is too long");
+                return Ok(false);
+            }
+            let passage = passage(&blob, self.text, chunk)?;
+            bytes += passage.text.len();
+            let vectors = models.iter_mut().map(StoredVectors::next);
+            take(passage, vectors.collect::<Result<_, _>>()?)
+        })
+    }
+}
+
+impl PassageSource for DocumentSource {
+    fn each(&self, take: &mut TakePassage<'_>) -> Result<(), SearchError> {
+        let mut refused = Ok(());
+        let read = self.each_passage(&mut |passage, vectors| {
+            refused = take(passage, vectors);
+            Ok(refused.is_ok())
+        });
+        read.map_err(|error| SearchError::Passages(error.into()))?;
+        refused
+    }
+}
+
+/// Vectors that are read one after the other.
+struct StoredVectors {
     digest: ContentDigest,
-) -> Result<Option<ModelVectors>, ContentError> {
-    let Some(bytes) = read_all(store, digest, VECTORS_BYTES_MAX)? else {
+    header: VectorsHeader,
+    left: u32,
+    numbers: BufReader<Pieces>,
+    bytes: Vec<u8>,
+}
+
+impl StoredVectors {
+    fn open(store: &ContentStore, digest: ContentDigest) -> Result<Self, ContentError> {
+        let blob = open(store, digest)?;
+        let first = blob.read_at(0, VectorsHeader::BYTES_MAX);
+        let first = first.map_err(|source| ContentError::Read { digest, source })?;
+        let read = VectorsHeader::read(&first, blob.len());
+        let (header, at) = read.map_err(|source| ContentError::Form { digest, source })?;
+        let bytes = usize::try_from(header.dimension).unwrap_or(usize::MAX);
+        let bytes = bytes.saturating_mul(size_of::<f32>());
+        let at = at as u64;
+        Ok(Self {
+            digest,
+            left: header.count,
+            header,
+            numbers: BufReader::with_capacity(READ_BYTES, Pieces { blob, at }),
+            bytes: vec![0; bytes],
+        })
+    }
+
+    fn next(&mut self) -> Result<PassageVector, ContentError> {
+        let digest = self.digest;
+        let wrong = |problem: &str| ContentError::Wrong {
+            digest,
+            problem: problem.to_owned(),
+        };
+        let left = self.left.checked_sub(1);
+        self.left = left.ok_or_else(|| wrong("there are fewer vectors than chunks"))?;
+        let read = self.numbers.read_exact(&mut self.bytes);
+        read.map_err(|error| unread(digest, error))?;
+        let (numbers, _) = self.bytes.as_chunks();
+        let values: Vec<_> = numbers
+            .iter()
+            .map(|four| f32::from_le_bytes(*four))
+            .collect();
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(wrong("a number that is not finite"));
+        }
+        Ok(PassageVector {
+            model: self.header.model.clone(),
+            values,
+        })
+    }
+}
+
+/// Who made vectors; none where the index takes no such.
+pub(super) fn model(
+    store: &ContentStore,
+    digest: ContentDigest,
+) -> Result<Option<String>, ContentError> {
+    let blob = open(store, digest)?;
+    if blob.len() > VECTORS_BYTES_MAX {
         tracing::warn!(%digest, "vectors are not indexed: there are too many");
         return Ok(None);
-    };
-    let read = Vectors::read(&bytes).map_err(|source| ContentError::Form { digest, source })?;
-    drop(bytes);
-    let dimension = usize::try_from(read.header.dimension).unwrap_or(usize::MAX);
-    let model = &read.header.model;
-    if dimension > VECTOR_DIMENSION_MAX || !(1..=MODEL_BYTES_MAX).contains(&model.len()) {
+    }
+    let VectorsHeader {
+        model, dimension, ..
+    } = StoredVectors::open(store, digest)?.header;
+    let is_short = usize::try_from(dimension).is_ok_and(|numbers| numbers <= VECTOR_DIMENSION_MAX);
+    if !is_short || !(1..=MODEL_BYTES_MAX).contains(&model.len()) {
         tracing::warn!(%digest, dimension, model, "vectors are not indexed: they are too large");
         return Ok(None);
     }
-    let mut by_chunk = Vec::new();
-    let mut vectors = read.iter();
-    each_chunk(store, chunks, |chunk| {
-        let Some(vector) = vectors.next() else {
-            let problem = "there are fewer vectors than chunks".to_owned();
-            return Err(ContentError::Wrong { digest, problem });
-        };
-        by_chunk.push((chunk.id, vector.to_vec()));
-        Ok(true)
-    })?;
-    let model = model.clone();
-    Ok(Some(ModelVectors {
-        model,
-        dimension,
-        by_chunk,
-    }))
+    Ok(Some(model))
 }
 
 fn open(store: &ContentStore, digest: ContentDigest) -> Result<Blob, ContentError> {
@@ -176,7 +253,7 @@ fn each_chunk(
     mut each: impl FnMut(Chunk) -> Result<bool, ContentError>,
 ) -> Result<(), ContentError> {
     let blob = open(store, digest)?;
-    let mut lines = BufReader::with_capacity(CHUNKS_READ_BYTES, Pieces { blob, at: 0 });
+    let mut lines = BufReader::with_capacity(READ_BYTES, Pieces { blob, at: 0 });
     let mut line = Vec::new();
     for _ in 0..PASSAGES_PER_RESOURCE_MAX {
         line.clear();

@@ -11,16 +11,18 @@ use stemma_domain::document::Stage;
 use stemma_domain::event::{self, DocumentStageCompleted, Event, ResourceCreated, ResourceRevised};
 use stemma_domain::id::{ContentDigest, ResourceId};
 use stemma_event_log::Record;
-use stemma_search::{Checkpoint, Facets, Passages, SearchError, SearchIndex};
+use stemma_search::{Checkpoint, Facets, MODELS_PER_PASSAGE_MAX, SearchError, SearchIndex};
 use stemma_views::{ApplyError, Reason};
 
-use super::content;
+use super::content::{self, DocumentSource};
 use super::origin::Origin;
-use super::pending::{Described, Pending};
+use super::pending::{Described, Pending, Text};
 
-/// Bytes of text and vectors after which a batch is committed; what one event adds may be as much
-/// again.
+/// Bytes of text and vectors after which a batch is committed; what one event adds comes on top.
 const BATCH_BYTES: usize = 64 << 20;
+/// Those of them that are in memory until then, after which a batch is committed: texts of contents.
+/// Those of documents are read while they are written.
+const HELD_BYTES: usize = 16 << 20;
 /// Resources after which a batch is committed.
 const BATCH_RESOURCES: usize = 8192;
 
@@ -87,7 +89,14 @@ impl Fold {
 
     /// Whether the batch is to take no more.
     pub(super) fn is_full(&self) -> bool {
-        self.pending.bytes() >= BATCH_BYTES || self.pending.resources() >= BATCH_RESOURCES
+        self.pending.bytes() >= BATCH_BYTES
+            || self.pending.held_bytes() >= HELD_BYTES
+            || self.pending.resources() >= BATCH_RESOURCES
+    }
+
+    /// Bytes of text and vectors that a commit would write.
+    pub(super) fn gathered_bytes(&self) -> usize {
+        self.pending.bytes()
     }
 
     /// Forgets what was gathered, and goes on from where the index is.
@@ -161,7 +170,7 @@ impl Fold {
             Event::DocumentUploaded(uploaded) => {
                 let mut described = self.described(uploaded.id)?;
                 described.origin = Origin::uploaded(uploaded.digest);
-                let nothing = Passages::Text(String::new());
+                let nothing = Text::Whole(String::new());
                 self.pending.put(uploaded.id, described, nothing);
                 Ok(())
             }
@@ -198,8 +207,7 @@ impl Fold {
             facets,
             origin: Origin::Content,
         };
-        self.pending
-            .put(created.id, described, Passages::Text(text));
+        self.pending.put(created.id, described, Text::Whole(text));
         Ok(())
     }
 
@@ -212,7 +220,7 @@ impl Fold {
         }
         described.origin = Origin::Content;
         let text = content::text(&self.content, revised.digest, &revised.media_type)?;
-        self.pending.put(resource, described, Passages::Text(text));
+        self.pending.put(resource, described, Text::Whole(text));
         Ok(())
     }
 
@@ -226,9 +234,32 @@ impl Fold {
         let mut described = before.clone();
         change(&mut described.facets);
         if described != before {
-            self.pending.describe(resource, described);
+            self.describe_as(resource, described);
         }
         Ok(())
+    }
+
+    /// Describes a resource; the passages of a document are read where they came from.
+    fn describe_as(&mut self, resource: ResourceId, described: Described) {
+        let stages = match &described.origin {
+            Origin::Document {
+                text: Some(text),
+                chunks: Some(chunks),
+                vectors,
+                ..
+            } => Some(DocumentSource::new(
+                &self.content,
+                (*text, *chunks),
+                vectors,
+            )),
+            _ => None,
+        };
+        let stages = || {
+            let source = stages?;
+            let bytes = source.bytes();
+            Some(Text::Stages(source, bytes))
+        };
+        self.pending.describe(resource, described, stages);
     }
 
     /// A stage of a document that was revised since is done on content that it no longer has, and
@@ -239,7 +270,13 @@ impl Fold {
         }
         let resource = completed.document_id;
         let mut described = self.described(resource)?;
-        let Origin::Document { text, chunks, .. } = &mut described.origin else {
+        let Origin::Document {
+            text,
+            chunks,
+            vectors,
+            ..
+        } = &mut described.origin
+        else {
             return Ok(());
         };
         match completed.stage {
@@ -247,28 +284,34 @@ impl Fold {
                 let parsed = Some(output(completed, "text")?);
                 if *text != parsed {
                     (*text, *chunks) = (parsed, None);
-                    self.pending.describe(resource, described);
+                    vectors.clear();
+                    self.describe_as(resource, described);
                 }
+                return Ok(());
             }
             Stage::Chunk => {
-                let of = text.ok_or_else(|| too_early(completed.stage))?;
-                let cut = output(completed, "chunks")?;
+                let cut = Some(output(completed, "chunks")?);
                 // Cut as before, it keeps the vectors that it has.
-                if *chunks != Some(cut) {
-                    *chunks = Some(cut);
-                    let passages = content::passages(&self.content, of, cut)?;
-                    self.pending
-                        .put(resource, described, Passages::Chunks(passages));
+                if *chunks == cut {
+                    return Ok(());
                 }
+                *chunks = cut;
+                vectors.clear();
             }
             _ => {
-                let of = chunks.ok_or_else(|| too_early(completed.stage))?;
-                let vectors = output(completed, "vectors")?;
-                if let Some(vectors) = content::vectors(&self.content, of, vectors)? {
-                    self.pending.embed(resource, described, vectors);
+                chunks.ok_or_else(|| too_early(completed.stage))?;
+                let made = output(completed, "vectors")?;
+                if !give(&self.content, vectors, made)? {
+                    return Ok(());
                 }
             }
         }
+        let of = text.zip(*chunks);
+        let of = of.ok_or_else(|| too_early(completed.stage))?;
+        let source = DocumentSource::new(&self.content, of, vectors);
+        let bytes = source.read_through()?;
+        let stages = Text::Stages(source, bytes);
+        self.pending.put(resource, described, stages);
         Ok(())
     }
 
@@ -286,6 +329,29 @@ impl Fold {
         let origin = origin.ok_or_else(|| format!("what is noted of {resource} cannot be read"))?;
         Ok(Described { facets, origin })
     }
+}
+
+/// Has a document have vectors, in the place of those of the same model; says whether that changes
+/// anything.
+fn give(
+    store: &ContentStore,
+    vectors: &mut Vec<ContentDigest>,
+    made: ContentDigest,
+) -> Result<bool, Reason> {
+    let Some(model) = content::model(store, made)? else {
+        return Ok(false);
+    };
+    let before = vectors.clone();
+    vectors.clear();
+    for kept in &before {
+        if content::model(store, *kept)?.as_ref() != Some(&model) {
+            vectors.push(*kept);
+        }
+    }
+    vectors.push(made);
+    let beyond = vectors.len().saturating_sub(MODELS_PER_PASSAGE_MAX);
+    vectors.drain(..beyond);
+    Ok(*vectors != before)
 }
 
 /// Whether events of a type change nothing of what is found or shown, so that their payloads, of
@@ -356,7 +422,7 @@ mod tests {
             metadata: event::Metadata::new(),
             name: ResourceName::new("map").unwrap(),
         });
-        let answered = Event::RequestAnswered(RequestAnswered {});
+        let answered = Event::RequestAnswered(RequestAnswered::default());
         let archived = Event::ResourceArchived(ResourceArchived {});
         let log = Log::open(
             Arc::new(MemoryStorage::new()),

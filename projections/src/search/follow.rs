@@ -1,8 +1,8 @@
 //! The thread that keeps the index: it opens it, catches up, and follows.
 //!
 //! Invariants: records are folded in order by this thread alone; a batch is committed when it is
-//! full, when somebody waits for what it holds, or when its time has come; whatever ends the
-//! thread, a panic too, is told as a phase.
+//! full, when somebody waits for what it holds and cannot wait longer, or when it is worth a commit;
+//! whatever ends the thread, a panic too, is told as a phase.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,8 @@ use tokio::sync::watch;
 
 use super::fold::{Fold, FoldError};
 use super::generation::{Made, attach};
+use super::pace::Pace;
+use super::wanted::Haste;
 use super::{SearchState, Shared};
 use crate::rebuild::RebuildError;
 use crate::runner::{LOOK_AROUND, ROOM_EVERY, causes, read, unread, wait_for_change};
@@ -23,8 +25,7 @@ use crate::status::Phase;
 
 /// Most records that are read at a time.
 pub(super) const READ_RECORDS: usize = 4096;
-/// How long changes are gathered before they are committed, while nobody waits for them: a commit
-/// costs about a tenth of a second, however small.
+/// How long changes are gathered at the least before they are committed, while nobody waits for them.
 const PACE: Duration = Duration::from_millis(250);
 /// How long records gather that are looked at together: most change nothing, and a thread that is
 /// woken for each group of the log costs more than what it reads there.
@@ -33,6 +34,9 @@ const GATHER: Duration = Duration::from_millis(25);
 const CATCH_UP_PACE: Duration = Duration::from_secs(5);
 /// How long records that change nothing are passed before the checkpoint is moved behind them.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+/// Longest time that the last commit may be likely to take when the thread is told to stop; what
+/// takes longer is folded again by the next start.
+const LAST_COMMIT_MAX: Duration = Duration::from_secs(2);
 /// How long to wait before a new try to open the index, at first and at the most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -49,6 +53,7 @@ pub(super) struct Follower {
     inbox: mpsc::Receiver<Swap>,
     head: watch::Receiver<u64>,
     urged: watch::Receiver<u64>,
+    pace: Pace,
     /// When the index was last committed.
     committed_at: Instant,
     /// When it last failed to be, while that is what stopped it.
@@ -81,6 +86,7 @@ impl Follower {
             urged: shared.progress.urged.subscribe(),
             shared,
             inbox,
+            pace: Pace::default(),
             committed_at: Instant::now(),
             failed_at: None,
         }
@@ -175,6 +181,7 @@ impl Follower {
             }
         }
         if !self.is_quarantined()
+            && self.pace.likely(fold.gathered_bytes()) <= LAST_COMMIT_MAX
             && let Err(error) = self.commit(&mut fold)
         {
             tracing::warn!(?error, "not committed; the next start folds more");
@@ -248,17 +255,30 @@ impl Follower {
         let Some(since) = fold.changed_since() else {
             return fold.uncommitted() > 0 && self.committed_at.elapsed() >= CHECKPOINT_EVERY;
         };
-        let pace = match turn {
+        let least = match turn {
             Turn::More => CATCH_UP_PACE,
             Turn::All | Turn::Nothing => PACE,
         };
-        let visible = fold.visible_end();
-        since.elapsed() >= pace || self.shared.wanted.between(visible, fold.end())
+        since.elapsed() >= self.gather(fold, least)
+    }
+
+    /// How long the changes are to be gathered, at least `least` if nobody waits for them.
+    fn gather(&self, fold: &Fold, least: Duration) -> Duration {
+        let bytes = fold.gathered_bytes();
+        match self.shared.wanted.between(fold.visible_end(), fold.end()) {
+            Some(Haste::AtOnce) => Duration::ZERO,
+            Some(Haste::Shared) => self.pace.gather_wanted(bytes),
+            None => self.pace.gather_unwanted(bytes).max(least),
+        }
     }
 
     fn commit(&mut self, fold: &mut Fold) -> Result<(), FoldError> {
         let started = Instant::now();
+        let (bytes, changes) = (fold.gathered_bytes(), fold.changed_since().is_some());
         let count = fold.commit()?;
+        if changes {
+            self.pace.note(bytes, started.elapsed());
+        }
         self.committed_at = Instant::now();
         if count > 0 {
             let counters = &self.shared.progress.counters;
@@ -275,7 +295,7 @@ impl Follower {
         }
         match fold.changed_since() {
             Some(since) => {
-                let left = PACE.saturating_sub(since.elapsed());
+                let left = self.gather(fold, PACE).saturating_sub(since.elapsed());
                 wait_for_change(&mut self.urged, left.min(LOOK_AROUND));
             }
             None if matches!(turn, Turn::All) => wait_for_change(&mut self.urged, GATHER),

@@ -8,6 +8,7 @@ mod fold;
 mod follow;
 mod generation;
 mod origin;
+mod pace;
 mod pending;
 mod rebuild;
 mod wanted;
@@ -27,7 +28,7 @@ use stemma_search::{Page, Query, SearchError, SearchIndex};
 use tokio::sync::watch;
 
 use self::follow::{Follower, Swap};
-use self::wanted::Wanted;
+use self::wanted::{Haste, Wanted};
 use crate::generation::{GenerationLock, Generations};
 use crate::progress::{Progress, WaitError};
 use crate::projection::StartError;
@@ -152,13 +153,14 @@ impl SearchProjection {
     /// # Errors
     /// [`WaitError`] when that will not be, or not in time.
     pub async fn wait_for(&self, end: u64, timeout: Duration) -> Result<u64, WaitError> {
-        let _waiting = self.shared.wanted.note(end);
+        let _waiting = self.shared.wanted.note(end, Haste::AtOnce);
         self.shared.progress.urge(end);
         self.shared.progress.wait_for(end, timeout).await
     }
 
-    /// The same for a thread that may block; ends with [`WaitError::Stopped`] soon after `stop` is
-    /// set.
+    /// The same for a thread that may block and has time: what it waits for is committed once it is
+    /// worth a commit, which takes about as long as a commit does, so that others share it. Ends
+    /// with [`WaitError::Stopped`] soon after `stop` is set.
     ///
     /// # Errors
     /// As [`wait_for`](Self::wait_for).
@@ -168,7 +170,7 @@ impl SearchProjection {
         timeout: Duration,
         stop: &AtomicBool,
     ) -> Result<u64, WaitError> {
-        let _waiting = self.shared.wanted.note(end);
+        let _waiting = self.shared.wanted.note(end, Haste::Shared);
         self.shared.progress.urge(end);
         self.shared.progress.wait_for_blocking(end, timeout, stop)
     }

@@ -4,9 +4,10 @@
 //! index is all the state that the fold needs.
 
 use stemma_domain::id::ContentDigest;
+use stemma_search::MODELS_PER_PASSAGE_MAX;
 
 /// Where the text of a resource comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum Origin {
     /// Its content, if that is text.
     #[default]
@@ -19,6 +20,8 @@ pub(super) enum Origin {
         text: Option<ContentDigest>,
         /// The chunks of that text.
         chunks: Option<ContentDigest>,
+        /// The vectors of those chunks, each by another model, the oldest first.
+        vectors: Vec<ContentDigest>,
     },
 }
 
@@ -27,24 +30,33 @@ const DOCUMENT: u8 = 1;
 
 impl Origin {
     /// A document of which no stage is done.
-    pub(super) const fn uploaded(file: ContentDigest) -> Self {
+    pub(super) fn uploaded(file: ContentDigest) -> Self {
         Self::Document {
             file,
             text: None,
             chunks: None,
+            vectors: Vec::new(),
         }
     }
 
     /// The note that is kept of it: nothing for content; else a byte, and the digests of the file,
-    /// and of the text and the chunks as far as there are such.
-    pub(super) fn to_note(self) -> Vec<u8> {
-        let Self::Document { file, text, chunks } = self else {
+    /// and of the text, the chunks and the vectors as far as there are such.
+    pub(super) fn to_note(&self) -> Vec<u8> {
+        let Self::Document {
+            file,
+            text,
+            chunks,
+            vectors,
+        } = self
+        else {
             return Vec::new();
         };
-        // Without a text there are no chunks of it.
-        let chunks = chunks.filter(|_| text.is_some());
+        // Without a text there are no chunks of it, and without those no vectors.
+        let chunks = chunks.as_ref().filter(|_| text.is_some());
+        let vectors = vectors.iter().filter(|_| chunks.is_some());
+        let digests = [Some(file), text.as_ref(), chunks].into_iter().flatten();
         let mut note = vec![DOCUMENT];
-        for digest in [Some(file), text, chunks].iter().flatten() {
+        for digest in digests.chain(vectors) {
             note.extend_from_slice(digest.as_bytes());
         }
         note
@@ -56,7 +68,7 @@ impl Origin {
             return Some(Self::Content);
         };
         let (digests, rest) = digests.as_chunks::<32>();
-        if *first != DOCUMENT || !rest.is_empty() || digests.len() > 3 {
+        if *first != DOCUMENT || !rest.is_empty() || digests.len() > 3 + MODELS_PER_PASSAGE_MAX {
             return None;
         }
         let mut digests = digests.iter().copied().map(ContentDigest::from_bytes);
@@ -64,6 +76,7 @@ impl Origin {
             file: digests.next()?,
             text: digests.next(),
             chunks: digests.next(),
+            vectors: digests.collect(),
         })
     }
 }
@@ -82,16 +95,24 @@ mod tests {
                 file: ContentDigest::from_bytes([3; 32]),
                 text: digest(1),
                 chunks: None,
+                vectors: vec![],
             },
             Origin::Document {
                 file: ContentDigest::from_bytes([3; 32]),
                 text: digest(1),
                 chunks: digest(2),
+                vectors: vec![],
+            },
+            Origin::Document {
+                file: ContentDigest::from_bytes([3; 32]),
+                text: digest(1),
+                chunks: digest(2),
+                vectors: [digest(5), digest(4)].into_iter().flatten().collect(),
             },
         ] {
             assert_eq!(Origin::of_note(&origin.to_note()), Some(origin));
         }
-        for wrong in [vec![2], vec![1], vec![1; 5], vec![1; 130]] {
+        for wrong in [vec![2], vec![1], vec![1; 5], vec![1; 193]] {
             assert_eq!(Origin::of_note(&wrong), None);
         }
     }

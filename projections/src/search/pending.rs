@@ -1,14 +1,16 @@
-//! What a batch of records changes, one change for each resource.
+//! What a batch changes, gathered by resource, so that each is written once.
 //!
-//! Invariant: applied to the index as it was before the batch, the changes leave what the records
-//! leave one after the other.
+//! Invariant: a resource that the batch touched is described here as all records of the batch leave
+//! it; together with what is in the index, that is what folding the records one by one would leave.
+//! Of a document only where it is read from is kept, not its text.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use stemma_domain::id::ResourceId;
-use stemma_search::{Change, Facets, Passage, Passages};
+use stemma_search::{Change, Facets, Passages, ReadPassages};
 
-use super::content::ModelVectors;
+use super::content::DocumentSource;
 use super::origin::Origin;
 
 /// A resource as far as the next event of it needs.
@@ -23,10 +25,19 @@ pub(super) struct Described {
 /// What became of one resource.
 struct Touched {
     described: Described,
-    /// Its text, where it has another.
-    passages: Option<Passages>,
-    /// The vectors given since, the latest last, once for each model.
-    vectors: Vec<ModelVectors>,
+    /// Its text; none where the one that is in the index stays.
+    text: Option<Text>,
+    /// Bytes that writing it goes through, and those of them that are in memory.
+    bytes: usize,
+    held_bytes: usize,
+}
+
+/// The text of a resource.
+pub(super) enum Text {
+    /// That of its content.
+    Whole(String),
+    /// What the stages of a document put out, and its bytes.
+    Stages(DocumentSource, usize),
 }
 
 /// The changes of a batch.
@@ -34,6 +45,7 @@ struct Touched {
 pub(super) struct Pending {
     touched: BTreeMap<ResourceId, Touched>,
     bytes: usize,
+    held_bytes: usize,
 }
 
 impl Pending {
@@ -47,9 +59,14 @@ impl Pending {
         self.touched.len()
     }
 
-    /// Bytes of text and vectors that were taken in, those that others replaced since included.
+    /// Bytes of text and vectors that are to be written.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Those of them that are in memory until then.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// A resource as the batch leaves it; none if the batch did not touch it.
@@ -59,75 +76,76 @@ impl Pending {
     }
 
     /// Puts a resource in the place of all that there was of it.
-    pub(super) fn put(&mut self, resource: ResourceId, described: Described, passages: Passages) {
-        self.bytes += bytes_of(&passages);
-        let touched = Touched {
-            described,
-            passages: Some(passages),
-            vectors: Vec::new(),
+    pub(super) fn put(&mut self, resource: ResourceId, described: Described, text: Text) {
+        let (bytes, held_bytes) = match &text {
+            Text::Whole(text) => (text.len(), text.len()),
+            Text::Stages(_, bytes) => (*bytes, 0),
         };
-        self.touched.insert(resource, touched);
+        let text = Some(text);
+        self.touch(
+            resource,
+            Touched {
+                described,
+                text,
+                bytes,
+                held_bytes,
+            },
+        );
     }
 
-    /// Describes a resource anew.
-    pub(super) fn describe(&mut self, resource: ResourceId, described: Described) {
-        self.touch(resource, described);
-    }
-
-    /// Gives a resource vectors, in the place of those of the same model.
-    pub(super) fn embed(
+    /// Describes a resource anew; where the batch has not its text, it is read from `stages`, or
+    /// stays as it is in the index.
+    pub(super) fn describe(
         &mut self,
         resource: ResourceId,
         described: Described,
-        vectors: ModelVectors,
+        stages: impl FnOnce() -> Option<Text>,
     ) {
-        self.bytes += vectors.bytes();
-        let touched = self.touch(resource, described);
-        touched.vectors.retain(|old| old.model != vectors.model);
-        touched.vectors.push(vectors);
+        if let Some(touched) = self.touched.get_mut(&resource) {
+            touched.described = described;
+            return;
+        }
+        if let Some(text) = stages() {
+            return self.put(resource, described, text);
+        }
+        self.touch(
+            resource,
+            Touched {
+                described,
+                text: None,
+                bytes: 0,
+                held_bytes: 0,
+            },
+        );
     }
 
-    fn touch(&mut self, resource: ResourceId, described: Described) -> &mut Touched {
-        let touched = self.touched.entry(resource).or_insert_with(|| Touched {
-            described: described.clone(),
-            passages: None,
-            vectors: Vec::new(),
-        });
-        touched.described = described;
-        touched
+    fn touch(&mut self, resource: ResourceId, touched: Touched) {
+        self.bytes += touched.bytes;
+        self.held_bytes += touched.held_bytes;
+        if let Some(before) = self.touched.insert(resource, touched) {
+            self.bytes -= before.bytes;
+            self.held_bytes -= before.held_bytes;
+        }
     }
 
     /// The changes as the index takes them.
     pub(super) fn into_changes(self) -> Vec<Change> {
-        let mut changes = Vec::with_capacity(self.touched.len());
-        for (resource, touched) in self.touched {
+        let changes = self.touched.into_iter().map(|(resource, touched)| {
             let mut facets = touched.described.facets;
             facets.note = touched.described.origin.to_note();
-            changes.push(match touched.passages {
-                Some(passages) => Change::Put {
-                    resource,
-                    facets,
-                    passages,
-                },
-                None => Change::Describe { resource, facets },
-            });
-            changes.extend(touched.vectors.into_iter().map(|vectors| Change::Vectors {
+            let passages = match touched.text {
+                None => return Change::Describe { resource, facets },
+                Some(Text::Whole(text)) => Passages::Text(text),
+                Some(Text::Stages(source, _)) => {
+                    Passages::Read(ReadPassages::new(Arc::new(source)))
+                }
+            };
+            Change::Put {
                 resource,
-                model: vectors.model,
-                dimension: vectors.dimension,
-                vectors: vectors.by_chunk,
-            }));
-        }
-        changes
-    }
-}
-
-fn bytes_of(passages: &Passages) -> usize {
-    match passages {
-        Passages::Text(text) => text.len(),
-        Passages::Chunks(chunks) => chunks
-            .iter()
-            .map(|chunk| chunk.text.len() + chunk.chunk_id.len() + size_of::<Passage>())
-            .sum(),
+                facets,
+                passages,
+            }
+        });
+        changes.collect()
     }
 }

@@ -181,21 +181,17 @@ impl Searched {
     /// A file comes in, to be processed.
     pub(crate) fn upload(&self, number: u8, name: &str, media_type: &str, bytes: &[u8]) {
         let stored = self.put(bytes);
-        let uploaded = DocumentUploaded {
-            byte_size: stored.byte_size,
-            chunking: Chunking::default(),
-            collection: None,
-            declared_media_type: None,
-            digest: stored.digest,
-            file_name: FileName::new(name).unwrap(),
-            id: id(number),
-            steps: Steps::Auto,
-        };
         let created = created(number, name, media_type, &stored);
         self.append(vec![
             (id(number).stream_name(), created),
-            (document(number), Event::DocumentUploaded(uploaded)),
+            (document(number), uploaded(number, name, &stored)),
         ]);
+    }
+
+    /// The same file comes in once more, to be begun anew.
+    pub(crate) fn upload_again(&self, number: u8, name: &str, bytes: &[u8]) {
+        let stored = self.put(bytes);
+        self.append(vec![(document(number), uploaded(number, name, &stored))]);
     }
 
     pub(crate) fn complete(&self, number: u8, stage: Stage, output: (&str, StageOutput)) {
@@ -255,7 +251,7 @@ impl Searched {
 
     /// Writes an event that changes nothing in the index.
     pub(crate) fn answer_a_request(&self) {
-        let answered = Event::RequestAnswered(RequestAnswered {});
+        let answered = Event::RequestAnswered(RequestAnswered::default());
         self.append(vec![(REQUESTS_STREAM.to_owned(), answered)]);
     }
 }
@@ -277,6 +273,19 @@ pub(crate) fn created(number: u8, name: &str, media_type: &str, stored: &StageOu
         media_type: MediaType::new(media_type).unwrap(),
         metadata: Properties::new(),
         name: ResourceName::new(name).unwrap(),
+    })
+}
+
+fn uploaded(number: u8, name: &str, stored: &StageOutput) -> Event {
+    Event::DocumentUploaded(DocumentUploaded {
+        byte_size: stored.byte_size,
+        chunking: Chunking::default(),
+        collection: None,
+        declared_media_type: None,
+        digest: stored.digest,
+        file_name: FileName::new(name).unwrap(),
+        id: id(number),
+        steps: Steps::Auto,
     })
 }
 

@@ -113,7 +113,7 @@ fn an_index_of_another_format_is_made_anew() {
     filled(&dir);
     let list = dir.join("meta.json");
     let text = fs::read_to_string(&list).unwrap();
-    let other = text.replace("\\\"format\\\":1", "\\\"format\\\":2");
+    let other = text.replace("\\\"format\\\":2", "\\\"format\\\":3");
     assert_ne!(text, other);
     fs::write(&list, other).unwrap();
     let opened = open(&dir);
@@ -122,7 +122,7 @@ fn an_index_of_another_format_is_made_anew() {
     };
     assert_eq!(
         (reason.as_str(), kept_as),
-        ("rows of format 2, not 1", None)
+        ("rows of format 3, not 2", None)
     );
     assert_eq!(opened.index.checkpoint(), Checkpoint::default());
 }

@@ -1,7 +1,12 @@
 //! What is found by vectors, by both ways together, and while models change.
 
+use std::sync::Arc;
+
 use stemma_domain::value::CollectionName;
-use stemma_search::{Change, Mode, ModelUse, Options, Query, QueryVector, SearchError};
+use stemma_search::{
+    Change, Checkpoint, Mode, ModelUse, Options, Passage, PassageSource, PassageVector, Passages,
+    Query, QueryVector, ReadPassages, SearchError, TakePassage,
+};
 
 use crate::fixture::{Fixture, facets, id, number, put_chunks, put_text, vectors};
 
@@ -249,4 +254,112 @@ fn a_mode_by_vector_needs_one() {
             Err(SearchError::NoVector)
         ));
     }
+}
+
+/// Passages in a row, each with a vector, until one of them cannot be read.
+struct Given {
+    count: u32,
+    broken_at: Option<u32>,
+}
+
+impl PassageSource for Given {
+    fn each(&self, take: &mut TakePassage<'_>) -> Result<(), SearchError> {
+        for index in 0..self.count {
+            if self.broken_at == Some(index) {
+                return Err(SearchError::Passages("it is not there".into()));
+            }
+            let passage = Passage {
+                chunk_id: format!("c{index}"),
+                index,
+                start: index,
+                end: index + 1,
+                text: format!("passage{index} {}", "of the same book ".repeat(60)),
+            };
+            let vector = PassageVector {
+                model: "m".to_owned(),
+                values: vec![1.0, 2.0],
+            };
+            take(passage, vec![vector])?;
+        }
+        Ok(())
+    }
+}
+
+fn read(number: u128, given: Given) -> Change {
+    Change::Put {
+        resource: id(number),
+        facets: facets("book", None, &[]),
+        passages: Passages::Read(ReadPassages::new(Arc::new(given))),
+    }
+}
+
+#[test]
+fn passages_that_are_read_while_they_are_written_are_as_if_they_had_been_given() {
+    // More bytes than wait for the engine's thread at a time.
+    const COUNT: u32 = 6_000;
+    let given = Fixture::new();
+    let texts: Vec<_> = (0..COUNT)
+        .map(|index| format!("passage{index} {}", "of the same book ".repeat(60)))
+        .collect();
+    let chunks = (0..).zip(&texts).map(|(index, text)| Passage {
+        chunk_id: format!("c{index}"),
+        index,
+        start: index,
+        end: index + 1,
+        text: text.clone(),
+    });
+    let ids: Vec<_> = (0..COUNT).map(|index| format!("c{index}")).collect();
+    let numbers = [1.0, 2.0];
+    let of: Vec<_> = ids.iter().map(|id| (id.as_str(), &numbers[..])).collect();
+    given.apply(vec![
+        Change::Put {
+            resource: id(1),
+            facets: facets("book", None, &[]),
+            passages: Passages::Chunks(chunks.collect()),
+        },
+        vectors(1, "m", &of),
+    ]);
+    let fixture = Fixture::new();
+    let whole = Given {
+        count: COUNT,
+        broken_at: None,
+    };
+    fixture.apply(vec![read(1, whole)]);
+    assert_eq!(
+        fixture.index.digest().unwrap(),
+        given.index.digest().unwrap()
+    );
+    let hits = fixture
+        .index
+        .search(&Query::words("passage4711"))
+        .unwrap()
+        .hits;
+    assert_eq!(hits.len(), 1);
+}
+
+#[test]
+fn passages_that_cannot_be_read_leave_the_index_as_it_was() {
+    let fixture = Fixture::new();
+    let whole = || Given {
+        count: 3,
+        broken_at: None,
+    };
+    fixture.apply(vec![read(1, whole())]);
+    let before = fixture.index.digest().unwrap();
+    let broken = Given {
+        count: 9,
+        broken_at: Some(7),
+    };
+    let end = fixture.index.checkpoint().end + 1;
+    let applied = fixture
+        .index
+        .apply(vec![read(1, broken)], Checkpoint { end, last: None });
+    assert!(
+        matches!(applied, Err(SearchError::Passages(_))),
+        "{applied:?}"
+    );
+    assert_eq!(fixture.index.settled().unwrap().end, end - 1);
+    assert_eq!(fixture.index.digest().unwrap(), before);
+    fixture.apply(vec![read(2, whole()), vectors(2, "n", &[("c1", &[1.0])])]);
+    assert_eq!(fixture.index.stats().unwrap().vectors, 3 + 4);
 }

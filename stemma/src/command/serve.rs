@@ -233,6 +233,7 @@ fn options(settings: &Settings) -> Options {
         workers: settings.count("http.workers"),
         shutdown_s: settings.number("http.shutdown_s"),
         jobs_kept_max: settings.count("jobs.kept_max"),
+        outputs_bytes_max: settings.count("documents.outputs_bytes_max"),
         requests_kept_max: settings.count("http.requests_kept_max"),
         batch_operations_max: settings.count("http.batch_operations_max"),
         json_depth_max: settings.count("http.json_depth_max"),

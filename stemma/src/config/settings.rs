@@ -159,6 +159,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Bytes of what a worker outside hands in for one step of a document, which are held in memory while they are read",
     ),
     number(
+        "documents.outputs_bytes_max",
+        "268435456",
+        (1 << 20, 64 * GIB),
+        "Bytes of what workers outside hand in that are held in memory at a time, of all tenants together; more is answered 503 with `Retry-After` before it is read. One output that is larger is read alone",
+    ),
+    number(
         "documents.pages_max",
         "2000",
         (1, 1_000_000),

@@ -1,0 +1,192 @@
+//! What an upload meets that is not new: bytes that are a document already, or a key that was
+//! answered before.
+//!
+//! Invariant: an answer with an idempotency key rests on what the log holds up to it alone, so that a
+//! repetition gets the same body; and bytes of which a document came are not processed again.
+
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
+use stemma_commands::{Answered, Operation, Request, Written};
+use stemma_domain::document::{Document, DocumentCommand};
+use stemma_domain::event::{DocumentUploaded, RequestAnswered};
+use stemma_domain::id::ResourceId;
+use stemma_domain::job::Job;
+use stemma_domain::resource::{Command, Descriptor, ResourcePatch};
+use stemma_domain::value::ResourceName;
+use stemma_event_log::Idempotency;
+use stemma_views::JobQuery;
+
+use crate::context::Context;
+use crate::error::{ApiError, Code};
+use crate::state::AppState;
+use crate::wire::document::UploadBody;
+use crate::wire::job::JobBody;
+use crate::write::answer;
+
+/// Jobs about one document that are looked at for what is under way.
+const JOBS_LOOKED_AT: usize = 100;
+
+/// A document that is there.
+pub(super) struct Known {
+    document: Document,
+    descriptor: Option<Arc<Descriptor>>,
+    /// The newest job about it.
+    job: Option<Job>,
+    is_under_way: bool,
+}
+
+impl Known {
+    /// A document with these bytes in this collection, as the views have it.
+    pub(super) fn find(state: &AppState, id: ResourceId) -> Result<Option<Self>, ApiError> {
+        let views = state.projection().views();
+        let Some(document) = views.document(id)? else {
+            return Ok(None);
+        };
+        let query = JobQuery {
+            document_id: Some(id),
+            limit: JOBS_LOOKED_AT,
+            ..JobQuery::default()
+        };
+        let mut jobs = views.jobs(&query)?.items;
+        let is_under_way = jobs.iter().any(|job| !job.status.is_ended());
+        jobs.truncate(1);
+        Ok(Some(Self {
+            document,
+            descriptor: views.resource(id)?,
+            job: jobs.pop(),
+            is_under_way,
+        }))
+    }
+
+    /// Whether the upload begins it anew: nothing came of it, and nothing is under way.
+    pub(super) fn may_begin_anew(&self) -> bool {
+        !self.is_under_way && self.document.may_begin_anew()
+    }
+
+    /// What begins it anew, before the job is queued. A resource that is still the file it came as
+    /// takes on the name, unless somebody gave it another, and the media type that is said now.
+    pub(super) fn begin_anew(&self, uploaded: DocumentUploaded) -> Vec<Operation> {
+        let id = uploaded.id;
+        let mut operations = Vec::new();
+        if let Some(now) = &self.descriptor
+            && now.digest == uploaded.digest
+        {
+            let is_named_by_file = now.name.as_str() == self.document.file_name.as_str();
+            let name = ResourceName::new(uploaded.file_name.as_str()).ok();
+            if let Some(name) = name.filter(|name| is_named_by_file && *name != now.name) {
+                let patch = ResourcePatch {
+                    name: Some(name),
+                    ..ResourcePatch::default()
+                };
+                operations.push(Operation::of_resource(id, Command::Patch(patch)));
+            }
+            let said = uploaded.declared_media_type.clone();
+            if let Some(media_type) = said.filter(|said| *said != now.media_type) {
+                let revise = Command::Revise {
+                    digest: now.digest,
+                    byte_size: now.byte_size,
+                    media_type: Some(media_type),
+                };
+                operations.push(Operation::of_resource(id, revise));
+            }
+        }
+        let again = DocumentCommand::UploadAgain {
+            uploaded,
+            found_at: self.document.revision,
+        };
+        operations.push(Operation::of_document(id, again));
+        operations
+    }
+
+    /// Answers an upload of its bytes, of which nothing is to be processed.
+    pub(super) async fn deduplicated(
+        &self,
+        state: &AppState,
+        context: &Context,
+        key: Option<Idempotency>,
+    ) -> Result<HttpResponse, ApiError> {
+        let Some(key) = key else {
+            let body = upload_body(&self.document, self.job.as_ref(), true);
+            let location = format!("/api/jobs/{}", body.job_id);
+            let mut response = HttpResponse::Accepted();
+            return Ok(response.insert_header((LOCATION, location)).json(body));
+        };
+        let found = RequestAnswered {
+            document_id: Some(self.document.id),
+            job_id: self.job.as_ref().map(|job| job.id),
+        };
+        let request = Request {
+            operations: Vec::new(),
+            actor: context.actor.clone(),
+            trace_id: context.trace_id.clone(),
+            idempotency: Some(key),
+            bases: Vec::new(),
+            pins: Vec::new(),
+        };
+        let noted = state.commands().answer_found(&request, found).await;
+        noted.map_err(|error| ApiError::of_command(&error, &|_| String::new()))?;
+        let answered = answered(state, Some(&key))?;
+        let answered = answered.ok_or_else(|| ApiError::of(Code::Internal))?;
+        state.visible(answered.position + 1).await?;
+        given(&answered, Replayed::No)
+    }
+}
+
+/// Whether an answer was given before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replayed {
+    Yes,
+    No,
+}
+
+/// The first answer to a request with this key, if there was one.
+pub(super) fn answered(
+    state: &AppState,
+    key: Option<&Idempotency>,
+) -> Result<Option<Answered>, ApiError> {
+    let answered = key.map(|key| state.commands().answered(key)).transpose();
+    let answered = answered.map_err(|error| ApiError::of_command(&error, &|_| String::new()))?;
+    Ok(answered.flatten())
+}
+
+/// An upload's answer, made of what the log holds.
+pub(super) fn given(answered: &Answered, replayed: Replayed) -> Result<HttpResponse, ApiError> {
+    let document = answered.document.as_deref();
+    let document = document.ok_or_else(|| ApiError::of(Code::Internal))?;
+    let body = upload_body(document, answered.job.as_deref(), answered.is_as_found);
+    let written = Written {
+        end: answered.position + 1,
+        position: Some(answered.position),
+        results: Vec::new(),
+        replayed: replayed == Replayed::Yes,
+    };
+    Ok(answer(StatusCode::ACCEPTED, &written)
+        .insert_header((LOCATION, format!("/api/jobs/{}", body.job_id)))
+        .json(body))
+}
+
+fn upload_body(document: &Document, job: Option<&Job>, deduplicated: bool) -> UploadBody {
+    let body = job.map(|job| JobBody::of(job, None));
+    let (job_id, status, message, created_at) = match body {
+        Some(body) => (body.id, body.status, body.message, body.created_at),
+        None => Default::default(),
+    };
+    let message = if deduplicated {
+        "these bytes are a document of this collection already".to_owned()
+    } else if document.revision > 0 {
+        "these bytes came before, and nothing came of them: the document is begun anew".to_owned()
+    } else {
+        message
+    };
+    UploadBody {
+        job_id,
+        document_id: document.id.to_string(),
+        status,
+        message,
+        created_at,
+        deduplicated,
+    }
+}
