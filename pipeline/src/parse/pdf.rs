@@ -124,7 +124,7 @@ impl Pdf {
         if let Some(title) = self.title() {
             builder.title(&title);
         }
-        for (level, span) in decide(found, &told) {
+        for (level, span) in decide(&found, &told) {
             builder.heading_at(level, &span);
         }
         builder.finish()
