@@ -268,6 +268,43 @@ fn an_outline_that_goes_in_circles_comes_to_an_end() {
     assert_eq!(headings(&parsed).len(), 3);
 }
 
+/// Rules across and down around cells, three in a row, from a height down.
+fn grid(rows: &[[&str; 3]], top: u32) -> String {
+    let mut page = String::new();
+    let bottom = top - 20 * u32::try_from(rows.len()).unwrap();
+    for x in [72, 172, 272, 372] {
+        let _ = writeln!(page, "{x} {bottom} m {x} {top} l S");
+    }
+    for y in (bottom..=top).step_by(20) {
+        let _ = writeln!(page, "72 {y} m 372 {y} l S");
+    }
+    for (row, y) in rows.iter().zip((bottom..top).rev().skip(14).step_by(20)) {
+        for (cell, x) in row.iter().zip([76, 176, 276]) {
+            page.push_str(&line(10, false, x, y, cell));
+        }
+    }
+    page
+}
+
+/// The second once began before the white space behind the first: both stand below one line.
+#[test]
+fn tables_with_nothing_between_them_follow_each_other() {
+    let first = [["Name", "Weight", "From"], ["Rye", "71", "Riga"]];
+    let second = [["Ship", "Master", "Port"], ["Anna", "Petersen", "Kiel"]];
+    let page = [
+        body(740),
+        grid(&first, 480),
+        grid(&second, 400),
+        line(10, false, 72, 320, "So far the tables of this page."),
+    ];
+    let mut book = Book::default();
+    book.page(&page.concat());
+    let parsed = read(book.file());
+    let expected = [first, second].map(|rows| (2, 3, rows.map(|row| row.join("\t")).join("\n")));
+    assert_eq!(tables(&parsed), expected, "{}", parsed.text);
+    assert!(parsed.text.ends_with("\n\nSo far the tables of this page."));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -124,7 +124,7 @@ impl Pdf {
         if let Some(title) = self.title() {
             builder.title(&title);
         }
-        for (level, span) in decide(found, &told) {
+        for (level, span) in decide(&found, &told) {
             builder.heading_at(level, &span);
         }
         builder.finish()
@@ -229,10 +229,13 @@ fn write(builder: &mut TextBuilder, page: Page, found: &mut Vec<Found<Span>>) {
         builder.write(page.text[at..to].trim_end());
     };
     for (range, rows) in page.tables {
-        let before = page.text[at..range.start].trim_end();
+        // Of two that stand at one place the second comes behind the white space, too.
+        let start = range.start.max(at);
+        let before = page.text[at..start].trim_end();
         piece(builder, at, at + before.len());
         write_table(builder, &rows);
-        at = range.end + page.text[range.end..].len() - page.text[range.end..].trim_start().len();
+        let end = range.end.max(start);
+        at = page.text.len() - page.text[end..].trim_start().len();
     }
     piece(builder, at, page.text.len());
 }

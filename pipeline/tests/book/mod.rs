@@ -31,9 +31,10 @@ impl Book {
     pub(crate) fn file(&self) -> Vec<u8> {
         const BEFORE: usize = 6;
         let n_pages = self.pages.len();
-        let kids: String = (0..n_pages)
-            .map(|page| format!("{} 0 R ", BEFORE + 1 + 2 * page))
-            .collect();
+        let mut kids = String::new();
+        for page in 0..n_pages {
+            kids.push_str(&format!("{} 0 R ", BEFORE + 1 + 2 * page));
+        }
         let first = BEFORE + 1 + 2 * n_pages;
         let font = |name: &str| {
             format!(

@@ -61,8 +61,8 @@ pub(super) fn read(
         let lines = lines(&runs);
         return Ok(Around {
             text,
-            lines,
             runs,
+            lines,
             ..Around::default()
         });
     }

@@ -220,7 +220,7 @@ impl Grid {
 
     /// The rows; where only few rules part many lines, each line is a row. `None` if some are and
     /// some are not: there is no telling where rows end.
-    fn split<'a>(rows: Vec<Vec<Vec<&'a Run>>>) -> Option<Vec<Vec<Vec<&'a Run>>>> {
+    fn split(rows: Vec<Vec<Vec<&Run>>>) -> Option<Vec<Vec<Vec<&Run>>>> {
         const ROWS_MAX: usize = 3;
         const LINES_LEAST: usize = 3;
         const LINES_MAX: usize = 8;

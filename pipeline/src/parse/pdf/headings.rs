@@ -144,8 +144,11 @@ pub(super) fn by_tags(tagged: &[TaggedHeading], runs: &[Run]) -> Vec<Candidate> 
 
 /// Lines of a page that say what its bookmarks do.
 pub(super) fn by_outline(bookmarks: &[Bookmark], lines: &[Line]) -> Vec<Candidate> {
-    let keys: Vec<String> = lines.iter().map(|line| key(&line.text)).collect();
     let mut candidates = Vec::new();
+    if bookmarks.is_empty() {
+        return candidates;
+    }
+    let keys: Vec<String> = lines.iter().map(|line| key(&line.text)).collect();
     for bookmark in bookmarks.iter().take(PAGE_CANDIDATES_MAX) {
         let wanted = key(&bookmark.title);
         if wanted.is_empty() {
@@ -222,10 +225,10 @@ fn follows(above: &Line, line: &Line) -> bool {
 
 /// Lines of a page that look like headings, to be judged when all of the text was seen.
 pub(super) fn by_look(lines: &[Line]) -> Vec<Candidate> {
-    let mut own = Styles::default();
-    own.count(lines);
     // A page of few signs may be all headings.
     const FEW_SIGNS: u64 = 600;
+    let mut own = Styles::default();
+    own.count(lines);
     let body = own
         .body()
         .filter(|body| own.0.get(body).is_some_and(|signs| *signs >= FEW_SIGNS));
@@ -271,7 +274,7 @@ fn look(lines: &[Line], first: usize, last: usize) -> Option<Look> {
     let beside = |other: &Line| (other.base - line.base).abs() < 0.5 * line.size;
     let before = first.checked_sub(1).map(|index| &lines[index]);
     let after = lines.get(last + 1);
-    if before.is_some_and(beside) || after.is_some_and(|line| beside(line)) {
+    if before.is_some_and(beside) || after.is_some_and(beside) {
         return None;
     }
     let above = before.map_or(f32::MAX, |before| before.base - line.base);
@@ -340,7 +343,7 @@ pub(super) struct Told {
 ///
 /// Tags win over the outline, and that over looks. The outline is believed when most of its
 /// bookmarks were found as lines.
-pub(super) fn decide<P: Clone>(found: Vec<Found<P>>, told: &Told) -> Vec<(u8, P)> {
+pub(super) fn decide<P: Clone>(found: &[Found<P>], told: &Told) -> Vec<(u8, P)> {
     const BOOKMARKS_LEAST: usize = 3;
     let tags = |found: &&Found<P>| matches!(found.reason, Reason::Tag { .. });
     if found.iter().any(|found| tags(&found)) {
@@ -351,7 +354,7 @@ pub(super) fn decide<P: Clone>(found: Vec<Found<P>>, told: &Told) -> Vec<(u8, P)
     if n_bookmarks >= BOOKMARKS_LEAST && n_bookmarks * 2 >= told.bookmarks {
         return with_levels(found.iter().filter(bookmarks));
     }
-    by_styles(&found, &told.styles)
+    by_styles(found, &told.styles)
 }
 
 fn with_levels<'a, P: Clone + 'a>(found: impl Iterator<Item = &'a Found<P>>) -> Vec<(u8, P)> {

@@ -43,7 +43,7 @@ fn number_depth(number: &str) -> u8 {
             && part.bytes().all(|byte| byte.is_ascii_digit());
         let is_letter =
             index == 0 && part.len() == 1 && part.bytes().all(|b| b.is_ascii_uppercase());
-        if !is_digits && !(is_letter && number.len() > 1) {
+        if !is_digits && (!is_letter || number.len() == 1) {
             return 0;
         }
         depth += 1;

@@ -72,7 +72,7 @@ pub(super) fn page(
         Some(tagged) if !tagged.tables.is_empty() => of_tags(&tagged.tables, &runs),
         _ => drawn(document, index, &runs),
     };
-    let around = around::read(tables, runs, &assemble)?;
+    let around = around::read(tables, runs, assemble)?;
     let lines = &around.lines;
     told.styles.count(lines);
     told.bookmarks += about.bookmarks.len();
@@ -86,7 +86,7 @@ pub(super) fn page(
     }
     let (headings, torn) = find(&candidates, &around.text, &around.tables);
     if !torn.is_empty()
-        && let Some(mended) = around.mended(&torn, &assemble)?
+        && let Some(mended) = around.mended(&torn, assemble)?
     {
         let (headings, _) = find(&candidates, &mended.text, &mended.tables);
         return Ok(Page {
