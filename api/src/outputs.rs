@@ -59,8 +59,8 @@ impl Outputs {
     fn take(&self, bytes: usize) -> Result<OutputRoom, ApiError> {
         let wanted = units(bytes).min(self.units_max);
         let units = Arc::clone(&self.units).try_acquire_many_owned(wanted);
-        let _units = units.map_err(|_| ApiError::of(Code::TooManyOutputs))?;
-        Ok(OutputRoom { _units })
+        let units = units.map_err(|_| ApiError::of(Code::TooManyOutputs))?;
+        Ok(OutputRoom { _units: units })
     }
 }
 

@@ -163,27 +163,22 @@ struct Members {
     n_aside: usize,
 }
 
+impl Members {
+    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name(name).spawn(run)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
 impl Crew {
     fn members(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spawn(
-        &self,
-        members: &mut Members,
-        name: String,
-        run: impl FnOnce() + Send + 'static,
-    ) -> std::io::Result<()> {
-        let thread = std::thread::Builder::new().name(name).spawn(run)?;
-        members.threads.push(thread);
-        Ok(())
-    }
-
     fn spawn_worker(self: &Arc<Self>, members: &mut Members, index: usize) -> std::io::Result<()> {
         let crew = Arc::clone(self);
-        self.spawn(members, format!("worker-{index}"), move || {
-            run(&crew, index);
-        })
+        members.spawn(format!("worker-{index}"), move || run(&crew, index))
     }
 
     /// Has another thread take a worker's place; false when that cannot be.
@@ -224,7 +219,7 @@ impl Workers {
         let mut members = crew.members();
         let ticking = (queue.clone(), Arc::clone(&crew.stop));
         let ticker = move || ticker::run(&ticking.0, &ticking.1);
-        let mut started = crew.spawn(&mut members, "jobs-ticker".to_owned(), ticker);
+        let mut started = members.spawn("jobs-ticker".to_owned(), ticker);
         for index in 0..queue.options().workers {
             started = started.and_then(|()| crew.spawn_worker(&mut members, index));
         }

@@ -9,6 +9,7 @@
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -145,7 +146,7 @@ fn outputs(content: &ContentStore, count: u32) -> [StageOutput; 3] {
         for _ in 0..CHUNK_WORDS {
             // Frequent words are shorter.
             let rank = number(&mut state) >> (40 + number(&mut state) % 22);
-            text.push_str(&format!("w{rank:x} "));
+            write!(text, "w{rank:x} ").unwrap();
         }
         let (start, end) = (start as u64, text.len() as u64);
         lines.extend(chunk_line(&Chunk {

@@ -111,7 +111,7 @@ mod tests {
         );
         let other = checkpoint
             .to_payload()
-            .replace("\"format\":1", "\"format\":9");
+            .replace("\"format\":2", "\"format\":9");
         assert_eq!(
             Checkpoint::from_payload(Some(&other)),
             Err(PayloadError::Format { format: 9 })

@@ -13,7 +13,7 @@ use stemma_commands::{Answered, Operation, Request, Written};
 use stemma_domain::document::{Document, DocumentCommand};
 use stemma_domain::event::{DocumentUploaded, RequestAnswered};
 use stemma_domain::id::ResourceId;
-use stemma_domain::job::Job;
+use stemma_domain::job::{Job, JobStatus};
 use stemma_domain::resource::{Command, Descriptor, ResourcePatch};
 use stemma_domain::value::ResourceName;
 use stemma_event_log::Idempotency;
@@ -61,9 +61,12 @@ impl Known {
         }))
     }
 
-    /// Whether the upload begins it anew: nothing came of it, and nothing is under way.
+    /// Whether the upload begins it anew: nothing came of it, and nothing is under way. One whose
+    /// last job went well is fine, though somebody had it cut anew and did not go on.
     pub(super) fn may_begin_anew(&self) -> bool {
-        !self.is_under_way && self.document.may_begin_anew()
+        let went_well = |job: &Job| job.status == JobStatus::Completed;
+        let is_fine = !self.document.stages.is_empty() && self.job.as_ref().is_some_and(went_well);
+        !self.is_under_way && !is_fine && self.document.may_begin_anew()
     }
 
     /// What begins it anew, before the job is queued. A resource that is still the file it came as
