@@ -22,6 +22,7 @@ mod progress;
 mod reembed;
 mod remote_desk;
 mod slots;
+mod targets;
 mod tenant_files;
 mod tenants;
 mod tools;

@@ -20,6 +20,7 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("mvn", "--version", "maven"),
     ("faketime", "--version", "faketime"),
     ("pdftotext", "-v", "poppler-utils"),
+    ("promtool", "--version", "prometheus"),
 ];
 
 /// Documents that people wrote, some 20 MB of packages: a file of each package, and the package.
@@ -71,7 +72,8 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     if !missing.is_empty() {
         install_packages(&missing)?;
     }
-    install_schemathesis()?;
+    install_python("schemathesis")?;
+    install_python("moto")?;
     install_word_documents()?;
     install_neo4j()?;
     if !is_there("cargo-deny", "--version") {
@@ -91,15 +93,15 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
 }
 
 /// Into an environment of its own below `target/`, as the versions in the repository say.
-fn install_schemathesis() -> anyhow::Result<()> {
-    let place = root().join("target/schemathesis");
+fn install_python(name: &str) -> anyhow::Result<()> {
+    let place = root().join("target").join(name);
     let python = place.join("bin/python");
     let (place, python) = (place.to_string_lossy(), python.to_string_lossy());
     // Asking for the environment's own pip tells whether the package of the distribution is whole.
     if !is_there(&python, "--version") {
         run(command("python3", &["-m", "venv", &place]))?;
     }
-    let wanted = "tests/schemathesis/requirements.txt";
+    let wanted = format!("tests/{name}/requirements.txt");
     run(command(
         &python,
         &[
@@ -109,7 +111,7 @@ fn install_schemathesis() -> anyhow::Result<()> {
             "--quiet",
             "--disable-pip-version-check",
             "-r",
-            wanted,
+            &wanted,
         ],
     ))
 }
