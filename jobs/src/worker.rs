@@ -14,6 +14,7 @@ use stemma_commands::{Commands, Request, Written};
 use stemma_domain::event::{JobError, Metadata};
 use stemma_domain::job::{Job, JobCommand, JobRefusal};
 use stemma_domain::value::JobKind;
+use stemma_telemetry::{Span, SpanKind};
 use tokio::runtime::Runtime;
 
 use crate::error::JobsError;
@@ -217,6 +218,10 @@ fn run(queue: &Queue, handler: &dyn Handler, index: usize, stop: &Arc<AtomicBool
 }
 
 fn attempt(queue: &Queue, handler: &dyn Handler, claimed: Claimed, stop: &Arc<AtomicBool>) {
+    let name = format!("job {}", claimed.job.kind);
+    let mut span = Span::of(&claimed.job.trace_id, name, SpanKind::Consumer).enter();
+    span.note("stemma.job_id", claimed.job.id.to_string());
+    span.note("stemma.attempt", claimed.job.attempts);
     let flag = queue.running(claimed.job.id, claimed.token);
     if stop.load(Ordering::Acquire) {
         // All were told to stop just before this one was noted.
@@ -251,7 +256,10 @@ fn attempt(queue: &Queue, handler: &dyn Handler, claimed: Claimed, stop: &Arc<At
             token,
             reason: "the worker stops".to_owned(),
         },
-        Err((error, after)) => queue.fail_command(&work.job, token, error, after),
+        Err((error, after)) => {
+            span.fail(&error.code);
+            queue.fail_command(&work.job, token, error, after)
+        }
     };
     let worker = work
         .job

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use stemma_backup::{
 use stemma_domain::value::TenantName;
 
 use crate::cli::Common;
-use crate::clock::SystemSources;
+use crate::clock::{SystemSources, now_ns};
 use crate::command::token;
 use crate::config::{Settings, data_dir};
 use crate::targets::{target, targets};
@@ -98,20 +99,47 @@ pub(crate) struct ServerBackups {
     common: Common,
     settings: Settings,
     targets: BTreeMap<String, Box<dyn Target>>,
+    n_made: AtomicU64,
+    n_failed: AtomicU64,
+    last_s: AtomicU64,
+}
+
+/// What came of backups that a server was asked for.
+pub(crate) struct Made {
+    pub(crate) n_targets: u64,
+    pub(crate) n_made: u64,
+    pub(crate) n_failed: u64,
+    /// When the last one was made, in seconds since 1970; 0 before.
+    pub(crate) last_s: u64,
 }
 
 impl ServerBackups {
     /// For the server of these settings.
     pub(crate) fn of(common: &Common, settings: &Settings) -> anyhow::Result<Arc<Self>> {
         let named = targets(settings.text("backup.targets").unwrap_or_default())?;
-        let opened = |(name, place): (String, String)| Ok((name, target(&place, common, settings)?));
+        let opened =
+            |(name, place): (String, String)| Ok((name, target(&place, common, settings)?));
         let targets = named.into_iter().map(opened);
         let targets = targets.collect::<anyhow::Result<_>>()?;
         Ok(Arc::new(Self {
             common: common.clone(),
             settings: settings.clone(),
             targets,
+            n_made: AtomicU64::new(0),
+            n_failed: AtomicU64::new(0),
+            last_s: AtomicU64::new(0),
         }))
+    }
+
+    /// What came of them.
+    pub(crate) fn made(&self) -> Made {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Made {
+            n_targets: self.targets.len() as u64,
+            n_made: of(&self.n_made),
+            n_failed: of(&self.n_failed),
+            last_s: of(&self.last_s),
+        }
     }
 }
 
@@ -143,9 +171,15 @@ impl Backups for ServerBackups {
         };
         let options = options(&self.settings, reading);
         match stemma_backup::back_up(&sources, target.as_ref(), &options, tell) {
-            Ok(made) => Ok(Some(told(&made))),
+            Ok(made) => {
+                self.n_made.fetch_add(1, Ordering::Relaxed);
+                let now = now_ns() / 1_000_000_000;
+                self.last_s.store(now, Ordering::Relaxed);
+                Ok(Some(told(&made)))
+            }
             Err(BackupError::Stopped) => Ok(None),
             Err(error) => {
+                self.n_failed.fetch_add(1, Ordering::Relaxed);
                 let is_damage = error.is_damage();
                 tracing::error!(target = name, "no backup was made: {error}");
                 Err(failed(

@@ -59,8 +59,12 @@ fn s3(text: &str, place: &str, settings: &Settings) -> anyhow::Result<S3Target> 
         },
         access_key: key(settings, "backup.s3_access_key", "AWS_ACCESS_KEY_ID")?,
         secret_key: key(settings, "backup.s3_secret_key", "AWS_SECRET_ACCESS_KEY")?,
-        session_token: Some(key(settings, "backup.s3_session_token", "AWS_SESSION_TOKEN")?)
-            .filter(|token| !token.is_empty()),
+        session_token: Some(key(
+            settings,
+            "backup.s3_session_token",
+            "AWS_SESSION_TOKEN",
+        )?)
+        .filter(|token| !token.is_empty()),
         holder: format!("{} ({})", std::process::id(), SystemIds.new_id()),
         lease: Duration::from_millis(settings.number("backup.s3_lock_ms")),
     };

@@ -4,6 +4,7 @@
 //! own, and is ended by its own process id when its handle is dropped.
 
 mod client;
+mod collector;
 mod disk;
 mod model_server;
 mod neo4j;
@@ -16,6 +17,7 @@ mod uploads;
 mod wall_clock;
 
 pub use client::{Answer, Client};
+pub use collector::{Collector, TracedSpan};
 pub use disk::SmallDisk;
 pub use model_server::{Asked, Behaviour, DIMENSION, ModelServer, vector};
 pub use neo4j::Neo4j;

@@ -88,8 +88,9 @@ async fn a_server_backs_up_to_a_bucket_and_says_nothing_of_its_keys() {
     let server = builder.env("STEMMA_BACKUP__TARGETS", &target).start();
     let client = server.client();
     client.create("one", "content").await;
-    let asked = client.post("/api/admin/backup", &json!({ "target": "off-site" }));
-    let job = crate::operation::outcome(&client, &asked.await.expect(202)).await;
+    let wanted = json!({ "target": "off-site" });
+    let asked = client.post("/api/admin/backup", &wanted).await;
+    let job = crate::operation::outcome(&client, &asked.expect(202)).await;
     assert_eq!(job["status"], "completed", "{job}");
     assert!(store.objects().await.contains_key("a/manifest.json"));
     assert!(!server.told().contains(ObjectStore::SECRET));
@@ -214,5 +215,9 @@ async fn a_bucket_that_is_damaged_is_told_and_nothing_is_restored() {
     store.delete(part).await;
     let output = ended(at(server.data(), store.address(), &["backup", &target])).await;
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    assert!(stderr(&output).contains("is not there"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("is not there"),
+        "{}",
+        stderr(&output)
+    );
 }

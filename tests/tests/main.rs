@@ -32,6 +32,8 @@ mod jobs;
 mod killed_jobs;
 mod killed_workers;
 mod operation;
+mod operators_files;
+mod operators_view;
 mod outside_workers;
 mod parsing_service;
 mod proofs;

@@ -48,7 +48,9 @@ impl ObjectDraft {
         let store = &self.store;
         store.must_hold()?;
         if self.upload.is_none() {
-            let begin = store.bucket.create_multipart_upload(store.credentials(), &self.key);
+            let begin = store
+                .bucket
+                .create_multipart_upload(store.credentials(), &self.key);
             let answer = store.send(begin, &[], Some(b""))?.ok()?;
             let begun = CreateMultipartUpload::parse_response(answer.text()?);
             let begun = begun.map_err(unreadable)?;

@@ -233,9 +233,7 @@ fn read(answer: Response<ureq::Body>) -> io::Result<Answer> {
     // A part of a file is never longer either.
     let mut bytes = Vec::new();
     let limit = ANSWER_BYTES_MAX.max(super::reader::STEP_BYTES);
-    body.into_reader()
-        .take(limit + 1)
-        .read_to_end(&mut bytes)?;
+    body.into_reader().take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         let why = "the store's answer is longer than was asked for";
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));

@@ -139,7 +139,13 @@ pub(crate) fn import(
         progress.set(done, total);
         interrupt::flow()
     };
-    let restored = restore_tenant(source.as_ref(), &tenants, name.as_ref(), &content, &mut advance);
+    let restored = restore_tenant(
+        source.as_ref(),
+        &tenants,
+        name.as_ref(),
+        &content,
+        &mut advance,
+    );
     progress.finish();
     restored_to(common, &dir.display().to_string(), &restored?)
 }

@@ -74,11 +74,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         (1000, 3_600_000),
         "Milliseconds without a word after which the lock of a backup in a store of objects is taken over",
     ),
-    text(
-        "backup.s3_region",
-        "us-east-1",
-        "Region of that store",
-    ),
+    text("backup.s3_region", "us-east-1", "Region of that store"),
     Setting {
         key: "backup.s3_secret_key",
         kind: Kind::Secret,
@@ -494,6 +490,33 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "67108864",
         (8192, GIB),
         "Bytes that segments of the log grow to",
+    ),
+    text(
+        "otlp.endpoint",
+        "",
+        "Collector that spans are exported to by OTLP over HTTP, such as http://127.0.0.1:4318; none are without it",
+    ),
+    Setting {
+        key: "otlp.headers",
+        kind: Kind::Secret,
+        default: "",
+        about: "Headers that the collector asks for: NAME=VALUE, divided by commas",
+    },
+    text(
+        "otlp.headers_file",
+        "",
+        "File whose first line is those headers",
+    ),
+    number(
+        "otlp.queue_max",
+        "8192",
+        (1, 1_000_000),
+        "Most spans that wait to be exported; those beyond are dropped and counted",
+    ),
+    text(
+        "otlp.service",
+        "stemma",
+        "What this process is called in what is exported",
     ),
     text(
         "public_url",
