@@ -263,6 +263,9 @@ fn remember(
 
 /// Ends the span of a request.
 fn end(mut span: Span, answer: &ServiceResponse<BoxBody>, context: &Context, code: Option<&str>) {
+    if !span.is_recorded() {
+        return;
+    }
     let request = answer.request();
     let pattern = request.match_pattern();
     let route = pattern.as_deref().unwrap_or("none");

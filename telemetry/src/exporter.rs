@@ -21,7 +21,7 @@ const GATHER: Duration = Duration::from_secs(1);
 /// How often the thread looks whether it is to end.
 const LOOK_AROUND: Duration = Duration::from_millis(200);
 /// How long a collector may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the thread goes on handing over once it is to end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often a batch is offered to a collector that cannot take it now.
@@ -192,7 +192,7 @@ fn sink_that_is_set() -> &'static Sink {
 }
 
 impl Drop for Exporter {
-    /// Hands over what waits, for a few seconds at most, and ends.
+    /// Hands over what waits, for ten seconds at most, and ends.
     fn drop(&mut self) {
         sink_that_is_set().is_over.store(true, Ordering::Release);
         if self.thread.take().is_some_and(|t| t.join().is_err()) {

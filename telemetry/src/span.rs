@@ -122,6 +122,11 @@ impl Span {
         self.context
     }
 
+    /// Whether anything is kept of it.
+    pub fn is_recorded(&self) -> bool {
+        self.recorded.is_some()
+    }
+
     /// Calls it otherwise.
     pub fn rename(&mut self, name: impl Into<Cow<'static, str>>) {
         self.name = name.into();

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -88,8 +87,9 @@ pub(crate) fn take(store: &Arc<Store>, holder: &str, lease: Duration) -> io::Res
             }
             ("if-match", held.etag)
         };
+        let asked = Instant::now();
         if let Some(etag) = write(store, &own, condition)? {
-            store.is_lost.store(false, Ordering::Release);
+            store.hold_until(asked + lease);
             let kept = keep(Arc::clone(store), own, etag, lease)?;
             return Ok(LockOutcome::Acquired(Box::new(kept)));
         }
@@ -123,16 +123,19 @@ fn keep(store: Arc<Store>, own: String, etag: String, lease: Duration) -> io::Re
     let thread = std::thread::Builder::new().name("backup-lock".to_owned());
     let thread = thread.spawn(move || {
         let mut etag = etag;
-        let mut last = Instant::now();
+        let mut until = Instant::now() + lease;
         while stopped.recv_timeout(lease / WRITES_PER_LEASE) == Err(RecvTimeoutError::Timeout) {
+            let asked = Instant::now();
             match write(&store, &own, ("if-match", etag.clone())) {
                 Ok(Some(written)) => {
                     etag = written;
-                    last = Instant::now();
+                    until = asked + lease;
+                    store.hold_until(until);
                 }
-                Err(_) if last.elapsed() < lease => {}
+                // It is asked again; meanwhile what was said holds.
+                Err(_) if Instant::now() < until => {}
                 Ok(None) | Err(_) => {
-                    store.is_lost.store(true, Ordering::Release);
+                    store.hold_until(asked);
                     return;
                 }
             }

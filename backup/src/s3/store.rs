@@ -3,8 +3,8 @@
 //! Invariant: what an error says holds no URL, for a signature stands in it.
 
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::{Bucket, Credentials, S3Action};
@@ -35,8 +35,8 @@ pub(crate) struct Store {
     credentials: Credentials,
     /// Names begin so; with a `/` at its end, or empty.
     pub(crate) prefix: String,
-    /// Whether another one took the lock that this one had.
-    pub(crate) is_lost: AtomicBool,
+    /// Until when the lock is surely ours; none where it was not taken.
+    held_until: Mutex<Option<Instant>>,
 }
 
 /// What a store answered.
@@ -132,7 +132,7 @@ impl Store {
             bucket: bucket.map_err(|_| S3OptionsError::Endpoint)?,
             credentials,
             prefix,
-            is_lost: AtomicBool::new(false),
+            held_until: Mutex::default(),
         })
     }
 
@@ -145,10 +145,24 @@ impl Store {
         Some(&self.credentials)
     }
 
-    /// Fails once another one took the lock: what is written from then on may be theirs.
+    /// Notes until when the lock is ours, or that it is no more.
+    pub(crate) fn hold_until(&self, until: Instant) {
+        let mut held = self
+            .held_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held = Some(until);
+    }
+
+    /// Fails once another one may have taken the lock: what is written from then on may be theirs.
     pub(crate) fn must_hold(&self) -> io::Result<()> {
-        if self.is_lost.load(Ordering::Acquire) {
-            return Err(io::Error::other("another process took the lock over"));
+        let until = *self
+            .held_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if until.is_some_and(|until| Instant::now() >= until) {
+            let why = "the lock could not be kept; another process may have taken it over";
+            return Err(io::Error::other(why));
         }
         Ok(())
     }

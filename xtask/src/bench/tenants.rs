@@ -1,6 +1,7 @@
 //! Many tenants on one machine: what those cost that nobody uses, and how long the first request of
 //! one takes that is not open (C5).
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -22,13 +23,14 @@ pub(crate) struct Args {
     /// How many of them are in use at a time.
     #[arg(long, default_value_t = 20)]
     active: usize,
+    /// First requests that are timed, where there are as many tenants.
+    #[arg(long, default_value_t = 90)]
+    cold: usize,
     /// Measure this binary instead of building one.
     #[arg(long)]
     binary: Option<std::path::PathBuf>,
 }
 
-/// First requests that are timed, where there are as many tenants.
-const COLD_COUNT: usize = 90;
 /// After how long tenants that nobody uses are closed.
 const IDLE_CLOSE_MS: &str = "2000";
 /// How long that may take to come about.
@@ -63,6 +65,8 @@ struct Town {
     server: Server,
     operator: Connection,
     tokens: Vec<String>,
+    /// Those that hold something, by their places among the tokens.
+    written: BTreeSet<usize>,
 }
 
 impl Town {
@@ -86,11 +90,13 @@ impl Town {
             server,
             operator,
             tokens: Vec::new(),
+            written: BTreeSet::new(),
         })
     }
 
-    /// Makes tenants until there are so many, each with a resource in it.
-    fn grow(&mut self, known: usize) -> anyhow::Result<()> {
+    /// Makes tenants until there are so many, each with a token, and those that are asked something
+    /// later with a resource in it: a tenant that is made and never used is a directory.
+    fn grow(&mut self, known: usize, args: &Args) -> anyhow::Result<()> {
         while self.tokens.len() < known {
             let name = format!("t{:05}", self.tokens.len());
             let body = format!(r#"{{"name":"{name}"}}"#);
@@ -99,11 +105,27 @@ impl Town {
             let made = self.operator.send("POST", "/api/admin/tokens", &body)?;
             let made: Value = serde_json::from_str(&made)?;
             let token = made["token"].as_str().context("a token")?;
-            let body = r#"{"name":"moons","media_type":"text/plain","content":"Jupiter has four large moons."}"#;
-            Connection::showing(&self.server.host, token)?.send("POST", "/api/resources", body)?;
             self.tokens.push(token.to_owned());
         }
+        let asked: Vec<usize> = self
+            .sampled(args.cold)
+            .chain(0..args.active.min(known))
+            .collect();
+        let body = r#"{"name":"moons","media_type":"text/plain","content":"Jupiter has four large moons."}"#;
+        for place in asked {
+            if self.written.insert(place) {
+                let token = &self.tokens[place];
+                let mut connection = Connection::showing(&self.server.host, token)?;
+                connection.send("POST", "/api/resources", body)?;
+            }
+        }
         Ok(())
+    }
+
+    /// The places of so many tenants, from all over.
+    fn sampled(&self, count: usize) -> impl Iterator<Item = usize> + use<> {
+        let step = self.tokens.len().div_ceil(count.max(1)).max(1);
+        (0..self.tokens.len()).step_by(step)
     }
 
     fn n_open(&mut self) -> anyhow::Result<usize> {
@@ -128,11 +150,10 @@ impl Town {
     }
 
     /// The times of the first requests of tenants that are not open, shortest first.
-    fn cold(&self) -> anyhow::Result<Vec<Duration>> {
-        let step = self.tokens.len().div_ceil(COLD_COUNT).max(1);
+    fn cold(&self, count: usize) -> anyhow::Result<Vec<Duration>> {
         let mut times = Vec::new();
-        for token in self.tokens.iter().step_by(step) {
-            let mut connection = Connection::showing(&self.server.host, token)?;
+        for place in self.sampled(count) {
+            let mut connection = Connection::showing(&self.server.host, &self.tokens[place])?;
             let begun = Instant::now();
             connection.get("/api/resources?limit=1")?;
             times.push(begun.elapsed());
@@ -195,10 +216,10 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     };
     row(&mut table, 0, "started", &taken(&town.server)?, &[]);
     for known in &args.known {
-        town.grow(*known)?;
+        town.grow(*known, args)?;
         town.until_all_are_closed()?;
         row(&mut table, *known, "all closed", &taken(&town.server)?, &[]);
-        let times = town.cold()?;
+        let times = town.cold(args.cold)?;
         let state = format!("{} opened one after the other", times.len());
         row(&mut table, *known, &state, &taken(&town.server)?, &times);
         town.until_all_are_closed()?;
