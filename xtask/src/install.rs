@@ -20,7 +20,6 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("mvn", "--version", "maven"),
     ("faketime", "--version", "faketime"),
     ("pdftotext", "-v", "poppler-utils"),
-    ("promtool", "--version", "prometheus"),
 ];
 
 /// Documents that people wrote, some 20 MB of packages: a file of each package, and the package.
@@ -74,6 +73,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     }
     install_python("schemathesis")?;
     install_python("moto")?;
+    install_promtool()?;
     install_word_documents()?;
     install_neo4j()?;
     if !is_there("cargo-deny", "--version") {
@@ -114,6 +114,30 @@ fn install_python(name: &str) -> anyhow::Result<()> {
             &wanted,
         ],
     ))
+}
+
+/// What checks alert rules, out of the distribution's package of Prometheus below `target/`: the
+/// package itself would start a server.
+fn install_promtool() -> anyhow::Result<()> {
+    let place = root().join("target/prometheus");
+    if is_there("promtool", "--version") || place.join("usr/bin/promtool").is_file() {
+        return Ok(());
+    }
+    if !is_there("apt-get", "--version") {
+        bail!("install promtool, of Prometheus, with your package manager, then run this again");
+    }
+    std::fs::create_dir_all(&place)?;
+    let mut download = command("apt-get", &["download", "-qq", "prometheus"]);
+    download.current_dir(&place);
+    run(download)?;
+    for entry in std::fs::read_dir(&place)? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|end| end == "deb") {
+            let (file, place) = (file.to_string_lossy(), place.to_string_lossy());
+            run(command("dpkg-deb", &["-x", &file, &place]))?;
+        }
+    }
+    Ok(())
 }
 
 /// The source of the library, for the documents in it, unpacked below `target/documents`.

@@ -50,7 +50,7 @@ impl ObjectDraft {
         if self.upload.is_none() {
             let begin = store
                 .bucket
-                .create_multipart_upload(store.credentials(), &self.key);
+                .create_multipart_upload(Some(store.credentials()), &self.key);
             let answer = store.send(begin, &[], Some(b""))?.ok()?;
             let begun = CreateMultipartUpload::parse_response(answer.text()?);
             let begun = begun.map_err(unreadable)?;
@@ -62,7 +62,7 @@ impl ObjectDraft {
         let upload = self.upload.as_mut().expect("it was begun");
         let number = u16::try_from(upload.etags.len() + 1);
         let number = number.map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        let credentials = store.credentials();
+        let credentials = Some(store.credentials());
         let part = store
             .bucket
             .upload_part(credentials, &self.key, number, &upload.id);
@@ -95,7 +95,9 @@ impl Draft for ObjectDraft {
         if self.upload.is_none() {
             self.store.must_hold()?;
             let store = &self.store;
-            let put = store.bucket.put_object(store.credentials(), &self.key);
+            let put = store
+                .bucket
+                .put_object(Some(store.credentials()), &self.key);
             return store.send(put, &[], Some(&self.part))?.ok().map(drop);
         }
         if !self.part.is_empty() {
@@ -105,7 +107,7 @@ impl Draft for ObjectDraft {
         let store = &self.store;
         let upload = self.upload.as_ref().expect("it was begun");
         let etags = upload.etags.iter().map(String::as_str);
-        let credentials = store.credentials();
+        let credentials = Some(store.credentials());
         let complete =
             store
                 .bucket
@@ -123,9 +125,10 @@ impl Drop for ObjectDraft {
     fn drop(&mut self) {
         let Some(upload) = &self.upload else { return };
         let store = &self.store;
-        let abort = store
-            .bucket
-            .abort_multipart_upload(store.credentials(), &self.key, &upload.id);
+        let abort =
+            store
+                .bucket
+                .abort_multipart_upload(Some(store.credentials()), &self.key, &upload.id);
         // What stays is no object; the store's own rules remove it.
         let _ = store.send(abort, &[], None);
     }

@@ -75,7 +75,7 @@ pub(crate) fn take(store: &Arc<Store>, holder: &str, lease: Duration) -> io::Res
     let own = written(holder, lease);
     for _ in 0..LOOK_COUNT {
         let key = store.key(LOCK);
-        let look = store.bucket.get_object(store.credentials(), &key);
+        let look = store.bucket.get_object(Some(store.credentials()), &key);
         let found = store.send(look, &[], None)?;
         let condition = if found.status == 404 {
             ("if-none-match", "*".to_owned())
@@ -105,7 +105,7 @@ fn write(
     condition: (&'static str, String),
 ) -> io::Result<Option<String>> {
     let key = store.key(LOCK);
-    let put = store.bucket.put_object(store.credentials(), &key);
+    let put = store.bucket.put_object(Some(store.credentials()), &key);
     let answer = store.send(put, &[condition], Some(text.as_bytes()))?;
     // 404: it was to be what it was, and is not there.
     if matches!(answer.status, 404 | 409 | 412) {

@@ -23,7 +23,7 @@ pub(crate) struct ObjectReader {
 impl ObjectReader {
     pub(crate) fn open(store: Arc<Store>, name: &str) -> io::Result<Self> {
         let key = store.key(name);
-        let head = store.bucket.head_object(store.credentials(), &key);
+        let head = store.bucket.head_object(Some(store.credentials()), &key);
         let head = store.send(head, &[], None)?.ok()?;
         let missing = || io::Error::new(io::ErrorKind::InvalidData, "the store tells no length");
         let bytes = head.header("content-length").and_then(|n| n.parse().ok());
@@ -47,7 +47,7 @@ impl ObjectReader {
         let action = self
             .store
             .bucket
-            .get_object(self.store.credentials(), &self.key);
+            .get_object(Some(self.store.credentials()), &self.key);
         let range = format!("bytes={}-{}", self.at, end - 1);
         let headers = [("range", range), ("if-match", self.etag.clone())];
         let answer = self.store.send(action, &headers, None)?.ok()?;

@@ -141,8 +141,8 @@ impl Store {
         format!("{}{name}", self.prefix)
     }
 
-    pub(crate) fn credentials(&self) -> Option<&Credentials> {
-        Some(&self.credentials)
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Notes until when the lock is ours, or that it is no more.
@@ -222,7 +222,7 @@ impl Store {
         let mut names = Vec::new();
         let mut next: Option<String> = None;
         for _ in 0..PAGE_COUNT_MAX {
-            let mut action = self.bucket.list_objects_v2(self.credentials());
+            let mut action = self.bucket.list_objects_v2(Some(self.credentials()));
             action.with_prefix(self.key(&format!("{dir}/")));
             if let Some(next) = next {
                 action.with_continuation_token(next);

@@ -80,7 +80,7 @@ impl Target for S3Target {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.store.must_hold()?;
         let key = self.store.key(name);
-        let credentials = self.store.credentials();
+        let credentials = Some(self.store.credentials());
         let remove = self.store.bucket.delete_object(credentials, &key);
         match self.store.send(remove, &[], None)?.ok() {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
