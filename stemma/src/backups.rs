@@ -99,7 +99,7 @@ pub(crate) struct ServerBackups {
     common: Common,
     settings: Settings,
     targets: BTreeMap<String, Box<dyn Target>>,
-    n_made: AtomicU64,
+    n_whole: AtomicU64,
     n_failed: AtomicU64,
     last_s: AtomicU64,
 }
@@ -107,7 +107,7 @@ pub(crate) struct ServerBackups {
 /// What came of backups that a server was asked for.
 pub(crate) struct Made {
     pub(crate) n_targets: u64,
-    pub(crate) n_made: u64,
+    pub(crate) n_whole: u64,
     pub(crate) n_failed: u64,
     /// When the last one was made, in seconds since 1970; 0 before.
     pub(crate) last_s: u64,
@@ -125,7 +125,7 @@ impl ServerBackups {
             common: common.clone(),
             settings: settings.clone(),
             targets,
-            n_made: AtomicU64::new(0),
+            n_whole: AtomicU64::new(0),
             n_failed: AtomicU64::new(0),
             last_s: AtomicU64::new(0),
         }))
@@ -136,7 +136,7 @@ impl ServerBackups {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Made {
             n_targets: self.targets.len() as u64,
-            n_made: of(&self.n_made),
+            n_whole: of(&self.n_whole),
             n_failed: of(&self.n_failed),
             last_s: of(&self.last_s),
         }
@@ -172,7 +172,7 @@ impl Backups for ServerBackups {
         let options = options(&self.settings, reading);
         match stemma_backup::back_up(&sources, target.as_ref(), &options, tell) {
             Ok(made) => {
-                self.n_made.fetch_add(1, Ordering::Relaxed);
+                self.n_whole.fetch_add(1, Ordering::Relaxed);
                 let now = now_ns() / 1_000_000_000;
                 self.last_s.store(now, Ordering::Relaxed);
                 Ok(Some(told(&made)))

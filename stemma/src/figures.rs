@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit};
 use stemma_api::{Figure, FigureValue, Figures};
@@ -10,7 +11,6 @@ use crate::backups::ServerBackups;
 use crate::cli::Common;
 use crate::config::Settings;
 use crate::config::data_dir;
-use std::sync::Arc;
 
 /// Tells what the process takes.
 pub(crate) struct ProcessFigures {
@@ -97,7 +97,7 @@ impl Figures for ProcessFigures {
             counter(
                 "backups_made",
                 "Backups that were made by this process",
-                made.n_made,
+                made.n_whole,
             ),
             counter(
                 "backups_failed",

@@ -46,7 +46,8 @@ async fn a_backup_in_a_bucket_takes_what_is_new_and_comes_back_byte_for_byte() {
     let before = store.objects().await;
     server.start_again();
     // Larger than what is sent in one request, so that it goes in parts.
-    let large: String = (0..4_000_000).map(|n: u32| format!("{n:09} ")).collect();
+    let numbers: Vec<String> = (0..4_000_000).map(|n: u32| format!("{n:09}")).collect();
+    let large = numbers.join(" ");
     let made = server.client().create("large", "to be more").await;
     let path = format!(
         "/api/resources/{}/content",
@@ -210,7 +211,8 @@ async fn a_bucket_that_is_damaged_is_told_and_nothing_is_restored() {
         }
         store.put(name, whole).await;
     }
-    let part = objects.keys().find(|name| name.ends_with(".part"));
+    let is_part = |name: &&String| Path::new(name).extension().is_some_and(|e| e == "part");
+    let part = objects.keys().find(is_part);
     let part = part.expect("there is one");
     store.delete(part).await;
     let output = ended(at(server.data(), store.address(), &["backup", &target])).await;

@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_lock_is_free_once_it_was_given_back_or_its_holder_is_silent_for_its_lease() {
-        let text = written("process 7", Duration::from_secs(120));
+        let text = written("process 7", Duration::from_mins(2));
         assert!(held(FREE, None).is_free());
         assert!(!held(&text, Some(121)).is_free());
         assert!(held(&text, Some(122)).is_free());

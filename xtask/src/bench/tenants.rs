@@ -133,9 +133,10 @@ impl Town {
         let line = metrics
             .lines()
             .find_map(|line| line.strip_prefix("stemma_tenants_open "));
-        let open: f64 = line.context("how many are open")?.parse()?;
+        let open = line.context("how many are open")?;
+        let open: usize = open.split('.').next().unwrap_or_default().parse()?;
         // The one that the server was started for is open too.
-        Ok((open as usize).saturating_sub(1))
+        Ok(open.saturating_sub(1))
     }
 
     fn until_all_are_closed(&mut self) -> anyhow::Result<Duration> {
@@ -197,13 +198,13 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     let mut table = Table::new("tenants", &columns);
     let mut town = Town::begin(&binary, &dir.path().join("data"))?;
     let row = |table: &mut Table, known: usize, state: &str, taken: &Taken, times: &[Duration]| {
-        let of = |share: f64| {
-            let place = (times.len() as f64 * share) as usize;
+        let of = |percent: usize| {
+            let place = times.len() * percent / 100;
             let time = times.get(place.min(times.len().saturating_sub(1)));
             time.map_or(String::new(), |time| ms(*time))
         };
         let (resident, anonymous) = (mib(taken.resident_kib), mib(taken.anonymous_kib));
-        let (p50, p99) = (of(0.5), of(0.99));
+        let (p50, p99) = (of(50), of(99));
         table.row(&[
             &known,
             &state,
