@@ -9,8 +9,7 @@ use stemma_api::{Figure, FigureValue, Figures};
 
 use crate::backups::ServerBackups;
 use crate::cli::Common;
-use crate::config::Settings;
-use crate::config::data_dir;
+use crate::config::{Settings, data_dir};
 
 /// Tells what the process takes.
 pub(crate) struct ProcessFigures {

@@ -51,6 +51,8 @@ async fn every_metric_that_the_files_name_is_exported_with_a_help_text() {
     let server = Server::start();
     let client = server.client();
     client.create("one", "content").await;
+    // The graph is opened beside, and tells nothing of itself before.
+    client.get("/api/graph/stats").await.expect(200);
     let text = client.get("/metrics").await.text();
     let series: BTreeSet<&str> = text
         .lines()
