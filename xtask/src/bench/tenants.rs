@@ -63,7 +63,7 @@ fn ms(time: Duration) -> String {
 /// A server with tenants, and what opens each.
 struct Town {
     server: Server,
-    operator: Connection,
+    operator: String,
     tokens: Vec<String>,
     /// Those that hold something, by their places among the tokens.
     written: BTreeSet<usize>,
@@ -85,10 +85,9 @@ impl Town {
             .arg(data)
             .env("STEMMA_TENANTS__IDLE_CLOSE_MS", IDLE_CLOSE_MS);
         let server = Server::of(serve)?;
-        let operator = Connection::showing(&server.host, &token)?;
         Ok(Self {
             server,
-            operator,
+            operator: token,
             tokens: Vec::new(),
             written: BTreeSet::new(),
         })
@@ -97,12 +96,13 @@ impl Town {
     /// Makes tenants until there are so many, each with a token, and those that are asked something
     /// later with a resource in it: a tenant that is made and never used is a directory.
     fn grow(&mut self, known: usize, args: &Args) -> anyhow::Result<()> {
+        let mut operator = self.as_operator()?;
         while self.tokens.len() < known {
             let name = format!("t{:05}", self.tokens.len());
             let body = format!(r#"{{"name":"{name}"}}"#);
-            self.operator.send("POST", "/api/admin/tenants", &body)?;
+            operator.send("POST", "/api/admin/tenants", &body)?;
             let body = format!(r#"{{"principal":"bench","role":"admin","tenant":"{name}"}}"#);
-            let made = self.operator.send("POST", "/api/admin/tokens", &body)?;
+            let made = operator.send("POST", "/api/admin/tokens", &body)?;
             let made: Value = serde_json::from_str(&made)?;
             let token = made["token"].as_str().context("a token")?;
             self.tokens.push(token.to_owned());
@@ -128,8 +128,13 @@ impl Town {
         (0..self.tokens.len()).step_by(step)
     }
 
-    fn n_open(&mut self) -> anyhow::Result<usize> {
-        let metrics = self.operator.get("/metrics")?;
+    /// The operator's connection, made anew: one that rests is closed.
+    fn as_operator(&self) -> anyhow::Result<Connection> {
+        Connection::showing(&self.server.host, &self.operator)
+    }
+
+    fn n_open(&self) -> anyhow::Result<usize> {
+        let metrics = self.as_operator()?.get("/metrics")?;
         let line = metrics
             .lines()
             .find_map(|line| line.strip_prefix("stemma_tenants_open "));
@@ -139,7 +144,7 @@ impl Town {
         Ok(open.saturating_sub(1))
     }
 
-    fn until_all_are_closed(&mut self) -> anyhow::Result<Duration> {
+    fn until_all_are_closed(&self) -> anyhow::Result<Duration> {
         let begun = Instant::now();
         while self.n_open()? > 0 {
             if begun.elapsed() > PATIENCE {
