@@ -16,10 +16,12 @@ use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use stemma_access::By;
+use stemma_telemetry::{Span, SpanContext, SpanKind};
 
 use crate::access::{Caller, Entry};
 use crate::connection::Link;
 use crate::error::{ApiError, Code};
+use crate::metrics::known_method;
 use crate::pace::{self, Pace};
 use crate::requests::RequestBody;
 use crate::state::AppState;
@@ -44,6 +46,8 @@ pub(crate) struct Context {
     pub(crate) caller: Caller,
     /// The URLs that we go by, for IRIs that name our resources.
     pub(crate) bases: Vec<String>,
+    /// The span that answering is.
+    pub(crate) span: SpanContext,
 }
 
 /// A request that was answered, for the counters.
@@ -60,16 +64,22 @@ pub(crate) struct Answered<'a> {
 }
 
 impl Context {
-    fn of(headers: &HeaderMap, state: &AppState) -> Self {
+    /// What surrounds a request, and the span that answering it is.
+    fn of(headers: &HeaderMap, state: &AppState) -> (Self, Span) {
         let trace_id =
             trace_id(headers).unwrap_or_else(|| state.commands().new_id().as_simple().to_string());
         let bases = bases(headers, state.options().public_url.as_deref());
-        Self {
+        let parent = headers.get("traceparent");
+        let parent = parent.and_then(|parent| parent.to_str().ok());
+        let span = Span::of(&trace_id, "request", SpanKind::Server).below(parent);
+        let context = Self {
+            span: span.context(),
             trace_id,
             actor: Caller::Everybody.actor().to_owned(),
             caller: Caller::Everybody,
             bases,
-        }
+        };
+        (context, span)
     }
 
     /// Who changes tokens, in which trace.
@@ -143,7 +153,7 @@ pub(crate) async fn surround(
     let started = Instant::now();
     pace::hold(&mut request, Pace::of(state.options()));
     let under_way = request.conn_data::<Link>().map(Link::begin);
-    let mut context = Context::of(request.headers(), &state);
+    let (mut context, span) = Context::of(request.headers(), &state);
     let public_url = state.options().public_url.as_deref();
     let entry = state.access().entry(request.request(), public_url);
     if let Entry::Known(caller) = &entry {
@@ -178,6 +188,7 @@ pub(crate) async fn surround(
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     report(&answer, &context, &state, started.elapsed());
+    end(span, &answer, &context, code);
     let served = answer.request().extensions().get::<Served>().cloned();
     if let Some(served) = served {
         remember(&served, &answer, &context, code, started.elapsed());
@@ -248,6 +259,32 @@ fn remember(
         took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         code: code.map(str::to_owned),
     });
+}
+
+/// Ends the span of a request.
+fn end(mut span: Span, answer: &ServiceResponse<BoxBody>, context: &Context, code: Option<&str>) {
+    if !span.is_recorded() {
+        return;
+    }
+    let request = answer.request();
+    let pattern = request.match_pattern();
+    let route = pattern.as_deref().unwrap_or("none");
+    let status = answer.status();
+    span.rename(format!(
+        "{} {route}",
+        known_method(request.method().as_str())
+    ));
+    span.note("http.request.method", request.method().as_str());
+    span.note("http.route", route);
+    span.note("http.response.status_code", status.as_u16());
+    span.note("stemma.actor", context.actor.as_str());
+    if let Some(code) = code {
+        span.note("error.type", code);
+        if status.is_server_error() {
+            span.fail(code);
+        }
+    }
+    span.end();
 }
 
 fn report(answer: &ServiceResponse<BoxBody>, context: &Context, state: &AppState, took: Duration) {

@@ -16,6 +16,7 @@ use stemma_domain::job::JobCommand;
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::JobKind;
 use stemma_jobs::{Begun, Queue};
+use stemma_telemetry::{Span, SpanKind};
 use tokio::sync::watch;
 
 use crate::error::{ApiError, Code};
@@ -120,11 +121,19 @@ impl Jobs {
             trace_id: new.trace_id,
         };
         let own = job.clone();
+        let name = format!("job {}", new.kind);
+        let span = Span::of(&mirror.trace_id, name, SpanKind::Consumer);
         let thread = std::thread::Builder::new()
             .name(new.kind.to_owned())
             .spawn(move || {
                 let recorded = mirror.begin();
+                let mut span = span.enter();
+                span.note("stemma.job_id", own.body().id);
                 let done = work(&own);
+                if let Err(error) = &done {
+                    span.fail(&error.code);
+                }
+                drop(span);
                 if let Some(recorded) = recorded {
                     recorded.end(&done);
                 }

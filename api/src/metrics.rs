@@ -17,12 +17,16 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use stemma_domain::job::JobStatus;
 use stemma_event_log::AppenderStatus;
+use stemma_jobs::BOUNDS_MS;
 use stemma_projections::{APPLY_BOUNDS_US, Phase, ProjectionMetrics, ProjectionStatus};
 
 use crate::context::Answered;
 use crate::graph_gate::GraphGate;
 use crate::handlers::cypher::Queries;
+use crate::server_metrics::OfServer;
 use crate::state::AppState;
+use crate::tenant_metrics::OfTenants;
+use crate::tenants::Others;
 
 /// Upper bounds of the buckets for the time of requests, in seconds.
 const REQUEST_BOUNDS_S: [f64; 10] = [
@@ -91,6 +95,12 @@ impl Drop for OpenStream {
     }
 }
 
+/// A method as it is counted and named.
+pub(crate) fn known_method(method: &str) -> &'static str {
+    let known = METHODS.into_iter().find(|known| *known == method);
+    known.unwrap_or(OTHER_METHOD)
+}
+
 impl Metrics {
     pub(crate) fn new() -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(REQUEST_BOUNDS_S);
@@ -103,8 +113,7 @@ impl Metrics {
     }
 
     pub(crate) fn count_answer(&self, answered: &Answered<'_>) {
-        let known = METHODS.into_iter().find(|known| *known == answered.method);
-        let method = known.unwrap_or(OTHER_METHOD);
+        let method = known_method(answered.method);
         let route = answered.route.to_owned();
         let labels = RouteLabels {
             method,
@@ -143,8 +152,8 @@ impl Metrics {
         self.open_streams.load(Ordering::Relaxed)
     }
 
-    /// All figures, in the text format.
-    pub(crate) fn render(&self, state: &AppState) -> Result<String, Error> {
+    /// All figures, in the text format; with those of other tenants where it is said whose.
+    pub(crate) fn render(&self, state: &AppState, others: Option<Others>) -> Result<String, Error> {
         let mut registry = Registry::with_prefix("stemma");
         registry.register(
             "http_answers",
@@ -158,6 +167,10 @@ impl Metrics {
             self.times.clone(),
         );
         registry.register_collector(Box::new(Parts(state.clone())));
+        if let Some(others) = others {
+            registry.register_collector(Box::new(OfTenants::new(state.clone(), others)));
+            registry.register_collector(Box::new(OfServer(state.clone())));
+        }
         let mut text = String::new();
         encode(&mut text, &registry)?;
         Ok(text)
@@ -168,7 +181,7 @@ impl Metrics {
 #[derive(Debug)]
 struct Parts(AppState);
 
-fn gauge(
+pub(crate) fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -178,7 +191,7 @@ fn gauge(
     gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
 }
 
-fn counter(
+pub(crate) fn counter(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -208,11 +221,12 @@ fn histogram(
 
 /// Counts beyond 2^53 are rounded, which no figure here comes near.
 #[allow(clippy::cast_precision_loss)]
-fn float(count: u64) -> f64 {
+pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 
 const MICROSECONDS: f64 = 1e6;
+const MILLISECONDS: f64 = 1e3;
 
 impl Collector for Parts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
@@ -233,6 +247,12 @@ impl Collector for Parts {
             "content_bytes",
             "Bytes of content",
             float(content.bytes),
+        )?;
+        gauge(
+            encoder,
+            "content_damaged",
+            "Pieces of content that were found damaged",
+            float(content.damaged),
         )?;
         let connections = &self.0.metrics().connections;
         gauge(
@@ -359,6 +379,71 @@ impl Parts {
                 JobStatus::Cancelled => "Jobs that were stopped",
             };
             gauge(encoder, &name, help, float(counts.of(status)))?;
+        }
+        self.jobs_ended(encoder)
+    }
+
+    /// Jobs, as their queue counts them.
+    fn jobs_ended(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let queue = &self.0.documents().queue;
+        let totals = queue.totals();
+        for (name, help, value) in [
+            (
+                "jobs_ended_completed",
+                "Jobs that came to be done",
+                totals.completed,
+            ),
+            (
+                "jobs_ended_failed",
+                "Jobs that came to fail for good",
+                totals.failed,
+            ),
+            (
+                "jobs_ended_cancelled",
+                "Jobs that came to be stopped",
+                totals.cancelled,
+            ),
+            (
+                "jobs_retried",
+                "Tries that failed and are made again",
+                totals.retried,
+            ),
+            (
+                "jobs_leases_lost",
+                "Leases that ran out since their worker was not heard of",
+                totals.leases_lost,
+            ),
+        ] {
+            counter(encoder, name, help, value)?;
+        }
+        let count = |n: usize| float(u64::try_from(n).unwrap_or(u64::MAX));
+        let (all, busy) = (queue.options().workers, queue.n_busy());
+        gauge(
+            encoder,
+            "jobs_workers",
+            "Workers inside the server",
+            count(all),
+        )?;
+        gauge(
+            encoder,
+            "jobs_workers_busy",
+            "Those of them that are at a job",
+            count(busy),
+        )?;
+        for (name, help, times) in [
+            (
+                "jobs_waiting_seconds",
+                "From when a job was asked for to its first try, of jobs that are done",
+                totals.waiting,
+            ),
+            (
+                "jobs_processing_seconds",
+                "From the first try of a job to its end, of jobs that are done",
+                totals.processing,
+            ),
+        ] {
+            let figures = (&BOUNDS_MS[..], &times.counts[..], times.sum_ms);
+            histogram(encoder, name, help, figures, MILLISECONDS)?;
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ use crate::options::{Options, OptionsError};
 use crate::outputs::Outputs;
 use crate::query::MinPosition;
 use crate::requests::Requests;
+use crate::server_metrics::Figures;
 use crate::sse::{Frames, Hub};
 use crate::tenants::Tenants;
 
@@ -68,6 +69,8 @@ struct ServerWide {
     tenants: OnceLock<Arc<dyn Tenants>>,
     /// Makes backups, once that is possible.
     backups: OnceLock<Arc<dyn Backups>>,
+    /// Tells what the process takes, once that is known.
+    figures: OnceLock<Arc<dyn Figures>>,
 }
 
 /// What a server is made of.
@@ -142,6 +145,7 @@ impl AppState {
             access: Access::new(registry, tenant),
             tenants: OnceLock::new(),
             backups: OnceLock::new(),
+            figures: OnceLock::new(),
         };
         Ok(Self::put_together(parts, Arc::new(server)))
     }
@@ -197,6 +201,17 @@ impl AppState {
     pub fn back_up_by(&self, backups: Arc<dyn Backups>) {
         // Only who starts the server says it.
         let _ = self.shared.server.backups.set(backups);
+    }
+
+    /// Names what tells of the process; said once.
+    pub fn tell_figures_by(&self, figures: Arc<dyn Figures>) {
+        // Only who starts the server says it.
+        let _ = self.shared.server.figures.set(figures);
+    }
+
+    /// What tells of the process.
+    pub(crate) fn figures(&self) -> Option<&Arc<dyn Figures>> {
+        self.shared.server.figures.get()
     }
 
     /// What makes backups.

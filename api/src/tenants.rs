@@ -54,6 +54,19 @@ pub trait Tenants: Send + Sync {
     /// # Errors
     /// When the directory cannot be read.
     fn list(&self) -> Result<Vec<(TenantName, bool)>, TenantError>;
+
+    /// The tenants beside the first, as they are now. Looking at one does not count as using it.
+    fn others(&self) -> Others;
+}
+
+/// The tenants beside the first: those that are open, which stay so while this is held, and those
+/// that could not be opened when they were last asked for, each with why. By name.
+#[derive(Debug, Default)]
+pub struct Others {
+    /// Those that are open.
+    pub open: Vec<(TenantName, InUse)>,
+    /// Those that could not be opened.
+    pub failed: Vec<(TenantName, String)>,
 }
 
 /// What came of something that was waited for; none while it is under way.
@@ -191,6 +204,16 @@ impl Served {
             Err(TenantError::NotFound) => Err(ApiError::of(Code::TenantNotServed)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The tenants beside this one, where it is the one that the server was started for: who asks
+    /// for that one's figures is who operates the server.
+    pub(crate) fn others(&self) -> Option<Others> {
+        let is_first = self.0.usage.is_none();
+        is_first.then(|| {
+            self.tenants()
+                .map_or_else(Others::default, |all| all.others())
+        })
     }
 
     /// A body that keeps the tenant open until it was handed over.

@@ -16,6 +16,7 @@ mod log_restore;
 mod manifest;
 mod place;
 mod restore;
+mod s3;
 mod target;
 mod work;
 
@@ -27,6 +28,7 @@ pub use manifest::{
 };
 pub use place::{is_half_restored, restore_all, restore_tenant};
 pub use restore::Restored;
+pub use s3::{S3Options, S3OptionsError, S3Target, UrlStyle};
 pub use target::{Draft, LockOutcome, Target};
 pub use work::Reading;
 

@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Write};
 
-/// A place of named files. A directory is one; a store of objects can be another.
+/// A place of named files. A directory is one, a store of objects another.
 pub trait Target: Send + Sync {
     /// What it is called, for people.
     fn told(&self) -> String;

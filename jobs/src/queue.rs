@@ -24,6 +24,7 @@ use crate::bus::{Bus, Progress, Watching};
 use crate::choice::{Choice, ChoiceEnd};
 use crate::error::JobsError;
 use crate::options::Options;
+use crate::totals::{Totals, TotalsTold};
 
 /// The event that makes a claim.
 const CLAIMED: &str = "job.claimed";
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     bus: Bus,
     /// Claims whose callers left while they were being written: nobody knows yet whether they are.
     left_claims: Mutex<Vec<JobId>>,
+    pub(crate) totals: Totals,
     /// The attempts of workers inside the server, each with the flag that stops it.
     running: Mutex<HashMap<JobId, Running>>,
     /// Changes when a job may have become one to be had, or a lease one to look at.
@@ -145,6 +147,7 @@ impl Queue {
             options,
             bus: Bus::default(),
             left_claims: Mutex::default(),
+            totals: Totals::default(),
             running: Mutex::default(),
             woken: watch::Sender::new(0),
         };
@@ -194,6 +197,16 @@ impl Queue {
     /// The write path.
     pub fn commands(&self) -> &Commands {
         &self.shared.commands
+    }
+
+    /// What came of jobs since this process has the queue.
+    pub fn totals(&self) -> TotalsTold {
+        self.shared.totals.told()
+    }
+
+    /// How many workers inside the server are at a job.
+    pub fn n_busy(&self) -> usize {
+        self.shared.running().len()
     }
 
     /// How much there is.
@@ -605,6 +618,7 @@ impl Shared {
             for job in &changed.jobs {
                 let is_active = job.claim.is_some();
                 self.bus.moved(job.id, job.revision, is_active);
+                self.totals.count(job);
             }
             self.wake();
         }

@@ -73,6 +73,7 @@ async fn lose(queue: &Queue, id: JobId, token: u64) -> Result<(), JobsError> {
         stage: None,
         transient: true,
     };
+    queue.shared.totals.lose_lease();
     tracing::warn!(job = %id, worker = %claim.worker, "a worker was lost; its job goes to another");
     let command = JobCommand::Fail {
         token,

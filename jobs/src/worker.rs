@@ -15,6 +15,7 @@ use stemma_commands::{Commands, Request, Written};
 use stemma_domain::event::{JobError, Metadata};
 use stemma_domain::job::{Job, JobCommand, JobRefusal};
 use stemma_domain::value::JobKind;
+use stemma_telemetry::{Span, SpanKind};
 use tokio::runtime::Runtime;
 
 use crate::error::JobsError;
@@ -295,6 +296,10 @@ enum Place {
 
 fn attempt(crew: &Arc<Crew>, claimed: Claimed, index: usize) -> Place {
     let queue = &crew.queue;
+    let name = format!("job {}", claimed.job.kind);
+    let mut span = Span::of(&claimed.job.trace_id, name, SpanKind::Consumer).enter();
+    span.note("stemma.job_id", claimed.job.id.to_string());
+    span.note("stemma.attempt", claimed.job.attempts);
     let flag = queue.running(claimed.job.id, claimed.token);
     if crew.stop.load(Ordering::Acquire) {
         // All were told to stop just before this one was noted.
@@ -342,7 +347,10 @@ fn tell(queue: &Queue, handler: &dyn Handler, work: &Work) {
             token,
             reason: "the worker stops".to_owned(),
         },
-        Err((error, after)) => queue.fail_command(&work.job, token, error, after),
+        Err((error, after)) => {
+            span.fail(&error.code);
+            queue.fail_command(&work.job, token, error, after)
+        }
     };
     let worker = work
         .job

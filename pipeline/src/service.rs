@@ -125,6 +125,9 @@ impl ParsingService {
                 request =
                     request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
             }
+            if let Some(parent) = stemma_telemetry::traceparent() {
+                request = request.header("traceparent", parent);
+            }
             Ok(request.send(SendBody::from_reader(&mut content)))
         };
         let (mut answer, mut after) = self.ask(&mut waiting, limits, submit)?;
@@ -148,6 +151,9 @@ impl ParsingService {
                 if let Some(token) = &self.token {
                     request =
                         request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
+                }
+                if let Some(parent) = stemma_telemetry::traceparent() {
+                    request = request.header("traceparent", parent);
                 }
                 Ok(request.call())
             };

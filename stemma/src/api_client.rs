@@ -126,8 +126,12 @@ impl Server {
         }))
     }
 
-    /// A request with the token, where there is one.
+    /// A request with the token, where there is one, and with the span that this thread is in.
     fn shown<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        let request = match stemma_telemetry::traceparent() {
+            Some(parent) => request.header("traceparent", parent),
+            None => request,
+        };
         match &self.authorization {
             Some(Authorization(value)) => request.header("Authorization", value),
             None => request,

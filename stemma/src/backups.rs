@@ -1,23 +1,22 @@
-//! What of a data directory goes into a backup, and the targets that the configuration names.
+//! What of a data directory goes into a backup, and who makes backups for a server.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use serde_json::{Value, json};
 use stemma_api::{Backups, JobError, Tell};
 use stemma_backup::{
-    BackedUp, BackupError, DirectoryTarget, Kind, Options, Reading, Sources, TenantSource,
-    TenantTold,
+    BackedUp, BackupError, Kind, Options, Reading, Sources, Target, TenantSource, TenantTold,
 };
 use stemma_domain::value::TenantName;
 
 use crate::cli::Common;
-use crate::clock::SystemSources;
+use crate::clock::{SystemSources, now_ns};
 use crate::command::token;
 use crate::config::{Settings, data_dir};
-use crate::exit::Usage;
+use crate::targets::{target, targets};
 use crate::tenant_files::{self, UNFINISHED};
 use crate::wiring::{Places, content_options};
 
@@ -74,55 +73,6 @@ fn one(common: &Common, settings: &Settings, name: &TenantName) -> anyhow::Resul
     })
 }
 
-/// The target that a text names.
-pub(crate) fn target(
-    text: &str,
-    common: &Common,
-    settings: &Settings,
-) -> anyhow::Result<DirectoryTarget> {
-    if text.is_empty() || text.contains("://") {
-        return Err(Usage(format!("{text:?} is no target: expected a directory")).into());
-    }
-    let dir = data_dir(common, Some(settings));
-    let absolute = |path: &Path| {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        path.canonicalize().unwrap_or(path)
-    };
-    if absolute(Path::new(text)).starts_with(absolute(&dir)) {
-        let why = format!("{text} is within the data in {}", dir.display());
-        return Err(Usage(why).into());
-    }
-    Ok(DirectoryTarget::new(text))
-}
-
-/// The targets that `backup.targets` names.
-fn targets(text: &str) -> Result<BTreeMap<String, PathBuf>, Usage> {
-    let mut targets = BTreeMap::new();
-    for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        let named = one
-            .split_once('=')
-            .map(|(name, dir)| (name.trim(), dir.trim()));
-        let named = named.filter(|(name, dir)| {
-            let is_name = (1..=64).contains(&name.len()) && name.bytes().all(plain);
-            is_name && dir.starts_with('/')
-        });
-        let Some((name, dir)) = named else {
-            let expected = "NAME=DIRECTORY, divided by commas, the directories from / on";
-            return Err(Usage(format!(
-                "backup.targets has {one:?}, expected {expected}"
-            )));
-        };
-        if targets
-            .insert(name.to_owned(), PathBuf::from(dir))
-            .is_some()
-        {
-            return Err(Usage(format!("backup.targets names {name} twice")));
-        }
-    }
-    Ok(targets)
-}
-
 /// What a backup holds, as JSON.
 pub(crate) fn told(made: &BackedUp) -> Value {
     json!({
@@ -148,21 +98,48 @@ pub(crate) fn tenant_told(tenant: &TenantTold) -> Value {
 pub(crate) struct ServerBackups {
     common: Common,
     settings: Settings,
-    targets: BTreeMap<String, PathBuf>,
+    targets: BTreeMap<String, Box<dyn Target>>,
+    n_whole: AtomicU64,
+    n_failed: AtomicU64,
+    last_s: AtomicU64,
+}
+
+/// What came of backups that a server was asked for.
+pub(crate) struct Made {
+    pub(crate) n_targets: u64,
+    pub(crate) n_whole: u64,
+    pub(crate) n_failed: u64,
+    /// When the last one was made, in seconds since 1970; 0 before.
+    pub(crate) last_s: u64,
 }
 
 impl ServerBackups {
     /// For the server of these settings.
     pub(crate) fn of(common: &Common, settings: &Settings) -> anyhow::Result<Arc<Self>> {
-        let targets = targets(settings.text("backup.targets").unwrap_or_default())?;
-        for dir in targets.values() {
-            target(&dir.to_string_lossy(), common, settings)?;
-        }
+        let named = targets(settings.text("backup.targets").unwrap_or_default())?;
+        let opened =
+            |(name, place): (String, String)| Ok((name, target(&place, common, settings)?));
+        let targets = named.into_iter().map(opened);
+        let targets = targets.collect::<anyhow::Result<_>>()?;
         Ok(Arc::new(Self {
             common: common.clone(),
             settings: settings.clone(),
             targets,
+            n_whole: AtomicU64::new(0),
+            n_failed: AtomicU64::new(0),
+            last_s: AtomicU64::new(0),
         }))
+    }
+
+    /// What came of them.
+    pub(crate) fn made(&self) -> Made {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Made {
+            n_targets: self.targets.len() as u64,
+            n_whole: of(&self.n_whole),
+            n_failed: of(&self.n_failed),
+            last_s: of(&self.last_s),
+        }
     }
 }
 
@@ -183,8 +160,8 @@ impl Backups for ServerBackups {
             stage: Some("backup".to_owned()),
             transient,
         };
-        let dir = self.targets.get(name);
-        let dir = dir.ok_or_else(|| failed(format!("there is no target {name}"), false))?;
+        let target = self.targets.get(name);
+        let target = target.ok_or_else(|| failed(format!("there is no target {name}"), false))?;
         let sources = everything(&self.common, &self.settings);
         let sources = sources.map_err(|error| failed(format!("{error:#}"), true))?;
         let reading = if reads_all {
@@ -193,11 +170,16 @@ impl Backups for ServerBackups {
             Reading::New
         };
         let options = options(&self.settings, reading);
-        let target = DirectoryTarget::new(dir.clone());
-        match stemma_backup::back_up(&sources, &target, &options, tell) {
-            Ok(made) => Ok(Some(told(&made))),
+        match stemma_backup::back_up(&sources, target.as_ref(), &options, tell) {
+            Ok(made) => {
+                self.n_whole.fetch_add(1, Ordering::Relaxed);
+                let now = now_ns() / 1_000_000_000;
+                self.last_s.store(now, Ordering::Relaxed);
+                Ok(Some(told(&made)))
+            }
             Err(BackupError::Stopped) => Ok(None),
             Err(error) => {
+                self.n_failed.fetch_add(1, Ordering::Relaxed);
                 let is_damage = error.is_damage();
                 tracing::error!(target = name, "no backup was made: {error}");
                 Err(failed(
@@ -205,36 +187,6 @@ impl Backups for ServerBackups {
                     !is_damage,
                 ))
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_are_names_with_directories() {
-        assert!(targets("").unwrap().is_empty());
-        let two = targets("nightly=/mnt/a b, off-site = /srv/b ,").unwrap();
-        let dirs: Vec<_> = two
-            .iter()
-            .map(|(name, dir)| (name.as_str(), dir.to_str()))
-            .collect();
-        assert_eq!(
-            dirs,
-            [("nightly", Some("/mnt/a b")), ("off-site", Some("/srv/b"))]
-        );
-        for bad in [
-            "/mnt",
-            "a=",
-            "=b",
-            "a=relative",
-            "a b=/c",
-            "a=/b,a=/c",
-            "a=s3://b",
-        ] {
-            assert!(targets(bad).is_err(), "{bad}");
         }
     }
 }

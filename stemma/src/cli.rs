@@ -275,7 +275,7 @@ pub(crate) enum Rebuilt {
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
-    /// Directory to copy to; made if it is not there, gone on with if it holds a backup of this data
+    /// Directory or s3://BUCKET/PREFIX to copy to; made if it is not there, gone on with if it holds a backup of this data
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
     /// Leave content unread that the target has already: damage to it here is not noticed
@@ -285,7 +285,7 @@ pub(crate) struct Backup {
 
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
-    /// Directory that holds the backup
+    /// Directory or s3://BUCKET/PREFIX that holds the backup
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
 }
@@ -304,7 +304,7 @@ pub(crate) enum TenantCommand {
     List,
     /// Take back the tokens of a tenant, and delete all that is of it
     Delete(TenantNamed),
-    /// Copy a tenant to a directory, as `backup` does with all of them; its tokens stay here
+    /// Copy a tenant to a directory or a store of objects, as `backup` does with all of them; its tokens stay here
     Export(TenantExport),
     /// Bring a tenant in from what `export` or `backup` made, also beside a running server
     Import(TenantImport),
@@ -314,7 +314,7 @@ pub(crate) enum TenantCommand {
 pub(crate) struct TenantExport {
     /// The tenant
     pub(crate) name: String,
-    /// Directory to copy to; made if it is not there, gone on with if it holds a backup of this tenant
+    /// Directory or s3://BUCKET/PREFIX to copy to; made if it is not there, gone on with if it holds a backup of this tenant
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
     /// Leave content unread that the target has already: damage to it here is not noticed
@@ -324,7 +324,7 @@ pub(crate) struct TenantExport {
 
 #[derive(Debug, Args)]
 pub(crate) struct TenantImport {
-    /// Directory that holds the backup
+    /// Directory or s3://BUCKET/PREFIX that holds the backup
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
     /// What it is to be called; of a backup of several tenants, which one [default: as it was called]

@@ -21,6 +21,12 @@ impl Clock for SystemClock {
     }
 }
 
+/// Nanoseconds since 1970, by the system's clock.
+pub(crate) fn now_ns() -> u64 {
+    let micros = u64::try_from(SystemClock.now().micros()).unwrap_or(0);
+    micros.saturating_mul(1000)
+}
+
 /// UUIDs of version 7.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SystemIds;

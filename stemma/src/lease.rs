@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::{Value, json};
+use stemma_telemetry::SpanContext;
 
 use crate::api_client::{Refused, Server};
 use crate::interrupt;
@@ -77,9 +78,13 @@ impl Lease {
             changed: Condvar::new(),
         });
         let own = Arc::clone(&shared);
+        let span = stemma_telemetry::current();
         let thread = std::thread::Builder::new()
             .name("lease".to_owned())
-            .spawn(move || own.run())
+            .spawn(move || {
+                let _followed = span.map(SpanContext::follow);
+                own.run();
+            })
             .context("start the thread that keeps a lease")?;
         Ok(Self {
             shared,

@@ -84,18 +84,24 @@ struct Uses {
     wake: SyncSender<()>,
 }
 
-/// One who uses a tenant.
-pub(crate) struct User(Arc<Uses>);
+/// One who uses a tenant, or looks at it.
+pub(crate) struct User {
+    uses: Arc<Uses>,
+    /// Looking keeps it open meanwhile, and no longer.
+    is_looking: bool,
+}
 
 impl Usage for User {}
 
 impl Drop for User {
     fn drop(&mut self) {
-        *unpoisoned(&self.0.last) = Instant::now();
-        let is_last = self.0.count.fetch_sub(1, Ordering::SeqCst) == 1;
-        if is_last && self.0.is_doomed.load(Ordering::SeqCst) {
+        if !self.is_looking {
+            *unpoisoned(&self.uses.last) = Instant::now();
+        }
+        let is_last = self.uses.count.fetch_sub(1, Ordering::SeqCst) == 1;
+        if is_last && self.uses.is_doomed.load(Ordering::SeqCst) {
             // Nobody hears it once the server stops; a full channel wakes as well.
-            let _ = self.0.wake.try_send(());
+            let _ = self.uses.wake.try_send(());
         }
     }
 }
@@ -132,6 +138,14 @@ impl<T: Held> Slot<T> {
         // Whoever waited for it will ask for it in a moment.
         let is_wanted = self.told.receiver_count() > 0;
         !is_wanted && !self.is_used() && unpoisoned(&self.uses.last).elapsed() >= time
+    }
+
+    fn user(&self, is_looking: bool) -> User {
+        self.uses.count.fetch_add(1, Ordering::SeqCst);
+        User {
+            uses: Arc::clone(&self.uses),
+            is_looking,
+        }
     }
 
     fn is_used(&self) -> bool {
@@ -185,10 +199,7 @@ impl<T: Held> Slots<T> {
         }
         if let Some(slot) = inner.by_name.get(name) {
             return match &slot.stage {
-                Stage::Open(held) => {
-                    slot.uses.count.fetch_add(1, Ordering::SeqCst);
-                    Step::Use(held.shown(), User(Arc::clone(&slot.uses)))
-                }
+                Stage::Open(held) => Step::Use(held.shown(), slot.user(false)),
                 Stage::Opening { .. } | Stage::Closing { .. } => Step::Wait(slot.told.subscribe()),
             };
         }
@@ -213,6 +224,18 @@ impl<T: Held> Slots<T> {
             replaced,
         };
         Step::Open(opening, told)
+    }
+
+    /// All that are open, to be looked at: they stay open meanwhile, and are no less idle after it.
+    pub(crate) fn look(&self) -> Vec<(TenantName, T::Shown, User)> {
+        let inner = unpoisoned(&self.inner);
+        let open = inner.by_name.iter();
+        let open = open.filter(|(name, _)| !inner.doomed.contains_key(*name));
+        let open = open.filter_map(|(name, slot)| match &slot.stage {
+            Stage::Open(held) => Some((name.clone(), held.shown(), slot.user(true))),
+            _ => None,
+        });
+        open.collect()
     }
 
     /// Takes in what came of opening; gives it back where it is not wanted any more.

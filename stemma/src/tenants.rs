@@ -5,7 +5,7 @@
 //! requests. A tenant with work that goes on by itself is not closed, and is opened again by the
 //! next start; a deletion that was begun is not taken back, also not by the end of the server.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use stemma_access::{By, Issuer, Registry};
-use stemma_api::{AppState, Asked, Deletion, InUse, TenantError, Tenants, Told};
+use stemma_api::{AppState, Asked, Deletion, InUse, Others, TenantError, Tenants, Told};
 use stemma_domain::value::TenantName;
 use stemma_projections::Neo4jSettings;
 use tokio::runtime::Handle;
@@ -33,6 +33,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const DELETE_WAIT: Duration = Duration::from_secs(2);
 /// How long it is until a tenant with work that could not be opened is tried again.
 const OPEN_AGAIN: Duration = Duration::from_mins(1);
+/// Most tenants that are remembered as not to be opened, and longest reason, in bytes.
+const FAILED_MAX: usize = 1000;
+const REASON_BYTES_MAX: usize = 1024;
 /// Who takes tokens back where a deletion goes on by itself.
 const ACTOR: &str = "stemma";
 
@@ -69,6 +72,8 @@ struct TenantMap {
     there: RwLock<()>,
     /// Those that are to be opened for the work that they have, each with from when on.
     unfinished: Mutex<VecDeque<(TenantName, Instant)>>,
+    /// Those that could not be opened when they were last asked for, and why.
+    failed: Mutex<BTreeMap<TenantName, String>>,
     /// The threads that open.
     openers: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -117,6 +122,7 @@ impl OpenTenants {
             slots: Slots::new(settings.count("tenants.open_max"), wake.clone()),
             there: RwLock::new(()),
             unfinished: Mutex::default(),
+            failed: Mutex::default(),
             openers: Mutex::default(),
         });
         let own = Arc::clone(&map);
@@ -253,6 +259,7 @@ impl TenantMap {
             Ok(Some(opened)) => match self.slots.opened(name, opened) {
                 Ok(()) => {
                     tracing::info!(tenant = %name, "opened");
+                    unpoisoned(&self.failed).remove(name);
                     telling.told = None;
                     std::mem::forget(telling);
                     return;
@@ -266,9 +273,19 @@ impl TenantMap {
             Ok(None) => Some(Ok(())),
             Err(error) => {
                 tracing::error!(tenant = %name, "not opened: {error:#}");
+                self.note_failed(name, &format!("{error:#}"));
                 Some(Err(failed(&error)))
             }
         };
+    }
+
+    /// Remembers that a tenant could not be opened, of those that are there.
+    fn note_failed(&self, name: &TenantName, why: &str) {
+        let why = why[..why.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
+        let mut failed = unpoisoned(&self.failed);
+        if failed.len() < FAILED_MAX || failed.contains_key(name) {
+            failed.insert(name.clone(), why);
+        }
     }
 
     /// Opens a tenant and brings its views up to date; none once it is not wanted any more.
@@ -486,5 +503,20 @@ impl Tenants for Asking {
             (name, is_open)
         };
         Ok(names.into_iter().map(open).collect())
+    }
+
+    fn others(&self) -> Others {
+        let look = self.0.slots.look().into_iter();
+        let open = look.map(|(name, state, user)| (name, InUse::new(state, Arc::new(user))));
+        let mut open: Vec<_> = open.collect();
+        open.sort_by(|(a, _), (b, _)| a.cmp(b));
+        // One that is gone is not to be opened any more.
+        let is_there = |name: &TenantName| self.0.is_there(name);
+        let mut failed = unpoisoned(&self.0.failed).clone();
+        failed.retain(|name, _| is_there(name));
+        Others {
+            open,
+            failed: failed.into_iter().collect(),
+        }
     }
 }

@@ -102,7 +102,7 @@ fn parsing_service(settings: &Settings) -> anyhow::Result<Option<ParsingService>
 }
 
 /// A secret that is set itself, or stands in the first line of a file that is named beside it.
-fn secret(settings: &Settings, key: &str) -> anyhow::Result<Option<Secret>> {
+pub(crate) fn secret(settings: &Settings, key: &str) -> anyhow::Result<Option<Secret>> {
     let file_key = format!("{key}_file");
     let text = |key: &str| settings.text(key).filter(|text| !text.is_empty());
     let Some(file) = text(&file_key) else {

@@ -4,9 +4,11 @@
 //! own, and is ended by its own process id when its handle is dropped.
 
 mod client;
+mod collector;
 mod disk;
 mod model_server;
 mod neo4j;
+mod object_store;
 mod parsing_server;
 mod proxy;
 mod server;
@@ -15,9 +17,11 @@ mod uploads;
 mod wall_clock;
 
 pub use client::{Answer, Client};
+pub use collector::{Collector, TracedSpan};
 pub use disk::SmallDisk;
 pub use model_server::{Asked, Behaviour, DIMENSION, ModelServer, vector};
 pub use neo4j::Neo4j;
+pub use object_store::ObjectStore;
 pub use parsing_server::{ParsingRequest, ParsingServer};
 pub use proxy::Proxy;
 pub use server::{Server, ServerBuilder, binary, command, run};

@@ -74,6 +74,8 @@ pub struct Asked {
     pub path: String,
     /// The `Authorization` header.
     pub authorization: Option<String>,
+    /// The `traceparent` header.
+    pub traceparent: Option<String>,
     /// The body; null when it was no JSON.
     pub body: Value,
     /// Which connection it came over, counted from 1.
@@ -281,7 +283,7 @@ fn read_request(reader: &mut impl BufRead, connection: u32) -> io::Result<Option
         return Ok(None);
     }
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let (mut length, mut authorization) = (0, None);
+    let (mut length, mut authorization, mut traceparent) = (0, None, None);
     loop {
         line.clear();
         reader.read_line(&mut line)?;
@@ -291,6 +293,7 @@ fn read_request(reader: &mut impl BufRead, connection: u32) -> io::Result<Option
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.parse().unwrap_or(0),
             "authorization" => authorization = Some(value.to_owned()),
+            "traceparent" => traceparent = Some(value.to_owned()),
             _ => {}
         }
     }
@@ -301,6 +304,7 @@ fn read_request(reader: &mut impl BufRead, connection: u32) -> io::Result<Option
     Ok(Some(Asked {
         path,
         authorization,
+        traceparent,
         body: serde_json::from_slice(&body).unwrap_or_default(),
         connection,
     }))

@@ -71,7 +71,9 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     if !missing.is_empty() {
         install_packages(&missing)?;
     }
-    install_schemathesis()?;
+    install_python("schemathesis")?;
+    install_python("moto")?;
+    install_promtool()?;
     install_word_documents()?;
     install_neo4j()?;
     if !is_there("cargo-deny", "--version") {
@@ -91,15 +93,15 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
 }
 
 /// Into an environment of its own below `target/`, as the versions in the repository say.
-fn install_schemathesis() -> anyhow::Result<()> {
-    let place = root().join("target/schemathesis");
+fn install_python(name: &str) -> anyhow::Result<()> {
+    let place = root().join("target").join(name);
     let python = place.join("bin/python");
     let (place, python) = (place.to_string_lossy(), python.to_string_lossy());
     // Asking for the environment's own pip tells whether the package of the distribution is whole.
     if !is_there(&python, "--version") {
         run(command("python3", &["-m", "venv", &place]))?;
     }
-    let wanted = "tests/schemathesis/requirements.txt";
+    let wanted = format!("tests/{name}/requirements.txt");
     run(command(
         &python,
         &[
@@ -109,9 +111,33 @@ fn install_schemathesis() -> anyhow::Result<()> {
             "--quiet",
             "--disable-pip-version-check",
             "-r",
-            wanted,
+            &wanted,
         ],
     ))
+}
+
+/// What checks alert rules, out of the distribution's package of Prometheus below `target/`: the
+/// package itself would start a server.
+fn install_promtool() -> anyhow::Result<()> {
+    let place = root().join("target/prometheus");
+    if is_there("promtool", "--version") || place.join("usr/bin/promtool").is_file() {
+        return Ok(());
+    }
+    if !is_there("apt-get", "--version") {
+        bail!("install promtool, of Prometheus, with your package manager, then run this again");
+    }
+    std::fs::create_dir_all(&place)?;
+    let mut download = command("apt-get", &["download", "-qq", "prometheus"]);
+    download.current_dir(&place);
+    run(download)?;
+    for entry in std::fs::read_dir(&place)? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|end| end == "deb") {
+            let (file, place) = (file.to_string_lossy(), place.to_string_lossy());
+            run(command("dpkg-deb", &["-x", &file, &place]))?;
+        }
+    }
+    Ok(())
 }
 
 /// The source of the library, for the documents in it, unpacked below `target/documents`.

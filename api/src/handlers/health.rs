@@ -9,11 +9,13 @@ use stemma_event_log::AppenderStatus;
 use stemma_projections::{GraphState, Phase, ProjectionStatus, SearchState};
 use utoipa::ToSchema;
 
+use crate::body::blocking;
 use crate::error::{ApiError, Code};
 use crate::graph_gate::GraphGate;
 use crate::query::Query;
 use crate::state::AppState;
-use crate::tenants::Served;
+use crate::tenant_metrics::TENANTS_MAX;
+use crate::tenants::{Others, Served};
 
 /// Events that the views may lack before that counts as degraded.
 const LAG_EVENTS_MAX: u64 = 100_000;
@@ -23,8 +25,61 @@ const LAG_EVENTS_MAX: u64 = 100_000;
 pub(crate) struct HealthBody {
     /// The worst of the parts: `ok`, `degraded` or `down`.
     status: &'static str,
+    /// Where reads are answered from: the views.
+    database: Store,
+    /// Where writes go: the log, and the content beside it.
+    #[serde(rename = "eventStore")]
+    event_store: Store,
+    /// The graph.
+    graph: Store,
+    /// The queue of jobs.
+    jobs: Store,
     /// Each part.
     parts: Parts,
+    /// The other tenants; for whoever operates the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenants: Option<TenantsBody>,
+}
+
+/// How something is, in a word.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Store {
+    /// `ok`, `degraded` or `down`; `off` where there is none.
+    status: &'static str,
+    /// Why it is not ok.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// How the tenants beside the first are.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TenantsBody {
+    /// How many of them are open.
+    open: usize,
+    /// Those that are open and not well, at most 200 of them.
+    not_well: Vec<TenantHealth>,
+    /// Those that could not be opened when they were last asked for, at most 200 of them.
+    failed: Vec<FailedTenant>,
+}
+
+/// A tenant that is open.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TenantHealth {
+    /// Its name.
+    tenant: String,
+    /// The worst of its parts: `degraded` or `down`.
+    status: &'static str,
+    /// Each part.
+    parts: Parts,
+}
+
+/// A tenant that could not be opened.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FailedTenant {
+    /// Its name.
+    tenant: String,
+    /// Why.
+    reason: String,
 }
 
 /// Each part.
@@ -72,6 +127,69 @@ impl Part {
             lag: None,
             lag_seconds: None,
         }
+    }
+}
+
+impl Store {
+    /// The worse of these.
+    fn of(parts: &[&Part]) -> Self {
+        let worst = ["down", "degraded"].into_iter();
+        let worst = worst.filter_map(|status| parts.iter().find(|part| part.status == status));
+        let told = worst.chain(parts.first()).next();
+        Self {
+            status: told.map_or("ok", |part| part.status),
+            reason: told.and_then(|part| part.reason.clone()),
+        }
+    }
+}
+
+impl Parts {
+    /// The worst of the parts without which the tenant is of no use, where it is not ok.
+    fn worst_that_matters(&self) -> Option<&'static str> {
+        let all = [self.log.status, self.content.status, self.views.status];
+        let worst = ["down", "degraded"].into_iter();
+        worst.into_iter().find(|status| all.contains(status))
+    }
+
+    /// The worst of all parts; what can be gone without is never more than degraded.
+    fn worst(&self) -> &'static str {
+        let others = [self.graph.status, self.search.status];
+        let rest = if others.contains(&"degraded") {
+            "degraded"
+        } else {
+            "ok"
+        };
+        self.worst_that_matters().unwrap_or(rest)
+    }
+}
+
+impl TenantsBody {
+    fn of(others: Others) -> Self {
+        let open = others.open.len();
+        let looked_at = others.open.iter().map(|(name, used)| {
+            let parts = parts(used.state());
+            let (tenant, status) = (name.to_string(), parts.worst());
+            TenantHealth {
+                tenant,
+                status,
+                parts,
+            }
+        });
+        let not_well = looked_at.filter(|tenant| tenant.status != "ok");
+        let failed = others.failed.into_iter();
+        let failed = failed.map(|(name, reason)| FailedTenant {
+            tenant: name.to_string(),
+            reason,
+        });
+        Self {
+            open,
+            not_well: not_well.take(TENANTS_MAX).collect(),
+            failed: failed.take(TENANTS_MAX).collect(),
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        self.not_well.is_empty() && self.failed.is_empty()
     }
 }
 
@@ -179,24 +297,34 @@ fn jobs(state: &AppState) -> Part {
     Part::new("ok", Some(reason.to_owned()))
 }
 
-/// `GET /api/health`: 503 when a part that matters is not ok. The graph alone only degrades.
+/// `GET /api/health`: 503 when a part of the tenant that matters is not ok. The graph and the search
+/// index only degrade, and so do other tenants.
 pub(crate) async fn health(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let parts = parts(&state);
-    let all = [parts.log.status, parts.content.status, parts.views.status];
-    let worst = ["down", "degraded"]
-        .into_iter()
-        .find(|status| all.contains(status));
-    let status = if worst.is_some() {
+    let others = state.others();
+    // It reads the views of each of them.
+    let tenants = match others {
+        Some(others) => Some(blocking(move || TenantsBody::of(others)).await?),
+        None => None,
+    };
+    let status = if parts.worst_that_matters().is_some() {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
         StatusCode::OK
     };
-    let others = [parts.graph.status, parts.search.status];
-    let is_all_well = !others.contains(&"degraded");
+    let worst = match parts.worst() {
+        "ok" if tenants.as_ref().is_some_and(|tenants| !tenants.is_well()) => "degraded",
+        worst => worst,
+    };
     let body = HealthBody {
-        status: worst.unwrap_or(if is_all_well { "ok" } else { "degraded" }),
+        status: worst,
+        database: Store::of(&[&parts.views]),
+        event_store: Store::of(&[&parts.log, &parts.content]),
+        graph: Store::of(&[&parts.graph]),
+        jobs: Store::of(&[&parts.jobs]),
         parts,
+        tenants,
     };
     Ok(HttpResponse::build(status)
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -220,7 +348,9 @@ pub(crate) async fn ready(state: Served) -> Result<HttpResponse, ApiError> {
 
 /// `GET /metrics`
 pub(crate) async fn metrics(state: Served) -> Result<HttpResponse, ApiError> {
-    let text = state.metrics().render(&state);
+    let others = state.others();
+    // It reads the views of each tenant.
+    let text = blocking(move || state.metrics().render(&state, others)).await?;
     let text = text.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(HttpResponse::Ok()

@@ -13,6 +13,7 @@ use stemma_search::{Archived, Hit, Mode, Query as Asked, QueryVector, SearchErro
 use utoipa::ToSchema;
 
 use crate::body::blocking;
+use crate::context::Context;
 use crate::documents::Search;
 use crate::error::{ApiError, Code, FieldProblem};
 use crate::handlers::resources::{STEMMA_WARNING, archived, reflecting};
@@ -75,7 +76,11 @@ fn mode(text: &str) -> Option<Mode> {
 }
 
 /// `GET /api/search`
-pub(crate) async fn search(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn search(
+    request: HttpRequest,
+    context: Context,
+    state: Served,
+) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
     let text = query.one("q").unwrap_or_default();
@@ -115,7 +120,11 @@ pub(crate) async fn search(request: HttpRequest, state: Served) -> Result<HttpRe
     };
     let is_chosen = mode.is_some();
     let search = search.clone();
-    let answered = move || answer(&search, &index, asked, is_chosen);
+    let span = context.span;
+    let answered = move || {
+        let _followed = span.follow();
+        answer(&search, &index, asked, is_chosen)
+    };
     let (page, warning) = blocking(answered).await??;
     let position = page.checkpoint.end.checked_sub(1);
     let mut response = reflecting(StatusCode::OK, position);

@@ -17,7 +17,9 @@ use crate::handlers::backup::BackupsBody;
 use crate::handlers::graph::{
     EdgeBody, GraphStatsBody, LagBody, NeighborsBody, NodeBody, PathBody,
 };
-use crate::handlers::health::{HealthBody, Part, Parts};
+use crate::handlers::health::{
+    FailedTenant, HealthBody, Part, Parts, Store, TenantHealth, TenantsBody,
+};
 use crate::handlers::proofs::{ConsistencyBody, InclusionBody};
 use crate::handlers::search::HitBody;
 use crate::handlers::tenants::TenantBody;
@@ -67,6 +69,10 @@ use schemas::{query_schemas, request_schemas};
     ErrorBody,
     BackupsBody,
     Parts,
+    Store,
+    TenantsBody,
+    TenantHealth,
+    FailedTenant,
     Part,
     Problem,
     FieldProblem

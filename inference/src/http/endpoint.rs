@@ -204,6 +204,9 @@ impl Endpoint {
         if let Some(key) = &self.options.api_key {
             request = request.header("Authorization", format!("Bearer {}", key.expose()));
         }
+        if let Some(parent) = stemma_telemetry::traceparent() {
+            request = request.header("traceparent", parent);
+        }
         let answer = request
             .config()
             .timeout_global(Some(left.min(self.options.total_timeout)))

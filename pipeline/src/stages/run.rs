@@ -12,6 +12,7 @@ use std::time::Instant;
 use stemma_domain::document::{Chunk, Chunking, EntityMention, Stage, Strategy, VectorsHeader};
 use stemma_domain::id::ContentDigest;
 use stemma_inference::{Completer, Detector, EMBED_BATCH_MAX, Embedder, Stop};
+use stemma_telemetry::Span;
 
 use crate::child::ParserProcess;
 use crate::chunk::chunk;
@@ -111,6 +112,20 @@ pub fn run(desk: &dyn Desk, tools: &Tools, stage: Stage) -> Result<(), StageErro
 }
 
 fn run_for(desk: &dyn Desk, tools: &Tools, stage: Stage, task: &Task) -> Result<(), StageError> {
+    let span = Span::part(format!("stage {}", stage.name())).map(Span::enter);
+    let done = within_span(desk, tools, stage, task);
+    if let (Some(mut span), Err(error)) = (span, &done) {
+        span.fail(&error.to_string());
+    }
+    done
+}
+
+fn within_span(
+    desk: &dyn Desk,
+    tools: &Tools,
+    stage: Stage,
+    task: &Task,
+) -> Result<(), StageError> {
     if desk.stop().load(Ordering::Acquire) {
         return Err(StageError::Stopped);
     }

@@ -6,12 +6,13 @@ use stemma_backup::{Reading, Restored, Sources, TenantTold, back_up, restore_all
 use stemma_domain::value::TenantName;
 
 use super::answer;
-use crate::backups::{everything, options, target, tenant, tenant_told, told};
+use crate::backups::{everything, options, tenant, tenant_told, told};
 use crate::cli::{Backup, Common, Restore, TenantExport, TenantImport};
 use crate::config::{Settings, data_dir};
 use crate::exit::{Exit, Usage};
 use crate::interrupt;
 use crate::progress::Progress;
+use crate::targets::target;
 use crate::wiring::{content_options, must_be_whole};
 
 /// Copies all of the data.
@@ -71,7 +72,7 @@ fn make(
     let mut progress = Progress::new("backing up", 0);
     let made = back_up(
         sources,
-        &target,
+        target.as_ref(),
         &options(settings, reading),
         &mut |done, total, _| {
             progress.set(done, total);
@@ -113,7 +114,7 @@ pub(crate) fn restore(
     let dir = data_dir(common, Some(settings));
     let content = content_options(settings);
     let mut progress = Progress::new("restoring", 0);
-    let restored = restore_all(&source, &dir, &content, &mut |done, total, _| {
+    let restored = restore_all(source.as_ref(), &dir, &content, &mut |done, total, _| {
         progress.set(done, total);
         interrupt::flow()
     });
@@ -138,7 +139,13 @@ pub(crate) fn import(
         progress.set(done, total);
         interrupt::flow()
     };
-    let restored = restore_tenant(&source, &tenants, name.as_ref(), &content, &mut advance);
+    let restored = restore_tenant(
+        source.as_ref(),
+        &tenants,
+        name.as_ref(),
+        &content,
+        &mut advance,
+    );
     progress.finish();
     restored_to(common, &dir.display().to_string(), &restored?)
 }

@@ -16,8 +16,10 @@ use crate::cli::{Common, Serve};
 use crate::config::Settings;
 use crate::demo;
 use crate::exit::{Exit, Usage};
+use crate::figures::ProcessFigures;
 use crate::open_files;
 use crate::opened::{How, Opened, catch_up};
+use crate::spans;
 use crate::tenant_files;
 use crate::tenants::OpenTenants;
 use crate::wiring::{Places, Tenant, neo4j};
@@ -34,6 +36,7 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
     }
     let is_usable = options(settings).check();
     is_usable.map_err(|error| Usage(error.to_string()))?;
+    let _exporter = spans::export(settings)?;
     let server = neo4j(settings)?;
     let backups = ServerBackups::of(common, settings)?;
     let held = token::open(common, settings)?;
@@ -181,6 +184,8 @@ async fn until_told(
 ) -> anyhow::Result<(Option<OpenTenants>, anyhow::Result<()>)> {
     let state = opened.state().clone();
     state.back_up_by(Arc::clone(&on.backups) as Arc<dyn Backups>);
+    let figures = ProcessFigures::of(common, settings, Arc::clone(&on.backups));
+    state.tell_figures_by(Arc::new(figures));
     let address = on.listener.local_addr()?;
     let listener = on.listener.try_clone()?;
     // Before the first request, which may be of one of them.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use stemma_domain::document::Stage;
 use stemma_domain::value::WorkerName;
 use stemma_pipeline::stages::{PROCESS, STEP, StageError, Tools, process_again, run as run_stage};
+use stemma_telemetry::{Span, SpanKind};
 
 use crate::api_client::{Refused, Server};
 use crate::cli::{Common, Worker};
@@ -40,9 +41,13 @@ struct Slots {
 struct Claimed {
     attempt: Attempt,
     job: Result<DocumentJob, String>,
+    /// What kind of job it is, and the trace that it belongs to.
+    kind: String,
+    trace_id: String,
 }
 
 pub(crate) fn run(common: &Common, settings: &Settings, worker: &Worker) -> anyhow::Result<Exit> {
+    let _exporter = crate::spans::export(settings)?;
     let server = Server::for_worker(common)?;
     let name = match &worker.name {
         Some(name) => name.clone(),
@@ -126,6 +131,10 @@ impl Slots {
     /// Does a job, and says what came of it.
     fn attempt(&self, claimed: Claimed) -> anyhow::Result<()> {
         let id = claimed.attempt.job_id.clone();
+        let name = format!("job {}", claimed.kind);
+        let mut span = Span::of(&claimed.trace_id, name, SpanKind::Consumer).enter();
+        span.note("stemma.job_id", id.as_str());
+        span.note("stemma.worker", self.name.as_str());
         let lease = Lease::keep(Arc::clone(&self.server), claimed.attempt)?;
         let bytes_max = self.tools.limits.bytes_max;
         let said = match &claimed.job {
@@ -136,6 +145,9 @@ impl Slots {
         let Some((call, body)) = said.filter(|_| !lease.is_lost()) else {
             return Ok(());
         };
+        if call == "fail" {
+            span.fail(body["error"]["code"].as_str().unwrap_or_default());
+        }
         match say(&self.server, &lease, call, body) {
             Ok(()) => tracing::info!(job = %id, "{call}"),
             Err(StageError::LeaseLost) => tracing::warn!(job = %id, "the lease was lost"),
@@ -232,5 +244,11 @@ fn read_claimed(claimed: &Value) -> anyhow::Result<Claimed> {
             chunking: serde_json::from_value(payload["chunking"].clone()).ok(),
         }),
     };
-    Ok(Claimed { attempt, job })
+    let text = |name: &str| claimed["job"][name].as_str().unwrap_or_default().to_owned();
+    Ok(Claimed {
+        attempt,
+        job,
+        kind: text("type"),
+        trace_id: text("trace_id"),
+    })
 }

@@ -59,9 +59,49 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Longest content, in bytes, that annotations are anchored in",
     ),
     text(
+        "backup.s3_access_key",
+        "",
+        "Name of the key that a store of objects is asked with; AWS_ACCESS_KEY_ID without it",
+    ),
+    text(
+        "backup.s3_endpoint",
+        "",
+        "Store of objects that holds the buckets of targets like s3://BUCKET/PREFIX, such as http://127.0.0.1:9000; that of Amazon in the region without it",
+    ),
+    number(
+        "backup.s3_lock_ms",
+        "120000",
+        (1000, 3_600_000),
+        "Milliseconds without a word after which the lock of a backup in a store of objects is taken over",
+    ),
+    text("backup.s3_region", "us-east-1", "Region of that store"),
+    Setting {
+        key: "backup.s3_secret_key",
+        kind: Kind::Secret,
+        default: "",
+        about: "That key; AWS_SECRET_ACCESS_KEY without it",
+    },
+    text(
+        "backup.s3_secret_key_file",
+        "",
+        "File whose first line is that key",
+    ),
+    Setting {
+        key: "backup.s3_session_token",
+        kind: Kind::Secret,
+        default: "",
+        about: "Token that goes with a key that holds for a while; AWS_SESSION_TOKEN without it",
+    },
+    Setting {
+        key: "backup.s3_urls",
+        kind: Kind::Choice(&["path", "host"]),
+        default: "path",
+        about: "Where the bucket stands in URLs of that store",
+    },
+    text(
         "backup.targets",
         "",
-        "Targets that POST /api/admin/backup may write to: NAME=DIRECTORY, divided by commas",
+        "Targets that POST /api/admin/backup may write to: NAME=DIRECTORY or NAME=s3://BUCKET/PREFIX, divided by commas",
     ),
     number(
         "cache.aggregate_bytes",
@@ -456,6 +496,33 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "67108864",
         (8192, GIB),
         "Bytes that segments of the log grow to",
+    ),
+    text(
+        "otlp.endpoint",
+        "",
+        "Collector that spans are exported to by OTLP over HTTP, such as http://127.0.0.1:4318; none are without it",
+    ),
+    Setting {
+        key: "otlp.headers",
+        kind: Kind::Secret,
+        default: "",
+        about: "Headers that the collector asks for: NAME=VALUE, divided by commas",
+    },
+    text(
+        "otlp.headers_file",
+        "",
+        "File whose first line is those headers",
+    ),
+    number(
+        "otlp.queue_max",
+        "8192",
+        (1, 1_000_000),
+        "Most spans that wait to be exported; those beyond are dropped and counted",
+    ),
+    text(
+        "otlp.service",
+        "stemma",
+        "What this process is called in what is exported",
     ),
     text(
         "public_url",

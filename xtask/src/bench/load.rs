@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 /// A keep-alive connection.
 pub(crate) struct Connection {
     host: String,
+    /// The token that is shown, where there is one.
+    token: Option<String>,
     stream: BufReader<TcpStream>,
 }
 
@@ -17,8 +19,16 @@ impl Connection {
         stream.set_nodelay(true)?;
         Ok(Self {
             host: host.to_owned(),
+            token: None,
             stream: BufReader::new(stream),
         })
+    }
+
+    /// One that shows a token.
+    pub(crate) fn showing(host: &str, token: &str) -> anyhow::Result<Self> {
+        let mut connection = Self::open(host)?;
+        connection.token = Some(token.to_owned());
+        Ok(connection)
     }
 
     /// Sends a request of JSON and gives the answer's body; any status from 300 on is an error.
@@ -50,6 +60,9 @@ impl Connection {
 
     fn ask(&mut self, method: &str, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<String> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.host);
+        if let Some(token) = &self.token {
+            request += &format!("Authorization: Bearer {token}\r\n");
+        }
         if !kind.is_empty() {
             let length = body.len();
             request += &format!("Content-Type: {kind}\r\nContent-Length: {length}\r\n");

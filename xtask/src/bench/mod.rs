@@ -21,6 +21,7 @@ mod redis;
 mod server;
 mod soak;
 mod table;
+mod tenants;
 mod umadb;
 
 use clap::Parser;
@@ -51,18 +52,21 @@ enum Measure {
     Graph(graph::Args),
     /// Uploads beside long queues, claims, jobs a second, the whole pipeline, searching (P8).
     Documents(documents::Args),
+    /// Two thousand tenants, twenty of them in use: memory, files, the first request (C5).
+    Tenants(tenants::Args),
     /// A mixed load for an hour with two thousand listeners that come and go.
     Soak(soak::Args),
 }
 
 /// The parts of a run of everything, each with its defaults.
-const ALL: [&str; 7] = [
+const ALL: [&str; 8] = [
     "append",
     "rebuild",
     "live",
     "read",
     "documents",
     "graph",
+    "tenants",
     "growth",
 ];
 
@@ -94,6 +98,7 @@ fn one(measure: &Measure, keep: bool) -> anyhow::Result<()> {
         Measure::Documents(args) => documents::run(args, keep),
         Measure::Growth(args) => growth::run(args, keep),
         Measure::Graph(args) => graph::run(args, keep),
+        Measure::Tenants(args) => tenants::run(args, keep),
         Measure::Soak(args) => soak::run(args, keep),
     }
 }
