@@ -133,9 +133,9 @@ impl AppState {
     ) -> Result<Self, OptionsError> {
         options.check()?;
         let server = ServerWide {
+            access: Access::new(registry, tenant, &options),
             options,
             metrics: Metrics::new(),
-            access: Access::new(registry, tenant),
             tenants: OnceLock::new(),
             backups: OnceLock::new(),
         };

@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod exit;
 mod interrupt;
+mod issuer;
 mod jobs_thread;
 mod keys;
 mod lease;

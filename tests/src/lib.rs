@@ -5,6 +5,7 @@
 
 mod client;
 mod disk;
+mod key_server;
 mod model_server;
 mod neo4j;
 mod parsing_server;
@@ -16,6 +17,7 @@ mod wall_clock;
 
 pub use client::{Answer, Client};
 pub use disk::SmallDisk;
+pub use key_server::{KeyServer, SigningKey};
 pub use model_server::{Asked, Behaviour, DIMENSION, ModelServer, vector};
 pub use neo4j::Neo4j;
 pub use parsing_server::{ParsingRequest, ParsingServer};

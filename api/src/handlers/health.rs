@@ -9,6 +9,7 @@ use stemma_event_log::AppenderStatus;
 use stemma_projections::{GraphState, Phase, ProjectionStatus, SearchState};
 use utoipa::ToSchema;
 
+use crate::body::blocking;
 use crate::error::{ApiError, Code};
 use crate::graph_gate::GraphGate;
 use crate::query::Query;
@@ -42,6 +43,10 @@ pub(crate) struct Parts {
     search: Part,
     /// The queue of jobs.
     jobs: Part,
+    /// The log of tokens, of the whole server; `off` while there is none.
+    tokens: Part,
+    /// The keys of the issuer outside whose tokens count; `off` where there is none.
+    issuer: Part,
 }
 
 /// How one part is.
@@ -75,7 +80,7 @@ impl Part {
     }
 }
 
-fn parts(state: &AppState) -> Parts {
+fn parts(state: &AppState, tokens: Part) -> Parts {
     let now_us = state.commands().now().micros();
     let mut log = match state.commands().appender().status() {
         AppenderStatus::Ok => Part::new("ok", None),
@@ -111,6 +116,8 @@ fn parts(state: &AppState) -> Parts {
         graph: graph(state),
         search: search(state),
         jobs: jobs(state),
+        tokens,
+        issuer: issuer(state),
     }
 }
 
@@ -179,10 +186,40 @@ fn jobs(state: &AppState) -> Part {
     Part::new("ok", Some(reason.to_owned()))
 }
 
+/// How the log of tokens is: without it tokens hold, and none are given out or taken back. Waits
+/// for a change that is being written.
+async fn tokens(state: &AppState) -> Result<Part, ApiError> {
+    let registry = state.access().registry().clone();
+    let reason = match blocking(move || registry.status()).await? {
+        None => return Ok(Part::new("off", None)),
+        Some(AppenderStatus::Ok) => return Ok(Part::new("ok", None)),
+        Some(AppenderStatus::Poisoned { reason }) => {
+            format!("{reason}; no token is given out or taken back until it is reopened")
+        }
+        Some(AppenderStatus::Damaged { damage }) => format!("{damage}; nothing more is written"),
+        Some(AppenderStatus::ReadOnly { .. }) => "open for reading only".to_owned(),
+    };
+    Ok(Part::new("degraded", Some(reason)))
+}
+
+/// How the issuer outside is: without its keys its tokens let nobody in.
+fn issuer(state: &AppState) -> Part {
+    match state.access().registry().authority() {
+        None => Part::new("off", None),
+        Some(authority) => match authority.problem() {
+            None => Part::new("ok", None),
+            Some(problem) => {
+                let reason = format!("its keys (jwt.jwks) cannot be had: {problem}");
+                Part::new("degraded", Some(reason))
+            }
+        },
+    }
+}
+
 /// `GET /api/health`: 503 when a part that matters is not ok. The graph alone only degrades.
 pub(crate) async fn health(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
-    let parts = parts(&state);
+    let parts = parts(&state, tokens(&state).await?);
     let all = [parts.log.status, parts.content.status, parts.views.status];
     let worst = ["down", "degraded"]
         .into_iter()
@@ -192,7 +229,12 @@ pub(crate) async fn health(request: HttpRequest, state: Served) -> Result<HttpRe
     } else {
         StatusCode::OK
     };
-    let others = [parts.graph.status, parts.search.status];
+    let others = [
+        parts.graph.status,
+        parts.search.status,
+        parts.tokens.status,
+        parts.issuer.status,
+    ];
     let is_all_well = !others.contains(&"degraded");
     let body = HealthBody {
         status: worst.unwrap_or(if is_all_well { "ok" } else { "degraded" }),
