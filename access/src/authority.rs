@@ -268,11 +268,9 @@ impl Authority {
         {
             let mut orders = self.lock();
             let is_due = |last: Instant| last.elapsed() >= self.shared.settings.refetch_min;
-            if !orders.last.is_none_or(is_due) {
-                // Another request may have asked for what is under way.
-                if !orders.is_wanted {
-                    return false;
-                }
+            // Another request may have asked for what is under way.
+            if !orders.is_wanted && !orders.last.is_none_or(is_due) {
+                return false;
             }
             orders.is_wanted = true;
             self.shared.ordered.notify_all();

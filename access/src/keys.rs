@@ -76,10 +76,8 @@ fn usable(key: &Jwk) -> Option<Key> {
         }
         _ => return None,
     };
-    let is_for_signatures = match &key.common.public_key_use {
-        None => true,
-        Some(wanted) => *wanted == PublicKeyUse::Signature,
-    };
+    let wanted = key.common.public_key_use.as_ref();
+    let is_for_signatures = wanted.is_none_or(|wanted| *wanted == PublicKeyUse::Signature);
     let is_as_said = match key.common.key_algorithm {
         None => true,
         Some(KeyAlgorithm::RS256) => algorithm == Algorithm::RS256,

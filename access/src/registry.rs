@@ -284,7 +284,9 @@ impl Registry {
         if fold.holding() >= TOKENS_MAX {
             return Err(AccessError::Full { max: TOKENS_MAX });
         }
-        if issued.tenant.is_some() && fold.holding_of(&issued.tenant) >= TENANT_TOKENS_MAX {
+        if let Some(tenant) = &issued.tenant
+            && fold.holding_of(tenant) >= TENANT_TOKENS_MAX
+        {
             let max = TENANT_TOKENS_MAX;
             return Err(AccessError::TenantFull { max });
         }

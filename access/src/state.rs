@@ -163,8 +163,9 @@ impl Fold {
     }
 
     /// How many tokens of a tenant hold.
-    pub(crate) fn holding_of(&self, tenant: &Option<TenantName>) -> usize {
-        self.holding.get(tenant).copied().unwrap_or_default()
+    pub(crate) fn holding_of(&self, tenant: &TenantName) -> usize {
+        let tenant = Some(tenant.clone());
+        self.holding.get(&tenant).copied().unwrap_or_default()
     }
 
     /// Of how many tenants tokens hold.

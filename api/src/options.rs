@@ -109,7 +109,7 @@ pub struct SseOptions {
     /// Most open streams of one token, or of one address without one; no limit by default (0).
     pub token_streams_max: usize,
     /// Most open streams of one tenant; by default (0) half of all where tokens of several tenants
-    /// were given out, else all.
+    /// hold or an issuer outside gives them out, else all.
     pub tenant_streams_max: usize,
     /// Bytes of rendered frames that are shared by all streams, 16 MiB by default.
     pub ring_bytes_max: usize,

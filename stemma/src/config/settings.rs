@@ -590,7 +590,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "sse.tenant_streams_max",
         "0",
         (0, 1_000_000),
-        "Most open live streams of one tenant; 0 for half of all where tokens of several tenants were given out, else all",
+        "Most open live streams of one tenant; 0 for half of all where tokens of several tenants hold or jwt.issuer is set, else all",
     ),
     number(
         "sse.token_streams_max",
