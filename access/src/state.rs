@@ -300,3 +300,40 @@ impl Fold {
 
 #[cfg(test)]
 mod timing;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_that_ended_long_ago_are_forgotten_and_none_that_holds_is() {
+        let (mut fold, tokens) = (Fold::default(), Tokens::default());
+        let at = Timestamp::from_micros(0);
+        let issued = |n: usize| {
+            let id = TokenId::new(Uuid::from_u128(n as u128));
+            TokenIssued {
+                expires_at: None,
+                id,
+                principal: PrincipalName::new("ada").unwrap(),
+                role: Role::Reader,
+                secret_digest: TokenText::new(id, [7; 32]).digest(),
+                tenant: Some(TenantName::new("default").unwrap()),
+            }
+        };
+        let all = ENDED_KEPT_MAX + 10;
+        for n in 0..=all {
+            fold.issue(issued(n), at, "ops", &tokens).unwrap();
+        }
+        assert_eq!(fold.holding(), all + 1);
+        for n in 1..=all {
+            fold.revoke(issued(n).id, at, &tokens).unwrap();
+        }
+        let kept = tokens.all();
+        assert_eq!((kept.len(), fold.holding()), (ENDED_KEPT_MAX + 1, 1));
+        assert!(kept[0].revoked_at.is_none());
+        assert_eq!(kept[1].id, issued(11).id);
+        // The log may take one back that was over for long.
+        fold.revoke(issued(3).id, at, &tokens).unwrap();
+        fold.revoke(issued(all).id, at, &tokens).unwrap_err();
+    }
+}
