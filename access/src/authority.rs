@@ -246,7 +246,7 @@ impl Authority {
         rules.set_required_spec_claims(&["iss", "aud", "exp"]);
         // By our clock, below.
         rules.validate_exp = false;
-        let decoded = jsonwebtoken::decode::<Map<String, Value>>(text, &key.key, &rules);
+        let decoded = jsonwebtoken::decode::<Map<String, Value>>(text, &key.public, &rules);
         let Ok(decoded) = decoded else {
             return Verdict::Refused("its signature, issuer or audience is not right");
         };

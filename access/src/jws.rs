@@ -24,10 +24,18 @@ pub(crate) fn install() {
     let _ = PROVIDER.install_default();
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "it is called by jsonwebtoken"
+)]
 fn signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     Err(ErrorKind::UnsupportedAlgorithm.into())
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "it is called by jsonwebtoken"
+)]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     // The families differ where somebody says that a key is of another kind than it is.
     if algorithm.family() != key.family() {

@@ -16,7 +16,7 @@ const KEYS_MAX: usize = 100;
 pub(crate) struct Key {
     kid: Option<String>,
     pub(crate) algorithm: Algorithm,
-    pub(crate) key: DecodingKey,
+    pub(crate) public: DecodingKey,
 }
 
 /// The keys of an issuer.
@@ -91,7 +91,7 @@ fn usable(key: &Jwk) -> Option<Key> {
     Some(Key {
         kid: key.common.key_id.clone(),
         algorithm,
-        key: DecodingKey::from_jwk(key).ok()?,
+        public: DecodingKey::from_jwk(key).ok()?,
     })
 }
 
