@@ -21,7 +21,7 @@ const EXAMPLES_OF_OTHERS: &str = "2";
 #[tokio::test]
 async fn every_answer_is_as_the_served_document_says() {
     let (server, tokens) = demo(&["admin"]);
-    let told = run(&server, &tokens[0], EXAMPLES);
+    let told = run(&server, &tokens[0], EXAMPLES, &[]);
     expect_all_tested(&server, &told).await;
 }
 
@@ -30,7 +30,9 @@ async fn whoever_asks_is_answered_as_the_served_document_says() {
     let roles = ["reader", "writer", "worker", "operator"];
     let (server, tokens) = demo(&roles);
     for token in &tokens {
-        let told = run(&server, token, EXAMPLES_OF_OTHERS);
+        // Who may change nothing is told so before being told that nothing is changed that way.
+        let but = ["--exclude-checks", "unsupported_method"];
+        let told = run(&server, token, EXAMPLES_OF_OTHERS, &but);
         expect_all_tested(&server, &told).await;
     }
 }
@@ -60,7 +62,7 @@ struct Demo {
 }
 
 /// Runs schemathesis with a token, and gives what it told.
-fn run(demo: &Demo, token: &str, examples: &str) -> String {
+fn run(demo: &Demo, token: &str, examples: &str, more: &[&str]) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = folder.join("../target/schemathesis/bin/schemathesis");
     assert!(
@@ -82,6 +84,7 @@ fn run(demo: &Demo, token: &str, examples: &str) -> String {
         .args(["--seed", &set("STEMMA_TEST_SCHEMATHESIS_SEED", "1")])
         .arg("--max-examples")
         .arg(set("STEMMA_TEST_SCHEMATHESIS_EXAMPLES", examples))
+        .args(more)
         .current_dir(folder.join("schemathesis"))
         .output()
         .expect("it was installed");
