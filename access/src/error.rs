@@ -9,7 +9,7 @@ pub enum AccessError {
     /// The log could not be opened.
     #[error("open the log of tokens")]
     Open(#[from] OpenError),
-    /// The log could not be read.
+    /// The log could not be read; nothing was written.
     #[error("read the log of tokens")]
     Read(#[from] ReadError),
     /// An event does not fit those before it, or is none that is known.
@@ -23,6 +23,13 @@ pub enum AccessError {
     /// The log could not be written to; the error says whether anything was.
     #[error("write to the log of tokens")]
     Append(#[from] AppendError),
+    /// The change is durable, but could not be read back: it counts once the log was reopened.
+    #[error("the change was written, and could not be read back")]
+    Untold {
+        /// Why not.
+        #[source]
+        source: Box<AccessError>,
+    },
     /// Whoever wanted the change is let in no more.
     #[error("the token that asked for this holds no more")]
     IssuerGone,
@@ -38,6 +45,12 @@ pub enum AccessError {
     /// As many tokens hold as may.
     #[error("{max} tokens hold, which is the most")]
     Full {
+        /// The most.
+        max: usize,
+    },
+    /// As many tokens of the tenant hold as may.
+    #[error("{max} tokens of the tenant hold, which is the most")]
+    TenantFull {
         /// The most.
         max: usize,
     },

@@ -5,26 +5,29 @@
 //! token: a server without any leaves nothing behind.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use arc_swap::ArcSwap;
 use stemma_domain::access::Role;
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::{PrincipalName, TenantName};
 use stemma_event_log::{
-    AppendError, Batch, EventType, ExpectedRevision, FileStorage, Log, Metadata, NewEvent, Options,
-    Position, ReadLimit, Revision, StreamId,
+    AppenderStatus, Batch, EventType, ExpectedRevision, FileStorage, Log, Metadata, NewEvent,
+    Options, Position, ReadLimit, Revision, StreamId,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::authority::Authority;
 use crate::error::AccessError;
 use crate::event::{ISSUED, REVOKED, SCHEMA_VERSION, TokenIssued, TokenRevoked, encode, stream};
-use crate::state::{State, Token};
+use crate::state::{Fold, Token, Tokens};
 use crate::token::{TokenId, TokenText};
 
 /// Most tokens that hold at a time.
 const TOKENS_MAX: usize = 100_000;
+/// Most of them that are of one tenant, so that none takes all.
+const TENANT_TOKENS_MAX: usize = 50_000;
 /// Tokens that are taken back in one batch.
 const REVOKED_AT_ONCE: usize = 1000;
 /// Events that are folded in at a time.
@@ -79,6 +82,8 @@ pub struct By<'a> {
 pub enum Issuer {
     /// Their own token, as long as it holds.
     Token(TokenId),
+    /// The token of an issuer outside, until it ends.
+    Until(Timestamp),
     /// That there are no tokens yet.
     NobodyYet,
     /// That they have the data in their hands.
@@ -94,11 +99,24 @@ pub struct Registry {
 struct Shared {
     dir: PathBuf,
     sources: Arc<dyn Sources>,
-    state: ArcSwap<State>,
-    /// The log, once there is one; changed by one at a time.
-    log: Mutex<Option<Log>>,
+    tokens: Tokens,
+    /// Events that are folded in.
+    end: AtomicU64,
+    /// Of how many tenants tokens hold.
+    tenants: AtomicUsize,
+    /// Changed by one at a time.
+    kept: Mutex<Kept>,
     /// Counts the changes.
     changes: watch::Sender<u64>,
+    /// The issuer outside whose tokens count too.
+    authority: OnceLock<Authority>,
+}
+
+/// The log, once there is one, and how far it is folded.
+#[derive(Default)]
+struct Kept {
+    log: Option<Log>,
+    fold: Fold,
 }
 
 impl std::fmt::Debug for Registry {
@@ -120,37 +138,86 @@ impl Registry {
             shared: Arc::new(Shared {
                 dir: dir.to_owned(),
                 sources,
-                state: ArcSwap::default(),
-                log: Mutex::new(None),
+                tokens: Tokens::default(),
+                end: AtomicU64::new(0),
+                tenants: AtomicUsize::new(0),
+                kept: Mutex::default(),
                 changes: watch::Sender::new(0),
+                authority: OnceLock::new(),
             }),
         };
         if dir.is_dir() {
             let log = registry.open_log()?;
-            registry.fold(&log)?;
-            *registry.lock() = Some(log);
+            let mut kept = registry.lock();
+            registry.fold(&log, &mut kept.fold)?;
+            kept.log = Some(log);
         }
         Ok(registry)
     }
 
-    /// Whether no token was ever given out: then nobody is asked for one.
+    /// Has tokens of an issuer outside count beside these; said once, before the first request.
+    pub fn trust(&self, authority: Authority) {
+        // Only who starts the server says it.
+        let _ = self.shared.authority.set(authority);
+    }
+
+    /// The issuer outside whose tokens count.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.shared.authority.get()
+    }
+
+    /// Whether nobody is asked for a token: none was ever given out, and nobody outside gives any.
     pub fn is_unused(&self) -> bool {
-        self.shared.state.load().end() == 0
+        self.shared.end.load(Ordering::Acquire) == 0 && self.shared.authority.get().is_none()
+    }
+
+    /// Whether tokens of several tenants may hold, who then share what the server has.
+    pub fn is_shared(&self) -> bool {
+        self.shared.tenants.load(Ordering::Relaxed) > 1 || self.shared.authority.get().is_some()
+    }
+
+    /// Whether the log takes changes, and why not; none while there is no log.
+    pub fn status(&self) -> Option<AppenderStatus> {
+        self.lock().log.as_ref().map(|log| log.appender.status())
+    }
+
+    /// Has the log take changes again after a failed write or sync. Waits for its writer.
+    ///
+    /// # Errors
+    /// [`AccessError::Open`], and what is wrong with what it then holds; it takes none then.
+    pub fn reopen(&self) -> Result<(), AccessError> {
+        let mut kept = self.lock();
+        let Kept { log, fold } = &mut *kept;
+        let Some(log) = log else { return Ok(()) };
+        block_on(log.appender.reopen())?;
+        self.fold(log, fold)
+    }
+
+    /// What time it is by the clock that tokens end by.
+    pub fn now(&self) -> Timestamp {
+        self.shared.sources.now()
     }
 
     /// The token whose text this is, if it holds now. What is no token, one that nobody was
     /// given, one that was taken back and one that is over are not told apart.
     pub fn authenticate(&self, text: &str) -> Option<Arc<Token>> {
         let text = TokenText::read(text)?;
-        let state = self.shared.state.load();
-        let token = state.token(text.id())?;
+        let token = self.token(text.id())?;
         let is_it = token.is(&text) && token.holds_at(self.shared.sources.now());
-        is_it.then(|| Arc::clone(token))
+        is_it.then_some(token)
     }
 
-    /// A token by its id, whether it holds or not.
+    /// A token by its id, whether it holds or not; none of those that ended long ago.
     pub fn token(&self, id: TokenId) -> Option<Arc<Token>> {
-        self.shared.state.load().token(id).cloned()
+        self.shared.tokens.get(id)
+    }
+
+    /// Whether a token that held still does.
+    pub fn still_holds(&self, token: &Token) -> bool {
+        if token.is_vouched() {
+            return token.holds_at(self.shared.sources.now());
+        }
+        self.holds(token.id)
     }
 
     /// Whether a token holds now.
@@ -166,9 +233,10 @@ impl Registry {
         Some(std::time::Duration::from_micros(left))
     }
 
-    /// Every token that was ever given out, in the order of that.
+    /// Every token that was given out and holds, and the last ten thousand of those that hold no
+    /// more, in the order in which they were given out.
     pub fn tokens(&self) -> Vec<Arc<Token>> {
-        self.shared.state.load().tokens().cloned().collect()
+        self.shared.tokens.all()
     }
 
     /// 32 random bytes, for something else that nobody may guess.
@@ -188,7 +256,8 @@ impl Registry {
     /// Gives out a token. Blocks until it is durable.
     ///
     /// # Errors
-    /// [`AccessError`]; no token was given out, but for [`AccessError::Append`], which says.
+    /// [`AccessError`]; no token was given out, but for [`AccessError::Append`], which says, and
+    /// [`AccessError::Untold`], after which there is one whose text nobody knows.
     pub fn issue(&self, new: NewToken, by: By<'_>) -> Result<(Arc<Token>, TokenText), AccessError> {
         let now = self.shared.sources.now();
         if new.role.is_of_a_tenant() != new.tenant.is_some() {
@@ -208,17 +277,24 @@ impl Registry {
             secret_digest: text.digest(),
             tenant: new.tenant,
         };
-        let mut log = self.lock();
+        let mut kept = self.lock();
         self.check(by.issuer)?;
-        let holding = |token: &&Arc<Token>| token.holds_at(now);
-        if self.shared.state.load().tokens().filter(holding).count() >= TOKENS_MAX {
+        let Kept { log, fold } = &mut *kept;
+        fold.end_those_over(now, &self.shared.tokens);
+        if fold.holding() >= TOKENS_MAX {
             return Err(AccessError::Full { max: TOKENS_MAX });
         }
-        let log = match &mut *log {
+        if let Some(tenant) = &issued.tenant
+            && fold.holding_of(tenant) >= TENANT_TOKENS_MAX
+        {
+            let max = TENANT_TOKENS_MAX;
+            return Err(AccessError::TenantFull { max });
+        }
+        let log = match log {
             Some(log) => log,
             none => none.insert(self.open_log()?),
         };
-        self.append(log, vec![Change::issued(&issued)], by)?;
+        self.append(log, fold, vec![Change::issued(&issued)], by)?;
         let token = self.token(id).ok_or(AccessError::NotFound)?;
         Ok((token, text))
     }
@@ -228,13 +304,14 @@ impl Registry {
     /// # Errors
     /// [`AccessError::NotFound`], or why it could not be written.
     pub fn revoke(&self, id: TokenId, by: By<'_>) -> Result<Arc<Token>, AccessError> {
-        let log = self.lock();
+        let mut kept = self.lock();
         self.check(by.issuer)?;
+        let Kept { log, fold } = &mut *kept;
         let token = self.token(id).ok_or(AccessError::NotFound)?;
         let Some(log) = log.as_ref().filter(|_| token.revoked_at.is_none()) else {
             return Ok(token);
         };
-        self.append(log, vec![Change::revoked(id)], by)?;
+        self.append(log, fold, vec![Change::revoked(id)], by)?;
         self.token(id).ok_or(AccessError::NotFound)
     }
 
@@ -244,9 +321,10 @@ impl Registry {
     /// # Errors
     /// Why it could not be written: then asking again takes back those that are left.
     pub fn revoke_all(&self, tenant: &TenantName, by: By<'_>) -> Result<usize, AccessError> {
-        let log = self.lock();
+        let mut kept = self.lock();
         self.check(by.issuer)?;
-        let Some(log) = log.as_ref() else {
+        let Kept { log, fold } = &mut *kept;
+        let Some(log) = log else {
             return Ok(0);
         };
         let all = self.tokens();
@@ -259,7 +337,7 @@ impl Registry {
             .collect();
         for ids in own.chunks(REVOKED_AT_ONCE) {
             let changes = ids.iter().map(|id| Change::revoked(*id));
-            self.append(log, changes.collect(), by)?;
+            self.append(log, fold, changes.collect(), by)?;
         }
         Ok(own.len())
     }
@@ -267,7 +345,7 @@ impl Registry {
     /// Ends the log in good order.
     pub fn close(&self) {
         // What it holds is durable; a log that is not closed is read to its end at the next start.
-        if let Some(log) = self.lock().take() {
+        if let Some(log) = self.lock().log.take() {
             let _ = log.appender.close();
         }
     }
@@ -276,16 +354,17 @@ impl Registry {
     fn check(&self, issuer: Issuer) -> Result<(), AccessError> {
         let may = match issuer {
             Issuer::Token(id) => self.holds(id),
+            Issuer::Until(end) => self.shared.sources.now() < end,
             Issuer::NobodyYet => self.is_unused(),
             Issuer::Data => true,
         };
         may.then_some(()).ok_or(AccessError::IssuerGone)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Log>> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         // What is in it is changed whole.
         self.shared
-            .log
+            .kept
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -302,7 +381,13 @@ impl Registry {
 
     /// Writes events about tokens as one batch, each at the revision that its token is to be at,
     /// and folds them in.
-    fn append(&self, log: &Log, changes: Vec<Change>, by: By<'_>) -> Result<(), AccessError> {
+    fn append(
+        &self,
+        log: &Log,
+        fold: &mut Fold,
+        changes: Vec<Change>,
+        by: By<'_>,
+    ) -> Result<(), AccessError> {
         let (events, expected) = changes.into_iter().map(Change::into_parts).unzip();
         let batch = Batch {
             events,
@@ -317,29 +402,35 @@ impl Registry {
             order: None,
         };
         let appended = block_on(log.appender.append(batch));
-        self.fold(log)?;
+        // A failed one may have left something to fold all the same.
+        let folded = self.fold(log, fold);
         appended?;
-        Ok(())
+        folded.map_err(|source| AccessError::Untold {
+            source: Box::new(source),
+        })
     }
 
-    /// Folds in what is in the log and not in the state.
-    fn fold(&self, log: &Log) -> Result<(), AccessError> {
-        let mut state = State::clone(&self.shared.state.load());
+    /// Folds in what is in the log and not in the tokens.
+    fn fold(&self, log: &Log, fold: &mut Fold) -> Result<(), AccessError> {
+        let folded = self.fold_all(log, fold);
+        self.shared.end.store(fold.end(), Ordering::Release);
+        self.shared.tenants.store(fold.tenants(), Ordering::Relaxed);
+        self.shared.changes.send_modify(|changes| *changes += 1);
+        folded
+    }
+
+    fn fold_all(&self, log: &Log, fold: &mut Fold) -> Result<(), AccessError> {
         loop {
-            let records = log.reader.read(Position::new(state.end()), FOLDED)?;
+            let records = log.reader.read(Position::new(fold.end()), FOLDED)?;
             if records.is_empty() {
-                break;
+                return Ok(());
             }
             for record in &records {
                 let position = record.position().get();
-                state
-                    .apply(record)
+                fold.apply(record, &self.shared.tokens)
                     .map_err(|problem| AccessError::Unfit { position, problem })?;
             }
         }
-        self.shared.state.store(Arc::new(state));
-        self.shared.changes.send_modify(|changes| *changes += 1);
-        Ok(())
     }
 }
 
@@ -384,9 +475,7 @@ impl Change {
 }
 
 /// Waits for the log's writer, which is a thread of its own and needs nobody to drive it.
-fn block_on(
-    append: impl Future<Output = Result<stemma_event_log::Committed, AppendError>>,
-) -> Result<stemma_event_log::Committed, AppendError> {
+fn block_on<T>(waited: impl Future<Output = T>) -> T {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -395,168 +484,14 @@ fn block_on(
     }
     let waker = Arc::new(Unpark(std::thread::current())).into();
     let mut context = std::task::Context::from_waker(&waker);
-    let mut append = std::pin::pin!(append);
+    let mut waited = std::pin::pin!(waited);
     loop {
-        if let std::task::Poll::Ready(appended) = append.as_mut().poll(&mut context) {
-            return appended;
+        if let std::task::Poll::Ready(told) = waited.as_mut().poll(&mut context) {
+            return told;
         }
         std::thread::park();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Fixed {
-        now: AtomicI64,
-        given: AtomicU8,
-    }
-
-    impl Sources for Fixed {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_micros(self.now.load(Ordering::Relaxed))
-        }
-
-        fn new_id(&self) -> Uuid {
-            Uuid::from_u128(self.given.fetch_add(1, Ordering::Relaxed).into())
-        }
-
-        fn secret(&self) -> Result<[u8; 32], String> {
-            Ok([self.given.load(Ordering::Relaxed); 32])
-        }
-    }
-
-    fn by(trace_id: &str) -> By<'_> {
-        By {
-            issuer: Issuer::Data,
-            actor: "ops",
-            trace_id,
-        }
-    }
-
-    fn reader(principal: &str) -> NewToken {
-        NewToken {
-            principal: PrincipalName::new(principal).unwrap(),
-            role: Role::Reader,
-            tenant: Some(TenantName::new("default").unwrap()),
-            expires_at: None,
-        }
-    }
-
-    #[test]
-    fn a_token_holds_until_it_is_taken_back_and_over_a_restart() {
-        let place = tempfile::tempdir().unwrap();
-        let dir = place.path().join("access");
-        let sources = Arc::new(Fixed::default());
-        let registry = Registry::open(&dir, sources.clone()).unwrap();
-        assert!(registry.is_unused() && !dir.exists());
-        let (kept, kept_text) = registry.issue(reader("ada"), by("t1")).unwrap();
-        let (gone, gone_text) = registry.issue(reader("bob"), by("t2")).unwrap();
-        let follow = registry.follow();
-        assert_eq!(
-            registry.authenticate(&gone_text.expose()),
-            Some(Arc::clone(&gone))
-        );
-        let revoked = registry.revoke(gone.id, by("t3")).unwrap();
-        assert!(revoked.revoked_at.is_some() && follow.has_changed().unwrap());
-        assert_eq!(registry.revoke(gone.id, by("t4")).unwrap(), revoked);
-        registry.close();
-        drop(registry);
-        let again = Registry::open(&dir, sources).unwrap();
-        assert!(!again.is_unused());
-        assert_eq!(again.authenticate(&gone_text.expose()), None);
-        assert_eq!(again.authenticate(&kept_text.expose()), Some(kept));
-        assert_eq!(again.tokens().len(), 2);
-        assert!(matches!(
-            again.revoke(TokenId::new(Uuid::from_u128(99)), by("t")),
-            Err(AccessError::NotFound)
-        ));
-    }
-
-    #[test]
-    fn all_tokens_of_a_tenant_are_taken_back_and_no_others() {
-        let place = tempfile::tempdir().unwrap();
-        let registry = Registry::open(place.path(), Arc::new(Fixed::default())).unwrap();
-        let south = TenantName::new("south").unwrap();
-        let other = NewToken {
-            tenant: Some(south.clone()),
-            ..reader("bob")
-        };
-        assert_eq!(registry.revoke_all(&south, by("t")).unwrap(), 0);
-        let (kept, _) = registry.issue(reader("ada"), by("t")).unwrap();
-        let gone = [(), ()].map(|()| registry.issue(other.clone(), by("t")).unwrap().0);
-        assert_eq!(registry.revoke_all(&south, by("t")).unwrap(), 2);
-        assert!(registry.holds(kept.id));
-        assert!(gone.iter().all(|token| !registry.holds(token.id)));
-        assert_eq!(registry.revoke_all(&south, by("t")).unwrap(), 0);
-    }
-
-    #[test]
-    fn another_secret_of_the_same_id_is_refused_and_a_token_ends_on_time() {
-        let place = tempfile::tempdir().unwrap();
-        let sources = Arc::new(Fixed::default());
-        let registry = Registry::open(place.path(), sources.clone()).unwrap();
-        let new = NewToken {
-            expires_at: Some(Timestamp::from_micros(1000)),
-            ..reader("ada")
-        };
-        let (token, text) = registry.issue(new.clone(), by("t")).unwrap();
-        let forged = TokenText::new(token.id, [99; 32]);
-        assert_eq!(registry.authenticate(&forged.expose()), None);
-        sources.now.store(999, Ordering::Relaxed);
-        assert!(registry.authenticate(&text.expose()).is_some());
-        sources.now.store(1000, Ordering::Relaxed);
-        assert_eq!(registry.authenticate(&text.expose()), None);
-        assert!(matches!(
-            registry.issue(new, by("t")),
-            Err(AccessError::Expired)
-        ));
-    }
-
-    #[test]
-    fn whoever_holds_no_more_gives_out_nothing_and_takes_nothing_back() {
-        let place = tempfile::tempdir().unwrap();
-        let registry = Registry::open(place.path(), Arc::new(Fixed::default())).unwrap();
-        let nobody = By {
-            issuer: Issuer::NobodyYet,
-            ..by("t")
-        };
-        let (first, _) = registry.issue(reader("ada"), nobody).unwrap();
-        let held = By {
-            issuer: Issuer::Token(first.id),
-            ..by("t")
-        };
-        let (second, _) = registry.issue(reader("bob"), held).unwrap();
-        registry.revoke(first.id, held).unwrap();
-        for gone in [nobody, held] {
-            let refused = registry.issue(reader("eve"), gone);
-            assert!(matches!(refused, Err(AccessError::IssuerGone)));
-            let refused = registry.revoke(second.id, gone);
-            assert!(matches!(refused, Err(AccessError::IssuerGone)));
-        }
-        assert_eq!(registry.tokens().len(), 2);
-    }
-
-    #[test]
-    fn an_operator_is_of_no_tenant_and_everybody_else_is_of_one() {
-        let place = tempfile::tempdir().unwrap();
-        let registry = Registry::open(place.path(), Arc::new(Fixed::default())).unwrap();
-        let operator = NewToken {
-            role: Role::Operator,
-            ..reader("ada")
-        };
-        let stateless = NewToken {
-            tenant: None,
-            ..reader("ada")
-        };
-        for wrong in [operator, stateless] {
-            let refused = registry.issue(wrong, by("t"));
-            assert!(matches!(refused, Err(AccessError::Tenant)));
-        }
-        assert!(registry.is_unused());
-    }
-}
+mod tests;

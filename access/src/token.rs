@@ -28,6 +28,11 @@ impl TokenId {
     pub fn new(id: Uuid) -> Self {
         Self(id)
     }
+
+    /// The number that it is.
+    pub fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
 }
 
 impl fmt::Display for TokenId {
@@ -101,6 +106,16 @@ impl fmt::Debug for TokenText {
 /// The digest of a secret. Comparing two takes the same time wherever they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SecretDigest(blake3::Hash);
+
+#[cfg(test)]
+impl SecretDigest {
+    /// One that differs in one byte.
+    pub(crate) fn changed_at(self, at: usize) -> Self {
+        let mut bytes = *self.0.as_bytes();
+        bytes[at] ^= 1;
+        Self(bytes.into())
+    }
+}
 
 impl Serialize for SecretDigest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -228,7 +228,7 @@ fn render(error: &ApiError, date: Option<&str>) -> Bytes {
     let status = StatusCode::from_u16(error.code().status()).unwrap_or_default();
     let date = date.map(|date| format!("{date}\r\n")).unwrap_or_default();
     let mut answer = format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\nx-request-id: {trace_id}\r\nx-content-type-options: nosniff\r\n{date}connection: close\r\n\r\n",
+        "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\nx-request-id: {trace_id}\r\nx-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\nx-frame-options: DENY\r\ncross-origin-resource-policy: same-origin\r\ncontent-security-policy: default-src 'none'; frame-ancestors 'none'\r\n{date}connection: close\r\n\r\n",
         status.as_u16(),
         status.canonical_reason().unwrap_or_default(),
         body.len(),

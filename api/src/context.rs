@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
-    ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
+    HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
@@ -18,7 +18,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use stemma_access::By;
 use stemma_telemetry::{Span, SpanContext, SpanKind};
 
-use crate::access::{Caller, Entry};
+use crate::access::{Caller, Entry, Leave};
 use crate::connection::Link;
 use crate::error::{ApiError, Code};
 use crate::metrics::known_method;
@@ -29,6 +29,13 @@ use crate::tenants::Served;
 
 /// The header that carries the trace id.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a browser does with an answer that says nothing of its own: nothing in it runs, loads, or
+/// is shown inside a page of somebody else's.
+const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+/// The header that says whose pages may put an answer into theirs.
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
 
 /// Longest trace id that is taken from a client, in bytes.
 pub(crate) const TRACE_ID_BYTES_MAX: usize = 128;
@@ -155,14 +162,28 @@ pub(crate) async fn surround(
     let under_way = request.conn_data::<Link>().map(Link::begin);
     let (mut context, span) = Context::of(request.headers(), &state);
     let public_url = state.options().public_url.as_deref();
-    let entry = state.access().entry(request.request(), public_url);
+    let access = state.access();
+    let entry = access.entry(request.request(), public_url, started).await;
     if let Entry::Known(caller) = &entry {
         context.actor = caller.actor().to_owned();
         context.caller = caller.clone();
     }
+    let leave = access.cors().and_then(|cors| {
+        let asks_nobody = access.registry().is_unused();
+        cors.leave(request.request(), asks_nobody)
+    });
+    let preflight = leave
+        .as_ref()
+        .and_then(|_| Leave::preflight(request.request()));
+    let taken = access.take(request.request(), &entry, started);
     request.extensions_mut().insert(context.clone());
     request.extensions_mut().insert(entry);
-    let mut answer = if is_coded(request.headers()) {
+    let mut answer = if let Err((limit, refused)) = taken {
+        state.metrics().count_refused(limit);
+        request.error_response(refused)
+    } else if let Some(preflight) = preflight {
+        request.into_response(preflight)
+    } else if is_coded(request.headers()) {
         let detail = "bodies are taken as they are; leave Content-Encoding out";
         request.error_response(ApiError::new(Code::UnsupportedMediaType, detail))
     } else {
@@ -186,7 +207,13 @@ pub(crate) async fn surround(
     if let Ok(value) = HeaderValue::from_str(&context.trace_id) {
         headers.insert(X_REQUEST_ID, value);
     }
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    guard(headers);
+    if let Some(cors) = access.cors() {
+        cors.vary(headers);
+    }
+    if let Some(leave) = leave {
+        leave.tell(headers);
+    }
     report(&answer, &context, &state, started.elapsed());
     end(span, &answer, &context, code);
     let served = answer.request().extensions().get::<Served>().cloned();
@@ -197,6 +224,18 @@ pub(crate) async fn surround(
         Some(under_way) => answer.map_body(|_, body| under_way.until_sent(body)),
         None => answer,
     })
+}
+
+/// Tells browsers what they may not do with an answer.
+fn guard(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    let own = HeaderValue::from_static("same-origin");
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, own);
+    if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+        headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    }
 }
 
 /// Whether a body comes in another coding than as it is.

@@ -126,7 +126,9 @@ codes! {
     UploadsExceeded 429 "UPLOADS_EXCEEDED" "Uploads exceeded" "As many documents were uploaded today (UTC) as one user may (`jobs.uploads_per_day_max`). Nothing was written.";
     QueueFull 429 "QUEUE_FULL" "Queue is full" "As many jobs wait as may (`jobs.queued_max`). Nothing was written.";
     HeadTooLarge 431 "HEAD_TOO_LARGE" "Head too large" "The head of the request has more than 128 KiB.";
-    TooManyTickets 429 "TOO_MANY_TICKETS" "Too many tickets" "As many tickets were made in the last minute as are remembered.";
+    TooManyTickets 429 "TOO_MANY_TICKETS" "Too many tickets" "As many tickets were made in the last minute as are remembered, of all or of one tenant.";
+    TooManyRequests 429 "TOO_MANY_REQUESTS" "Too many requests" "More requests came than one token or address may send a second (`limits.token_per_s`, `limits.address_per_s`, `limits.failures_per_s`); `Retry-After` says when one more is taken. Nothing was done.";
+    StreamsExceeded 429 "STREAMS_EXCEEDED" "Streams exceeded" "As many live streams are open as one token or one tenant may have (`sse.token_streams_max`, `sse.tenant_streams_max`). Another can be opened once one has ended.";
     Internal 500 "INTERNAL" "Internal error" "A mistake of ours; the log of the server tells more under this trace id.";
     ContentDamaged 500 "CONTENT_DAMAGED" "Content is damaged" "The stored bytes are not what was written, and are not served. Run `stemma verify`.";
     LogDamaged 500 "LOG_DAMAGED" "Log is damaged" "Stored events are not what was written. Run `stemma verify`.";
@@ -139,6 +141,7 @@ codes! {
     SearchOff 503 "SEARCH_OFF" "Search is off" "The server keeps no search index (`search.mode`).";
     SearchUnavailable 503 "SEARCH_UNAVAILABLE" "Search unavailable" "The search index is being opened, or cannot be had: `GET /api/health` says why. All else goes on.";
     ModelUnavailable 503 "MODEL_UNAVAILABLE" "Model unavailable" "The model that makes a vector of the query gave none; `mode=text` needs no model.";
+    IssuerUnavailable 503 "ISSUER_UNAVAILABLE" "Issuer unavailable" "The token is of the issuer that the server trusts (`jwt.issuer`), whose keys cannot be had: `GET /api/health` says why (`jwt.jwks`). Tokens of the server's own go on.";
     StorageUnavailable 503 "STORAGE_UNAVAILABLE" "Storage unavailable" "The system failed to read or write. Nothing was written.";
     StorageFull 507 "STORAGE_FULL" "Storage is full" "The disk is full. Nothing was written; writing goes on once there is room.";
     OutcomeUnknown 503 "OUTCOME_UNKNOWN" "Outcome unknown" "A write or sync of the log failed, and whether the write is there shows once the log has been reopened; or it is there and its answer could not be read. Sent again with the same key it is not repeated.";
@@ -251,7 +254,7 @@ impl ApiError {
             Code::GraphOff | Code::SearchOff => None,
             // The day is of UTC, and somebody else's queue is not known to move.
             Code::UploadsExceeded => Some("3600"),
-            Code::QueueFull => Some("10"),
+            Code::QueueFull | Code::TooManyTickets | Code::StreamsExceeded => Some("10"),
             Code::TooManyOutputs => Some("2"),
             _ => (code.status() == 503).then_some("1"),
         };

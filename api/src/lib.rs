@@ -46,7 +46,7 @@ pub use handlers::proofs::Proofs;
 pub use jobs::{JobBody, JobError, Jobs};
 pub use metrics::Metrics;
 pub use openapi::document;
-pub use options::{Options, OptionsError, SseOptions};
+pub use options::{LimitOptions, Options, OptionsError, SseOptions};
 pub use router::configure;
 pub use server::{Running, run};
 pub use server_metrics::{Figure, FigureValue, Figures};

@@ -20,6 +20,7 @@ use stemma_event_log::AppenderStatus;
 use stemma_jobs::BOUNDS_MS;
 use stemma_projections::{APPLY_BOUNDS_US, Phase, ProjectionMetrics, ProjectionStatus};
 
+use crate::access::Limit;
 use crate::context::Answered;
 use crate::graph_gate::GraphGate;
 use crate::handlers::cypher::Queries;
@@ -53,11 +54,17 @@ struct RouteLabels {
     route: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+}
+
 /// The counters of the HTTP surface.
 #[derive(Debug)]
 pub struct Metrics {
     answers: Family<AnswerLabels, Counter>,
     times: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    refused: Family<LimitLabels, Counter>,
     open_streams: Arc<AtomicUsize>,
     connections: Arc<Connections>,
 }
@@ -107,6 +114,7 @@ impl Metrics {
         Self {
             answers: Family::default(),
             times: Family::new_with_constructor(histogram),
+            refused: Family::default(),
             open_streams: Arc::default(),
             connections: Arc::default(),
         }
@@ -128,6 +136,12 @@ impl Metrics {
             status: answered.status,
         };
         self.answers.get_or_create(&labels).inc();
+    }
+
+    /// Counts a request that was refused since too many came before it.
+    pub(crate) fn count_refused(&self, limit: Limit) {
+        let limit = limit.name();
+        self.refused.get_or_create(&LimitLabels { limit }).inc();
     }
 
     /// Counts a connection.
@@ -165,6 +179,11 @@ impl Metrics {
             "From a request's head to its answer's, by method and route",
             Unit::Seconds,
             self.times.clone(),
+        );
+        registry.register(
+            "http_refused",
+            "Requests that were refused since too many came before them, by limit",
+            self.refused.clone(),
         );
         registry.register_collector(Box::new(Parts(state.clone())));
         if let Some(others) = others {

@@ -5,6 +5,11 @@
 
 use stemma_projections::PastSettings;
 
+use crate::access::Cors;
+
+/// Highest rate of a limit.
+const PER_S_MAX: u64 = 1_000_000_000;
+
 /// Limits and settings of the HTTP surface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -68,6 +73,30 @@ pub struct Options {
     pub past: PastSettings,
     /// Live streams.
     pub sse: SseOptions,
+    /// Origins whose pages may ask us, such as `https://app.example`; `*` alone for all of them,
+    /// without cookies. None by default.
+    pub cors_origins: Vec<String>,
+    /// How much one may ask for.
+    pub limits: LimitOptions,
+}
+
+/// How much one token, or one address, may ask for. 0 is no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitOptions {
+    /// Requests a second of one token, no limit by default: how much a server can take is not
+    /// known beforehand, and who has a token was given it.
+    pub token_per_s: u64,
+    /// Requests a second without a token from one address, no limit by default, for the same
+    /// reason where the server has no tokens; where it has, they are refused cheaply.
+    pub address_per_s: u64,
+    /// Tokens that do not hold, a second from one address, 1,000 by default: what nobody does by
+    /// mistake, and less than would keep a processor busy looking at signatures.
+    pub failures_per_s: u64,
+    /// Seconds of each rate that may be used at once, 10 by default.
+    pub burst_s: u64,
+    /// Tokens and addresses that are remembered for each limit, 65,536 by default. Beyond it those
+    /// who asked least lately are forgotten, and begin anew.
+    pub remembered_max: usize,
 }
 
 /// Limits and settings of live streams.
@@ -80,6 +109,11 @@ pub struct SseOptions {
     pub retry_ms: u64,
     /// Most open streams, 20,000 by default.
     pub streams_max: usize,
+    /// Most open streams of one token, or of one address without one; no limit by default (0).
+    pub token_streams_max: usize,
+    /// Most open streams of one tenant; by default (0) half of all where tokens of several tenants
+    /// hold or an issuer outside gives them out, else all.
+    pub tenant_streams_max: usize,
     /// Bytes of rendered frames that are shared by all streams, 16 MiB by default.
     pub ring_bytes_max: usize,
     /// Most bytes that a stream is given at a time, 256 KiB by default.
@@ -118,6 +152,20 @@ impl Default for Options {
             shutdown_s: 8,
             past: PastSettings::default(),
             sse: SseOptions::default(),
+            cors_origins: Vec::new(),
+            limits: LimitOptions::default(),
+        }
+    }
+}
+
+impl Default for LimitOptions {
+    fn default() -> Self {
+        Self {
+            token_per_s: 0,
+            address_per_s: 0,
+            failures_per_s: 1000,
+            burst_s: 10,
+            remembered_max: 1 << 16,
         }
     }
 }
@@ -128,6 +176,8 @@ impl Default for SseOptions {
             heartbeat_ms: 15_000,
             retry_ms: 2000,
             streams_max: 20_000,
+            token_streams_max: 0,
+            tenant_streams_max: 0,
             ring_bytes_max: 16 << 20,
             chunk_bytes_max: 256 << 10,
             passed_over_max: 1000,
@@ -167,8 +217,25 @@ impl Options {
                 });
             }
         }
-        let sse = &self.sse;
-        let ranges: [(&'static str, u64, u64, u64); 25] = [
+        if let Err(value) = Cors::read(&self.cors_origins) {
+            return Err(OptionsError {
+                name: "http.cors_origins",
+                value,
+                expected: "origins such as https://app.example, or * alone".to_owned(),
+            });
+        }
+        let (sse, limits) = (&self.sse, &self.limits);
+        let ranges: [(&'static str, u64, u64, u64); 30] = [
+            ("limits.token_per_s", limits.token_per_s, 0, PER_S_MAX),
+            ("limits.address_per_s", limits.address_per_s, 0, PER_S_MAX),
+            ("limits.failures_per_s", limits.failures_per_s, 0, PER_S_MAX),
+            ("limits.burst_s", limits.burst_s, 1, 3600),
+            (
+                "limits.remembered_max",
+                limits.remembered_max as u64,
+                64,
+                1 << 24,
+            ),
             (
                 "json_bytes_max",
                 self.json_bytes_max as u64,

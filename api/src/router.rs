@@ -148,27 +148,29 @@ fn of_access(config: &mut ServiceConfig) {
         .service(
             at("/api/admin/tokens", "GET, HEAD, POST")
                 .route(json(read().to(access::list)))
-                .route(web::post().to(access::issue)),
+                .route(unconditional(web::post().to(access::issue))),
         )
         .service(
             at("/api/admin/tokens/{id}", "DELETE")
-                .route(bodyless(web::delete().to(access::revoke))),
+                .route(unconditional(bodyless(web::delete().to(access::revoke)))),
         )
         .service(
             at("/api/admin/tenants", "GET, HEAD, POST")
                 .route(json(read().to(tenants::list)))
-                .route(web::post().to(tenants::create)),
+                .route(unconditional(web::post().to(tenants::create))),
         )
         .service(
             at("/api/admin/tenants/{name}", "DELETE")
-                .route(bodyless(web::delete().to(tenants::delete))),
+                .route(unconditional(bodyless(web::delete().to(tenants::delete)))),
         )
         .service(
             at("/api/session", "POST, DELETE")
                 .route(bodyless(web::post().to(access::begin_session)))
                 .route(bodyless(web::delete().to(access::end_session))),
         )
-        .service(post("/api/tickets").route(bodyless(web::post().to(access::ticket))));
+        .service(
+            post("/api/tickets").route(unconditional(bodyless(web::post().to(access::ticket)))),
+        );
 }
 
 /// Jobs, administration, health, documents.
@@ -203,6 +205,9 @@ fn operation(config: &mut ServiceConfig) {
         .service(post("/api/admin/verify").route(bodyless(web::post().to(admin::verify))))
         .service(post("/api/admin/collect").route(bodyless(web::post().to(admin::collect))))
         .service(post("/api/admin/retry/views").route(bodyless(web::post().to(admin::retry_views))))
+        .service(
+            post("/api/admin/reopen/tokens").route(bodyless(web::post().to(admin::reopen_tokens))),
+        )
         .service(post("/api/admin/reopen/log").route(bodyless(web::post().to(admin::reopen_log))))
         .service(
             at("/api/admin/backup", "GET, HEAD, POST")
@@ -292,6 +297,27 @@ async fn no_body_came(
     if is_sent {
         let detail = "this route takes no body";
         return Ok(request.error_response(ApiError::new(Code::UnsupportedMediaType, detail)));
+    }
+    Ok(next.call(request).await?.map_into_boxed_body())
+}
+
+/// A route that keeps no answers to give again and knows no revisions: who counts on either is
+/// refused, not passed over. What a token is told once cannot be told again.
+fn unconditional(route: Route) -> Route {
+    route.wrap(from_fn(no_condition_came))
+}
+
+async fn no_condition_came(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let conditions = ["idempotency-key", "if-match"];
+    let came = conditions
+        .iter()
+        .find(|name| request.headers().contains_key(**name));
+    if let Some(name) = came {
+        let detail = format!("this route cannot keep {name}; leave it out. Nothing was done");
+        return Ok(request.error_response(ApiError::new(Code::MalformedHeader, detail)));
     }
     Ok(next.call(request).await?.map_into_boxed_body())
 }

@@ -140,9 +140,9 @@ impl AppState {
         options.check()?;
         let server = ServerWide {
             outputs: Outputs::new(options.outputs_bytes_max),
+            access: Access::new(registry, tenant, &options),
             options,
             metrics: Metrics::new(),
-            access: Access::new(registry, tenant),
             tenants: OnceLock::new(),
             backups: OnceLock::new(),
             figures: OnceLock::new(),

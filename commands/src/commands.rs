@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use stemma_content_store::ContentStore;
+use stemma_content_store::{ContentStore, ReadError};
 use stemma_domain::annotation::TextIndex;
 use stemma_domain::document::Document;
 use stemma_domain::event::RequestAnswered;
@@ -208,7 +208,14 @@ impl Commands {
         let read = tokio::task::spawn_blocking(move || texts.of(&descriptor));
         match read.await {
             Ok(text) => text,
-            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends, and whoever asked with it.
+                Err(_) => Err(TextError::Read(ReadError::Io {
+                    file: String::new(),
+                    source: Arc::new(std::io::ErrorKind::Interrupted.into()),
+                })),
+            },
         }
     }
 

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::secret::masked;
+
 /// Most characters of an answer that an error repeats.
 pub const EXCERPT_CHARS_MAX: usize = 200;
 
@@ -97,6 +99,21 @@ pub enum InferenceError {
 }
 
 impl InferenceError {
+    /// The same without a key, wherever a server repeats it.
+    #[must_use]
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        let (Self::Failed { excerpt: text, .. }
+        | Self::Refused { excerpt: text, .. }
+        | Self::Garbage { what: text }) = &mut self
+        else {
+            return self;
+        };
+        if !key.is_empty() {
+            *text = text.replace(key, "…");
+        }
+        self
+    }
+
     /// A name for this kind that stays the same over versions.
     pub fn code(&self) -> &'static str {
         match self {
@@ -147,8 +164,10 @@ impl InferenceError {
     }
 }
 
-/// The beginning of a text, without control characters, for a message.
+/// The beginning of a text, without control characters and what looks like a secret, for a
+/// message.
 pub(crate) fn excerpt(text: &str) -> String {
+    let text = masked(text);
     let mut shown: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -163,6 +182,23 @@ pub(crate) fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_repeats_our_key_does_not_have_it_shown() {
+        let refused = InferenceError::Refused {
+            status: 401,
+            excerpt: "no such key: moonlight".to_owned(),
+        };
+        let shown = refused.without("moonlight").to_string();
+        assert_eq!(
+            shown,
+            "the model refused (status 401): no such key: \u{2026}"
+        );
+        assert_eq!(
+            excerpt("Bearer s3cr3t77 is wrong"),
+            "Bearer \u{2026} is wrong"
+        );
+    }
 
     #[test]
     fn an_excerpt_is_bounded_and_has_no_control_characters() {

@@ -26,5 +26,5 @@ pub use http::{
     PROMPT_BYTES_MAX,
 };
 pub use rules::{RULES_ENTITIES_MAX, RulesDetector};
-pub use secret::Secret;
+pub use secret::{Secret, masked};
 pub use stop::Stop;

@@ -15,7 +15,7 @@ use stemma_commands::{Commands, Request, Written};
 use stemma_domain::event::{JobError, Metadata};
 use stemma_domain::job::{Job, JobCommand, JobRefusal};
 use stemma_domain::value::JobKind;
-use stemma_telemetry::{Span, SpanKind};
+use stemma_telemetry::{Entered, Span, SpanKind};
 use tokio::runtime::Runtime;
 
 use crate::error::JobsError;
@@ -315,7 +315,7 @@ fn attempt(crew: &Arc<Crew>, claimed: Claimed, index: usize) -> Place {
         index,
         is_aside: AtomicBool::new(false),
     };
-    tell(queue, crew.handler.as_ref(), &work);
+    tell(queue, crew.handler.as_ref(), &work, &mut span);
     if work.is_aside.load(Ordering::Relaxed) {
         crew.members().n_aside -= 1;
         return Place::Taken;
@@ -324,7 +324,7 @@ fn attempt(crew: &Arc<Crew>, claimed: Claimed, index: usize) -> Place {
 }
 
 /// Has the job done, and says what came of it.
-fn tell(queue: &Queue, handler: &dyn Handler, work: &Work) {
+fn tell(queue: &Queue, handler: &dyn Handler, work: &Work, span: &mut Entered) {
     let outcome = catch_unwind(AssertUnwindSafe(|| handler.run(work)));
     let outcome = outcome.unwrap_or_else(|_| {
         let error = JobError {

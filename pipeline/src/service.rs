@@ -249,7 +249,8 @@ fn beginning(body: impl Read) -> String {
     let mut bytes = Vec::new();
     let _ = body.take(BYTES_MAX).read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
-    text.chars().filter(|c| !c.is_control()).collect()
+    let plain: String = text.chars().filter(|c| !c.is_control()).collect();
+    stemma_inference::masked(&plain)
 }
 
 fn failed(failure: &Failure) -> DocumentError {

@@ -10,6 +10,7 @@ mod demo;
 mod exit;
 mod figures;
 mod interrupt;
+mod issuer;
 mod jobs_thread;
 mod keys;
 mod lease;

@@ -6,6 +6,7 @@
 mod client;
 mod collector;
 mod disk;
+mod key_server;
 mod model_server;
 mod neo4j;
 mod object_store;
@@ -19,6 +20,7 @@ mod wall_clock;
 pub use client::{Answer, Client};
 pub use collector::{Collector, TracedSpan};
 pub use disk::SmallDisk;
+pub use key_server::{KeyServer, SigningKey};
 pub use model_server::{Asked, Behaviour, DIMENSION, ModelServer, vector};
 pub use neo4j::Neo4j;
 pub use object_store::ObjectStore;

@@ -20,6 +20,7 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("mvn", "--version", "maven"),
     ("faketime", "--version", "faketime"),
     ("pdftotext", "-v", "poppler-utils"),
+    ("valgrind", "--version", "valgrind"),
 ];
 
 /// Documents that people wrote, some 20 MB of packages: a file of each package, and the package.

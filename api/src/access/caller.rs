@@ -57,7 +57,10 @@ impl Caller {
     pub(crate) fn issuer(&self) -> Issuer {
         match self {
             Self::Everybody => Issuer::NobodyYet,
-            Self::Holder(token) => Issuer::Token(token.id),
+            Self::Holder(token) => match token.expires_at.filter(|_| token.is_vouched()) {
+                Some(end) => Issuer::Until(end),
+                None => Issuer::Token(token.id),
+            },
         }
     }
 
@@ -89,7 +92,7 @@ impl Caller {
     pub(crate) fn is_still_admitted(&self, registry: &Registry) -> bool {
         match self {
             Self::Everybody => registry.is_unused(),
-            Self::Holder(token) => registry.holds(token.id),
+            Self::Holder(token) => registry.still_holds(token),
         }
     }
 }

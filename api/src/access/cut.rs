@@ -9,15 +9,22 @@ use bytes::Bytes;
 use stemma_access::Registry;
 
 use super::caller::Caller;
+use super::streams::Open;
 
 /// Longest wait before it is looked again whether a token holds.
 const LOOK_AGAIN: Duration = Duration::from_hours(1);
 
-/// A body that ends once its caller would no longer be let in.
-pub(crate) fn until_ended(body: BoxBody, caller: Caller, registry: &Registry) -> BoxBody {
+/// A body that ends once its caller would no longer be let in, and is counted as open until then.
+pub(super) fn until_ended(
+    body: BoxBody,
+    caller: Caller,
+    registry: &Registry,
+    opened: Option<Open>,
+) -> BoxBody {
     let registry = registry.clone();
     BoxBody::new(Cut {
         body,
+        _opened: opened,
         ended: Box::pin(async move { ended(&caller, &registry).await }),
     })
 }
@@ -40,6 +47,7 @@ pub(crate) async fn ended(caller: &Caller, registry: &Registry) {
 
 struct Cut {
     body: BoxBody,
+    _opened: Option<Open>,
     ended: Pin<Box<dyn Future<Output = ()>>>,
 }
 

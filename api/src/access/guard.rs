@@ -8,6 +8,7 @@ use actix_web::{HttpMessage, HttpRequest, ResponseError, web};
 use stemma_domain::access::Need;
 
 use super::caller::{Caller, Entry};
+use super::streams::{self, Open};
 use super::{cut, missing, need_of, sent};
 use crate::error::{ApiError, Code};
 use crate::state::AppState;
@@ -43,6 +44,10 @@ pub(crate) async fn admitted(
         sent::while_admitted(&mut request, caller.clone(), registry);
     }
     let is_read = request.method().is_safe();
+    let opened = match open_stream(pattern, &request, &caller, &state) {
+        Ok(opened) => opened,
+        Err(refused) => return Ok(request.error_response(refused)),
+    };
     let mut answer = next.call(request).await?.map_into_boxed_body();
     // It may have waited for something; what was written is written.
     if need != Need::Nothing && is_read && !caller.is_still_admitted(registry) {
@@ -51,9 +56,26 @@ pub(crate) async fn admitted(
         return Ok(ServiceResponse::new(request, refused));
     }
     if need != Need::Nothing && is_stream(&answer) {
-        answer = answer.map_body(|_, body| cut::until_ended(body, caller, registry));
+        answer = answer.map_body(|_, body| cut::until_ended(body, caller, registry, opened));
     }
     Ok(answer.map_body(|_, body| served.until_sent(body)))
+}
+
+/// Counts the stream that a route opens, until it ends; none where it opens none.
+fn open_stream(
+    pattern: &str,
+    request: &ServiceRequest,
+    caller: &Caller,
+    state: &AppState,
+) -> Result<Option<Open>, ApiError> {
+    if !pattern.ends_with("stream") {
+        return Ok(None);
+    }
+    let opened = state.access().open_stream(request.request(), caller);
+    opened.map(Some).map_err(|limit| {
+        state.metrics().count_refused(limit);
+        streams::too_many(limit)
+    })
 }
 
 /// What is answered where there is no route: whoever is not let in is not told so.

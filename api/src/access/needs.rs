@@ -13,7 +13,7 @@ pub(crate) fn need_of(method: &str, pattern: &str) -> Need {
         "/api/session" if method == "DELETE" => Need::Nothing,
         "/api/session" | "/api/tickets" => Need::Token,
         "/api/admin/tokens" | "/api/admin/tokens/{id}" => Need::Grant,
-        "/api/admin/backup" => Need::Operate,
+        "/api/admin/backup" | "/api/admin/reopen/tokens" => Need::Operate,
         pattern if pattern.starts_with("/api/admin/tenants") => Need::Operate,
         pattern if pattern.starts_with("/api/admin/") => Need::Administer,
         pattern if pattern.starts_with("/api/workers/") => Need::Work,

@@ -10,12 +10,13 @@ use std::net::IpAddr;
 use actix_web::HttpRequest;
 use actix_web::http::header::{HOST, ORIGIN};
 
+use super::cors::Cors;
 use crate::error::{ApiError, Code};
 
 /// Scheme, host and port, as a browser tells where a page is from: in lower case, the port left out
 /// where it is the scheme's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Origin {
+pub(crate) struct Origin {
     scheme: String,
     host: String,
     port: Option<u16>,
@@ -23,10 +24,23 @@ struct Origin {
 
 impl Origin {
     /// The origin of a URL, whatever path it has.
-    fn read(url: &str) -> Option<Self> {
+    pub(super) fn read(url: &str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let authority = rest.split(['/', '?', '#']).next()?;
         Self::of(scheme, authority)
+    }
+
+    /// Whether pages can come from it.
+    pub(super) fn is_of_the_web(&self) -> bool {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
+        matches!(self.scheme.as_str(), "http" | "https") && self.host.bytes().all(is_plain)
+    }
+
+    /// Whether a text is this origin and nothing more, such as a path.
+    pub(super) fn is_written_as(&self, text: &str) -> bool {
+        let authority = text.split_once("://").map(|(_, authority)| authority);
+        authority.is_some_and(|authority| !authority.contains(['/', '?', '#']))
+            && Self::read(text).as_ref() == Some(self)
     }
 
     fn of(scheme: &str, authority: &str) -> Option<Self> {
@@ -65,8 +79,13 @@ fn own_origins(request: &HttpRequest, public_url: Option<&str>) -> Vec<Origin> {
     own.into_iter().flatten().collect()
 }
 
-/// Refuses what changes something and comes from a page of somebody else's.
-pub(super) fn check(request: &HttpRequest, public_url: Option<&str>) -> Result<(), ApiError> {
+/// Refuses what changes something and comes from a page of somebody else's, who is not let in by
+/// the configuration either.
+pub(super) fn check(
+    request: &HttpRequest,
+    public_url: Option<&str>,
+    cors: Option<&Cors>,
+) -> Result<(), ApiError> {
     if matches!(request.method().as_str(), "GET" | "HEAD" | "OPTIONS") {
         return Ok(());
     }
@@ -76,7 +95,9 @@ pub(super) fn check(request: &HttpRequest, public_url: Option<&str>) -> Result<(
     };
     let is_own = |text: &str| {
         let own = || own_origins(request, public_url);
-        Origin::read(text).is_some_and(|from| own().contains(&from))
+        Origin::read(text).is_some_and(|from| {
+            cors.is_some_and(|cors| cors.trusts(&from)) || own().contains(&from)
+        })
     };
     let is_foreign = match text(ORIGIN.as_str()) {
         Some(origin) => !is_own(origin),
@@ -127,7 +148,7 @@ mod tests {
     fn only_pages_of_our_own_change_something() {
         let asked_at = |url: &str, request: TestRequest| {
             let request = request.to_http_request();
-            check(&request, Some(url)).is_ok()
+            check(&request, Some(url), None).is_ok()
         };
         let asked = |request| asked_at("http://127.0.0.1:8470", request);
         assert!(asked(TestRequest::post()));
@@ -157,10 +178,10 @@ mod tests {
         ] {
             let own = TestRequest::post().insert_header(("origin", "https://x.example"));
             let own = own.to_http_request();
-            assert!(check(&own, Some(url)).is_ok(), "{url}");
+            assert!(check(&own, Some(url), None).is_ok(), "{url}");
             let other = TestRequest::post().insert_header(("origin", "http://x.example"));
             let other = other.to_http_request();
-            assert!(check(&other, Some(url)).is_err(), "{url}");
+            assert!(check(&other, Some(url), None).is_err(), "{url}");
         }
     }
 

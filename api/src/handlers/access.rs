@@ -77,7 +77,10 @@ impl From<AccessError> for ApiError {
             AccessError::Append(append) => Self::from(append),
             AccessError::Tenant => Self::wrong("/tenant", &error),
             AccessError::Expired => Self::wrong("/expires_at", &error),
-            AccessError::Full { .. } => Self::new(Code::LimitExceeded, error.to_string()),
+            AccessError::Untold { .. } => Self::of(Code::OutcomeUnknown).because(&error),
+            AccessError::Full { .. } | AccessError::TenantFull { .. } => {
+                Self::new(Code::LimitExceeded, error.to_string())
+            }
             AccessError::Open(_) => Self::of(Code::StorageUnavailable).because(&error),
             _ => Self::of(Code::Internal).because(&error),
         }
@@ -268,10 +271,12 @@ pub(crate) async fn ticket(
         return Err(ApiError::new(Code::RoleMissing, detail));
     }
     let secret = state.access().registry().secret()?;
-    let ticket = state.access().tickets().make(token.id, &secret);
+    let ticket = state.access().tickets().make(token, &secret);
     let ticket = ticket.ok_or_else(|| ApiError::of(Code::TooManyTickets))?;
     let life = i64::try_from(TICKET_LIFE.as_micros()).unwrap_or(i64::MAX);
-    let expires = Timestamp::from_micros(state.commands().now().micros().saturating_add(life));
+    // By the clock that tokens end by, which no write holds still.
+    let now = state.access().registry().now();
+    let expires = Timestamp::from_micros(now.micros().saturating_add(life));
     let told = TicketBody {
         ticket,
         expires_at: expires.to_string(),

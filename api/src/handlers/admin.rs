@@ -258,6 +258,18 @@ pub(crate) async fn reopen_log(
     Ok(HttpResponse::Ok().json(json!({ "writable": true })))
 }
 
+/// `POST /api/admin/reopen/tokens`: the same of the log of tokens.
+pub(crate) async fn reopen_tokens(
+    request: HttpRequest,
+    state: Served,
+) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    let registry = state.access().registry().clone();
+    let reopened = blocking(move || registry.reopen()).await?;
+    reopened.map_err(|error| ApiError::of(Code::LogRefusesWrites).because(&error))?;
+    Ok(HttpResponse::Ok().json(json!({ "writable": true })))
+}
+
 pub(crate) fn start(
     state: &AppState,
     context: &Context,

@@ -97,10 +97,14 @@ pub(crate) struct Parts {
     search: Part,
     /// The queue of jobs.
     jobs: Part,
+    /// The log of tokens, of the whole server; `off` while there is none.
+    tokens: Part,
+    /// The keys of the issuer outside whose tokens count; `off` where there is none.
+    issuer: Part,
 }
 
 /// How one part is.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Part {
     /// `ok`, `degraded` or `down`; `off` of a graph that is not kept.
     status: &'static str,
@@ -153,7 +157,12 @@ impl Parts {
 
     /// The worst of all parts; what can be gone without is never more than degraded.
     fn worst(&self) -> &'static str {
-        let others = [self.graph.status, self.search.status];
+        let others = [
+            self.graph.status,
+            self.search.status,
+            self.tokens.status,
+            self.issuer.status,
+        ];
         let rest = if others.contains(&"degraded") {
             "degraded"
         } else {
@@ -164,10 +173,10 @@ impl Parts {
 }
 
 impl TenantsBody {
-    fn of(others: Others) -> Self {
+    fn of(others: Others, tokens: &Part) -> Self {
         let open = others.open.len();
         let looked_at = others.open.iter().map(|(name, used)| {
-            let parts = parts(used.state());
+            let parts = parts(used.state(), tokens.clone());
             let (tenant, status) = (name.to_string(), parts.worst());
             TenantHealth {
                 tenant,
@@ -193,7 +202,7 @@ impl TenantsBody {
     }
 }
 
-fn parts(state: &AppState) -> Parts {
+fn parts(state: &AppState, tokens: Part) -> Parts {
     let now_us = state.commands().now().micros();
     let mut log = match state.commands().appender().status() {
         AppenderStatus::Ok => Part::new("ok", None),
@@ -229,6 +238,8 @@ fn parts(state: &AppState) -> Parts {
         graph: graph(state),
         search: search(state),
         jobs: jobs(state),
+        tokens,
+        issuer: issuer(state),
     }
 }
 
@@ -297,15 +308,46 @@ fn jobs(state: &AppState) -> Part {
     Part::new("ok", Some(reason.to_owned()))
 }
 
+/// How the log of tokens is: without it tokens hold, and none are given out or taken back. Waits
+/// for a change that is being written.
+async fn tokens(state: &AppState) -> Result<Part, ApiError> {
+    let registry = state.access().registry().clone();
+    let reason = match blocking(move || registry.status()).await? {
+        None => return Ok(Part::new("off", None)),
+        Some(AppenderStatus::Ok) => return Ok(Part::new("ok", None)),
+        Some(AppenderStatus::Poisoned { reason }) => {
+            format!("{reason}; no token is given out or taken back until it is reopened")
+        }
+        Some(AppenderStatus::Damaged { damage }) => format!("{damage}; nothing more is written"),
+        Some(AppenderStatus::ReadOnly { .. }) => "open for reading only".to_owned(),
+    };
+    Ok(Part::new("degraded", Some(reason)))
+}
+
+/// How the issuer outside is: without its keys its tokens let nobody in.
+fn issuer(state: &AppState) -> Part {
+    match state.access().registry().authority() {
+        None => Part::new("off", None),
+        Some(authority) => match authority.problem() {
+            None => Part::new("ok", None),
+            Some(problem) => {
+                let reason = format!("its keys (jwt.jwks) cannot be had: {problem}");
+                Part::new("degraded", Some(reason))
+            }
+        },
+    }
+}
+
 /// `GET /api/health`: 503 when a part of the tenant that matters is not ok. The graph and the search
 /// index only degrade, and so do other tenants.
 pub(crate) async fn health(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
-    let parts = parts(&state);
+    let tokens = tokens(&state).await?;
+    let parts = parts(&state, tokens.clone());
     let others = state.others();
     // It reads the views of each of them.
     let tenants = match others {
-        Some(others) => Some(blocking(move || TenantsBody::of(others)).await?),
+        Some(others) => Some(blocking(move || TenantsBody::of(others, &tokens)).await?),
         None => None,
     };
     let status = if parts.worst_that_matters().is_some() {

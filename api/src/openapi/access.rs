@@ -199,10 +199,10 @@ pub(super) fn secure(operation: &mut Value, method: &str, path: &str) {
     operation["security"] = ways.into();
 }
 
-/// The statuses of those who are not let in.
+/// The statuses of those who are not let in, or ask too much.
 pub(super) fn refusals(method: &str, path: &str) -> &'static [u16] {
     match need_of(&method.to_ascii_uppercase(), path) {
-        Need::Nothing => &[],
-        _ => &[401, 403],
+        Need::Nothing => &[429],
+        _ => &[401, 403, 429, 503],
     }
 }

@@ -193,6 +193,18 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     with(
         route(
+            "post",
+            "/api/admin/reopen/tokens",
+            OPERATION,
+            "Give out and take back tokens again after a failed write or sync",
+        ),
+        &[],
+        Body::None,
+        &[(200, Answer::Any)],
+        &[400, 415, 422, 503],
+    ),
+    with(
+        route(
             "get",
             "/api/health",
             OPERATION,

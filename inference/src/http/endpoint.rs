@@ -142,7 +142,7 @@ impl Endpoint {
         question: &Q,
         stop: &Stop,
     ) -> Result<A, InferenceError> {
-        with_stop(stop, || {
+        self.keyless(with_stop(stop, || {
             let answer = self.post(path, question, stop)?;
             let bytes_max = self.options.body_bytes_max;
             let mut bytes = Vec::new();
@@ -156,7 +156,15 @@ impl Endpoint {
                 return Err(too_long(bytes_max));
             }
             serde_json::from_slice(&bytes).map_err(|error| not_json(&bytes, &error))
-        })
+        }))
+    }
+
+    /// What was asked, without our key where the server repeats it.
+    fn keyless<T>(&self, asked: Result<T, InferenceError>) -> Result<T, InferenceError> {
+        match &self.options.api_key {
+            Some(key) => asked.map_err(|error| error.without(key.expose())),
+            None => asked,
+        }
     }
 
     /// Sends a question and hands each piece of the answer's body to `take` as it comes, until
@@ -168,7 +176,7 @@ impl Endpoint {
         take: &mut dyn FnMut(&[u8]) -> Result<Streaming, InferenceError>,
         stop: &Stop,
     ) -> Result<(), InferenceError> {
-        with_stop(stop, || {
+        self.keyless(with_stop(stop, || {
             let mut reader = self.post(path, question, stop)?.into_body().into_reader();
             let mut buffer = vec![0; 16 << 10];
             let mut left = self.options.body_bytes_max;
@@ -184,7 +192,7 @@ impl Endpoint {
                     return Ok(());
                 }
             }
-        })
+        }))
     }
 
     fn post<Q: Serialize>(

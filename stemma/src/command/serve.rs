@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use stemma_access::Registry;
-use stemma_api::{Backups, Options};
+use stemma_api::{Backups, LimitOptions, Options};
 use stemma_domain::value::TenantName;
 use stemma_projections::Neo4jSettings;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::demo;
 use crate::exit::{Exit, Usage};
 use crate::figures::ProcessFigures;
+use crate::issuer;
 use crate::open_files;
 use crate::opened::{How, Opened, catch_up};
 use crate::spans;
@@ -41,6 +42,9 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
     let backups = ServerBackups::of(common, settings)?;
     let held = token::open(common, settings)?;
     let registry = held.registry.clone();
+    let name = TenantName::new(&common.tenant).map_err(|error| Usage(error.to_string()))?;
+    // Fetches keys until the server ends.
+    let _fetching = issuer::trust(&registry, settings, &name)?;
     let is_outside = address.is_some_and(|address| !address.ip().is_loopback());
     let public_url = settings.text("public_url").unwrap_or_default();
     if registry.is_unused() && !public_url.is_empty() && !is_of_this_machine(public_url) {
@@ -51,7 +55,6 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
         let why = "without tokens only loopback addresses are served, such as 127.0.0.1:8470; `stemma token create --name YOU --role admin` makes a token";
         return Err(Usage(format!("listen is {listen}: {why}")).into());
     }
-    let name = TenantName::new(&common.tenant).map_err(|error| Usage(error.to_string()))?;
     if !serve.read_only && tenant_files::is_leaving(&places.tenant) {
         tenant::delete_unserved(&registry, &places, &name)?;
     }
@@ -257,5 +260,20 @@ fn options(settings: &Settings) -> Options {
     options.sse.retry_ms = settings.number("sse.retry_ms");
     options.sse.ring_bytes_max = settings.count("sse.ring_bytes_max");
     options.sse.streams_max = settings.count("sse.streams_max");
+    options.sse.tenant_streams_max = settings.count("sse.tenant_streams_max");
+    options.sse.token_streams_max = settings.count("sse.token_streams_max");
+    options.limits = LimitOptions {
+        token_per_s: settings.number("limits.token_per_s"),
+        address_per_s: settings.number("limits.address_per_s"),
+        failures_per_s: settings.number("limits.failures_per_s"),
+        burst_s: settings.number("limits.burst_s"),
+        remembered_max: settings.count("limits.remembered_max"),
+    };
+    let origins = settings.text("http.cors_origins").unwrap_or_default();
+    let origins = origins.split(',').map(str::trim);
+    options.cors_origins = origins
+        .filter(|origin| !origin.is_empty())
+        .map(str::to_owned)
+        .collect();
     options
 }

@@ -129,6 +129,7 @@ fn create(
             let held = open(common, settings)?;
             let (token, secret) = held.registry.issue(new, BY)?;
             held.registry.close();
+            warn_if_missing(common, settings, &token);
             let mut made = told(&token);
             made["token"] = secret.expose().into();
             made
@@ -144,6 +145,19 @@ fn create(
         );
     }
     Ok(Exit::Done)
+}
+
+/// Says so where a token is of a tenant that is not there. It may be meant: a tenant is made by its
+/// first start, and a name may be misspelt.
+fn warn_if_missing(common: &Common, settings: &Settings, token: &Token) {
+    let Some(tenant) = &token.tenant else { return };
+    let place = data_dir(common, Some(settings)).join("tenants");
+    if !place.join(tenant.as_str()).is_dir() {
+        tracing::warn!(
+            "there is no tenant {tenant} in {}: the token opens nothing until there is one, which `stemma serve --tenant {tenant}` or `stemma tenant create {tenant}` makes",
+            place.display()
+        );
+    }
 }
 
 /// What is to be given out.
