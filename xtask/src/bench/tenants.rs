@@ -170,12 +170,10 @@ impl Town {
 
     /// Uses so many tenants at a time for a moment.
     fn use_some(&self, active: usize) -> anyhow::Result<()> {
-        let chosen = self.tokens.iter().take(active);
-        let open = chosen.map(|token| Connection::showing(&self.server.host, token));
-        let mut open = open.collect::<anyhow::Result<Vec<_>>>()?;
         let body = r#"{"name":"more","media_type":"text/plain","content":"Saturn has rings."}"#;
         for _ in 0..10 {
-            for connection in &mut open {
+            for token in self.tokens.iter().take(active) {
+                let mut connection = Connection::showing(&self.server.host, token)?;
                 connection.send("POST", "/api/resources", body)?;
                 connection.get("/api/resources?limit=10")?;
             }
