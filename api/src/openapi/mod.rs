@@ -135,6 +135,7 @@ fn operation(route: &Route) -> Value {
             "tile" => json!({ "type": "string", "pattern": r"^(x[0-9]{3}/)*[0-9]{3}(\.p/([1-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?$" }),
             "type" => schemas::label(),
             "node" => schemas::node(),
+            "name" => json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" }),
             _ => json!({ "type": "string", "minLength": 1, "maxLength": 256 }),
         };
         json!({ "name": name, "in": "path", "required": true, "schema": schema })
