@@ -101,6 +101,7 @@ async fn create(commands: &Commands) {
     let text = "Jupiter has four large moons.";
     let stored = commands.content().put(text.into()).await.unwrap();
     let created = ResourceCreated {
+        access: stemma_domain::resource::Access::default(),
         byte_size: stored.len,
         collection: None,
         derived_from: None,

@@ -106,6 +106,7 @@ async fn create(commands: &Commands, text: &str) -> Command {
         .await
         .unwrap();
     Command::Create(ResourceCreated {
+        access: stemma_domain::resource::Access::default(),
         byte_size: stored.len,
         collection: None,
         derived_from: None,

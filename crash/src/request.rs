@@ -145,6 +145,7 @@ impl Asked {
 
     pub(crate) fn create(&mut self, id: ResourceId, blob: Blob) {
         let command = Command::Create(ResourceCreated {
+            access: stemma_domain::resource::Access::default(),
             byte_size: u64::try_from(blob.bytes).expect("a length fits"),
             collection: None,
             derived_from: None,

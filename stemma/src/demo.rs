@@ -108,6 +108,7 @@ async fn load_article(
         pins.push(stored.pin);
         let command = if index == 0 {
             Command::Create(ResourceCreated {
+                access: stemma_domain::resource::Access::default(),
                 byte_size,
                 collection: article.collection.clone(),
                 derived_from: article.derived_from,

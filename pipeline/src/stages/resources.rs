@@ -209,6 +209,7 @@ pub(crate) fn generate(work: &Work, completer: &dyn Completer) -> Result<Metadat
     metadata.insert("model".into(), json!(completer.model()));
     metadata.insert("prompt".into(), json!(asked.prompt));
     let created = ResourceCreated {
+        access: stemma_domain::resource::Access::default(),
         byte_size: stored.len,
         collection: asked.collection,
         derived_from: asked.context.first().copied(),

@@ -345,6 +345,7 @@ mod tests {
     fn folding(dir: &std::path::Path) -> (Fold, Vec<Record>) {
         let resource = ResourceId::new(uuid::Uuid::from_u128(1));
         let created = Event::ResourceCreated(ResourceCreated {
+            access: stemma_domain::resource::Access::default(),
             byte_size: 0,
             collection: None,
             derived_from: None,

@@ -181,6 +181,7 @@ pub(crate) fn id(number: u64) -> ResourceId {
 
 fn created(number: u64) -> Event {
     Event::ResourceCreated(ResourceCreated {
+        access: stemma_domain::resource::Access::default(),
         byte_size: 1,
         collection: None,
         derived_from: None,

@@ -165,6 +165,7 @@ impl Plain {
                 from,
             } => {
                 let created = ResourceCreated {
+                    access: stemma_domain::resource::Access::default(),
                     byte_size: 7,
                     collection: collection.map(collection_name),
                     derived_from: from.map(resource_id),

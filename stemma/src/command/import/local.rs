@@ -166,6 +166,7 @@ impl Local {
                 .map(CollectionName::new)
                 .transpose();
             let created = ResourceCreated {
+                access: stemma_domain::resource::Access::default(),
                 byte_size,
                 collection: collection.context("--collection")?,
                 derived_from: None,
