@@ -296,6 +296,7 @@ fn changes_nothing(event_type: &str) -> bool {
         "annotation.added"
             | "annotation.body_changed"
             | "annotation.removed"
+            | "resource.access_changed"
             | "resource.language_changed"
             | "resource.metadata_changed"
             | "request.answered"
