@@ -16,6 +16,7 @@ use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use stemma_access::By;
+use stemma_domain::access::Sight;
 
 use crate::access::{Caller, Entry};
 use crate::connection::Link;
@@ -79,6 +80,11 @@ impl Context {
             actor: &self.actor,
             trace_id: &self.trace_id,
         }
+    }
+
+    /// What whoever asks sees.
+    pub(crate) fn sight(&self) -> Sight {
+        self.caller.sight()
     }
 
     /// The URL below which we are reached.

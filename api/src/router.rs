@@ -17,7 +17,7 @@ use crate::access::{admitted, unknown};
 use crate::error::{ApiError, Code};
 use crate::handlers::{
     access, admin, annotations, backup, batch, content, cypher, docs, documents, entity_types,
-    events, graph, health, jobs, model_jobs, proofs, resources, search, stream, tenants, traces,
+    events, grants, graph, health, jobs, model_jobs, proofs, resources, search, stream, tenants, traces,
     workers,
 };
 
@@ -60,6 +60,9 @@ fn data(config: &mut ServiceConfig) {
             at("/api/resources/{id}/entity_types/{type}", "PUT, DELETE")
                 .route(bodyless(web::put().to(resources::add_entity_type)))
                 .route(bodyless(web::delete().to(resources::remove_entity_type))),
+        )
+        .service(
+            at("/api/resources/{id}/access", "PUT").route(web::put().to(grants::change)),
         )
         .service(at("/api/resources/{id}/clone", "POST").route(web::post().to(resources::clone)))
         .service(

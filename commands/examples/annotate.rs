@@ -128,6 +128,7 @@ fn operation(command: Command) -> Operation {
 
 fn request(operations: Vec<Operation>) -> Request {
     Request {
+        sight: stemma_domain::access::Sight::Everything,
         operations,
         actor: "system".into(),
         trace_id: "0af7651916cd43dd8448eb211c80319c".into(),

@@ -53,6 +53,7 @@ fn commands() -> Commands {
 
 fn request(operations: Vec<Operation>) -> Request {
     Request {
+        sight: stemma_domain::access::Sight::Everything,
         operations,
         actor: "ada".into(),
         trace_id: "t".into(),

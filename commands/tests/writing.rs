@@ -78,6 +78,7 @@ fn request(changes: Vec<Command>) -> Request {
         expected_revision: None,
     };
     Request {
+        sight: stemma_domain::access::Sight::Everything,
         operations: changes.into_iter().map(operation).collect(),
         actor: "ada".into(),
         trace_id: "t".into(),

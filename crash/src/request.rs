@@ -253,6 +253,7 @@ impl Asked {
 
     pub(crate) fn request(&self, operations: &[Operation], pins: Vec<Pin>) -> Request {
         Request {
+            sight: stemma_domain::access::Sight::Everything,
             operations: operations.to_vec(),
             actor: "ada".to_owned(),
             trace_id: self.tag.clone(),

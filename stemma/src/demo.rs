@@ -171,6 +171,7 @@ async fn write(
         expected_revision: None,
     };
     let request = Request {
+        sight: stemma_domain::access::Sight::Everything,
         operations: changes.into_iter().map(operation).collect(),
         actor: ACTOR.to_owned(),
         trace_id: tenant.commands.new_id().simple().to_string(),

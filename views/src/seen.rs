@@ -274,7 +274,7 @@ impl Seen {
     /// # Errors
     /// [`StoreError`].
     pub fn shows_grants(&self, record: &Record) -> Result<bool, StoreError> {
-        if self.sight == Sight::Everything || !record.data().starts_with(GRANTS_FIRST) {
+        if self.sight == Sight::Everything || !tells_grants(record) {
             return Ok(true);
         }
         let Some(id) = ResourceId::from_stream_name(record.stream()) else {
@@ -292,6 +292,11 @@ impl Seen {
     pub fn traced(&self, trace_id: &str, limit: usize) -> Result<Vec<u64>, StoreError> {
         self.views.traced(trace_id, limit)
     }
+}
+
+/// Whether an event says who may read and write a resource.
+pub fn tells_grants(record: &Record) -> bool {
+    record.data().starts_with(GRANTS_FIRST)
 }
 
 /// How payloads begin that tell grants: their keys are in order, and no other comes first.

@@ -11,12 +11,12 @@ use stemma_commands::{CommandError, Operation, Request};
 use stemma_content_store::Stored;
 use stemma_domain::document::{
     Chunking, Document, DocumentCommand, DocumentRefusal, Stage, Steps, Strategy, document_id,
-    may_run,
+    may_run, own_document_id,
 };
 use stemma_domain::event::{DocumentUploaded, ResourceCreated};
 use stemma_domain::id::{ContentDigest, JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand};
-use stemma_domain::resource::{Command, Refusal};
+use stemma_domain::resource::{Access, Command, Refusal};
 use stemma_domain::value::{CollectionName, FileName, JobKind, MediaType, ResourceName};
 use stemma_event_log::Idempotency;
 use stemma_jobs::NewJob;
@@ -28,6 +28,7 @@ use crate::body::{self, blocking, malformed, part_bytes, receive_at_most};
 use crate::conditional::no_precondition;
 use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
+use crate::handlers::grants::check_writable;
 use crate::handlers::resources::{find, reflecting, resource_id};
 use crate::idempotency;
 use crate::json::{Fields, checked, natural};
@@ -36,6 +37,7 @@ use crate::query::Query;
 use crate::state::{AppState, Reflected};
 use crate::tenants::Served;
 use crate::wire::document::{ChunkBody, DocumentBody, UploadBody};
+use crate::wire::grants::access as access_of;
 use crate::wire::job::JobBody;
 use crate::write::answer;
 
@@ -54,6 +56,7 @@ struct Upload {
     collection: Option<CollectionName>,
     chunking: Chunking,
     steps: Steps,
+    access: Access,
 }
 
 /// The fields of a form, beside the file.
@@ -77,10 +80,10 @@ pub(crate) async fn upload(
     let form = read_form(&request, payload, &state).await?;
     let upload = read_upload(form)?;
     let digest = ContentDigest::from_bytes(*upload.file.digest.as_bytes());
-    let id = document_id(&digest, upload.collection.as_ref());
+    let id = id_of(&state, &context, &digest, &upload)?;
     let described = format!(
-        "{:?} {:?} {:?} {:?}",
-        upload.file_name, upload.media_type, upload.chunking, upload.steps
+        "{:?} {:?} {:?} {:?} {:?}",
+        upload.file_name, upload.media_type, upload.chunking, upload.steps, upload.access
     );
     let asked = [digest.as_bytes().as_slice(), described.as_bytes()];
     let key = idempotency::of(&request, &context, &asked)?;
@@ -94,6 +97,7 @@ pub(crate) async fn upload(
     let request = Request {
         operations: operations(&state, &context, id, job_id, upload)?,
         actor: context.actor.clone(),
+        sight: context.sight(),
         trace_id: context.trace_id.clone(),
         idempotency: key,
         bases: context.bases.clone(),
@@ -137,6 +141,25 @@ pub(crate) async fn upload(
             created_at: body.created_at,
             deduplicated: false,
         }))
+}
+
+/// What the document is called. One that is not for everybody is its uploader's own, and so is one
+/// of bytes that are somebody's already in secret: whether there is such a document is not told by
+/// what is found to be there.
+fn id_of(
+    state: &Served,
+    context: &Context,
+    digest: &ContentDigest,
+    upload: &Upload,
+) -> Result<ResourceId, ApiError> {
+    let collection = upload.collection.as_ref();
+    let of_all = document_id(digest, collection);
+    let there = state.projection().views().resource(of_all)?;
+    let is_hidden = there.is_some_and(|there| !there.is_read_by(state.sight()));
+    if upload.access.is_open() && !is_hidden {
+        return Ok(of_all);
+    }
+    Ok(own_document_id(digest, collection, &context.actor))
 }
 
 /// Whether a command was refused because its document is there.
@@ -234,6 +257,13 @@ fn read_upload(form: Form) -> Result<Upload, ApiError> {
             _ => Err("expected auto or none"),
         }),
     );
+    // Fields of forms are texts.
+    let access = fields.optional("access", |value| {
+        serde_json::from_str::<Value>(value.as_str().unwrap_or_default())
+            .map_err(|_| "expected JSON such as {\"visibility\": \"private\"}")
+    });
+    fields.put("access", access);
+    let access = access_of(&mut fields);
     if form.file.is_none() {
         fields.problem("file", "MISSING_FIELD", "the part `file` must be given");
     }
@@ -249,6 +279,7 @@ fn read_upload(form: Form) -> Result<Upload, ApiError> {
         collection,
         chunking,
         steps: steps.unwrap_or(Steps::Auto),
+        access,
     })
 }
 
@@ -284,6 +315,7 @@ fn operations(
         MediaType::new("application/octet-stream").expect("a constant that is a media type")
     });
     let created = ResourceCreated {
+        access: upload.access,
         byte_size: upload.file.len,
         collection: upload.collection.clone(),
         derived_from: None,
@@ -350,8 +382,8 @@ struct Known {
     job: Option<Job>,
 }
 
-fn known(state: &AppState, id: ResourceId) -> Result<Option<Known>, ApiError> {
-    let views = state.projection().views();
+fn known(state: &Served, id: ResourceId) -> Result<Option<Known>, ApiError> {
+    let views = state.seen();
     let Some(document) = views.document(id)? else {
         return Ok(None);
     };
@@ -408,7 +440,7 @@ pub(crate) async fn get(
     };
     let mut jobs = at.views.jobs(&jobs)?.items;
     jobs.retain(|job| !job.status.is_ended());
-    let body = DocumentBody::of(&descriptor, &document, &jobs);
+    let body = DocumentBody::of(&descriptor, &document, &jobs, state.sight());
     Ok(reflecting(StatusCode::OK, at.position()).json(body))
 }
 
@@ -529,6 +561,7 @@ pub(crate) async fn step(
     no_precondition(&request, "what is asked for is made anew and has no tag")?;
     let (value, bytes) = body::optional_json(&request, payload_in, &state).await?;
     let mut fields = Fields::of(value, "")?;
+    check_writable(&state.seen(), id, Code::DocumentNotFound)?;
     let known = state.commands().document(id)?;
     let document = known.ok_or_else(|| ApiError::of(Code::DocumentNotFound))?;
     let says = ["chunking_strategy", "chunk_size", "chunk_overlap"]

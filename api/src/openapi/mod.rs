@@ -26,6 +26,7 @@ use crate::requests::RequestBody;
 use crate::wire::batch::{BatchBody, BatchResultBody};
 use crate::wire::document::{ChunkBody, DocumentBody, FailureBody, StepBody, UploadBody};
 use crate::wire::job::{AttemptBody, JobBody, JobError};
+use crate::wire::grants::AccessBody;
 use crate::wire::resource::{EntityTypeBody, ReferencedByBody, RepresentationBody, ResourceBody};
 use routes::{Answer, Body, Route};
 use schemas::{query_schemas, request_schemas};
@@ -33,6 +34,7 @@ use schemas::{query_schemas, request_schemas};
 #[derive(OpenApi)]
 #[openapi(components(schemas(
     ResourceBody,
+    AccessBody,
     RepresentationBody,
     ReferencedByBody,
     EntityTypeBody,

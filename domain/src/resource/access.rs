@@ -9,7 +9,7 @@ use crate::access::Sight;
 use crate::resource::Descriptor;
 use crate::value::PrincipalName;
 
-/// Most principals that a resource is shared with, readers and writers together.
+/// Most readers that a resource is shared with by name, and most writers.
 pub const PRINCIPALS_MAX: usize = 256;
 
 /// To whom a resource is open, whatever names it is shared with.
@@ -47,7 +47,7 @@ pub enum AccessError {
     #[error("readers and writers are named of what is `shared`")]
     NamesUnshared,
     /// There are too many names.
-    #[error("a resource is shared with at most {PRINCIPALS_MAX} principals")]
+    #[error("a resource has at most {PRINCIPALS_MAX} readers and as many writers by name")]
     TooMany,
 }
 
@@ -90,11 +90,11 @@ impl Access {
             names.dedup();
             names
         });
-        let count = readers.len() + writers.len();
-        if count > 0 && visibility != Visibility::Shared {
+        let most = readers.len().max(writers.len());
+        if most > 0 && visibility != Visibility::Shared {
             return Err(AccessError::NamesUnshared);
         }
-        if count > PRINCIPALS_MAX {
+        if most > PRINCIPALS_MAX {
             return Err(AccessError::TooMany);
         }
         Ok(Self {
@@ -102,6 +102,14 @@ impl Access {
             visibility,
             writers,
         })
+    }
+
+    /// Grants to nobody but the owner.
+    pub fn private() -> Self {
+        Self {
+            visibility: Visibility::Private,
+            ..Self::default()
+        }
     }
 
     /// To whom it is open.
