@@ -21,6 +21,7 @@ mod documents_cli;
 mod durability;
 mod events;
 mod full_disk;
+mod grants;
 mod graph;
 mod graph_conformance;
 mod graph_in_neo4j;
