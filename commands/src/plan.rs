@@ -220,7 +220,9 @@ impl Planner<'_> {
         };
         let descriptor = &resource.descriptor;
         if !descriptor.is_written_by(self.sight) {
-            return Err(Refusal::NotGranted("you may read the resource and not change it"));
+            return Err(Refusal::NotGranted(
+                "you may read the resource and not change it",
+            ));
         }
         let is_of_owner = matches!(**command, Command::ChangeAccess(_));
         if is_of_owner && !descriptor.is_owned_by(self.sight) {

@@ -65,8 +65,12 @@ fn events(made: &Made) -> Vec<Encoded> {
     } else {
         Access::default()
     };
-    let kinds = made.kind.map(|kind| EntityType::new(&label("kind", kind)).unwrap());
-    let collection = made.collection.map(|n| CollectionName::new(&label("place", n)).unwrap());
+    let kinds = made
+        .kind
+        .map(|kind| EntityType::new(&label("kind", kind)).unwrap());
+    let collection = made
+        .collection
+        .map(|n| CollectionName::new(&label("place", n)).unwrap());
     let created = Event::ResourceCreated(ResourceCreated {
         access,
         byte_size: 1,
@@ -111,8 +115,14 @@ fn folded<'m>(made: impl Iterator<Item = &'m Made>) -> (Written, GraphProjection
     let graph = GraphProjection::embedded(settings("graph")).unwrap();
     let views = Projection::start(settings("views")).unwrap();
     written.runtime.block_on(graph.opened(PATIENCE));
-    written.runtime.block_on(graph.wait_for(end, PATIENCE)).unwrap();
-    written.runtime.block_on(views.wait_for(end, PATIENCE)).unwrap();
+    written
+        .runtime
+        .block_on(graph.wait_for(end, PATIENCE))
+        .unwrap();
+    written
+        .runtime
+        .block_on(views.wait_for(end, PATIENCE))
+        .unwrap();
     (written, graph, views)
 }
 
@@ -135,7 +145,9 @@ fn told(graph: &dyn GraphStore, nodes: &[NodeId]) -> Vec<String> {
             });
             told.push(around.map_or_else(missing, |around| {
                 let nodes = around.nodes.iter();
-                let nodes: Vec<_> = nodes.map(|(n, at)| (n.id.clone(), n.name.clone(), *at)).collect();
+                let nodes: Vec<_> = nodes
+                    .map(|(n, at)| (n.id.clone(), n.name.clone(), *at))
+                    .collect();
                 format!("{nodes:?} {:?} {}", around.edges, around.is_truncated)
             }));
         }
@@ -164,8 +176,14 @@ fn told(graph: &dyn GraphStore, nodes: &[NodeId]) -> Vec<String> {
     ] {
         let limits = Limits::default();
         let never = std::sync::atomic::AtomicBool::new(false);
-        let answer = Query::parse(text, &limits)
-            .and_then(|query| query.run(&*queried, &std::collections::BTreeMap::new(), &limits, &never));
+        let answer = Query::parse(text, &limits).and_then(|query| {
+            query.run(
+                &*queried,
+                &std::collections::BTreeMap::new(),
+                &limits,
+                &never,
+            )
+        });
         told.push(format!("{text}: {:?}", answer.map(|answer| answer.rows)));
     }
     told

@@ -7,9 +7,9 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 
+use stemma_domain::id::ResourceId;
 use tantivy::columnar::Column;
 use tantivy::query::Weight;
-use stemma_domain::id::ResourceId;
 use tantivy::{DocAddress, DocId, Searcher, SegmentReader};
 use uuid::Uuid;
 

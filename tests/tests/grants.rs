@@ -159,8 +159,13 @@ async fn assert_never_there(
     let ask = async |ids: &(String, String)| {
         let mut request = client.request(method, &path_of(pattern, ids));
         if let Some(body) = body {
-            let body = body.to_string().replace("{id}", &ids.0).replace("{aid}", &ids.1);
-            request = request.header("content-type", "application/json").body(body);
+            let body = body
+                .to_string()
+                .replace("{id}", &ids.0)
+                .replace("{aid}", &ids.1);
+            request = request
+                .header("content-type", "application/json")
+                .body(body);
         }
         comparable(&client.send(request).await, ids)
     };
@@ -188,7 +193,8 @@ async fn a_resource_is_read_by_those_who_may_and_was_never_there_for_the_others(
                         let status = status_of(client, &path_of(pattern, ids)).await;
                         let is_ahead = pattern.ends_with("999999999");
                         let was_not = pattern.ends_with("as_of_position=0");
-                        let expected = [200, 404, 422][usize::from(was_not) + 2 * usize::from(is_ahead)];
+                        let expected =
+                            [200, 404, 422][usize::from(was_not) + 2 * usize::from(is_ahead)];
                         assert_eq!(status, expected, "{name}: {pattern}");
                     } else {
                         assert_never_there(client, "GET", pattern, ids, None).await;
@@ -202,27 +208,52 @@ async fn a_resource_is_read_by_those_who_may_and_was_never_there_for_the_others(
 /// What can be changed of a resource, with what is sent and what is answered where it is done.
 fn changes() -> Vec<(&'static str, &'static str, Option<Value>, u16)> {
     let annotation = json!({ "body": { "type": "TextualBody", "value": "x" } });
-    let operations = json!({ "operations": [{ "op": "add", "item": { "type": "TextualBody", "value": "y" } }] });
+    let operations =
+        json!({ "operations": [{ "op": "add", "item": { "type": "TextualBody", "value": "y" } }] });
     let batch = |operation: Value| Some(json!({ "operations": [operation] }));
     vec![
-        ("PATCH", "/api/resources/{id}", Some(json!({ "name": "n" })), 200),
-        ("PUT", "/api/resources/{id}/content", Some(json!({ "a": 1 })), 200),
+        (
+            "PATCH",
+            "/api/resources/{id}",
+            Some(json!({ "name": "n" })),
+            200,
+        ),
+        (
+            "PUT",
+            "/api/resources/{id}/content",
+            Some(json!({ "a": 1 })),
+            200,
+        ),
         ("PUT", "/api/resources/{id}/entity_types/Moon", None, 200),
         ("DELETE", "/api/resources/{id}/entity_types/Moon", None, 200),
-        ("POST", "/api/resources/{id}/annotations", Some(annotation), 201),
-        ("PATCH", "/api/resources/{id}/annotations/{aid}/body", Some(operations), 200),
+        (
+            "POST",
+            "/api/resources/{id}/annotations",
+            Some(annotation),
+            201,
+        ),
+        (
+            "PATCH",
+            "/api/resources/{id}/annotations/{aid}/body",
+            Some(operations),
+            200,
+        ),
         ("DELETE", "/api/resources/{id}/annotations/{aid}", None, 204),
         (
             "POST",
             "/api/batch",
-            batch(json!({ "op": "patch_resource", "resource_id": "{id}", "patch": { "language": "en" } })),
+            batch(
+                json!({ "op": "patch_resource", "resource_id": "{id}", "patch": { "language": "en" } }),
+            ),
             200,
         ),
         (
             "POST",
             "/api/batch",
-            batch(json!({ "op": "add_entity_type", "resource_id": "{id}", "entity_type": "Sun",
-                "expected_revision": 0 })),
+            batch(
+                json!({ "op": "add_entity_type", "resource_id": "{id}", "entity_type": "Sun",
+                "expected_revision": 0 }),
+            ),
             409,
         ),
     ]
@@ -241,11 +272,18 @@ async fn a_change_takes_a_writers_grant_and_what_is_hidden_is_not_there_to_be_ch
             let body = body.map(|body| body.to_string().replace("{id}", &resource.0));
             let mut request = client.request(method, &path_of(pattern, &resource));
             if let Some(body) = body {
-                request = request.header("content-type", "application/json").body(body);
+                request = request
+                    .header("content-type", "application/json")
+                    .body(body);
             }
             let answer = client.send(request).await;
             if writes {
-                assert_eq!(answer.status, status, "{name}: {method} {pattern} {}", answer.text());
+                assert_eq!(
+                    answer.status,
+                    status,
+                    "{name}: {method} {pattern} {}",
+                    answer.text()
+                );
             } else {
                 // Rita's role changes nothing at all.
                 answer.expect_problem(403, "ROLE_MISSING");
@@ -261,19 +299,36 @@ async fn a_change_takes_a_writers_grant_and_what_is_hidden_is_not_there_to_be_ch
         let mut request = house.nina.request(method, &path_of(pattern, &resource));
         if let Some(body) = body {
             let body = body.to_string().replace("{id}", &resource.0);
-            request = request.header("content-type", "application/json").body(body);
+            request = request
+                .header("content-type", "application/json")
+                .body(body);
         }
-        house.nina.send(request).await.expect_problem(403, "GRANT_MISSING");
+        house
+            .nina
+            .send(request)
+            .await
+            .expect_problem(403, "GRANT_MISSING");
     }
     let clone = format!("{path}/clone");
     let cloned = house.nina.post(&clone, &json!({})).await.expect(201);
     // The clone is hers, and no more open than its source.
     let cloned = format!("/api/resources/{}", text_of(&cloned["id"]));
     assert_eq!(house.nina.get(&cloned).await.expect(200)["access"], access);
-    house.will.get(&cloned).await.expect_problem(404, "RESOURCE_NOT_FOUND");
+    house
+        .will
+        .get(&cloned)
+        .await
+        .expect_problem(404, "RESOURCE_NOT_FOUND");
     let body = json!({});
     let hidden = (resource.0.clone(), NEVER.to_owned());
-    assert_never_there(&house.will, "POST", "/api/resources/{id}/clone", &hidden, Some(&body)).await;
+    assert_never_there(
+        &house.will,
+        "POST",
+        "/api/resources/{id}/clone",
+        &hidden,
+        Some(&body),
+    )
+    .await;
     let detect = "/api/resources/{id}/detect-annotations-stream";
     assert_never_there(&house.will, "POST", detect, &hidden, None).await;
     let document = bring(&house.olga, &private(), "Vault").await;
@@ -309,31 +364,67 @@ async fn its_owner_and_admins_say_who_may_and_are_told_and_nobody_else() {
     for (field, wrong) in [
         ("visibility", json!({})),
         ("visibility", json!({ "visibility": "all" })),
-        ("readers", json!({ "visibility": "private", "readers": ["rita"] })),
-        ("writers", json!({ "visibility": "tenant", "writers": ["rita"] })),
-        ("readers/0", json!({ "visibility": "shared", "readers": ["a b"] })),
+        (
+            "readers",
+            json!({ "visibility": "private", "readers": ["rita"] }),
+        ),
+        (
+            "writers",
+            json!({ "visibility": "tenant", "writers": ["rita"] }),
+        ),
+        (
+            "readers/0",
+            json!({ "visibility": "shared", "readers": ["a b"] }),
+        ),
         ("owner", json!({ "visibility": "shared", "owner": "will" })),
     ] {
         let problem = house.olga.json("PUT", &at, &wrong).await;
         let problem = problem.expect_problem(422, "INVALID_FIELDS");
-        assert_eq!(problem["errors"][0]["pointer"], format!("/{field}"), "{problem}");
+        assert_eq!(
+            problem["errors"][0]["pointer"],
+            format!("/{field}"),
+            "{problem}"
+        );
     }
     let stale = [("if-match", "\"r0\""), ("content-type", "application/json")];
-    let moved = house.olga.raw("PUT", &at, &stale, private().to_string()).await;
+    let moved = house
+        .olga
+        .raw("PUT", &at, &stale, private().to_string())
+        .await;
     moved.expect_problem(412, "PRECONDITION_FAILED");
-    let keyed = [("idempotency-key", "k"), ("content-type", "application/json")];
-    let first = house.olga.raw("PUT", &at, &keyed, private().to_string()).await;
+    let keyed = [
+        ("idempotency-key", "k"),
+        ("content-type", "application/json"),
+    ];
+    let first = house
+        .olga
+        .raw("PUT", &at, &keyed, private().to_string())
+        .await;
     assert_eq!(first.expect(200)["access"], private());
-    house.rita.get(&path).await.expect_problem(404, "RESOURCE_NOT_FOUND");
-    let again = house.olga.raw("PUT", &at, &keyed, private().to_string()).await;
+    house
+        .rita
+        .get(&path)
+        .await
+        .expect_problem(404, "RESOURCE_NOT_FOUND");
+    let again = house
+        .olga
+        .raw("PUT", &at, &keyed, private().to_string())
+        .await;
     assert_eq!(again.header("idempotency-replayed"), "true");
     assert_eq!(again.expect(200), first.expect(200));
     // As it is already: nothing happens.
     let same = house.boss.json("PUT", &at, &private()).await;
     assert_eq!(same.header("etag"), first.header("etag"));
-    let open = house.boss.json("PUT", &at, &json!({ "visibility": "tenant" })).await;
+    let open = house
+        .boss
+        .json("PUT", &at, &json!({ "visibility": "tenant" }))
+        .await;
     open.expect(200);
-    let told = house.nina.get(&format!("{path}/events?order=desc")).await.expect(200);
+    let told = house
+        .nina
+        .get(&format!("{path}/events?order=desc"))
+        .await
+        .expect(200);
     assert_eq!(told["items"][0]["type"], "resource.access_changed");
     assert_eq!(told["items"][0]["data"], json!({}));
     assert!(!told.to_string().contains("rita"), "{told}");
@@ -389,7 +480,9 @@ async fn told_of_all(client: &Client, is_graph: bool) -> Vec<(String, Value)> {
             "MATCH (c:Collection) RETURN c.name ORDER BY c.name",
             "MATCH (t:EntityType {name: 'VaultType'})<-[r]-() RETURN count(r)",
         ] {
-            let answer = client.post("/api/graph/query", &json!({ "query": query })).await;
+            let answer = client
+                .post("/api/graph/query", &json!({ "query": query }))
+                .await;
             let rows = answer.expect(200)["rows"].clone();
             told.push((query.to_owned(), rows));
         }
@@ -409,17 +502,35 @@ async fn lists_counts_hits_and_graph_answers_are_as_if_it_had_never_been() {
     let document = bring(&house.olga, &private(), "Vault").await;
     let rename = json!({ "name": "Vault renamed" });
     let path = format!("/api/resources/{}", resource.0);
-    let traced = house.olga.request("PATCH", &path).header("x-request-id", "the-vaults-trace");
+    let traced = house
+        .olga
+        .request("PATCH", &path)
+        .header("x-request-id", "the-vaults-trace");
     house.olga.send(traced.json(&rename)).await.expect(200);
     caught_up(&house.boss).await;
     let position = house.boss.get("/api/resources").await.position();
     let indexed = format!("/api/search?q=Vault&min_position={position}&timeout_ms=60000");
-    assert!(house.boss.get(&indexed).await.expect(200).to_string().contains("Vault"));
+    assert!(
+        house
+            .boss
+            .get(&indexed)
+            .await
+            .expect(200)
+            .to_string()
+            .contains("Vault")
+    );
     let after = told_of_all(&house.nina, true).await;
     for (before, after) in before.iter().zip(&after) {
         assert_eq!(before, after);
         let told = after.1.to_string();
-        for word in ["Vault ", "Vault.", &resource.0, &resource.1, &document.0, &document.1] {
+        for word in [
+            "Vault ",
+            "Vault.",
+            &resource.0,
+            &resource.1,
+            &document.0,
+            &document.1,
+        ] {
             assert!(!told.contains(word), "{}: {told}", after.0);
         }
     }
@@ -434,8 +545,16 @@ async fn lists_counts_hits_and_graph_answers_are_as_if_it_had_never_been() {
             assert!(!missing(path, answer), "{path}: {answer}");
         }
         assert!(told[0].1.to_string().contains(&resource.0));
-        assert!(told[10].1.to_string().contains(&resource.0), "{}", told[10].1);
-        assert!(told[12].1.to_string().contains(&document.0), "{}", told[12].1);
+        assert!(
+            told[10].1.to_string().contains(&resource.0),
+            "{}",
+            told[10].1
+        );
+        assert!(
+            told[12].1.to_string().contains(&document.0),
+            "{}",
+            told[12].1
+        );
     }
     // Made open, it is there for all.
     let access = format!("{path}/access");
@@ -485,14 +604,24 @@ async fn no_page_and_no_stream_of_events_tells_of_what_is_hidden() {
         }
     }
     // One who comes back behind the hidden events is given what came since, and nothing of them.
-    let back = house.nina.request("GET", "/api/events/stream").header("last-event-id", "0");
+    let back = house
+        .nina
+        .request("GET", "/api/events/stream")
+        .header("last-event-id", "0");
     let mut back = SseReader::open(back).await;
     let first = back.next_event().await.expect("an event");
     assert_eq!(first.json()["stream"], format!("resource-{open}"));
     // One event by its digest, and a stream by its name.
-    let events = house.olga.get(&format!("/api/resources/{}/events", resource.0)).await;
+    let events = house
+        .olga
+        .get(&format!("/api/resources/{}/events", resource.0))
+        .await;
     let digest = text_of(&events.expect(200)["items"][0]["id"]).to_owned();
-    house.olga.get(&format!("/api/events/{digest}")).await.expect(200);
+    house
+        .olga
+        .get(&format!("/api/events/{digest}"))
+        .await
+        .expect(200);
     let hidden = house.nina.get(&format!("/api/events/{digest}")).await;
     hidden.expect_problem(404, "EVENT_NOT_FOUND");
     for stream in [
@@ -502,7 +631,11 @@ async fn no_page_and_no_stream_of_events_tells_of_what_is_hidden() {
     ] {
         let path = format!("/api/events?after=start&stream={stream}");
         let empty = house.nina.get(&path).await.expect(200);
-        assert_eq!(empty, json!({ "items": [], "next_cursor": null }), "{stream}");
+        assert_eq!(
+            empty,
+            json!({ "items": [], "next_cursor": null }),
+            "{stream}"
+        );
     }
 }
 
@@ -521,7 +654,11 @@ async fn a_stream_of_a_resource_ends_for_those_who_lose_it_and_goes_on_for_the_o
     let mut owner = open(&house.olga, &path).await;
     let rename = async |name: &str| {
         let path = format!("/api/resources/{id}");
-        house.olga.json("PATCH", &path, &json!({ "name": name })).await.expect(200);
+        house
+            .olga
+            .json("PATCH", &path, &json!({ "name": name }))
+            .await
+            .expect(200);
     };
     rename("told").await;
     for stream in [&mut reader, &mut of_all, &mut owner] {
@@ -534,7 +671,10 @@ async fn a_stream_of_a_resource_ends_for_those_who_lose_it_and_goes_on_for_the_o
     house.olga.create("after", "open").await;
     let told = owner.next_event().await.expect("an event").json();
     assert_eq!(told["data"]["access"], private());
-    assert_eq!(owner.next_event().await.expect("an event").json()["data"]["name"], "untold");
+    assert_eq!(
+        owner.next_event().await.expect("an event").json()["data"]["name"],
+        "untold"
+    );
     assert_eq!(reader.next_event().await, None, "the stream has ended");
     let next = of_all.next_event().await.expect("an event").json();
     assert_eq!(next["data"]["name"], "after", "{next}");
@@ -560,7 +700,11 @@ async fn equal_bytes_tell_nobody_that_somebody_has_them_in_secret() {
     assert_eq!(third["document_id"], other["document_id"]);
     let own = house.nina.upload(&upload(&private())).await.expect(202);
     assert_eq!(own["deduplicated"], false);
-    assert!(![&secret, &other].iter().any(|told| told["document_id"] == own["document_id"]));
+    assert!(
+        ![&secret, &other]
+            .iter()
+            .any(|told| told["document_id"] == own["document_id"])
+    );
     // Hidden since, it is not what the next upload finds.
     let at = format!("/api/resources/{}/access", text_of(&other["document_id"]));
     house.will.json("PUT", &at, &private()).await.expect(200);
@@ -569,7 +713,11 @@ async fn equal_bytes_tell_nobody_that_somebody_has_them_in_secret() {
     let fresh = house.olga.upload(&upload(&open)).await.expect(202);
     assert!(fresh["document_id"] != other["document_id"], "{fresh}");
     let wrong = Upload::of("a.txt", "x").with("access", "secret");
-    let problem = house.olga.upload(&wrong).await.expect_problem(422, "INVALID_FIELDS");
+    let problem = house
+        .olga
+        .upload(&wrong)
+        .await
+        .expect_problem(422, "INVALID_FIELDS");
     assert_eq!(problem["errors"][0]["pointer"], "/access");
 }
 
@@ -578,11 +726,20 @@ async fn what_was_written_is_not_told_again_to_whoever_lost_the_resource() {
     let house = House::open().await;
     let (id, _) = make(&house.olga, &shared(), "Quill").await;
     let path = format!("/api/resources/{id}");
-    let headers = [("idempotency-key", "k1"), ("content-type", "application/json")];
+    let headers = [
+        ("idempotency-key", "k1"),
+        ("content-type", "application/json"),
+    ];
     let rename = json!({ "name": "by will" }).to_string();
-    let first = house.will.raw("PATCH", &path, &headers, rename.clone()).await;
+    let first = house
+        .will
+        .raw("PATCH", &path, &headers, rename.clone())
+        .await;
     assert!(first.expect(200).get("access").is_none());
-    let again = house.will.raw("PATCH", &path, &headers, rename.clone()).await;
+    let again = house
+        .will
+        .raw("PATCH", &path, &headers, rename.clone())
+        .await;
     assert_eq!(again.header("idempotency-replayed"), "true");
     let at = format!("{path}/access");
     house.olga.json("PUT", &at, &private()).await.expect(200);
@@ -590,7 +747,11 @@ async fn what_was_written_is_not_told_again_to_whoever_lost_the_resource() {
     lost.expect_problem(404, "RESOURCE_NOT_FOUND");
     // A worker reads what jobs are about, whose ever it is, and nothing else.
     let made = json!({ "principal": "walt", "role": "worker" });
-    let made = house.boss.post("/api/admin/tokens", &made).await.expect(201);
+    let made = house
+        .boss
+        .post("/api/admin/tokens", &made)
+        .await
+        .expect(201);
     let walt = Client::showing(house.server.url(), Some(text_of(&made["token"])));
     assert_eq!(walt.get(&format!("{path}/content")).await.status, 200);
     walt.get(&path).await.expect_problem(403, "ROLE_MISSING");
@@ -606,6 +767,9 @@ async fn without_tokens_everybody_is_as_an_admin() {
     let open = client.create("open", "text").await;
     assert_eq!(open["access"], json!({ "visibility": "tenant" }));
     assert!(client.get("/api/graph/stats").await.expect(200)["nodes"].is_object());
-    let listed = client.get("/api/resources?entity_type=VaultType").await.expect(200);
+    let listed = client
+        .get("/api/resources?entity_type=VaultType")
+        .await
+        .expect(200);
     assert_eq!(listed["items"][0]["id"], id);
 }

@@ -74,7 +74,10 @@ fn check(seen: &Seen, model: &Plain, records: &[Record]) {
         let found = seen.resource(id).unwrap();
         assert_eq!(found.as_deref(), resource.map(|r| &r.descriptor));
         let annotations = all(|after| seen.annotations(id, 2, after.as_ref()).unwrap());
-        assert_eq!(annotations.len(), resource.map_or(0, |r| r.annotations.len()));
+        assert_eq!(
+            annotations.len(),
+            resource.map_or(0, |r| r.annotations.len())
+        );
         for AnnotationState { id: annotation, .. } in &annotations {
             assert!(seen.annotation(id, *annotation).unwrap().is_some());
         }

@@ -5,6 +5,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::Value;
+use stemma_domain::access::Sight;
 use stemma_domain::id::ResourceId;
 use stemma_event_log::{
     Direction, EventDigest, Position, ReadLimit, Record, Revision, StreamId, StreamRange,
@@ -251,13 +252,9 @@ pub(crate) async fn of_resource(
     find(&at, id)?;
     let direction = order.unwrap_or(Direction::Forward);
     let page = history(&state, id, direction, after_revision, cursor, limit)?;
-    send(
-        reflecting(StatusCode::OK, at.position()),
-        &page,
-        media_type,
-        &context,
-        &at.views,
-    )
+    let seen = still_seen(&state, id, &page).await?;
+    let response = reflecting(StatusCode::OK, at.position());
+    send(response, &page, media_type, &context, &seen)
 }
 
 /// A page of a resource's events. `after` leaves out what is older, `cursor` what was given.
@@ -299,6 +296,16 @@ fn history(
         .filter(|_| has_more)
         .map(|record| record.revision().get());
     Ok(Filling { items, next })
+}
+
+/// The views as of the last of these events: a resource that was lost meanwhile is not there.
+async fn still_seen(state: &Served, id: ResourceId, page: &Filling) -> Result<Seen, ApiError> {
+    let ends = page.items.iter().map(|record| record.position().get() + 1);
+    let seen = state.seen_after(ends.max().unwrap_or(0)).await?;
+    if *seen.sight() != Sight::Everything && !seen.sees(id)? {
+        return Err(ApiError::of(Code::ResourceNotFound));
+    }
+    Ok(seen)
 }
 
 pub(crate) fn stream_of(id: ResourceId) -> Result<StreamId, ApiError> {
@@ -354,13 +361,9 @@ pub(crate) async fn of_annotation(
     if page.items.is_empty() && cursor.is_none() {
         return Err(ApiError::of(Code::AnnotationNotFound));
     }
-    send(
-        reflecting(StatusCode::OK, at.position()),
-        &page,
-        media_type,
-        &context,
-        &at.views,
-    )
+    let seen = still_seen(&state, id, &page).await?;
+    let response = reflecting(StatusCode::OK, at.position());
+    send(response, &page, media_type, &context, &seen)
 }
 
 fn is_of_annotation(record: &Record, wanted: &str) -> bool {

@@ -43,11 +43,7 @@ pub(crate) async fn change(
 
 /// Refuses whoever may not change a resource, before anything is received or queued for it. What is
 /// hidden from them is not there.
-pub(crate) fn check_writable(
-    seen: &Seen,
-    id: ResourceId,
-    missing: Code,
-) -> Result<(), ApiError> {
+pub(crate) fn check_writable(seen: &Seen, id: ResourceId, missing: Code) -> Result<(), ApiError> {
     let descriptor = seen.resource(id)?.ok_or_else(|| ApiError::of(missing))?;
     if descriptor.is_written_by(seen.sight()) {
         return Ok(());

@@ -25,8 +25,8 @@ use crate::handlers::traces::{ErrorBody, ErrorsBody, TraceBody, TracedEventBody,
 use crate::requests::RequestBody;
 use crate::wire::batch::{BatchBody, BatchResultBody};
 use crate::wire::document::{ChunkBody, DocumentBody, FailureBody, StepBody, UploadBody};
-use crate::wire::job::{AttemptBody, JobBody, JobError};
 use crate::wire::grants::AccessBody;
+use crate::wire::job::{AttemptBody, JobBody, JobError};
 use crate::wire::resource::{EntityTypeBody, ReferencedByBody, RepresentationBody, ResourceBody};
 use routes::{Answer, Body, Route};
 use schemas::{query_schemas, request_schemas};

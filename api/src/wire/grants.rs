@@ -49,7 +49,11 @@ pub(crate) fn grants(fields: &mut Fields) -> Option<Access> {
     let (readers, writers) = (names(fields, "readers"), names(fields, "writers"));
     let visibility = visibility?;
     let is_named = |names: &[PrincipalName]| !names.is_empty();
-    let at = if is_named(&readers) { "readers" } else { "writers" };
+    let at = if is_named(&readers) {
+        "readers"
+    } else {
+        "writers"
+    };
     match Access::new(visibility, readers, writers) {
         Ok(access) => Some(access),
         Err(error) => {

@@ -386,7 +386,11 @@ mod tests {
             Event::ResourceAccessChanged(ResourceAccessChanged { access: shared() }),
         ] {
             let encoded = event.encode();
-            assert!(encoded.data.starts_with(br#"{"access":{"readers":["rita"],"#));
+            assert!(
+                encoded
+                    .data
+                    .starts_with(br#"{"access":{"readers":["rita"],"#)
+            );
             let read = decode(encoded.event_type, encoded.schema_version, &encoded.data);
             assert_eq!(read.unwrap(), event);
         }

@@ -227,7 +227,10 @@ mod tests {
                     described.is_written_by(&sight),
                     described.is_owned_by(&sight),
                 ];
-                rights.map(|right| if right { '1' } else { '0' }).iter().collect::<String>()
+                rights
+                    .map(|right| if right { '1' } else { '0' })
+                    .iter()
+                    .collect::<String>()
             });
             assert_eq!(may, expected, "{:?}", described.access);
         }
@@ -242,7 +245,9 @@ mod tests {
             let named = Access::new(visibility, names("a"), vec![]);
             assert_eq!(named, Err(AccessError::NamesUnshared));
         }
-        let many: Vec<_> = (0..=PRINCIPALS_MAX).map(|n| name(&format!("p{n}"))).collect();
+        let many: Vec<_> = (0..=PRINCIPALS_MAX)
+            .map(|n| name(&format!("p{n}")))
+            .collect();
         let named = Access::new(Visibility::Shared, many, vec![]);
         assert_eq!(named, Err(AccessError::TooMany));
         for visibility in Visibility::ALL {

@@ -12,9 +12,9 @@ use crate::annotation::{self, BodyOperation, BodyOperationError, FieldError, Tex
 use crate::document::DocumentRefusal;
 use crate::event::{
     AnnotationAdded, AnnotationBodyChanged, AnnotationRemoved, EntityTypeChange, Event, Metadata,
-    Reference, Relation, ResourceAccessChanged, ResourceArchived, ResourceCollectionChanged, ResourceCreated,
-    ResourceLanguageChanged, ResourceMetadataChanged, ResourceRenamed, ResourceRevised,
-    ResourceUnarchived,
+    Reference, Relation, ResourceAccessChanged, ResourceArchived, ResourceCollectionChanged,
+    ResourceCreated, ResourceLanguageChanged, ResourceMetadataChanged, ResourceRenamed,
+    ResourceRevised, ResourceUnarchived,
 };
 use crate::id::{AnnotationId, ContentDigest, ResourceId};
 use crate::job::JobRefusal;

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::json;
+use stemma_domain::access::Sight;
 use stemma_domain::event::{
     AnnotationBodyChanged, EntityTypeRegistered, Envelope, Event, Metadata, Reference, Relation,
     ResourceCreated,
 };
-use stemma_domain::access::Sight;
 use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
 use stemma_domain::resource::{
     Access, Command, Descriptor, IriNames, Resource, ResourcePatch, Visibility, decide,
