@@ -26,6 +26,7 @@ mod graph;
 mod graph_conformance;
 mod graph_in_neo4j;
 mod graph_queries;
+mod hidden;
 mod hostile_files;
 mod job_retries;
 mod jobs;
