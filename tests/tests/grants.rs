@@ -74,7 +74,7 @@ pub(crate) async fn make(client: &Client, access: &Value, word: &str) -> (String
     });
     let made = client.post("/api/resources", &body).await.expect(201);
     let id = text_of(&made["id"]).to_owned();
-    let note = json!({ "motivation": "tagging",
+    let note = json!({ "motivation": "tagging", "target": format!("/api/resources/{id}"),
         "body": { "type": "TextualBody", "value": format!("{word} tag") } });
     let path = format!("/api/resources/{id}/annotations");
     let note = client.post(&path, &note).await.expect(201);
@@ -207,7 +207,8 @@ async fn a_resource_is_read_by_those_who_may_and_was_never_there_for_the_others(
 
 /// What can be changed of a resource, with what is sent and what is answered where it is done.
 fn changes() -> Vec<(&'static str, &'static str, Option<Value>, u16)> {
-    let annotation = json!({ "body": { "type": "TextualBody", "value": "x" } });
+    let annotation =
+        json!({ "target": "/api/resources/{id}", "body": { "type": "TextualBody", "value": "x" } });
     let operations =
         json!({ "operations": [{ "op": "add", "item": { "type": "TextualBody", "value": "y" } }] });
     let batch = |operation: Value| Some(json!({ "operations": [operation] }));
