@@ -56,6 +56,8 @@ pub enum Need {
 pub enum Sight {
     /// All of it.
     Everything,
+    /// All that jobs can be about, and not to whom it is granted.
+    Work,
     /// What is open to the tenant, and what this principal owns or is named to read.
     Of(PrincipalName),
 }
@@ -86,11 +88,12 @@ impl Role {
         self != Self::Operator
     }
 
-    /// What its holder sees: an admin everything, and a worker too, who cannot know beforehand
-    /// what the next job is about; the routes that a worker may ask are few.
+    /// What its holder sees. A worker cannot know beforehand what the next job is about; the routes
+    /// that one may ask are few.
     pub fn sight(self, holder: &PrincipalName) -> Sight {
         match self {
-            Self::Admin | Self::Worker => Sight::Everything,
+            Self::Admin => Sight::Everything,
+            Self::Worker => Sight::Work,
             Self::Reader | Self::Writer | Self::Operator => Sight::Of(holder.clone()),
         }
     }

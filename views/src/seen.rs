@@ -159,7 +159,7 @@ impl Seen {
 
     /// What is seen of a type's row; `own` are the resources that not everybody sees.
     fn seen_of(&self, name: &EntityType, mut row: TypeRow, own: &OwnTypes) -> Option<TypeRow> {
-        if self.sight == Sight::Everything {
+        if !matches!(self.sight, Sight::Of(_)) {
             return Some(row);
         }
         let (count, archived) = own.get(name).copied().unwrap_or_default();

@@ -149,7 +149,7 @@ impl Descriptor {
     /// Whether somebody may change it, if their role lets them change anything.
     pub fn is_written_by(&self, sight: &Sight) -> bool {
         let is_named = match sight {
-            Sight::Everything => true,
+            Sight::Everything | Sight::Work => true,
             Sight::Of(who) => self.access.writers.contains(who),
         };
         self.access.is_open() || self.is_owned_by(sight) || is_named
@@ -159,6 +159,7 @@ impl Descriptor {
     pub fn is_owned_by(&self, sight: &Sight) -> bool {
         match sight {
             Sight::Everything => true,
+            Sight::Work => false,
             Sight::Of(who) => self.created_by == who.as_str(),
         }
     }
@@ -233,6 +234,7 @@ mod tests {
                     .collect::<String>()
             });
             assert_eq!(may, expected, "{:?}", described.access);
+            assert!(described.is_read_by(&Sight::Work) && !described.is_owned_by(&Sight::Work));
         }
     }
 
