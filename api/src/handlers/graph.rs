@@ -300,11 +300,11 @@ pub(crate) async fn stats(request: HttpRequest, state: Served) -> Result<HttpRes
     query.finish()?;
     let at = moment.graph(&state).await?;
     let gate = gate(&state)?;
+    let graph = at.seen_by(&state);
     #[expect(
         clippy::redundant_closure_for_method_calls,
         reason = "the method's own type is of one lifetime alone"
     )]
-    let graph = at.seen_by(&state);
     let stats = gate.ask(&graph, |graph| graph.stats()).await??;
     let status = gate.projection().status().filter(|_| moment.is_now());
     let now_us = state.commands().now().micros();
