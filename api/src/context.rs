@@ -16,6 +16,7 @@ use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use stemma_access::By;
+use stemma_domain::access::Sight;
 use stemma_telemetry::{Span, SpanContext, SpanKind};
 
 use crate::access::{Caller, Entry, Leave};
@@ -96,6 +97,11 @@ impl Context {
             actor: &self.actor,
             trace_id: &self.trace_id,
         }
+    }
+
+    /// What whoever asks sees.
+    pub(crate) fn sight(&self) -> Sight {
+        self.caller.sight()
     }
 
     /// The URL below which we are reached.

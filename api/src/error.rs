@@ -71,6 +71,7 @@ codes! {
     TokenMissing 401 "TOKEN_MISSING" "Token is missing" "The server asks for a token: `Authorization: Bearer …`. `stemma token create` makes one.";
     TokenInvalid 401 "TOKEN_INVALID" "Token is invalid" "What was sent is no token that holds: it was never given out, was taken back, or is over.";
     RoleMissing 403 "ROLE_MISSING" "Role is missing" "The role of the token does not suffice for this; the detail names it.";
+    GrantMissing 403 "GRANT_MISSING" "Grant is missing" "You may read the resource, and not do this to it: writing takes a writer's grant, and only the owner and admins say who may read and write it.";
     TenantNotServed 403 "TENANT_NOT_SERVED" "Tenant is not served" "The token is of a tenant that this server does not serve.";
     OriginRefused 403 "ORIGIN_REFUSED" "Origin refused" "The request comes from a page of somebody else's. A page of another origin sends its token in the header.";
     RouteNotFound 404 "ROUTE_NOT_FOUND" "No such route" "No route of the API has this path; `/docs` lists them.";
@@ -416,6 +417,7 @@ impl ApiError {
             |code, field| Self::new(code, detail.clone()).in_batch(place, field, detail.clone());
         match refusal {
             Refusal::NotFound => refused(Code::ResourceNotFound, "/resource_id"),
+            Refusal::NotGranted(_) => refused(Code::GrantMissing, "/resource_id"),
             Refusal::AlreadyExists => refused(Code::AlreadyExists, "/id"),
             Refusal::AnnotationNotFound => refused(Code::AnnotationNotFound, "/annotation_id"),
             Refusal::InvalidAnnotation(errors) => {

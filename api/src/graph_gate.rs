@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use stemma_commands::AsOf;
 use stemma_event_log::Reader;
 use stemma_projections::{
-    GraphProjection, GraphState, GraphStore, PastError, PastGraphs, PastSettings, WaitError,
+    GraphProjection, GraphState, GraphStore, PastError, PastGraphs, PastSettings, SeenGraph,
+    WaitError,
 };
 use tokio::sync::Semaphore;
 
@@ -18,6 +19,7 @@ use crate::body::blocking;
 use crate::error::{ApiError, Code};
 use crate::handlers::cypher::Queries;
 use crate::query::MinPosition;
+use crate::tenants::Served;
 
 /// How long a question waits for the graph to hold what the views hold.
 const WAIT: Duration = Duration::from_millis(100);
@@ -47,7 +49,7 @@ pub(crate) struct GraphGate {
 
 /// The graph at a moment that an answer reflects.
 pub(crate) struct GraphAt {
-    pub(crate) graph: Arc<dyn GraphStore>,
+    graph: Arc<dyn GraphStore>,
     /// Records that it had applied before the question.
     pub(crate) end: u64,
     /// Why it may lack what the views hold.
@@ -55,6 +57,17 @@ pub(crate) struct GraphAt {
 }
 
 impl GraphAt {
+    /// The graph as whoever asks sees it.
+    pub(crate) fn seen_by(&self, state: &Served) -> Arc<dyn GraphStore> {
+        let graph = Arc::clone(&self.graph);
+        SeenGraph::of(graph, state.projection(), state.sight())
+    }
+
+    /// All of the graph, whatever may be seen of it.
+    pub(crate) fn unseen(&self) -> &Arc<dyn GraphStore> {
+        &self.graph
+    }
+
     /// The position that an answer reflects; none while the log is empty.
     pub(crate) fn position(&self) -> Option<u64> {
         self.end.checked_sub(1)

@@ -309,6 +309,12 @@ impl Fields {
         self.left.remove(name)
     }
 
+    /// Puts a field in that was read already, in another form.
+    pub(crate) fn put(&mut self, name: &str, value: Option<Value>) {
+        self.left
+            .extend(value.map(|value| (name.to_owned(), value)));
+    }
+
     /// A field that may be left out or null, read by `read`.
     pub(crate) fn optional<T, E: fmt::Display>(
         &mut self,
@@ -350,6 +356,21 @@ impl Fields {
             self.problem(name, "INVALID_VALUE", "this cannot be removed");
         }
         self.optional(name, read)
+    }
+
+    /// The fields of an object that stands in this one, where there is one: what is wrong with them
+    /// is to be noted here by [`take_problems`](Self::take_problems).
+    pub(crate) fn nested(&mut self, name: &str) -> Option<Self> {
+        let value = self.raw(name).filter(|value| !value.is_null())?;
+        let Value::Object(left) = value else {
+            self.problem(name, "WRONG_TYPE", "expected an object");
+            return None;
+        };
+        Some(Self {
+            left,
+            base: format!("{}/{name}", self.base),
+            problems: Vec::new(),
+        })
     }
 
     /// Whether a field is there.

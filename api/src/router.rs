@@ -17,8 +17,8 @@ use crate::access::{admitted, unknown};
 use crate::error::{ApiError, Code};
 use crate::handlers::{
     access, admin, annotations, backup, batch, content, cypher, docs, documents, entity_types,
-    events, graph, health, jobs, model_jobs, proofs, resources, search, stream, tenants, traces,
-    workers,
+    events, grants, graph, health, jobs, model_jobs, proofs, resources, search, stream, tenants,
+    traces, workers,
 };
 
 /// Puts every route into an application.
@@ -61,6 +61,7 @@ fn data(config: &mut ServiceConfig) {
                 .route(bodyless(web::put().to(resources::add_entity_type)))
                 .route(bodyless(web::delete().to(resources::remove_entity_type))),
         )
+        .service(at("/api/resources/{id}/access", "PUT").route(web::put().to(grants::change)))
         .service(at("/api/resources/{id}/clone", "POST").route(web::post().to(resources::clone)))
         .service(
             at("/api/resources/{id}/referenced_by", "GET, HEAD")

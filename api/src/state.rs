@@ -15,7 +15,7 @@ use stemma_content_store::ContentStore;
 use stemma_domain::value::TenantName;
 use stemma_event_log::Reader;
 use stemma_projections::{GraphProjection, PastSettings, Projection};
-use stemma_views::Views;
+use stemma_views::{Seen, Views};
 use tokio::sync::watch;
 
 use crate::access::Access;
@@ -110,10 +110,10 @@ pub struct Shutdown {
     begun: Arc<watch::Sender<bool>>,
 }
 
-/// The views at a moment that a read reflects.
+/// The views at a moment that a read reflects, as whoever asks sees them.
 pub(crate) struct Reflected {
     /// The views.
-    pub(crate) views: Views,
+    pub(crate) views: Seen,
     /// Records that they had applied before the first question.
     pub(crate) end: u64,
 }
@@ -315,7 +315,7 @@ impl AppState {
     }
 
     /// The views, once they have reached what the client asks for.
-    pub(crate) async fn views_at(&self, wait: MinPosition) -> Result<Reflected, ApiError> {
+    pub(crate) async fn views_reaching(&self, wait: MinPosition) -> Result<Views, ApiError> {
         if let Some(position) = wait.position {
             let end = position.saturating_add(1);
             self.projection()
@@ -326,9 +326,7 @@ impl AppState {
                     ApiError::new(Code::NotYet, detail).because(&error)
                 })?;
         }
-        let views = self.projection().views();
-        let end = views.end();
-        Ok(Reflected { views, end })
+        Ok(self.projection().views())
     }
 
     /// Waits until the views hold a write, which is durable by now.

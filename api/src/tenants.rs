@@ -14,12 +14,15 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use bytes::Bytes;
+use stemma_domain::access::Sight;
 use stemma_domain::value::TenantName;
+use stemma_views::Seen;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{ApiError, Code};
-use crate::state::AppState;
+use crate::query::MinPosition;
+use crate::state::{AppState, Reflected};
 
 /// Opens tenants, closes those that nobody uses, and deletes.
 pub trait Tenants: Send + Sync {
@@ -184,22 +187,31 @@ impl InUse {
     }
 }
 
-/// The tenant that a request is served from; an extractor.
+/// The tenant that a request is served from, as whoever asks sees it; an extractor.
 #[derive(Debug, Clone)]
-pub(crate) struct Served(InUse);
+pub(crate) struct Served {
+    in_use: InUse,
+    /// What whoever asks sees of it.
+    sight: Sight,
+}
 
 impl Served {
     /// The tenant of this name, of those that `own` serves.
-    pub(crate) async fn of(own: &AppState, name: Option<&TenantName>) -> Result<Self, ApiError> {
+    pub(crate) async fn of(
+        own: &AppState,
+        name: Option<&TenantName>,
+        sight: Sight,
+    ) -> Result<Self, ApiError> {
         let access = own.access();
         let Some(name) = name.filter(|name| *name != access.tenant()) else {
-            return Ok(Self(InUse::always(own.clone())));
+            let in_use = InUse::always(own.clone());
+            return Ok(Self { in_use, sight });
         };
         let Some(tenants) = own.tenants() else {
             return Err(ApiError::of(Code::TenantNotServed));
         };
         match opened(tenants.as_ref(), name, own.options().wait_ms_max).await {
-            Ok(opened) => Ok(Self(opened)),
+            Ok(in_use) => Ok(Self { in_use, sight }),
             // Whoever has a token of a tenant that is gone is told no more than that.
             Err(TenantError::NotFound) => Err(ApiError::of(Code::TenantNotServed)),
             Err(error) => Err(error.into()),
@@ -209,17 +221,46 @@ impl Served {
     /// The tenants beside this one, where it is the one that the server was started for: who asks
     /// for that one's figures is who operates the server.
     pub(crate) fn others(&self) -> Option<Others> {
-        let is_first = self.0.usage.is_none();
+        let is_first = self.in_use.usage.is_none();
         is_first.then(|| {
             self.tenants()
                 .map_or_else(Others::default, |all| all.others())
         })
     }
 
+    /// What whoever asks sees.
+    pub(crate) fn sight(&self) -> &Sight {
+        &self.sight
+    }
+
+    /// The views as they are now, as whoever asks sees them.
+    pub(crate) fn seen(&self) -> Seen {
+        self.projection().views().seen_by(&self.sight)
+    }
+
+    /// The same, once they have reached what the client asks for.
+    pub(crate) async fn views_at(&self, wait: MinPosition) -> Result<Reflected, ApiError> {
+        let views = self.views_reaching(wait).await?;
+        let end = views.end();
+        let views = views.seen_by(&self.sight);
+        Ok(Reflected { views, end })
+    }
+
+    /// The same, once they hold `end` records, so that what the log holds up to there can be held
+    /// against them. Whoever sees everything waits for nothing.
+    pub(crate) async fn seen_after(&self, end: u64) -> Result<Seen, ApiError> {
+        if self.sight != Sight::Everything && self.projection().views().end() < end {
+            let timeout = Duration::from_millis(self.options().write_wait_ms);
+            let reached = self.projection().wait_for(end, timeout).await;
+            reached.map_err(|error| ApiError::of(Code::NotYet).because(&error))?;
+        }
+        Ok(self.seen())
+    }
+
     /// A body that keeps the tenant open until it was handed over.
     pub(crate) fn until_sent(self, body: BoxBody) -> BoxBody {
         let is_empty = matches!(body.size(), BodySize::None | BodySize::Sized(0));
-        if is_empty || self.0.usage.is_none() {
+        if is_empty || self.in_use.usage.is_none() {
             return body;
         }
         BoxBody::new(Held {
@@ -254,7 +295,7 @@ impl Deref for Served {
     type Target = AppState;
 
     fn deref(&self) -> &AppState {
-        &self.0.state
+        &self.in_use.state
     }
 }
 

@@ -73,6 +73,7 @@ pub(crate) async fn execute(
     let request = Request {
         operations: write.operations,
         actor: context.actor.clone(),
+        sight: context.sight(),
         trace_id: context.trace_id.clone(),
         idempotency: write.idempotency,
         bases: context.bases.clone(),

@@ -101,6 +101,7 @@ async fn create(commands: &Commands) {
     let text = "Jupiter has four large moons.";
     let stored = commands.content().put(text.into()).await.unwrap();
     let created = ResourceCreated {
+        access: stemma_domain::resource::Access::default(),
         byte_size: stored.len,
         collection: None,
         derived_from: None,
@@ -127,6 +128,7 @@ fn operation(command: Command) -> Operation {
 
 fn request(operations: Vec<Operation>) -> Request {
     Request {
+        sight: stemma_domain::access::Sight::Everything,
         operations,
         actor: "system".into(),
         trace_id: "0af7651916cd43dd8448eb211c80319c".into(),

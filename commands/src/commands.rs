@@ -8,12 +8,13 @@
 use std::sync::Arc;
 
 use stemma_content_store::{ContentStore, ReadError};
+use stemma_domain::access::Sight;
 use stemma_domain::annotation::TextIndex;
 use stemma_domain::document::Document;
 use stemma_domain::event::RequestAnswered;
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::Job;
-use stemma_domain::resource::{Command, Descriptor, IriNames, Refusal};
+use stemma_domain::resource::{Command, Descriptor, IriNames, Refusal, Resource};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{
     AppendError, Appender, Batch, Committed, Idempotency, Metadata, Outcome, Reader, Revision,
@@ -284,7 +285,7 @@ impl Commands {
     /// [`CommandError`] says why nothing was written, or that the outcome is unknown.
     pub async fn execute(&self, request: Request) -> Result<Written, CommandError> {
         for _ in 0..self.shared.options.attempts_max {
-            if let Some(written) = self.replay(&request)? {
+            if let Some(written) = self.replay(&request).await? {
                 return Ok(written);
             }
             match self.pass(&request).await? {
@@ -298,7 +299,7 @@ impl Commands {
     }
 
     /// The first answer to the same request, if there was one.
-    fn replay(&self, request: &Request) -> Result<Option<Written>, CommandError> {
+    async fn replay(&self, request: &Request) -> Result<Option<Written>, CommandError> {
         let Some(idempotency) = &request.idempotency else {
             return Ok(None);
         };
@@ -308,7 +309,27 @@ impl Commands {
         if first_use.request != idempotency.request {
             return Err(CommandError::KeyReused);
         }
+        self.check_seen(request).await?;
         replay::first_answer(&self.shared.on.reader, request, &first_use).map(Some)
+    }
+
+    /// What somebody wrote is told again only while they may know of what they wrote to.
+    async fn check_seen(&self, request: &Request) -> Result<(), CommandError> {
+        if request.sight == Sight::Everything {
+            return Ok(());
+        }
+        for (operation, asked) in request.operations.iter().enumerate() {
+            let Target::Resource(id) = asked.target else {
+                continue;
+            };
+            let slot = self.shared.aggregates.lock(id).await?;
+            let is_hidden = |resource: &Resource| !resource.descriptor.is_read_by(&request.sight);
+            if slot.resource().is_some_and(is_hidden) {
+                let refusal = Refusal::NotFound;
+                return Err(CommandError::Refused { operation, refusal });
+            }
+        }
+        Ok(())
     }
 
     async fn pass(&self, request: &Request) -> Result<Pass, CommandError> {
@@ -404,6 +425,7 @@ impl Commands {
     ) -> Result<Plan, CommandError> {
         let mut planner = Planner {
             actor: &request.actor,
+            sight: &request.sight,
             names: IriNames {
                 bases: &request.bases,
             },
@@ -463,7 +485,7 @@ impl Commands {
         for slot in waiting {
             slot.all_landed().await;
         }
-        match self.replay(request)? {
+        match self.replay(request).await? {
             Some(written) => Ok(Pass::Done(written)),
             None => Err(error),
         }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use stemma_domain::access::Sight;
 use stemma_domain::annotation::TextIndex;
 use stemma_domain::document::Document;
 use stemma_domain::entity_type;
@@ -78,6 +79,7 @@ impl Touched {
 /// What planning needs beside the request and the states.
 pub(crate) struct Planner<'a> {
     pub(crate) actor: &'a str,
+    pub(crate) sight: &'a Sight,
     pub(crate) names: IriNames<'a>,
     pub(crate) ids: &'a dyn Ids,
     pub(crate) reader: &'a Reader,
@@ -144,6 +146,7 @@ impl Planner<'_> {
             (Target::Resource(id), _) => *id,
             _ => return Err(refused(Refusal::NotFound)),
         };
+        self.check_granted(operation, id).map_err(refused)?;
         self.check(index, operation, id)?;
         self.bring(operation, id)?;
         let command = self.command(operation, id).map_err(refused)?;
@@ -191,6 +194,44 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// The same, if whoever asks may know of it.
+    fn seen(&self, id: ResourceId) -> Option<&Resource> {
+        let found = self.resource(id);
+        found.filter(|resource| resource.descriptor.is_read_by(self.sight))
+    }
+
+    /// Refuses a change of what is not there for whoever asks, and of what they may only read.
+    /// That an id is taken is told of what they may not know too: there is no way around it.
+    fn check_granted(&self, operation: &Operation, id: ResourceId) -> Result<(), Refusal> {
+        let Change::Resource(command) = &operation.change else {
+            return Ok(());
+        };
+        if matches!(**command, Command::Create(_) | Command::Clone(_)) {
+            return Ok(());
+        }
+        let Some(resource) = self.seen(id) else {
+            // What is believed of a resource is held against it first, there or not.
+            let is_hidden = self.resource(id).is_some() && operation.expected_revision.is_none();
+            return if is_hidden {
+                Err(Refusal::NotFound)
+            } else {
+                Ok(())
+            };
+        };
+        let descriptor = &resource.descriptor;
+        if !descriptor.is_written_by(self.sight) {
+            return Err(Refusal::NotGranted(
+                "you may read the resource and not change it",
+            ));
+        }
+        let is_of_owner = matches!(**command, Command::ChangeAccess(_));
+        if is_of_owner && !descriptor.is_owned_by(self.sight) {
+            let why = "only the owner of the resource and admins may say who may read and write it";
+            return Err(Refusal::NotGranted(why));
+        }
+        Ok(())
+    }
+
     /// Holds the target against what the client believes of it.
     fn check(
         &self,
@@ -203,7 +244,7 @@ impl Planner<'_> {
             Change::CloneFrom { source, .. } => *source,
             _ => id,
         };
-        let now = self.resource(known).map(|resource| &resource.descriptor);
+        let now = self.seen(known).map(|resource| &resource.descriptor);
         if let Some(expected) = operation.expected_revision {
             let actual = now.map(|descriptor| descriptor.revision);
             if actual != Some(expected) {
@@ -249,9 +290,11 @@ impl Planner<'_> {
                 collection,
                 annotations,
             } => {
-                let from = self.resource(*source).ok_or(Refusal::NotFound)?;
+                let from = self.seen(*source).ok_or(Refusal::NotFound)?;
                 let described = &from.descriptor;
                 let created = ResourceCreated {
+                    // Who could not read the source cannot read its clone.
+                    access: described.access.clone(),
                     byte_size: described.byte_size,
                     collection: collection.clone().or_else(|| described.collection.clone()),
                     derived_from: Some(*source),

@@ -1,6 +1,7 @@
 //! What is asked of the write path, and what it answers.
 
 use stemma_content_store::Pin;
+use stemma_domain::access::Sight;
 use stemma_domain::document::{Document, DocumentCommand};
 use stemma_domain::event::Event;
 use stemma_domain::id::{AnnotationId, ContentDigest, JobId, ResourceId};
@@ -16,6 +17,9 @@ pub struct Request {
     pub operations: Vec<Operation>,
     /// Who asks.
     pub actor: String,
+    /// What they see: what is hidden from them is not there for them, and what they may only read
+    /// they do not change.
+    pub sight: Sight,
     /// The trace that this belongs to.
     pub trace_id: String,
     /// Makes it safe to send the request again.

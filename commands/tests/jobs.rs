@@ -53,6 +53,7 @@ fn commands() -> Commands {
 
 fn request(operations: Vec<Operation>) -> Request {
     Request {
+        sight: stemma_domain::access::Sight::Everything,
         operations,
         actor: "ada".into(),
         trace_id: "t".into(),
@@ -116,6 +117,7 @@ async fn what_a_worker_writes_after_its_lease_is_lost_is_refused_with_all_of_its
     let commands = commands();
     let stored = commands.content().put("text".into()).await.unwrap();
     let created = stemma_domain::event::ResourceCreated {
+        access: stemma_domain::resource::Access::default(),
         byte_size: stored.len,
         collection: None,
         derived_from: None,

@@ -78,6 +78,7 @@ fn request(changes: Vec<Command>) -> Request {
         expected_revision: None,
     };
     Request {
+        sight: stemma_domain::access::Sight::Everything,
         operations: changes.into_iter().map(operation).collect(),
         actor: "ada".into(),
         trace_id: "t".into(),
@@ -106,6 +107,7 @@ async fn create(commands: &Commands, text: &str) -> Command {
         .await
         .unwrap();
     Command::Create(ResourceCreated {
+        access: stemma_domain::resource::Access::default(),
         byte_size: stored.len,
         collection: None,
         derived_from: None,

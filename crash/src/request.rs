@@ -145,6 +145,7 @@ impl Asked {
 
     pub(crate) fn create(&mut self, id: ResourceId, blob: Blob) {
         let command = Command::Create(ResourceCreated {
+            access: stemma_domain::resource::Access::default(),
             byte_size: u64::try_from(blob.bytes).expect("a length fits"),
             collection: None,
             derived_from: None,
@@ -252,6 +253,7 @@ impl Asked {
 
     pub(crate) fn request(&self, operations: &[Operation], pins: Vec<Pin>) -> Request {
         Request {
+            sight: stemma_domain::access::Sight::Everything,
             operations: operations.to_vec(),
             actor: "ada".to_owned(),
             trace_id: self.tag.clone(),

@@ -1,4 +1,4 @@
-//! Who may do what: roles, and what a request needs.
+//! Who may do what: roles, what a request needs, and who sees everything.
 //!
 //! Invariant: the policy is here and nowhere else; the routes say what they need, tokens say which
 //! role they have.
@@ -7,6 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::value::PrincipalName;
 
 /// What the holder of a token is to a tenant, or to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -49,6 +51,17 @@ pub enum Need {
     Operate,
 }
 
+/// What somebody may see of a tenant: made at the door of who asks, and handed to every read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Sight {
+    /// All of it.
+    Everything,
+    /// All that jobs can be about, and not to whom it is granted.
+    Work,
+    /// What is open to the tenant, and what this principal owns or is named to read.
+    Of(PrincipalName),
+}
+
 impl Role {
     /// Every role.
     pub const ALL: [Self; 5] = [
@@ -73,6 +86,16 @@ impl Role {
     /// Whether it is a role in a tenant, and not one of the server.
     pub fn is_of_a_tenant(self) -> bool {
         self != Self::Operator
+    }
+
+    /// What its holder sees. A worker cannot know beforehand what the next job is about; the routes
+    /// that one may ask are few.
+    pub fn sight(self, holder: &PrincipalName) -> Sight {
+        match self {
+            Self::Admin => Sight::Everything,
+            Self::Worker => Sight::Work,
+            Self::Reader | Self::Writer | Self::Operator => Sight::Of(holder.clone()),
+        }
     }
 
     /// Whether it suffices.

@@ -29,7 +29,7 @@ const TYPES: [&str; 16] = [
     "entity_type.added",
     "entity_type.removed",
     "entity_type.registered",
-    "request.answered",
+    "resource.access_changed",
 ];
 
 /// Payloads of events: the first byte says of which type.

@@ -648,6 +648,7 @@ pub(crate) fn local_name(name: &str) -> WorkerName {
 
 fn request(actor: &str, trace_id: &str, operations: Vec<Operation>) -> Request {
     Request {
+        sight: stemma_domain::access::Sight::Everything,
         operations,
         actor: actor.to_owned(),
         trace_id: trace_id.to_owned(),

@@ -90,6 +90,7 @@ fn complete(log: &Log, stage: Stage, name: &str, output: StageOutput) {
 
 fn upload(log: &Log, stored: &StageOutput) {
     let created = ResourceCreated {
+        access: stemma_domain::resource::Access::default(),
         byte_size: stored.byte_size,
         collection: None,
         derived_from: None,

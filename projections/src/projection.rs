@@ -218,6 +218,21 @@ impl<M: Model> Projection<M> {
         self.shared.progress.wait_for(end, timeout).await
     }
 
+    /// The same for a thread that may block; ends with [`WaitError::Stopped`] soon after `stop` is
+    /// set.
+    ///
+    /// # Errors
+    /// As [`wait_for`](Self::wait_for).
+    pub fn wait_for_blocking(
+        &self,
+        end: u64,
+        timeout: Duration,
+        stop: &AtomicBool,
+    ) -> Result<u64, WaitError> {
+        self.shared.progress.urge(end);
+        self.shared.progress.wait_for_blocking(end, timeout, stop)
+    }
+
     /// How far it has come and what it is doing.
     pub fn status(&self) -> ProjectionStatus {
         self.shared.progress.status()

@@ -81,7 +81,7 @@ fn by_words(
     let searcher: &Searcher = scan.searcher;
     let plan = plan::by_words(scan.fields, query, parsed);
     let weight = plan.weight(EnableScoring::enabled_from_searcher(searcher))?;
-    let mut best = Best::new(room, after);
+    let mut best = Best::new(room, after, scan.sees);
     let exclusion = exclusion(scan, parsed)?;
     offer_matches(&mut best, searcher, weight.as_ref(), exclusion.as_deref())?;
     Ok(best.into_sorted())
@@ -98,7 +98,7 @@ fn by_vector(
     let kept = vector::kept(&asked.values)?;
     let key = ModelKey::new(&asked.model, kept.len())?;
     let filter = plan::with_vector(scan.fields, query, parsed, &key.term);
-    let mut best = Best::new(room, after);
+    let mut best = Best::new(room, after, scan.sees);
     let exclusion = parsed.map(|parsed| exclusion(scan, parsed)).transpose()?;
     let exclusion = exclusion.flatten();
     scan.offer_nearest(&mut best, &filter, exclusion.as_deref(), &key, &kept)?;

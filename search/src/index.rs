@@ -16,7 +16,7 @@ use crate::find::find;
 use crate::matrix::Matrices;
 use crate::open::{self, Opened};
 use crate::options::Options;
-use crate::query::{Page, Query};
+use crate::query::{Page, Query, Sees};
 use crate::queued::Queued;
 use crate::scan::Scan;
 
@@ -125,12 +125,22 @@ impl SearchIndex {
     /// [`SearchError::InvalidVector`] and [`SearchError::TooManyVectors`] are the query's;
     /// the others the index's.
     pub fn search(&self, query: &Query) -> Result<Page, SearchError> {
+        self.search_for(query, None)
+    }
+
+    /// The same, of the resources alone that are seen, where not all are: as if the others had no
+    /// passages, but for how rare words are taken to be, and for the limit of vectors.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn search_for(&self, query: &Query, sees: Option<Sees<'_>>) -> Result<Page, SearchError> {
         let commit = self.commit();
         let scan = Scan {
             searcher: &commit.searcher,
             fields: &self.shared.fields,
             matrices: &self.shared.matrices,
             candidates_max: self.shared.options.vectors_scanned_max,
+            sees,
         };
         guarded(|| find(&scan, query, commit.checkpoint))
     }

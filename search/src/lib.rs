@@ -46,6 +46,6 @@ pub use index::SearchIndex;
 pub use open::{OpenState, Opened};
 pub use options::Options;
 pub use parse::{QUERY_BYTES_MAX, QUERY_TERMS_MAX};
-pub use query::{Archived, HITS_MAX, Hit, Mode, Page, Query, QueryVector};
+pub use query::{Archived, HITS_MAX, Hit, Mode, Page, Query, QueryVector, Sees};
 pub use snippet::SNIPPET_CHARS_MAX;
 pub use survey::{Contents, ModelUse, Stats};

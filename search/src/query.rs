@@ -35,6 +35,9 @@ pub enum Archived {
     Any,
 }
 
+/// Says whether a resource is seen by whoever asks.
+pub type Sees<'a> = &'a dyn Fn(ResourceId) -> bool;
+
 /// A query's vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueryVector {

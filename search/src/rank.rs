@@ -5,15 +5,18 @@
 //! the best adds up scores in another order, and equal passages would change places.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 
+use stemma_domain::id::ResourceId;
 use tantivy::columnar::Column;
 use tantivy::query::Weight;
 use tantivy::{DocAddress, DocId, Searcher, SegmentReader};
+use uuid::Uuid;
 
 use crate::error::SearchError;
 use crate::fields::{PLACE, RESOURCE_HIGH, RESOURCE_LOW};
 use crate::living::Living;
+use crate::query::Sees;
 
 /// What a hit is ordered by: score, the best first, then resource, then place.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,17 +84,22 @@ impl Places {
 }
 
 /// The best of all that is offered, behind a key.
-pub(crate) struct Best {
+pub(crate) struct Best<'a> {
     room: usize,
     after: Option<RankKey>,
     kept: BinaryHeap<Ranked>,
+    sees: Option<Sees<'a>>,
+    /// What was found out of resources so far.
+    seen: HashMap<u128, bool>,
 }
 
-impl Best {
-    pub(crate) fn new(room: usize, after: Option<RankKey>) -> Self {
+impl<'a> Best<'a> {
+    pub(crate) fn new(room: usize, after: Option<RankKey>, sees: Option<Sees<'a>>) -> Self {
         Self {
             room,
             after,
+            sees,
+            seen: HashMap::new(),
             kept: BinaryHeap::new(),
         }
     }
@@ -107,6 +115,10 @@ impl Best {
         if self.after.is_some_and(|after| key <= after) {
             return;
         }
+        // Asked last, of the few that would be kept.
+        if !self.sees(key.resource) {
+            return;
+        }
         if self.kept.len() < self.room {
             self.kept.push(ranked);
         } else if let Some(mut worst) = self.kept.peek_mut()
@@ -114,6 +126,12 @@ impl Best {
         {
             *worst = ranked;
         }
+    }
+
+    fn sees(&mut self, resource: u128) -> bool {
+        let Some(sees) = self.sees else { return true };
+        let of = |resource| sees(ResourceId::new(Uuid::from_u128(resource)));
+        *self.seen.entry(resource).or_insert_with(|| of(resource))
     }
 
     /// The kept hits, the best first.
@@ -124,7 +142,7 @@ impl Best {
 
 /// Offers every living passage that a query matches and an exclusion does not.
 pub(crate) fn offer_matches(
-    best: &mut Best,
+    best: &mut Best<'_>,
     searcher: &Searcher,
     weight: &dyn Weight,
     exclusion: Option<&dyn Weight>,

@@ -10,6 +10,7 @@ use crate::error::SearchError;
 use crate::fields::Fields;
 use crate::living::Living;
 use crate::matrix::{Matrices, ModelKey, read_from_disk};
+use crate::query::Sees;
 use crate::rank::{Best, Places};
 use crate::vector::cosine;
 
@@ -19,6 +20,8 @@ pub(crate) struct Scan<'a> {
     pub(crate) fields: &'a Fields,
     pub(crate) matrices: &'a Matrices,
     pub(crate) candidates_max: usize,
+    /// Which resources are seen; all without it.
+    pub(crate) sees: Option<Sees<'a>>,
 }
 
 impl Scan<'_> {
@@ -29,7 +32,7 @@ impl Scan<'_> {
     /// [`SearchError::TooManyVectors`] if more pass than are compared.
     pub(crate) fn offer_nearest(
         &self,
-        best: &mut Best,
+        best: &mut Best<'_>,
         filter: &dyn EngineQuery,
         exclusion: Option<&dyn Weight>,
         key: &ModelKey,

@@ -108,6 +108,7 @@ async fn load_article(
         pins.push(stored.pin);
         let command = if index == 0 {
             Command::Create(ResourceCreated {
+                access: stemma_domain::resource::Access::default(),
                 byte_size,
                 collection: article.collection.clone(),
                 derived_from: article.derived_from,
@@ -170,6 +171,7 @@ async fn write(
         expected_revision: None,
     };
     let request = Request {
+        sight: stemma_domain::access::Sight::Everything,
         operations: changes.into_iter().map(operation).collect(),
         actor: ACTOR.to_owned(),
         trace_id: tenant.commands.new_id().simple().to_string(),

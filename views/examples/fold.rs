@@ -103,6 +103,7 @@ fn filled(count: usize) -> Reader {
 fn created(resource: u128) -> NewEvent {
     let id = ResourceId::new(Uuid::from_u128(resource));
     let created = ResourceCreated {
+        access: stemma_domain::resource::Access::default(),
         byte_size: 28,
         collection: None,
         derived_from: None,

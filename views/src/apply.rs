@@ -98,6 +98,8 @@ impl<T> Touched<T> {
 pub(crate) struct Outcome {
     pub(crate) descriptors: Vec<Arc<Descriptor>>,
     pub(crate) jobs: ChangedJobs,
+    /// How many resources are not open to everybody, where that changed.
+    pub(crate) restricted: Option<u64>,
 }
 
 /// The rows that a batch touches.
@@ -128,7 +130,10 @@ impl Fold for Overlay<'_> {
         }
         let expected = 8 * self.resources.len() + 3 * self.annotations.len();
         let mut changes: Vec<Change> = Vec::with_capacity(expected);
-        changes.extend(self.changed_sizes()?);
+        let sizes = self.changed_sizes()?;
+        let row = |sizes: &Sizes| (key::SIZES.to_vec(), Some(row::encode_sizes(sizes)));
+        changes.extend(sizes.as_ref().map(row));
+        let restricted = sizes.map(|sizes| sizes.restricted);
         let mut descriptors = Vec::with_capacity(self.resources.len());
         for (_, touched) in self.resources.into_pairs() {
             let Some(now) = touched.now else { continue };
@@ -151,7 +156,12 @@ impl Fold for Overlay<'_> {
         );
         changes.extend(self.traces.into_iter().map(|key| (key, Some(vec![]))));
         let jobs = self.processing.finish(&mut changes)?;
-        Ok((changes, Outcome { descriptors, jobs }))
+        let outcome = Outcome {
+            descriptors,
+            jobs,
+            restricted,
+        };
+        Ok((changes, outcome))
     }
 }
 
@@ -285,30 +295,27 @@ impl<'a> Overlay<'a> {
         before: Option<&Descriptor>,
         after: &Descriptor,
     ) -> Result<(), Reason> {
-        let was_archived = before.is_some_and(|before| before.archived);
         let (old, new) = (before.map(types_of).unwrap_or_default(), types_of(after));
-        for entity_type in &old {
-            let row = self.entity_type(entity_type)?.now.as_deref();
-            if row.is_none_or(|row| row.count_of(was_archived) == 0) {
-                return Err(format!("entity type {entity_type} is counted below zero").into());
+        if let Some(before) = before {
+            for entity_type in &old {
+                let row = self.entity_type(entity_type)?.now.as_deref();
+                if row.is_none_or(|row| !row.clone().step(before, -1)) {
+                    return Err(format!("entity type {entity_type} is counted below zero").into());
+                }
             }
         }
         for entity_type in &new {
             self.entity_type(entity_type)?;
         }
         // Every row is at hand now, so nothing fails half-way.
-        for entity_type in &old {
-            *self.count(entity_type, was_archived)? -= 1;
-        }
-        for entity_type in &new {
-            *self.count(entity_type, after.archived)? += 1;
+        let stepped = before.map(|before| (before, &old, -1));
+        for (resource, types, by) in stepped.into_iter().chain([(after, &new, 1)]) {
+            for entity_type in types {
+                let row = self.entity_type(entity_type)?.now.get_or_insert_default();
+                Arc::make_mut(row).step(resource, by);
+            }
         }
         Ok(())
-    }
-
-    fn count(&mut self, entity_type: &EntityType, archived: bool) -> Result<&mut u64, StoreError> {
-        let row = self.entity_type(entity_type)?.now.get_or_insert_default();
-        Ok(Arc::make_mut(row).count_of_mut(archived))
     }
 
     fn resource(&mut self, id: ResourceId) -> Result<&mut Touched<Descriptor>, StoreError> {
@@ -352,26 +359,27 @@ impl<'a> Overlay<'a> {
         })
     }
 
-    fn changed_sizes(&self) -> Result<Option<Change>, StoreError> {
-        let is_archived =
-            |d: &Option<Arc<Descriptor>>| i64::from(d.as_ref().is_some_and(|d| d.archived));
+    fn changed_sizes(&self) -> Result<Option<Sizes>, StoreError> {
+        let those = |is: fn(&Descriptor) -> bool| -> i64 {
+            let count = |d: &Option<Arc<Descriptor>>| i64::from(d.as_deref().is_some_and(is));
+            let touched = self.resources.values();
+            touched.map(|t| count(&t.now) - count(&t.before)).sum()
+        };
         let steps = [
             self.resources.values().map(Touched::step).sum(),
-            self.resources
-                .values()
-                .map(|t| is_archived(&t.now) - is_archived(&t.before))
-                .sum(),
+            those(|descriptor| descriptor.archived),
             self.annotations.values().map(Touched::step).sum(),
             self.types.values().map(Touched::step).sum(),
+            those(|descriptor| !descriptor.access.is_open()),
         ];
-        if steps == [0; 4] {
+        if steps == [0; 5] {
             return Ok(None);
         }
         let sizes = read_sizes(self.store)?;
         let moved = sizes
             .moved(steps)
             .ok_or_else(|| row::unreadable(key::SIZES, &"below zero"))?;
-        Ok(Some((key::SIZES.to_vec(), Some(row::encode_sizes(&moved)))))
+        Ok(Some(moved))
     }
 }
 
@@ -416,6 +424,10 @@ fn resource_changes(before: Option<&Descriptor>, now: &Descriptor, changes: &mut
     if !same_place {
         let old = before.map(key::indexes).unwrap_or_default();
         key_changes(&old, &key::indexes(now), changes);
+    }
+    if before.map(|before| &before.access) != Some(&now.access) {
+        let old = before.map(key::grants).unwrap_or_default();
+        key_changes(&old, &key::grants(now), changes);
     }
     if before.is_none()
         && let Some(source) = now.derived_from

@@ -7,7 +7,7 @@ use stemma_domain::id::{AnnotationId, ContentDigest, JobId, ResourceId};
 use stemma_domain::job::{Job, JobStatus};
 use stemma_domain::resource::Descriptor;
 use stemma_domain::time::Timestamp;
-use stemma_domain::value::EntityType;
+use stemma_domain::value::{EntityType, PrincipalName};
 use uuid::Uuid;
 
 /// Rows about the store itself; left out of the state's digest.
@@ -32,6 +32,8 @@ const BY_DOCUMENT: u8 = b'q';
 const BY_TRACE: u8 = b'x';
 /// Batches by the trace that they belong to.
 const TRACE: u8 = b'y';
+/// Resources that are not open to everybody, by who may read them.
+const GRANTED: u8 = b'g';
 /// Most bytes of a name that take part in its order.
 const NAME_BYTES: usize = 128;
 
@@ -246,6 +248,34 @@ pub(crate) fn indexes(descriptor: &Descriptor) -> Vec<Vec<u8>> {
     if let Some(collection) = &descriptor.collection {
         let start = index_start(BY_COLLECTION, Some(collection.as_str()), archived);
         keys.push(by_created(start, descriptor));
+    }
+    keys
+}
+
+/// Where the resources stand that somebody may read and not everybody may.
+pub(crate) fn granted(principal: &str) -> Vec<u8> {
+    let mut key = vec![GRANTED];
+    key.extend_from_slice(principal.as_bytes());
+    key.push(0);
+    key
+}
+
+/// All keys of those who may read a resource that not everybody may.
+pub(crate) fn grants(descriptor: &Descriptor) -> Vec<Vec<u8>> {
+    let access = &descriptor.access;
+    if access.is_open() {
+        return Vec::new();
+    }
+    let named = access.readers().iter().chain(access.writers());
+    let named = named.map(PrincipalName::as_str);
+    let mut keys: Vec<_> = named
+        .chain([descriptor.created_by.as_str()])
+        .map(granted)
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for key in &mut keys {
+        key.extend_from_slice(descriptor.id.as_bytes());
     }
     keys
 }

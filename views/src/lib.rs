@@ -19,6 +19,7 @@ mod open;
 mod processing;
 mod query;
 mod row;
+mod seen;
 mod store;
 mod touches;
 mod traces;
@@ -37,6 +38,7 @@ pub use processing::{JobCounts, JobQuery, day_of};
 pub use query::{
     Archived, EntityTypeRow, Page, ReferenceRelation, ReferencedBy, ResourceQuery, Sort,
 };
+pub use seen::{Seen, tells_grants};
 pub use store::{Engine, StoreError};
 pub use traces::{TRACE_WINDOW_US, told_time};
 pub use views::{QueryError, Views, ViewsStats};

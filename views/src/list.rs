@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use stemma_domain::access::Sight;
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::{AnnotationState, Descriptor};
 use stemma_domain::value::EntityType;
@@ -15,7 +16,7 @@ use crate::key;
 use crate::query::{
     Archived, EntityTypeRow, Page, ReferenceRelation, ReferencedBy, ResourceQuery, Sort,
 };
-use crate::row;
+use crate::row::{self, TypeRow};
 use crate::store::{Direction, StoreError};
 use crate::views::{QueryError, Views};
 use crate::walk::Walk;
@@ -32,13 +33,22 @@ impl Views {
     /// # Errors
     /// [`QueryError`].
     pub fn resources(&self, query: &ResourceQuery) -> Result<Page<Arc<Descriptor>>, QueryError> {
+        self.resources_for(query, &Sight::Everything)
+    }
+
+    /// The same, of what somebody sees.
+    pub(crate) fn resources_for(
+        &self,
+        query: &ResourceQuery,
+        sight: &Sight,
+    ) -> Result<Page<Arc<Descriptor>>, QueryError> {
         let mut items = Vec::new();
         let mut rest = query.clone();
         let mut left = self.page_rows_max();
         loop {
             rest.limit = query.limit - items.len();
             let rows = left.min(SLICE_ROWS);
-            let page = self.slice_of_resources(&rest, rows)?;
+            let page = self.slice_of_resources(&rest, rows, sight)?;
             items.extend(page.items);
             left -= rows;
             if page.next.is_none() || items.len() == query.limit || left == 0 {
@@ -55,6 +65,7 @@ impl Views {
         &self,
         query: &ResourceQuery,
         rows_max: usize,
+        sight: &Sight,
     ) -> Result<Page<Arc<Descriptor>>, QueryError> {
         let _moment = self.moment();
         let mark = query.mark();
@@ -79,9 +90,9 @@ impl Views {
             }
             looked_at += 1;
             last = Some(order);
-            if let Some(descriptor) = self.read_resource(id)?.filter(|d| query.takes(d)) {
-                page.items.push(descriptor);
-            }
+            let found = self.read_resource(id)?;
+            let is_wanted = |d: &Arc<Descriptor>| query.takes(d) && d.is_read_by(sight);
+            page.items.extend(found.filter(is_wanted));
         }
         Ok(page)
     }
@@ -133,6 +144,18 @@ impl Views {
         limit: usize,
         after: Option<&Cursor>,
     ) -> Result<Page<ReferencedBy>, QueryError> {
+        self.referenced_by_for(id, archived, limit, after, &Sight::Everything)
+    }
+
+    /// The same, of what somebody sees.
+    pub(crate) fn referenced_by_for(
+        &self,
+        id: ResourceId,
+        archived: Archived,
+        limit: usize,
+        after: Option<&Cursor>,
+        sight: &Sight,
+    ) -> Result<Page<ReferencedBy>, QueryError> {
         let _moment = self.moment();
         let mark = format!("referenced_by {id} {archived:?}");
         self.page(&mark, &key::references(id), limit, after, |key, _| {
@@ -140,7 +163,8 @@ impl Views {
                 return Ok(None);
             };
             let descriptor = self.read_resource(source)?;
-            let descriptor = descriptor.filter(|d| archived.takes(d.archived));
+            let descriptor =
+                descriptor.filter(|d| archived.takes(d.archived) && d.is_read_by(sight));
             Ok(descriptor.map(|descriptor| ReferencedBy {
                 resource_id: source,
                 name: descriptor.name.clone(),
@@ -159,6 +183,16 @@ impl Views {
         limit: usize,
         after: Option<&Cursor>,
     ) -> Result<Page<EntityTypeRow>, QueryError> {
+        self.entity_types_for(limit, after, |_, row| Some(row))
+    }
+
+    /// The same, each row as `seen` leaves it.
+    pub(crate) fn entity_types_for(
+        &self,
+        limit: usize,
+        after: Option<&Cursor>,
+        seen: impl Fn(&EntityType, TypeRow) -> Option<TypeRow>,
+    ) -> Result<Page<EntityTypeRow>, QueryError> {
         let _moment = self.moment();
         self.page(
             "entity_types",
@@ -170,12 +204,7 @@ impl Views {
                 let name = std::str::from_utf8(&key[1..])
                     .ok()
                     .and_then(|n| EntityType::new(n).ok());
-                Ok(name.map(|name| EntityTypeRow {
-                    name,
-                    description: row.description,
-                    registered: row.registered,
-                    count: row.count,
-                }))
+                Ok(name.and_then(|name| Some(seen(&name, row)?.shown(name))))
             },
         )
     }

@@ -296,6 +296,15 @@ impl Views {
     /// # Errors
     /// [`QueryError`].
     pub fn jobs(&self, query: &JobQuery) -> Result<Page<Job>, QueryError> {
+        self.jobs_for(query, |_| Ok(true))
+    }
+
+    /// The same, of those that are seen, which is asked with the moment held.
+    pub(crate) fn jobs_for(
+        &self,
+        query: &JobQuery,
+        is_seen: impl Fn(&Job) -> Result<bool, StoreError>,
+    ) -> Result<Page<Job>, QueryError> {
         let _moment = self.moment();
         let mark = query.mark();
         let prefix = match (query.document_id, &query.trace_id, query.status) {
@@ -324,7 +333,11 @@ impl Views {
                 key::JOB => Some(row::decode_state(&key, &value)?),
                 _ => self.indexed(&key)?,
             };
-            page.items.extend(job.filter(|job| query.takes(job)));
+            if let Some(job) = job.filter(|job| query.takes(job))
+                && is_seen(&job)?
+            {
+                page.items.push(job);
+            }
             last = Some(key[prefix.len()..].to_vec());
         }
         Ok(page)

@@ -7,12 +7,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stemma_domain::event::{Reference, Relation};
 use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
-use stemma_domain::resource::{AnnotationState, Descriptor};
+use stemma_domain::resource::{Access, AnnotationState, Descriptor};
 use stemma_domain::time::Timestamp;
-use stemma_domain::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
+use stemma_domain::value::{
+    CollectionName, EntityType, LanguageTag, MediaType, PrincipalName, ResourceName,
+};
 use stemma_event_log::EventDigest;
 use uuid::Uuid;
 
+use crate::query::EntityTypeRow;
 use crate::store::StoreError;
 
 /// The form of the bytes of each row; with another one, the form of every model is another too.
@@ -41,6 +44,9 @@ struct ResourceRow {
     annotation_count: u64,
     collection: Option<String>,
     metadata: String,
+    visibility: String,
+    readers: Vec<String>,
+    writers: Vec<String>,
 }
 
 /// Written with texts that are borrowed, read with texts of its own.
@@ -65,19 +71,39 @@ pub(crate) struct TypeRow {
     pub(crate) count: u64,
     /// Archived resources of the type.
     pub(crate) archived: u64,
+    /// Of `count`, those that are not open to everybody.
+    pub(crate) restricted: u64,
+    /// Of `archived`, those that are not open to everybody.
+    pub(crate) restricted_archived: u64,
 }
 
 impl TypeRow {
-    /// How many resources of the type are archived, or are not.
-    pub(crate) fn count_of(&self, archived: bool) -> u64 {
-        if archived { self.archived } else { self.count }
+    /// Adds or takes away one resource of the type; false where there is none to take away.
+    pub(crate) fn step(&mut self, resource: &Descriptor, by: i64) -> bool {
+        let (all, restricted) = if resource.archived {
+            (&mut self.archived, &mut self.restricted_archived)
+        } else {
+            (&mut self.count, &mut self.restricted)
+        };
+        let restricted_by = if resource.access.is_open() { 0 } else { by };
+        let moved = (
+            all.checked_add_signed(by),
+            restricted.checked_add_signed(restricted_by),
+        );
+        let (Some(moved_all), Some(moved_restricted)) = moved else {
+            return false;
+        };
+        (*all, *restricted) = (moved_all, moved_restricted);
+        true
     }
 
-    pub(crate) fn count_of_mut(&mut self, archived: bool) -> &mut u64 {
-        if archived {
-            &mut self.archived
-        } else {
-            &mut self.count
+    /// The row as an answer shows it.
+    pub(crate) fn shown(self, name: EntityType) -> EntityTypeRow {
+        EntityTypeRow {
+            name,
+            description: self.description,
+            registered: self.registered,
+            count: self.count,
         }
     }
 
@@ -94,16 +120,20 @@ pub(crate) struct Sizes {
     pub(crate) archived: u64,
     pub(crate) annotations: u64,
     pub(crate) entity_types: u64,
+    /// Resources that are not open to everybody.
+    pub(crate) restricted: u64,
 }
 
 impl Sizes {
     /// The sizes after these steps, in the order of the fields; none below zero.
-    pub(crate) fn moved(self, [resources, archived, annotations, types]: [i64; 4]) -> Option<Self> {
+    pub(crate) fn moved(self, steps: [i64; 5]) -> Option<Self> {
+        let [resources, archived, annotations, types, restricted] = steps;
         Some(Self {
             resources: self.resources.checked_add_signed(resources)?,
             archived: self.archived.checked_add_signed(archived)?,
             annotations: self.annotations.checked_add_signed(annotations)?,
             entity_types: self.entity_types.checked_add_signed(types)?,
+            restricted: self.restricted.checked_add_signed(restricted)?,
         })
     }
 }
@@ -184,6 +214,9 @@ pub(crate) fn encode_resource(descriptor: &Descriptor) -> Vec<u8> {
             .as_ref()
             .map(|name| name.as_str().to_owned()),
         metadata: serde_json::to_string(&descriptor.metadata).expect("metadata has text keys"),
+        visibility: descriptor.access.visibility().name().to_owned(),
+        readers: names(descriptor.access.readers()),
+        writers: names(descriptor.access.writers()),
     })
 }
 
@@ -215,9 +248,27 @@ pub(crate) fn decode_resource(key: &[u8], bytes: &[u8]) -> Result<Descriptor, St
                 .map(CollectionName::new)
                 .transpose()?,
             metadata: serde_json::from_str(&row.metadata)?,
+            access: access(&row)?,
         })
     };
     checked().map_err(|problem| unreadable(key, &problem))
+}
+
+fn names(principals: &[PrincipalName]) -> Vec<String> {
+    principals.iter().map(ToString::to_string).collect()
+}
+
+fn access(row: &ResourceRow) -> Result<Access, Box<dyn std::error::Error>> {
+    let named = |names: &[String]| {
+        let names = names.iter().map(|name| PrincipalName::new(name));
+        names.collect::<Result<Vec<_>, _>>()
+    };
+    let visibility = row.visibility.parse()?;
+    Ok(Access::new(
+        visibility,
+        named(&row.readers)?,
+        named(&row.writers)?,
+    )?)
 }
 
 pub(crate) fn encode_annotation(state: &AnnotationState) -> Vec<u8> {

@@ -5,6 +5,7 @@
 use std::borrow::Borrow;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
@@ -34,6 +35,8 @@ struct Shared {
     rows: CheckpointedStore,
     options: Options,
     descriptors: Cache<ResourceId, Arc<Descriptor>>,
+    /// How many resources are not open to everybody, as of `end`.
+    restricted: AtomicU64,
 }
 
 /// Why a question could not be answered.
@@ -85,12 +88,14 @@ impl Deref for Views {
 
 impl Model for Views {
     const NAME: &'static str = "views";
-    const FORM: u8 = 1;
+    const FORM: u8 = 3;
     const PACE: Duration = Duration::ZERO;
 
     fn over(rows: CheckpointedStore, options: &Options) -> Self {
+        let restricted = AtomicU64::new(read_restricted(&rows));
         let shared = Shared {
             rows,
+            restricted,
             options: options.clone(),
             descriptors: Cache::new(options.descriptors_max),
         };
@@ -108,8 +113,17 @@ impl Model for Views {
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
-        self.shared.rows.reopen(|| self.shared.descriptors.clear())
+        self.shared.rows.reopen(|| {
+            self.shared.descriptors.clear();
+            let restricted = read_restricted(&self.shared.rows);
+            self.shared.restricted.store(restricted, Ordering::Release);
+        })
     }
+}
+
+/// Where it cannot be told, not none of them.
+fn read_restricted(rows: &CheckpointedStore) -> u64 {
+    read_sizes(rows.store()).map_or(u64::MAX, |sizes| sizes.restricted)
 }
 
 impl Views {
@@ -123,10 +137,19 @@ impl Views {
             for descriptor in outcome.descriptors {
                 self.shared.descriptors.insert(descriptor.id, descriptor);
             }
+            // Before the end moves on: who sees that sees this.
+            if let Some(restricted) = outcome.restricted {
+                self.shared.restricted.store(restricted, Ordering::Release);
+            }
             if !outcome.jobs.jobs.is_empty() {
                 self.shared.options.job_feed.tell(outcome.jobs);
             }
         })
+    }
+
+    /// Whether every resource is open to everybody of the tenant.
+    pub(crate) fn is_all_open(&self) -> bool {
+        self.shared.restricted.load(Ordering::Acquire) == 0
     }
 
     /// Most rows that one page looks at.
@@ -160,6 +183,12 @@ impl Views {
         Ok(Some(descriptor))
     }
 
+    /// What is known of an entity type.
+    pub(crate) fn read_type(&self, name: &EntityType) -> Result<Option<row::TypeRow>, StoreError> {
+        let _moment = self.moment();
+        self.type_row(name)
+    }
+
     pub(crate) fn type_row(
         &self,
         entity_type: &EntityType,
@@ -189,14 +218,8 @@ impl Views {
     /// # Errors
     /// [`StoreError`].
     pub fn entity_type(&self, name: &EntityType) -> Result<Option<EntityTypeRow>, StoreError> {
-        let _moment = self.moment();
-        let row = self.type_row(name)?;
-        Ok(row.map(|row| EntityTypeRow {
-            name: name.clone(),
-            description: row.description,
-            registered: row.registered,
-            count: row.count,
-        }))
+        let row = self.read_type(name)?;
+        Ok(row.map(|row| row.shown(name.clone())))
     }
 
     /// Whether any event ever named this content.

@@ -355,6 +355,7 @@ fn a_question_that_leads_too_far_ends_early_and_says_so() {
             types: vec![0],
             collection: None,
             from: None,
+            access: 0,
         })
         .collect();
     let (records, plain) = live(&steps);

@@ -29,6 +29,7 @@ fn id(number: u128) -> ResourceId {
 
 fn created(number: u128, name: &str) -> Event {
     Event::ResourceCreated(ResourceCreated {
+        access: stemma_domain::resource::Access::default(),
         byte_size: 1,
         collection: None,
         derived_from: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use actix_web::http::header::{AUTHORIZATION, COOKIE};
 use stemma_access::{Issuer, Registry, Token};
-use stemma_domain::access::{Need, Role};
+use stemma_domain::access::{Need, Role, Sight};
 use stemma_domain::value::TenantName;
 
 use super::needs::takes_tickets;
@@ -50,6 +50,14 @@ impl Caller {
         match self {
             Self::Everybody => None,
             Self::Holder(token) => Some(token.role),
+        }
+    }
+
+    /// What they see of the tenant that they are let into.
+    pub(crate) fn sight(&self) -> Sight {
+        match self {
+            Self::Everybody => Sight::Everything,
+            Self::Holder(token) => token.role.sight(&token.principal),
         }
     }
 

@@ -27,10 +27,11 @@ pub(crate) async fn admitted(
     let entry = entry_of(request.request());
     let admitted = match admit(&entry, need) {
         // What is open to all is asked of no tenant but the first.
-        Ok(caller) if need == Need::Nothing => Served::of(&state, None).await.map(|s| (s, caller)),
-        Ok(caller) => Served::of(&state, caller.tenant())
-            .await
-            .map(|s| (s, caller)),
+        Ok(caller) => {
+            let tenant = caller.tenant().filter(|_| need != Need::Nothing);
+            let served = Served::of(&state, tenant, caller.sight()).await;
+            served.map(|served| (served, caller))
+        }
         Err(refused) => Err(refused),
     };
     let (served, caller) = match admitted {

@@ -130,8 +130,8 @@ pub(crate) async fn add(
         let names = IriNames {
             bases: &context.bases,
         };
-        let views = state.projection().views();
-        let described = views
+        let described = state
+            .seen()
             .resource(id)?
             .ok_or_else(|| ApiError::of(Code::ResourceNotFound))?;
         let text = state.commands().text_of(&described).await?;

@@ -31,6 +31,10 @@ pub(crate) struct Parsed {
     change: ParsedChange,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a thousand of them at the most, and each for a moment"
+)]
 enum ParsedChange {
     Create(Box<NewResource>, Vec<u8>),
     Revise(Vec<u8>, Option<MediaType>),

@@ -21,6 +21,7 @@ use stemma_domain::id::ContentDigest;
 use stemma_domain::resource::{Command, Descriptor};
 use stemma_domain::value::MediaType;
 
+use super::grants::check_writable;
 use super::resources::{changed, find, past, reflecting, resource_id};
 use crate::body::{self, blocking, essence};
 use crate::conditional::{digest_tag, parse_tags, precondition, tags};
@@ -59,7 +60,7 @@ pub(crate) async fn get(
     let at = state.views_at(wait).await?;
     let descriptor = match revision {
         None => find(&at, id)?.as_ref().clone(),
-        Some(revision) => past(&state, id, AsOf::Revision(revision))?,
+        Some(revision) => past(&state, &at, id, AsOf::Revision(revision))?,
     };
     let mut response = reflecting(StatusCode::OK, at.position());
     head(&mut response, &descriptor, revision.is_some());
@@ -288,11 +289,8 @@ pub(crate) async fn put(
     let id = resource_id(&id)?;
     Query::none(request.query_string())?;
     let precondition = precondition(&request)?;
-    // Nothing is received for a resource that is not there.
-    let views = state.projection().views();
-    if views.resource(id)?.is_none() {
-        return Err(ApiError::of(Code::ResourceNotFound));
-    }
+    // Nothing is received for a resource that is not there, or is not theirs to change.
+    check_writable(&state.seen(), id, Code::ResourceNotFound)?;
     let (stored, media_type, asked) = if essence(&request).as_deref() == Some("multipart/form-data")
     {
         let upload = body::upload(&request, payload, &state).await?;

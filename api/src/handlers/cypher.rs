@@ -14,6 +14,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use stemma_cypher::{Error, Graph, Limits, Query, Value};
+use stemma_domain::access::Sight;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::body;
@@ -122,7 +123,10 @@ pub(crate) async fn query(
     let replaced = gate.queries().replaced.load(Ordering::Acquire);
     let at = moment.graph(&state).await?;
     let of = (replaced, moment.is_now());
-    if let Some(kept) = gate.queries().answers.get(&key(&bytes, at.end, of)) {
+    // What one sees another may not, and what was seen a moment ago may be hidden by now.
+    let is_shared = *state.sight() == Sight::Everything;
+    let kept = gate.queries().answers.get(&key(&bytes, at.end, of));
+    if let Some(kept) = kept.filter(|_| is_shared) {
         return Ok(shown_as(&at, kept));
     }
     let running = Arc::clone(&gate.queries().running).acquire_owned();
@@ -136,9 +140,11 @@ pub(crate) async fn query(
     // Whoever waited takes the graph as it is by now: the one from before may have been replaced.
     let at = moment.graph(&state).await?;
     let key = key(&bytes, at.end, of);
-    let body = answered(gate, &at, asked, permit).await?;
+    let graph = at.seen_by(&state).queried();
+    let body = answered(gate, graph, asked, permit).await?;
     // Each look at the graph sees it as it is then: of one position only if none came meanwhile.
-    if body.len() <= KEPT_BYTES_MAX && at.graph.end() == at.end {
+    let is_kept = is_shared && body.len() <= KEPT_BYTES_MAX;
+    if is_kept && at.unseen().end() == at.end {
         gate.queries().answers.insert(key, body.clone());
     }
     Ok(shown_as(&at, body))
@@ -162,7 +168,7 @@ fn key(request: &[u8], end: u64, (replaced, is_now): (u64, bool)) -> [u8; 32] {
 
 async fn answered(
     gate: &GraphGate,
-    at: &GraphAt,
+    graph: Box<dyn Graph + Send>,
     asked: Asked,
     permit: OwnedSemaphorePermit,
 ) -> Result<Bytes, ApiError> {
@@ -170,7 +176,6 @@ async fn answered(
     let given_up = GivenUp::new();
     let is_cancelled = given_up.flag();
     let (answer, answered) = oneshot::channel();
-    let graph = at.graph.queried();
     let thread = std::thread::Builder::new()
         .name("graph-query".to_owned())
         .stack_size(STACK_BYTES)

@@ -11,12 +11,12 @@ use stemma_commands::{Answered, CommandError, Operation, Request};
 use stemma_content_store::Stored;
 use stemma_domain::document::{
     Chunking, Document, DocumentCommand, DocumentRefusal, Stage, Steps, Strategy, document_id,
-    may_run,
+    may_run, own_document_id,
 };
 use stemma_domain::event::{DocumentUploaded, ResourceCreated};
 use stemma_domain::id::{ContentDigest, JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand};
-use stemma_domain::resource::{Command, Refusal};
+use stemma_domain::resource::{Access, Command, Refusal};
 use stemma_domain::value::{CollectionName, FileName, JobKind, MediaType, ResourceName};
 use stemma_event_log::Idempotency;
 use stemma_jobs::NewJob;
@@ -28,6 +28,7 @@ use crate::body::{self, blocking, malformed, part_bytes, receive_at_most};
 use crate::conditional::no_precondition;
 use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
+use crate::handlers::grants::check_writable;
 use crate::handlers::resources::{find, reflecting, resource_id};
 use crate::handlers::uploaded::{Known, Replayed, answered, given};
 use crate::idempotency;
@@ -37,6 +38,7 @@ use crate::query::Query;
 use crate::state::{AppState, Reflected};
 use crate::tenants::Served;
 use crate::wire::document::{ChunkBody, DocumentBody};
+use crate::wire::grants::access as access_of;
 use crate::wire::job::JobBody;
 use crate::write::answer;
 
@@ -55,6 +57,7 @@ struct Upload {
     collection: Option<CollectionName>,
     chunking: Chunking,
     steps: Steps,
+    access: Access,
 }
 
 /// The fields of a form, beside the file.
@@ -78,14 +81,14 @@ pub(crate) async fn upload(
     let form = read_form(&request, payload, &state).await?;
     let upload = read_upload(form)?;
     let digest = ContentDigest::from_bytes(*upload.file.digest.as_bytes());
-    let id = document_id(&digest, upload.collection.as_ref());
+    let id = id_of(&state, &context, &digest, &upload)?;
     let described = format!(
-        "{:?} {:?} {:?} {:?}",
-        upload.file_name, upload.media_type, upload.chunking, upload.steps
+        "{:?} {:?} {:?} {:?} {:?}",
+        upload.file_name, upload.media_type, upload.chunking, upload.steps, upload.access
     );
     let asked = [digest.as_bytes().as_slice(), described.as_bytes()];
     let key = idempotency::of(&request, &context, &asked)?;
-    if let Some(first) = answered(&state, key.as_ref())? {
+    if let Some(first) = answered(&state, key.as_ref()).await? {
         return given(&first, Replayed::Yes);
     }
     let known = Known::find(&state, id)?;
@@ -97,6 +100,7 @@ pub(crate) async fn upload(
     let request = Request {
         operations: operations(&state, &context, (id, known), job_id, upload)?,
         actor: context.actor.clone(),
+        sight: context.sight(),
         trace_id: context.trace_id.clone(),
         idempotency: key,
         bases: context.bases.clone(),
@@ -108,7 +112,7 @@ pub(crate) async fn upload(
             // Somebody sent the same bytes just now.
             state.visible(state.reader().end().get()).await?;
             // Under the same key it was the same request, which has its answer by now.
-            if let Some(first) = answered(&state, key.as_ref())? {
+            if let Some(first) = answered(&state, key.as_ref()).await? {
                 return given(&first, Replayed::Yes);
             }
             let known = Known::find(&state, id)?;
@@ -126,10 +130,29 @@ pub(crate) async fn upload(
         job: results.iter().rev().find_map(|result| result.job.clone()),
         is_as_found: false,
     };
-    match answered(&state, key.as_ref().filter(|_| written.replayed))? {
+    match answered(&state, key.as_ref().filter(|_| written.replayed)).await? {
         Some(before) => given(&before, Replayed::Yes),
         None => given(&first, Replayed::No),
     }
+}
+
+/// What the document is called. One that is not for everybody is its uploader's own, and so is one
+/// of bytes that are somebody's already in secret: whether there is such a document is not told by
+/// what is found to be there.
+fn id_of(
+    state: &Served,
+    context: &Context,
+    digest: &ContentDigest,
+    upload: &Upload,
+) -> Result<ResourceId, ApiError> {
+    let collection = upload.collection.as_ref();
+    let of_all = document_id(digest, collection);
+    let there = state.projection().views().resource(of_all)?;
+    let is_hidden = there.is_some_and(|there| !there.is_read_by(state.sight()));
+    if upload.access.is_open() && !is_hidden {
+        return Ok(of_all);
+    }
+    Ok(own_document_id(digest, collection, &context.actor))
 }
 
 /// Whether a command was refused because its document is there.
@@ -227,6 +250,13 @@ fn read_upload(form: Form) -> Result<Upload, ApiError> {
             _ => Err("expected auto or none"),
         }),
     );
+    // Fields of forms are texts.
+    let access = fields.optional("access", |value| {
+        serde_json::from_str::<Value>(value.as_str().unwrap_or_default())
+            .map_err(|_| "expected JSON such as {\"visibility\": \"private\"}")
+    });
+    fields.put("access", access);
+    let access = access_of(&mut fields);
     if form.file.is_none() {
         fields.problem("file", "MISSING_FIELD", "the part `file` must be given");
     }
@@ -242,6 +272,7 @@ fn read_upload(form: Form) -> Result<Upload, ApiError> {
         collection,
         chunking,
         steps: steps.unwrap_or(Steps::Auto),
+        access,
     })
 }
 
@@ -277,6 +308,7 @@ fn operations(
         MediaType::new("application/octet-stream").expect("a constant that is a media type")
     });
     let created = ResourceCreated {
+        access: upload.access,
         byte_size: upload.file.len,
         collection: upload.collection.clone(),
         derived_from: None,
@@ -366,7 +398,7 @@ pub(crate) async fn get(
     };
     let mut jobs = at.views.jobs(&jobs)?.items;
     jobs.retain(|job| !job.status.is_ended());
-    let body = DocumentBody::of(&descriptor, &document, &jobs);
+    let body = DocumentBody::of(&descriptor, &document, &jobs, state.sight());
     Ok(reflecting(StatusCode::OK, at.position()).json(body))
 }
 
@@ -487,6 +519,7 @@ pub(crate) async fn step(
     no_precondition(&request, "what is asked for is made anew and has no tag")?;
     let (value, bytes) = body::optional_json(&request, payload_in, &state).await?;
     let mut fields = Fields::of(value, "")?;
+    check_writable(&state.seen(), id, Code::DocumentNotFound)?;
     let known = state.commands().document(id)?;
     let document = known.ok_or_else(|| ApiError::of(Code::DocumentNotFound))?;
     let says = ["chunking_strategy", "chunk_size", "chunk_overlap"]

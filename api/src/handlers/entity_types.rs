@@ -51,7 +51,7 @@ pub(crate) async fn register(
     let name = name.ok_or_else(|| ApiError::of(Code::Internal))?;
     // Views hold every registration that was acknowledged. What says nothing new is no event, and
     // what is silent about the description leaves it as it is.
-    let row = || state.projection().views().entity_type(&name);
+    let row = || state.seen().entity_type(&name);
     let known = row()?.filter(|row| row.registered);
     let description = match &known {
         Some(known) if !is_described => known.description.clone(),

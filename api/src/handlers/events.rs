@@ -5,10 +5,12 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::Value;
+use stemma_domain::access::Sight;
 use stemma_domain::id::ResourceId;
 use stemma_event_log::{
     Direction, EventDigest, Position, ReadLimit, Record, Revision, StreamId, StreamRange,
 };
+use stemma_views::Seen;
 
 use super::annotations::annotation_id;
 use super::resources::{find, reflecting, resource_id};
@@ -19,7 +21,7 @@ use crate::query::Query;
 use crate::sse::Filter;
 use crate::state::AppState;
 use crate::tenants::Served;
-use crate::wire::event::{render, render_cloud_event};
+use crate::wire::event::{Grants, render, render_cloud_event};
 
 const JSON: &str = "application/json";
 const CLOUD_EVENTS: &str = "application/cloudevents-batch+json";
@@ -60,11 +62,11 @@ pub(crate) async fn list(
         .flatten()
         .map_or(0, |after| after.saturating_add(1));
     let page = match stream {
-        Some(stream) => page_of_stream(&state, &stream, from, limit, filter)?,
-        None => page_of_log(&state, from, limit, filter)?,
+        Some(stream) => page_of_stream(&state, &stream, from, limit, filter).await?,
+        None => page_of_log(&state, from, limit, filter).await?,
     };
     let response = reflecting(StatusCode::OK, at.position().max(end.checked_sub(1)));
-    Ok(send(response, &page, media_type, &context))
+    send(response, &page, media_type, &context, &state.seen())
 }
 
 /// `start`, or a position.
@@ -77,8 +79,8 @@ pub(crate) fn after(text: &str) -> Option<Option<u64>> {
     digits.then(|| text.parse().ok()).flatten().map(Some)
 }
 
-fn page_of_log(
-    state: &AppState,
+async fn page_of_log(
+    state: &Served,
     from: u64,
     limit: usize,
     mut filter: Filter,
@@ -101,9 +103,10 @@ fn page_of_log(
                 ..STEP
             },
         )?;
-        if records.is_empty() {
+        let Some(last) = records.last() else {
             return Ok(page);
-        }
+        };
+        let seen = state.seen_after(last.position().get() + 1).await?;
         for record in records {
             if page.items.len() == limit || looked_at == PAGE_RECORDS_MAX {
                 page.next = next.checked_sub(1);
@@ -111,15 +114,16 @@ fn page_of_log(
             }
             next = record.position().get() + 1;
             looked_at += 1;
-            if filter.takes_all() || filter.takes(&record, state.commands())? {
+            let is_wanted = filter.takes_all() || filter.takes(&record, state.commands())?;
+            if is_wanted && seen.shows(&record)? {
                 page.items.push(record);
             }
         }
     }
 }
 
-fn page_of_stream(
-    state: &AppState,
+async fn page_of_stream(
+    state: &Served,
     stream: &StreamId,
     from: u64,
     limit: usize,
@@ -141,10 +145,14 @@ fn page_of_stream(
             return Ok(page);
         };
         revision = newest.revision().next();
+        let seen = state.seen_after(newest.position().get() + 1).await?;
         for record in records
             .into_iter()
             .filter(|record| record.position().get() >= from)
         {
+            if !seen.shows(&record)? {
+                continue;
+            }
             if page.items.len() == limit {
                 page.next = last;
                 return Ok(page);
@@ -162,27 +170,30 @@ fn send(
     page: &Filling,
     media_type: &'static str,
     context: &Context,
-) -> HttpResponse {
+    seen: &Seen,
+) -> Result<HttpResponse, ApiError> {
     response.insert_header((CONTENT_TYPE, media_type));
     let next = page
         .next
         .map_or_else(|| "null".to_owned(), |next| format!("\"{next}\""));
     if media_type == CLOUD_EVENTS {
-        let events: Vec<String> = page
-            .items
-            .iter()
-            .map(|record| render_cloud_event(record, context.base()))
-            .collect();
+        let events = page.items.iter().map(|record| {
+            let grants = Grants::for_whom(record, seen)?;
+            Ok(render_cloud_event(record, context.base(), grants))
+        });
+        let events: Vec<String> = events.collect::<Result<_, ApiError>>()?;
         if page.next.is_some() {
             response.insert_header(("stemma-next-cursor", next.trim_matches('"')));
         }
-        return response.body(format!("[{}]", events.join(",")));
+        return Ok(response.body(format!("[{}]", events.join(","))));
     }
-    let events: Vec<String> = page.items.iter().map(render).collect();
-    response.body(format!(
+    let events = page.items.iter();
+    let events = events.map(|record| Ok(render(record, Grants::for_whom(record, seen)?)));
+    let events: Vec<String> = events.collect::<Result<_, ApiError>>()?;
+    Ok(response.body(format!(
         r#"{{"items":[{}],"next_cursor":{next}}}"#,
         events.join(",")
-    ))
+    )))
 }
 
 /// `GET /api/events/{digest}`
@@ -206,10 +217,15 @@ pub(crate) async fn get(
         .transpose()?
         .flatten();
     let record = record.ok_or_else(|| ApiError::of(Code::EventNotFound))?;
+    let seen = state.seen_after(record.position().get() + 1).await?;
+    if !seen.shows(&record)? {
+        return Err(ApiError::of(Code::EventNotFound));
+    }
     let mut response = reflecting(StatusCode::OK, Some(record.position().get()));
     response.insert_header((CONTENT_TYPE, JSON));
     response.insert_header((CACHE_CONTROL, "private, max-age=31536000, immutable"));
-    Ok(response.body(render(&record)))
+    let grants = Grants::for_whom(&record, &seen)?;
+    Ok(response.body(render(&record, grants)))
 }
 
 /// `GET /api/resources/{id}/events`
@@ -236,12 +252,9 @@ pub(crate) async fn of_resource(
     find(&at, id)?;
     let direction = order.unwrap_or(Direction::Forward);
     let page = history(&state, id, direction, after_revision, cursor, limit)?;
-    Ok(send(
-        reflecting(StatusCode::OK, at.position()),
-        &page,
-        media_type,
-        &context,
-    ))
+    let seen = still_seen(&state, id, &page).await?;
+    let response = reflecting(StatusCode::OK, at.position());
+    send(response, &page, media_type, &context, &seen)
 }
 
 /// A page of a resource's events. `after` leaves out what is older, `cursor` what was given.
@@ -283,6 +296,16 @@ fn history(
         .filter(|_| has_more)
         .map(|record| record.revision().get());
     Ok(Filling { items, next })
+}
+
+/// The views as of the last of these events: a resource that was lost meanwhile is not there.
+async fn still_seen(state: &Served, id: ResourceId, page: &Filling) -> Result<Seen, ApiError> {
+    let ends = page.items.iter().map(|record| record.position().get() + 1);
+    let seen = state.seen_after(ends.max().unwrap_or(0)).await?;
+    if *seen.sight() != Sight::Everything && !seen.sees(id)? {
+        return Err(ApiError::of(Code::ResourceNotFound));
+    }
+    Ok(seen)
 }
 
 pub(crate) fn stream_of(id: ResourceId) -> Result<StreamId, ApiError> {
@@ -338,12 +361,9 @@ pub(crate) async fn of_annotation(
     if page.items.is_empty() && cursor.is_none() {
         return Err(ApiError::of(Code::AnnotationNotFound));
     }
-    Ok(send(
-        reflecting(StatusCode::OK, at.position()),
-        &page,
-        media_type,
-        &context,
-    ))
+    let seen = still_seen(&state, id, &page).await?;
+    let response = reflecting(StatusCode::OK, at.position());
+    send(response, &page, media_type, &context, &seen)
 }
 
 fn is_of_annotation(record: &Record, wanted: &str) -> bool {

@@ -9,6 +9,7 @@ use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 use stemma_commands::AsOf;
+use stemma_domain::access::Sight;
 use stemma_domain::resource::Descriptor;
 use stemma_views::graph::{
     Edge, EdgeType, Graph, GraphError, NeighborsQuery, Node, NodeId, PathQuery,
@@ -33,6 +34,8 @@ const NODES: usize = 100;
 const PATH_MAX: u32 = 10;
 /// Edges of a path where none is said.
 const PATH: u32 = 5;
+/// Pages of the graph that one page of a list takes.
+const PAGES_MAX: usize = 64;
 /// Most edges that one question looks at.
 const ROWS_MAX: usize = 100_000;
 
@@ -92,10 +95,12 @@ pub(crate) struct PathBody {
 /// How much there is in the graph, and how far it is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GraphStatsBody {
-    /// Nodes by label.
-    nodes: BTreeMap<&'static str, u64>,
-    /// Edges by type.
-    edges: BTreeMap<&'static str, u64>,
+    /// Nodes by label; told to those who see all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<BTreeMap<&'static str, u64>>,
+    /// Edges by type; told to those who see all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edges: Option<BTreeMap<&'static str, u64>>,
     /// What holds it: `embedded` or `neo4j`.
     backend: &'static str,
     /// The last position that it holds.
@@ -171,7 +176,7 @@ impl Moment {
     }
 
     /// The graph of that moment.
-    pub(crate) async fn graph(&self, state: &AppState) -> Result<GraphAt, ApiError> {
+    pub(crate) async fn graph(&self, state: &Served) -> Result<GraphAt, ApiError> {
         let gate = gate(state)?;
         match self.as_of {
             None => gate.at(self.wait, state.projection().end()).await,
@@ -231,7 +236,8 @@ pub(crate) async fn neighbors(
     let archived = archived(&mut query);
     query.finish()?;
     let at = moment.graph(&state).await?;
-    let asked = gate(&state)?.ask(&at.graph, move |graph| {
+    let graph = at.seen_by(&state);
+    let asked = gate(&state)?.ask(&graph, move |graph| {
         graph.neighbors(&NeighborsQuery {
             of,
             depth: depth.unwrap_or(1),
@@ -268,7 +274,8 @@ pub(crate) async fn path(request: HttpRequest, state: Served) -> Result<HttpResp
         return Err(ApiError::of(Code::InvalidParameters));
     };
     let at = moment.graph(&state).await?;
-    let asked = gate(&state)?.ask(&at.graph, move |graph| {
+    let graph = at.seen_by(&state);
+    let asked = gate(&state)?.ask(&graph, move |graph| {
         graph.shortest_path(&PathQuery {
             from,
             to,
@@ -293,22 +300,24 @@ pub(crate) async fn stats(request: HttpRequest, state: Served) -> Result<HttpRes
     query.finish()?;
     let at = moment.graph(&state).await?;
     let gate = gate(&state)?;
+    let graph = at.seen_by(&state);
     #[expect(
         clippy::redundant_closure_for_method_calls,
         reason = "the method's own type is of one lifetime alone"
     )]
-    let stats = gate.ask(&at.graph, |graph| graph.stats()).await??;
+    let stats = gate.ask(&graph, |graph| graph.stats()).await??;
     let status = gate.projection().status().filter(|_| moment.is_now());
     let now_us = state.commands().now().micros();
     let lag = status.map_or((0, 0.0), |status| {
         (status.lag_positions, status.lag_seconds(now_us))
     });
+    let sees_all = *state.sight() == Sight::Everything;
     let nodes = stats.nodes.into_iter();
     let edges = stats.edges.into_iter();
     Ok(answer(&at).json(GraphStatsBody {
-        nodes: nodes.map(|(label, n)| (label.as_str(), n)).collect(),
-        edges: edges.map(|(edge, n)| (edge.as_str(), n)).collect(),
-        backend: at.graph.backend(),
+        nodes: sees_all.then(|| nodes.map(|(label, n)| (label.as_str(), n)).collect()),
+        edges: sees_all.then(|| edges.map(|(edge, n)| (edge.as_str(), n)).collect()),
+        backend: graph.backend(),
         position: stats.end.checked_sub(1),
         lag: LagBody {
             positions: lag.0,
@@ -333,36 +342,57 @@ pub(crate) async fn listed(
         Ok(graph) => graph,
         Err(why) => return Some(Err(why)),
     };
-    let found = if graph.graph.is_local() {
-        graph.graph.resources(asked)
-    } else {
-        let asked = asked.clone();
-        let asking = gate.ask(&graph.graph, move |graph| graph.resources(&asked));
-        match asking.await {
-            Ok(found) => found,
-            Err(error) => return Some(Err(error.to_string())),
+    match pages(gate, &graph, at, asked).await {
+        Ok(Some(page)) => {
+            let position = at.end.min(graph.end).checked_sub(1);
+            Some(Ok((page, position)))
         }
-    };
-    let page = match found {
-        Ok(page) => page,
-        // The views refuse it with the same words.
-        Err(GraphError::Cursor(_)) => return None,
-        Err(error) => {
-            gate.pass_over();
-            tracing::warn!(%error, "the graph cannot be read; the views answer");
-            return Some(Err("the graph cannot be read".to_owned()));
+        Ok(None) => None,
+        Err(why) => Some(Err(why)),
+    }
+}
+
+/// As many of the graph's pages as it takes to fill one with what is seen: either may be some
+/// events ahead of the other, and not all may be seen. None where the views are to answer.
+async fn pages(
+    gate: &GraphGate,
+    graph: &GraphAt,
+    at: &Reflected,
+    asked: &ResourceQuery,
+) -> Result<Option<Page<Arc<Descriptor>>>, String> {
+    let mut items = Vec::new();
+    let mut rest = asked.clone();
+    for _ in 0..PAGES_MAX {
+        rest.limit = asked.limit - items.len();
+        let found = if graph.unseen().is_local() {
+            graph.unseen().resources(&rest)
+        } else {
+            let rest = rest.clone();
+            let asking = gate.ask(graph.unseen(), move |graph| graph.resources(&rest));
+            asking.await.map_err(|error| error.to_string())?
+        };
+        let page = match found {
+            Ok(page) => page,
+            // The views refuse it with the same words.
+            Err(GraphError::Cursor(_)) => return Ok(None),
+            Err(error) => {
+                gate.pass_over();
+                tracing::warn!(%error, "the graph cannot be read; the views answer");
+                return Err("the graph cannot be read".to_owned());
+            }
+        };
+        for id in page.items {
+            match at.views.resource(id) {
+                Ok(found) => items.extend(found.filter(|descriptor| asked.takes(descriptor))),
+                // Asked again, the views tell what is wrong.
+                Err(_) => return Ok(None),
+            }
         }
-    };
-    let mut items = Vec::with_capacity(page.items.len());
-    for id in page.items {
-        match at.views.resource(id) {
-            // Either may be some events ahead of the other.
-            Ok(found) => items.extend(found.filter(|descriptor| asked.takes(descriptor))),
-            // Asked again, the views tell what is wrong.
-            Err(_) => return None,
+        rest.after = page.next;
+        if rest.after.is_none() || items.len() == asked.limit {
+            break;
         }
     }
-    let next = page.next;
-    let position = at.end.min(graph.end).checked_sub(1);
-    Some(Ok((Page { items, next }, position)))
+    let next = rest.after;
+    Ok(Some(Page { items, next }))
 }

@@ -14,7 +14,7 @@ use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand, JobStatus, PAYLOAD_BYTES_MAX};
 use stemma_domain::value::JobKind;
 use stemma_jobs::{NewJob, Watching};
-use stemma_views::JobQuery;
+use stemma_views::{JobQuery, Seen};
 use tokio::sync::watch;
 
 use crate::body;
@@ -79,7 +79,7 @@ pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResp
     Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
 }
 
-fn is_unrecorded(views: &stemma_views::Views, id: &str) -> bool {
+fn is_unrecorded(views: &Seen, id: &str) -> bool {
     let id = id.parse::<JobId>();
     id.is_ok_and(|id| views.job(id).is_ok_and(|job| job.is_none()))
 }
@@ -97,12 +97,12 @@ pub(crate) fn job_id(text: &str) -> Result<JobId, ApiError> {
         .map_err(|_| ApiError::new(Code::InvalidId, "expected the id of a job, a UUID"))
 }
 
-/// The job of this id, as the views have it.
-fn find(state: &AppState, id: JobId) -> Result<JobBody, ApiError> {
+/// The job of this id, as the views have it, if what it is about is seen.
+fn find(state: &Served, id: JobId) -> Result<JobBody, ApiError> {
     if let Some(own) = state.jobs().find(&id.to_string()) {
         return Ok(own.body());
     }
-    let job = state.projection().views().job(id)?;
+    let job = state.seen().job(id)?;
     let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
     Ok(body_of(state, &job))
 }
@@ -227,6 +227,7 @@ pub(crate) async fn retry(
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let id = job_id(&id)?;
+    find(&state, id)?;
     let job = state.commands().job(id)?;
     let is_operators = state.jobs().find(&id.to_string()).is_some()
         || job.is_some_and(|job| {
@@ -249,11 +250,12 @@ fn may_change(context: &Context, owner: Option<&str>) -> Result<(), ApiError> {
 }
 
 async fn change(
-    state: &AppState,
+    state: &Served,
     context: &Context,
     id: JobId,
     command: JobCommand,
 ) -> Result<HttpResponse, ApiError> {
+    find(state, id)?;
     let job = state.commands().job(id)?;
     let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
     may_change(context, Some(&job.owner))?;
@@ -281,7 +283,7 @@ impl News {
         }
     }
 
-    fn body(&mut self, state: &AppState) -> Result<JobBody, ApiError> {
+    fn body(&mut self, state: &Served) -> Result<JobBody, ApiError> {
         match self {
             Self::Recorded(id, watching) => {
                 watching.progress();

@@ -12,6 +12,7 @@ pub(crate) mod docs;
 pub(crate) mod documents;
 pub(crate) mod entity_types;
 pub(crate) mod events;
+pub(crate) mod grants;
 pub(crate) mod graph;
 pub(crate) mod health;
 pub(crate) mod jobs;

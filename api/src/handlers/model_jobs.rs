@@ -12,6 +12,7 @@ use crate::body;
 use crate::conditional::no_precondition;
 use crate::context::Context;
 use crate::error::{ApiError, Code};
+use crate::handlers::grants::check_writable;
 use crate::handlers::jobs::follow_job;
 use crate::handlers::resources::{find, resource_id};
 use crate::idempotency;
@@ -37,6 +38,7 @@ pub(crate) async fn detect(
     query.finish()?;
     no_precondition(&request, "what is asked for is made anew and has no tag")?;
     let at = state.views_at(wait).await?;
+    check_writable(&at.views, id, Code::ResourceNotFound)?;
     let descriptor = find(&at, id)?;
     if !descriptor.media_type.is_text() {
         let detail = format!(
@@ -78,7 +80,7 @@ pub(crate) async fn generate(
     if !state.documents().has_completer {
         return Err(ApiError::of(Code::CompleterMissing));
     }
-    let at = state.projection().views();
+    let at = state.seen();
     let resources = resources.unwrap_or_default();
     for id in &resources {
         if at.resource(*id)?.is_none() {

@@ -12,10 +12,11 @@ use stemma_commands::{
     AsOf, Change, CloneAnnotations, Commands, EntityTag, Operation, PastState, Precondition, Target,
 };
 use stemma_content_store::Stored;
+use stemma_domain::access::Sight;
 use stemma_domain::id::{ContentDigest, ResourceId};
 use stemma_domain::resource::{Command, Descriptor};
 use stemma_domain::value::{CollectionName, EntityType, MediaType, ResourceName};
-use stemma_views::{Archived, ResourceQuery, Sort, Views};
+use stemma_views::{Archived, ResourceQuery, Seen, Sort};
 
 use crate::accept;
 use crate::body::{self, blocking, essence};
@@ -160,7 +161,7 @@ async fn finish_create(
     let descriptor = descriptor(&result)?;
     let mut response = tagged(StatusCode::CREATED, &written, descriptor);
     response.insert_header((LOCATION, path(descriptor.id)));
-    Ok(response.json(ResourceBody::from(descriptor)))
+    Ok(response.json(ResourceBody::of(descriptor, &context.sight())))
 }
 
 /// `GET /api/resources`
@@ -187,7 +188,8 @@ pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResp
     };
     query.finish()?;
     let at = state.views_at(wait).await?;
-    let body = |found| Page::of(found, |d: Arc<Descriptor>| ResourceBody::from(d.as_ref()));
+    let sight = state.sight();
+    let body = |found| Page::of(found, |d: Arc<Descriptor>| ResourceBody::of(&d, sight));
     let why = match graph::listed(&state, &at, &asked).await {
         Some(Ok((found, position))) => {
             let mut response = reflecting(StatusCode::OK, position);
@@ -213,7 +215,7 @@ pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResp
 /// A page of the resources whose name or text contains a text, without regard to case. It looks at
 /// a bounded number of resources and bytes, and then ends, with a cursor, however few it found.
 fn containing(
-    views: &Views,
+    views: &Seen,
     commands: &Commands,
     mut asked: ResourceQuery,
     text: &str,
@@ -285,13 +287,35 @@ pub(crate) fn as_of(query: &mut Query, revision: Option<AsOf>) -> Option<AsOf> {
     as_of
 }
 
-/// A resource at a moment of the past.
-pub(crate) fn past(state: &AppState, id: ResourceId, as_of: AsOf) -> Result<Descriptor, ApiError> {
+/// A resource at a moment of the past, as it was: whoever may read it now may read what it was.
+pub(crate) fn past(
+    state: &AppState,
+    at: &Reflected,
+    id: ResourceId,
+    as_of: AsOf,
+) -> Result<Descriptor, ApiError> {
+    if *at.views.sight() != Sight::Everything && !at.views.sees(id)? {
+        return Err(never(state, as_of));
+    }
     match state.commands().resource_at(id, as_of)? {
         PastState::Found(resource) => Ok(resource.descriptor),
         PastState::Absent => Err(ApiError::of(Code::ResourceNotFound)),
         PastState::NotYet => Err(ApiError::of(Code::NotHappenedYet)),
     }
+}
+
+/// What is answered of an id that nothing ever had, and of what is hidden.
+fn never(state: &AppState, as_of: AsOf) -> ApiError {
+    let is_ahead = match as_of {
+        AsOf::Revision(_) => false,
+        AsOf::Position(position) => position >= state.reader().end().get(),
+        AsOf::Time(instant) => instant > state.commands().now(),
+    };
+    ApiError::of(if is_ahead {
+        Code::NotHappenedYet
+    } else {
+        Code::ResourceNotFound
+    })
 }
 
 /// `GET /api/resources/{id}`
@@ -311,7 +335,7 @@ pub(crate) async fn get(
     let at = state.views_at(wait).await?;
     let descriptor = match as_of {
         None => find(&at, id)?.as_ref().clone(),
-        Some(as_of) => past(&state, id, as_of)?,
+        Some(as_of) => past(&state, &at, id, as_of)?,
     };
     let tag = revision_tag(descriptor.revision);
     let mut response = reflecting(StatusCode::OK, at.position());
@@ -326,7 +350,7 @@ pub(crate) async fn get(
         response.insert_header((CONTENT_TYPE, LD_JSON));
         return Ok(response.body(json_ld(&descriptor, context.base()).to_string()));
     }
-    Ok(response.json(ResourceBody::from(&descriptor)))
+    Ok(response.json(ResourceBody::of(&descriptor, state.sight())))
 }
 
 /// Whether the client holds this revision already.
@@ -369,7 +393,8 @@ pub(crate) async fn changed(
 ) -> Result<HttpResponse, ApiError> {
     let (written, result) = execute_one(state, context, write).await?;
     let descriptor = descriptor(&result)?;
-    Ok(tagged(StatusCode::OK, &written, descriptor).json(ResourceBody::from(descriptor)))
+    let body = ResourceBody::of(descriptor, &context.sight());
+    Ok(tagged(StatusCode::OK, &written, descriptor).json(body))
 }
 
 /// `PUT /api/resources/{id}/entity_types/{type}`
@@ -469,7 +494,7 @@ pub(crate) async fn clone(
     let descriptor = descriptor(&result)?;
     let mut response = tagged(StatusCode::CREATED, &written, descriptor);
     response.insert_header((LOCATION, path(descriptor.id)));
-    Ok(response.json(ResourceBody::from(descriptor)))
+    Ok(response.json(ResourceBody::of(descriptor, &context.sight())))
 }
 
 /// `GET /api/resources/{id}/referenced_by`

@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use stemma_domain::id::ResourceId;
 use stemma_domain::value::{CollectionName, EntityType};
 use stemma_inference::{Embedder, Stop};
 use stemma_projections::{SearchProjection, SearchState, WaitError};
-use stemma_search::{Archived, Hit, Mode, Query as Asked, QueryVector, SearchError, SearchIndex};
+use stemma_search::{
+    Archived, Hit, Mode, Query as Asked, QueryVector, SearchError, SearchIndex, Sees,
+};
+use stemma_views::Seen;
 use utoipa::ToSchema;
 
 use crate::body::blocking;
@@ -119,13 +123,24 @@ pub(crate) async fn search(
         after,
     };
     let is_chosen = mode.is_some();
-    let search = search.clone();
     let span = context.span;
+    let (search, seen) = (search.clone(), state.seen());
     let answered = move || {
         let _followed = span.follow();
-        answer(&search, &index, asked, is_chosen)
+        answer(&search, &index, &seen, asked, is_chosen)
     };
-    let (page, warning) = blocking(answered).await??;
+    let (mut page, warning) = blocking(answered).await??;
+    // The index may have been told of what the views had yet to hear.
+    let seen = state.seen_after(page.checkpoint.end).await?;
+    if !seen.is_everything() {
+        let mut hits = Vec::with_capacity(page.hits.len());
+        for hit in page.hits {
+            if seen.sees(hit.resource)? {
+                hits.push(hit);
+            }
+        }
+        page.hits = hits;
+    }
     let position = page.checkpoint.end.checked_sub(1);
     let mut response = reflecting(StatusCode::OK, position);
     if let Some(warning) = warning {
@@ -165,6 +180,7 @@ fn unavailable(projection: &SearchProjection) -> ApiError {
 fn answer(
     search: &Search,
     index: &SearchIndex,
+    seen: &Seen,
     mut asked: Asked,
     is_chosen: bool,
 ) -> Result<(stemma_search::Page, Option<String>), ApiError> {
@@ -179,7 +195,10 @@ fn answer(
             }
         }
     }
-    match index.search(&asked) {
+    // What cannot be looked up is not shown.
+    let sees = |id: ResourceId| seen.sees(id).unwrap_or(false);
+    let sees: Sees<'_> = &sees;
+    match index.search_for(&asked, (!seen.is_everything()).then_some(sees)) {
         Ok(page) => Ok((page, warning)),
         // Nothing but signs, or words that must not be there: nothing is found.
         Err(SearchError::EmptyQuery) => {

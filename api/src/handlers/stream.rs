@@ -9,7 +9,6 @@ use super::resources::resource_id;
 use crate::error::{ApiError, Code};
 use crate::query::Query;
 use crate::sse::{Filter, Start, Subject, open};
-use crate::state::AppState;
 use crate::tenants::Served;
 
 /// `GET /api/events/stream`
@@ -24,7 +23,7 @@ pub(crate) async fn of_resource(
     state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let id = resource_id(&id)?;
-    if state.projection().views().resource(id)?.is_none() {
+    if !state.seen().sees(id)? {
         return Err(ApiError::of(Code::ResourceNotFound));
     }
     follow(&request, &state, Subject::Resource(id))
@@ -32,7 +31,7 @@ pub(crate) async fn of_resource(
 
 fn follow(
     request: &HttpRequest,
-    state: &AppState,
+    state: &Served,
     subject: Subject,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;

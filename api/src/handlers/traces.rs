@@ -10,7 +10,7 @@ use stemma_domain::access::Need;
 use stemma_domain::job::{Job, JobStatus};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{Position, ReadLimit, Record};
-use stemma_views::{JobQuery, TRACE_WINDOW_US, Views, told_time};
+use stemma_views::{JobQuery, Seen, TRACE_WINDOW_US, told_time};
 use utoipa::ToSchema;
 
 use crate::body::blocking;
@@ -143,14 +143,16 @@ pub(crate) async fn get(
 
 fn story(
     state: &AppState,
-    views: &Views,
+    views: &Seen,
     trace_id: &str,
     context: &Context,
 ) -> Result<TraceBody, ApiError> {
     // Whoever is no admin sees what they caused themselves.
     let sees_all = context.caller.may(Need::Administer);
     let is_seen = |actor: &str| sees_all || actor == context.actor;
-    let (records, is_complete) = records_of(state, views, trace_id)?;
+    let (mut records, is_complete) = records_of(state, views, trace_id)?;
+    // What the views have yet to be told of they cannot say to whom it may be shown.
+    records.retain(|record| sees_all || record.position().get() < views.end());
     let query = JobQuery {
         trace_id: Some(trace_id.to_owned()),
         limit: PARTS_MAX,
@@ -169,7 +171,12 @@ fn story(
         })
     };
     let is_event_seen = |record: &&Record| is_seen(record.actor()) || is_of_a_job(record);
-    let events = records.iter().filter(is_event_seen).map(traced_event);
+    let mut events = Vec::new();
+    for record in records.iter().filter(is_event_seen) {
+        if views.shows(record)? {
+            events.push(traced_event(record));
+        }
+    }
     let is_of_it = |request: &RequestBody| request.trace_id == trace_id && is_seen(&request.actor);
     let requests = state.requests().latest(PARTS_MAX, is_of_it);
     Ok(TraceBody {
@@ -179,7 +186,7 @@ fn story(
             .rev()
             .map(|r| RequestBody::clone(r))
             .collect(),
-        events: events.collect(),
+        events,
         is_complete: is_complete && page.next.is_none(),
         jobs,
     })
@@ -195,7 +202,7 @@ fn traced_event(record: &Record) -> TracedEventBody {
     }
 }
 
-fn traced_job(views: &Views, job: &Job) -> Result<TracedJobBody, ApiError> {
+fn traced_job(views: &Seen, job: &Job) -> Result<TracedJobBody, ApiError> {
     let document = match job.document_id {
         Some(id) => views.document(id)?,
         None => None,
@@ -214,7 +221,7 @@ fn traced_job(views: &Views, job: &Job) -> Result<TracedJobBody, ApiError> {
 /// The records of a trace, in their order, and whether these are all.
 fn records_of(
     state: &AppState,
-    views: &Views,
+    views: &Seen,
     trace_id: &str,
 ) -> Result<(Vec<Record>, bool), ApiError> {
     let mut found = Vec::new();
@@ -306,7 +313,7 @@ pub(crate) async fn errors(request: HttpRequest, state: Served) -> Result<HttpRe
             limit: JOBS_LOOKED_AT,
             ..JobQuery::default()
         };
-        let failed = state.projection().views().jobs(&query)?.items;
+        let failed = state.seen().jobs(&query)?.items;
         items.extend(failed.iter().map(of_job).filter(fits));
     }
     items.sort_by(|a, b| b.at.cmp(&a.at));

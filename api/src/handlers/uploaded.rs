@@ -21,7 +21,7 @@ use stemma_views::JobQuery;
 
 use crate::context::Context;
 use crate::error::{ApiError, Code};
-use crate::state::AppState;
+use crate::tenants::Served;
 use crate::wire::document::UploadBody;
 use crate::wire::job::JobBody;
 use crate::write::answer;
@@ -40,8 +40,8 @@ pub(super) struct Known {
 
 impl Known {
     /// A document with these bytes in this collection, as the views have it.
-    pub(super) fn find(state: &AppState, id: ResourceId) -> Result<Option<Self>, ApiError> {
-        let views = state.projection().views();
+    pub(super) fn find(state: &Served, id: ResourceId) -> Result<Option<Self>, ApiError> {
+        let views = state.seen();
         let Some(document) = views.document(id)? else {
             return Ok(None);
         };
@@ -107,7 +107,7 @@ impl Known {
     /// Answers an upload of its bytes, of which nothing is to be processed.
     pub(super) async fn deduplicated(
         &self,
-        state: &AppState,
+        state: &Served,
         context: &Context,
         key: Option<Idempotency>,
     ) -> Result<HttpResponse, ApiError> {
@@ -124,6 +124,7 @@ impl Known {
         let request = Request {
             operations: Vec::new(),
             actor: context.actor.clone(),
+            sight: context.sight(),
             trace_id: context.trace_id.clone(),
             idempotency: Some(key),
             bases: Vec::new(),
@@ -131,9 +132,8 @@ impl Known {
         };
         let noted = state.commands().answer_found(&request, found).await;
         noted.map_err(|error| ApiError::of_command(&error, &|_| String::new()))?;
-        let answered = answered(state, Some(&key))?;
+        let answered = answered(state, Some(&key)).await?;
         let answered = answered.ok_or_else(|| ApiError::of(Code::Internal))?;
-        state.visible(answered.position + 1).await?;
         given(&answered, Replayed::No)
     }
 }
@@ -145,14 +145,24 @@ pub(super) enum Replayed {
     No,
 }
 
-/// The first answer to a request with this key, if there was one.
-pub(super) fn answered(
-    state: &AppState,
+/// The first answer to a request with this key, if there was one; not found where its document has
+/// been hidden from whoever asks since then.
+pub(super) async fn answered(
+    state: &Served,
     key: Option<&Idempotency>,
 ) -> Result<Option<Answered>, ApiError> {
     let answered = key.map(|key| state.commands().answered(key)).transpose();
     let answered = answered.map_err(|error| ApiError::of_command(&error, &|_| String::new()))?;
-    Ok(answered.flatten())
+    let Some(answered) = answered.flatten() else {
+        return Ok(None);
+    };
+    state.visible(answered.position + 1).await?;
+    match answered.document.as_deref() {
+        Some(document) if !state.seen().sees(document.id)? => {
+            Err(ApiError::of(Code::DocumentNotFound))
+        }
+        _ => Ok(Some(answered)),
+    }
 }
 
 /// An upload's answer, made of what the log holds.

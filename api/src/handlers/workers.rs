@@ -392,6 +392,7 @@ async fn note_failed_stage(
     let operation =
         stemma_commands::Operation::of_document(document_id, DocumentCommand::FailStage(failed));
     let request = stemma_commands::Request {
+        sight: stemma_domain::access::Sight::Everything,
         operations: vec![operation],
         actor: actor.to_owned(),
         trace_id: job.trace_id.clone(),

@@ -250,6 +250,9 @@ pub(super) fn upload() -> Value {
                 "description": "Code points; the overlap must be smaller" },
             "chunk_overlap": { "type": "integer", "minimum": 0, "maximum": 19999, "default": 100 },
             "steps": { "enum": ["auto", "none"], "default": "auto" },
+            "access": { "type": "string", "contentMediaType": "application/json",
+                "contentSchema": { "$ref": "#/components/schemas/Access" },
+                "description": "Who may read and write it, as JSON" },
         },
     })
 }

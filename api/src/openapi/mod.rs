@@ -27,6 +27,7 @@ use crate::handlers::traces::{ErrorBody, ErrorsBody, TraceBody, TracedEventBody,
 use crate::requests::RequestBody;
 use crate::wire::batch::{BatchBody, BatchResultBody};
 use crate::wire::document::{ChunkBody, DocumentBody, FailureBody, StepBody, UploadBody};
+use crate::wire::grants::AccessBody;
 use crate::wire::job::{AttemptBody, JobBody, JobError};
 use crate::wire::resource::{EntityTypeBody, ReferencedByBody, RepresentationBody, ResourceBody};
 use routes::{Answer, Body, Route};
@@ -35,6 +36,7 @@ use schemas::{query_schemas, request_schemas};
 #[derive(OpenApi)]
 #[openapi(components(schemas(
     ResourceBody,
+    AccessBody,
     RepresentationBody,
     ReferencedByBody,
     EntityTypeBody,

@@ -73,6 +73,7 @@ pub(super) const fn with(
     }
 }
 
+const ACCESS: &str = r#"{"visibility":"shared","readers":["ada"],"writers":["bob"]}"#;
 const NEW_RESOURCE: &str = r#"{"name":"A note","media_type":"text/plain","content":"Jupiter has four large moons.","entity_types":["Note"],"metadata":{"year":1610}}"#;
 const PATCH: &str = r#"{"name":"Moons of Jupiter","metadata":{"checked":true,"year":null}}"#;
 const ANNOTATION: &str = r#"{"motivation":"commenting","body":{"type":"TextualBody","value":"Seen in 1610"},"target":{"selector":{"type":"TextQuoteSelector","exact":"four large moons"}}}"#;
@@ -180,6 +181,18 @@ const ROUTES: &[Route] = &[
         ),
         WRITE,
         Body::Content,
+        RESOURCE,
+        &[400, 404, 409, 412, 413, 415, 422, 503],
+    ),
+    with(
+        route(
+            "put",
+            "/api/resources/{id}/access",
+            "Resources",
+            "Say who may read and write a resource; for its owner and admins",
+        ),
+        WRITE,
+        Body::Json("Access", ACCESS),
         RESOURCE,
         &[400, 404, 409, 412, 413, 415, 422, 503],
     ),

@@ -77,6 +77,7 @@ fn new_resource(id: &str, content: Content) -> Value {
         id: or_null(uuid()), "language": or_null(language()), "collection": or_null(label()),
         "derived_from": or_null(uuid()), "metadata": { "type": ["object", "null"] },
         "entity_types": { "type": ["array", "null"], "items": label(), "maxItems": 256 },
+        "access": or_null(access()),
     });
     if content == Content::Inline {
         properties["name"] = name();
@@ -88,6 +89,20 @@ fn new_resource(id: &str, content: Content) -> Value {
         properties["media_type"] = or_null(media_type());
     }
     properties
+}
+
+/// Who may read and write a resource.
+fn access() -> Value {
+    let principal = json!({ "type": "string", "pattern": "^[A-Za-z0-9._@-]{1,64}$" });
+    let of = |visibilities: &[&str], most: u32| {
+        let names = json!({ "type": ["array", "null"], "items": principal, "maxItems": most });
+        let visibility = json!({ "enum": visibilities });
+        object(
+            &["visibility"],
+            json!({ "visibility": visibility, "readers": names, "writers": names }),
+        )
+    };
+    json!({ "anyOf": [of(&["shared"], 256), of(&["tenant", "private"], 0)] })
 }
 
 /// Bytes in base64, padded.
@@ -223,6 +238,7 @@ pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
         ),
         ("NewFile", object(&[], new_resource("id", Content::Beside))),
         ("Patch", object(&[], patch())),
+        ("Access", access()),
         (
             "Clone",
             json!({

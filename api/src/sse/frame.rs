@@ -12,7 +12,7 @@ use actix_web::web::Bytes;
 use stemma_event_log::{Position, ReadError, ReadLimit, Reader, Record};
 
 use crate::options::SseOptions;
-use crate::wire::event;
+use crate::wire::event::{self, Grants};
 
 /// Most records that one step of a stream takes.
 const STEP_RECORDS: usize = 1024;
@@ -27,16 +27,23 @@ pub(crate) struct Frame {
 impl Frame {
     /// Renders a record.
     pub(crate) fn of(record: Record) -> Self {
+        let bytes = Self::rendered(&record, Grants::Told);
+        Self { record, bytes }
+    }
+
+    /// The bytes for those whom the grants are not for that the event tells.
+    pub(crate) fn without_grants(&self) -> Bytes {
+        Self::rendered(&self.record, Grants::LeftOut)
+    }
+
+    fn rendered(record: &Record, grants: Grants) -> Bytes {
         let mut text = String::with_capacity(record.data().len() + 720);
         let (position, event_type) = (record.position(), record.event_type());
         write!(text, "id: {position}\nevent: {event_type}\ndata: ")
             .expect("writing to a string does not fail");
-        event::render_into(&mut text, &record);
+        event::render_into(&mut text, record, grants);
         text.push_str("\n\n");
-        Self {
-            record,
-            bytes: text.into(),
-        }
+        text.into()
     }
 
     pub(crate) fn position(&self) -> u64 {

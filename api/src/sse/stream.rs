@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use actix_web::web::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream};
+use stemma_domain::access::Sight;
 use stemma_domain::id::ResourceId;
 use stemma_event_log::{Direction, Revision, StreamId, StreamRange};
+use stemma_views::{Seen, tells_grants};
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
@@ -18,6 +20,7 @@ use super::frame::Frame;
 use crate::error::{ApiError, Code};
 use crate::metrics::OpenStream;
 use crate::state::AppState;
+use crate::tenants::Served;
 
 /// Records of one resource read at a time while catching up.
 const CATCH_UP_RECORDS: usize = 256;
@@ -53,7 +56,8 @@ pub(crate) enum Subject {
 }
 
 struct Subscription {
-    state: AppState,
+    /// The tenant, as whoever follows sees it.
+    state: Served,
     subject: Subject,
     filter: Filter,
     /// The next position to look at.
@@ -66,6 +70,8 @@ struct Subscription {
     first: Option<Bytes>,
     is_live: bool,
     passed_over: u64,
+    /// Behind the last event so far that may have hidden something.
+    hidden_end: u64,
     source: Source,
     shutdown: watch::Receiver<bool>,
     heartbeat: Interval,
@@ -138,7 +144,7 @@ impl Source {
 /// # Errors
 /// 503 when as many are open as are taken.
 pub(crate) fn open(
-    state: &AppState,
+    state: &Served,
     subject: Subject,
     filter: Filter,
     start: Start,
@@ -176,6 +182,8 @@ pub(crate) fn open(
         first: Some(first.into()),
         is_live: false,
         passed_over: 0,
+        // What lies before was not looked at.
+        hidden_end: next,
         source,
         shutdown: state.shutdown().follow(),
         heartbeat,
@@ -238,12 +246,12 @@ impl Subscription {
             if let Source::All(head) = &mut self.source {
                 head.borrow_and_update();
             }
-            if let Some(chunk) = self.step()? {
+            if let Some(chunk) = self.step().await? {
                 return Ok(Some(chunk));
             }
             tokio::select! {
                 come = self.source.wait() => {
-                    if let Some(chunk) = self.take(come)? {
+                    if let Some(chunk) = self.take(come).await? {
                         return Ok(Some(chunk));
                     }
                 }
@@ -254,7 +262,7 @@ impl Subscription {
     }
 
     /// What is to be sent of what has come.
-    fn take(&mut self, come: Come) -> Result<Option<Bytes>, ApiError> {
+    async fn take(&mut self, come: Come) -> Result<Option<Bytes>, ApiError> {
         match come {
             Come::Something => Ok(None),
             Come::Events(frames, is_all) => {
@@ -262,7 +270,7 @@ impl Subscription {
                 let frames = frames
                     .into_iter()
                     .filter(|frame| frame.position() >= self.next);
-                let chunk = self.wanted(&frames.collect::<Vec<_>>())?;
+                let chunk = self.wanted(&frames.collect::<Vec<_>>()).await?;
                 if !is_all {
                     self.catching_up = Some(self.revision);
                 }
@@ -281,7 +289,7 @@ impl Subscription {
     }
 
     /// What can be sent at once: events, a sign of where the stream is, or that it is live.
-    fn step(&mut self) -> Result<Option<Bytes>, ApiError> {
+    async fn step(&mut self) -> Result<Option<Bytes>, ApiError> {
         loop {
             let frames = match self.catching_up {
                 Some(revision) => self.catch_up(revision)?,
@@ -291,7 +299,7 @@ impl Subscription {
             if frames.is_empty() && self.catching_up.is_none() {
                 break;
             }
-            if let Some(chunk) = self.wanted(&frames)? {
+            if let Some(chunk) = self.wanted(&frames).await? {
                 return Ok(Some(chunk));
             }
         }
@@ -334,11 +342,18 @@ impl Subscription {
     }
 
     /// Those of the frames that the client wants, in one chunk.
-    fn wanted(&mut self, frames: &[Arc<Frame>]) -> Result<Option<Bytes>, ApiError> {
+    async fn wanted(&mut self, frames: &[Arc<Frame>]) -> Result<Option<Bytes>, ApiError> {
+        let seen = self.hidden_by(frames).await?;
+        if let (Some(seen), Subject::Resource(id)) = (&seen, self.subject)
+            && !seen.sees(id)?
+        {
+            self.is_over = true;
+            return Ok(Some(Bytes::from_static(b":\n\n")));
+        }
         let mut wanted: Vec<Bytes> = Vec::new();
         for frame in frames {
-            if self.takes(frame)? {
-                wanted.push(frame.bytes.clone());
+            if let Some(bytes) = self.shown(frame, seen.as_ref())? {
+                wanted.push(bytes);
                 self.passed_over = 0;
             } else {
                 self.passed_over += 1;
@@ -360,6 +375,44 @@ impl Subscription {
                 Some(chunk.freeze())
             }
         })
+    }
+
+    /// The views as of the last of these events, where they hide something of them.
+    async fn hidden_by(&mut self, frames: &[Arc<Frame>]) -> Result<Option<Seen>, ApiError> {
+        let Some(last) = frames.last() else {
+            return Ok(None);
+        };
+        if *self.state.sight() == Sight::Everything {
+            return Ok(None);
+        }
+        let end = last.position() + 1;
+        if frames.iter().any(|frame| tells_grants(&frame.record)) {
+            self.hidden_end = end;
+        } else {
+            let views = self.state.projection().views();
+            if views.end() >= self.hidden_end && self.state.seen().is_everything() {
+                return Ok(None);
+            }
+        }
+        self.state.seen_after(end).await.map(Some)
+    }
+
+    /// What is sent of an event; none where it is not wanted, or not seen.
+    fn shown(&mut self, frame: &Frame, seen: Option<&Seen>) -> Result<Option<Bytes>, ApiError> {
+        if !self.takes(frame)? {
+            return Ok(None);
+        }
+        let Some(seen) = seen else {
+            return Ok(Some(frame.bytes.clone()));
+        };
+        if !seen.shows(&frame.record)? {
+            return Ok(None);
+        }
+        Ok(Some(if seen.shows_grants(&frame.record)? {
+            frame.bytes.clone()
+        } else {
+            frame.without_grants()
+        }))
     }
 
     fn takes(&mut self, frame: &Frame) -> Result<bool, ApiError> {

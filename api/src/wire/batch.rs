@@ -9,12 +9,13 @@ use serde::Serialize;
 use serde_json::Value;
 use stemma_domain::event::{Metadata, ResourceCreated};
 use stemma_domain::id::{ContentDigest, ResourceId};
-use stemma_domain::resource::ResourcePatch;
+use stemma_domain::resource::{Access, ResourcePatch};
 use stemma_domain::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::json::{Fields, boolean, checked, object, text};
+use crate::wire::grants::access;
 
 /// What describes a resource that is to be made.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(crate) struct NewResource {
     pub(crate) collection: Option<CollectionName>,
     pub(crate) derived_from: Option<ResourceId>,
     pub(crate) metadata: Metadata,
+    pub(crate) access: Access,
 }
 
 impl NewResource {
@@ -41,6 +43,7 @@ impl NewResource {
             collection: fields.optional("collection", checked(CollectionName::new)),
             derived_from: fields.optional("derived_from", checked(str::parse)),
             metadata: fields.optional("metadata", object).unwrap_or_default(),
+            access: access(fields),
         }
     }
 
@@ -52,6 +55,7 @@ impl NewResource {
         byte_size: u64,
     ) -> Option<ResourceCreated> {
         Some(ResourceCreated {
+            access: self.access,
             byte_size,
             collection: self.collection,
             derived_from: self.derived_from,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
+use stemma_domain::access::Sight;
 use stemma_domain::document::{Chunk, Document, Stage};
 use stemma_domain::job::{Job, JobStatus};
 use stemma_domain::resource::Descriptor;
@@ -117,10 +118,15 @@ pub(crate) struct UploadBody {
 
 impl DocumentBody {
     /// A document with the jobs about it that are not ended.
-    pub(crate) fn of(descriptor: &Descriptor, document: &Document, jobs: &[Job]) -> Self {
+    pub(crate) fn of(
+        descriptor: &Descriptor,
+        document: &Document,
+        jobs: &[Job],
+        sight: &Sight,
+    ) -> Self {
         let chunk = document.stages.get(&Stage::Chunk);
         Self {
-            resource: ResourceBody::from(descriptor),
+            resource: ResourceBody::of(descriptor, sight),
             file_name: document.file_name.as_str().to_owned(),
             declared_media_type: document
                 .declared_media_type

@@ -5,5 +5,6 @@ pub(crate) mod annotation;
 pub(crate) mod batch;
 pub(crate) mod document;
 pub(crate) mod event;
+pub(crate) mod grants;
 pub(crate) mod job;
 pub(crate) mod resource;

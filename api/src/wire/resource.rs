@@ -2,10 +2,13 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use stemma_domain::access::Sight;
 use stemma_domain::id::ResourceId;
 use stemma_domain::resource::Descriptor;
 use stemma_views::{EntityTypeRow, ReferenceRelation, ReferencedBy};
 use utoipa::ToSchema;
+
+use crate::wire::grants::AccessBody;
 
 /// All of a resource but its annotations and its bytes.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -51,6 +54,9 @@ pub(crate) struct ResourceBody {
     pub(crate) metadata: Map<String, Value>,
     /// The forms in which its content can be had.
     pub(crate) representations: Vec<RepresentationBody>,
+    /// Who may read and write it; told to its owner and to admins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) access: Option<AccessBody>,
 }
 
 /// One form of a resource's content.
@@ -68,8 +74,10 @@ pub(crate) struct RepresentationBody {
     pub(crate) revision: u64,
 }
 
-impl From<&Descriptor> for ResourceBody {
-    fn from(descriptor: &Descriptor) -> Self {
+impl ResourceBody {
+    /// A resource as somebody sees it.
+    pub(crate) fn of(descriptor: &Descriptor, sight: &Sight) -> Self {
+        let is_owned = descriptor.is_owned_by(sight);
         let digest = descriptor.digest.to_string();
         let media_type = descriptor.media_type.to_string();
         let original = RepresentationBody {
@@ -101,6 +109,7 @@ impl From<&Descriptor> for ResourceBody {
             collection: descriptor.collection.as_ref().map(ToString::to_string),
             metadata: descriptor.metadata.clone(),
             representations: vec![original],
+            access: is_owned.then(|| AccessBody::from(&descriptor.access)),
         }
     }
 }

@@ -35,6 +35,25 @@ pub fn document_id(digest: &ContentDigest, collection: Option<&CollectionName>) 
     ResourceId::new(Uuid::new_v8(bytes))
 }
 
+/// The id of the document that these bytes are in this collection for one owner alone: of the same
+/// bytes another has another document, and everybody together another still.
+pub fn own_document_id(
+    digest: &ContentDigest,
+    collection: Option<&CollectionName>,
+    owner: &str,
+) -> ResourceId {
+    let mut hasher = blake3::Hasher::new_derive_key("stemma 2026-11 own document id");
+    hasher.update(digest.as_bytes());
+    hasher.update(&(owner.len() as u64).to_le_bytes());
+    hasher.update(owner.as_bytes());
+    if let Some(collection) = collection {
+        hasher.update(collection.as_str().as_bytes());
+    }
+    let mut bytes = [0; 16];
+    hasher.finalize_xof().fill(&mut bytes);
+    ResourceId::new(Uuid::new_v8(bytes))
+}
+
 /// The name of the stream that holds a document's own events, `document-<id>`.
 pub fn stream_name(id: ResourceId) -> String {
     format!("{STREAM_PREFIX}{id}")
@@ -68,6 +87,13 @@ mod tests {
             id,
             document_id(&ContentDigest::from_bytes([8; 32]), Some(&name))
         );
+        let own = own_document_id(&digest, Some(&name), "ada");
+        let others = [
+            id,
+            own_document_id(&digest, Some(&name), "bob"),
+            own_document_id(&digest, None, "ada"),
+        ];
+        assert!(!others.contains(&own));
         assert_eq!(id.uuid().get_version_num(), 8);
         assert_eq!(from_stream_name(&stream_name(id)), Some(id));
     }

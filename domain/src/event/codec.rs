@@ -56,6 +56,7 @@ impl Event {
             Self::ResourceLanguageChanged(payload) => to_json(payload),
             Self::ResourceMetadataChanged(payload) => to_json(payload),
             Self::ResourceCollectionChanged(payload) => to_json(payload),
+            Self::ResourceAccessChanged(payload) => to_json(payload),
             Self::ResourceArchived(payload) => to_json(payload),
             Self::ResourceUnarchived(payload) => to_json(payload),
             Self::AnnotationAdded(payload) => added::encode(payload),
@@ -110,6 +111,7 @@ pub fn decode(event_type: &str, schema_version: u16, data: &[u8]) -> Result<Even
         "resource.language_changed" => Event::ResourceLanguageChanged(stored.read()?),
         "resource.metadata_changed" => Event::ResourceMetadataChanged(stored.read()?),
         "resource.collection_changed" => Event::ResourceCollectionChanged(stored.read()?),
+        "resource.access_changed" => Event::ResourceAccessChanged(stored.read()?),
         "resource.archived" => Event::ResourceArchived(stored.read()?),
         "resource.unarchived" => Event::ResourceUnarchived(stored.read()?),
         "annotation.added" => Event::AnnotationAdded(stored.read_added()?),
@@ -168,16 +170,18 @@ mod tests {
     use crate::document::{Chunking, Stage, Steps};
     use crate::event::*;
     use crate::id::{AnnotationId, ContentDigest, JobId, ResourceId};
+    use crate::resource::{Access, Visibility};
     use crate::time::Timestamp;
     use crate::value::{
-        CollectionName, EntityType, FileName, JobKind, LanguageTag, MediaType, ResourceName,
-        WorkerName,
+        CollectionName, EntityType, FileName, JobKind, LanguageTag, MediaType, PrincipalName,
+        ResourceName, WorkerName,
     };
     use serde_json::json;
     use uuid::Uuid;
 
     fn created() -> ResourceCreated {
         ResourceCreated {
+            access: Access::default(),
             byte_size: 12,
             collection: Some(CollectionName::new("people").unwrap()),
             derived_from: Some(ResourceId::new(Uuid::from_u128(1))),
@@ -192,6 +196,11 @@ mod tests {
                 .clone(),
             name: ResourceName::new("Ulugh Beg").unwrap(),
         }
+    }
+
+    fn shared() -> Access {
+        let named = |name| vec![PrincipalName::new(name).unwrap()];
+        Access::new(Visibility::Shared, named("rita"), named("will")).unwrap()
     }
 
     fn one_of_each() -> Vec<Event> {
@@ -219,6 +228,7 @@ mod tests {
                 metadata: created().metadata,
             }),
             Event::ResourceCollectionChanged(ResourceCollectionChanged { collection: None }),
+            Event::ResourceAccessChanged(ResourceAccessChanged { access: shared() }),
             Event::ResourceArchived(ResourceArchived {}),
             Event::ResourceUnarchived(ResourceUnarchived {}),
             Event::AnnotationAdded(AnnotationAdded {
@@ -358,6 +368,31 @@ mod tests {
             let data = std::fs::read(&path).unwrap();
             let read = decode(event_type, version.parse().unwrap(), &data).expect(name);
             assert!(one_of_each().contains(&read), "{name} reads as {read:?}");
+        }
+    }
+
+    /// Whoever hides the grants from those whom they are not for looks at how payloads begin.
+    #[test]
+    fn grants_come_first_in_a_payload_and_are_left_out_where_all_may() {
+        let open = Event::ResourceCreated(created()).encode().data;
+        assert!(open.starts_with(br#"{"byte_size":"#));
+        let restricted = ResourceCreated {
+            access: shared(),
+            ..created()
+        };
+        for event in [
+            Event::ResourceCreated(restricted.clone()),
+            Event::ResourceCloned(restricted),
+            Event::ResourceAccessChanged(ResourceAccessChanged { access: shared() }),
+        ] {
+            let encoded = event.encode();
+            assert!(
+                encoded
+                    .data
+                    .starts_with(br#"{"access":{"readers":["rita"],"#)
+            );
+            let read = decode(encoded.event_type, encoded.schema_version, &encoded.data);
+            assert_eq!(read.unwrap(), event);
         }
     }
 

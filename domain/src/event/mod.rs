@@ -16,8 +16,9 @@ pub use job::{
 pub use payload::{
     AnnotationAdded, AnnotationBodyChanged, AnnotationRemoved, EntityTypeChange,
     EntityTypeRegistered, Event, Metadata, REQUESTS_STREAM, Reference, Relation, RequestAnswered,
-    ResourceArchived, ResourceCollectionChanged, ResourceCreated, ResourceLanguageChanged,
-    ResourceMetadataChanged, ResourceRenamed, ResourceRevised, ResourceUnarchived, Subject,
+    ResourceAccessChanged, ResourceArchived, ResourceCollectionChanged, ResourceCreated,
+    ResourceLanguageChanged, ResourceMetadataChanged, ResourceRenamed, ResourceRevised,
+    ResourceUnarchived, Subject,
 };
 pub use upcast::{UpcastError, Upcaster};
 

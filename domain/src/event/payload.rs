@@ -13,6 +13,7 @@ use super::job::{
 };
 use crate::id::{AnnotationId, ContentDigest, JobId, ResourceId};
 use crate::json_text::JsonText;
+use crate::resource::Access;
 use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
 
 /// A client's own properties of a resource: any JSON object.
@@ -35,6 +36,8 @@ pub enum Event {
     ResourceMetadataChanged(ResourceMetadataChanged),
     /// `resource.collection_changed`
     ResourceCollectionChanged(ResourceCollectionChanged),
+    /// `resource.access_changed`
+    ResourceAccessChanged(ResourceAccessChanged),
     /// `resource.archived`
     ResourceArchived(ResourceArchived),
     /// `resource.unarchived`
@@ -112,6 +115,9 @@ pub struct RequestAnswered {
 /// A resource came to be, with content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResourceCreated {
+    /// Who may read and write it; nothing where it is open to the tenant.
+    #[serde(default, skip_serializing_if = "Access::is_open")]
+    pub access: Access,
     /// Length of the content in bytes.
     pub byte_size: u64,
     /// The collection it was put into.
@@ -175,6 +181,13 @@ pub struct ResourceMetadataChanged {
 pub struct ResourceCollectionChanged {
     /// The collection, or none.
     pub collection: Option<CollectionName>,
+}
+
+/// Others may read and write the resource from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceAccessChanged {
+    /// The grants as they are now.
+    pub access: Access,
 }
 
 /// The resource left the lists.
@@ -263,6 +276,7 @@ impl Event {
             Self::ResourceLanguageChanged(_) => "resource.language_changed",
             Self::ResourceMetadataChanged(_) => "resource.metadata_changed",
             Self::ResourceCollectionChanged(_) => "resource.collection_changed",
+            Self::ResourceAccessChanged(_) => "resource.access_changed",
             Self::ResourceArchived(_) => "resource.archived",
             Self::ResourceUnarchived(_) => "resource.unarchived",
             Self::AnnotationAdded(_) => "annotation.added",

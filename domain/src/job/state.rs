@@ -162,6 +162,19 @@ impl std::str::FromStr for JobStatus {
 }
 
 impl Job {
+    /// The resources that it is about: its document, and what the payload of one of the server's
+    /// own kinds names.
+    pub fn resources(&self) -> Vec<ResourceId> {
+        let mut resources: Vec<ResourceId> = self.document_id.into_iter().collect();
+        if self.kind.as_str().starts_with("resource.") {
+            let named = self.payload.get("resource_id");
+            let context = self.payload.get("context").and_then(|list| list.as_array());
+            let texts = named.into_iter().chain(context.into_iter().flatten());
+            resources.extend(texts.filter_map(|id| id.as_str()?.parse::<ResourceId>().ok()));
+        }
+        resources
+    }
+
     /// The state after the first event of a stream.
     ///
     /// # Errors

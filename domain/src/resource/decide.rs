@@ -12,13 +12,14 @@ use crate::annotation::{self, BodyOperation, BodyOperationError, FieldError, Tex
 use crate::document::DocumentRefusal;
 use crate::event::{
     AnnotationAdded, AnnotationBodyChanged, AnnotationRemoved, EntityTypeChange, Event, Metadata,
-    Reference, Relation, ResourceArchived, ResourceCollectionChanged, ResourceCreated,
-    ResourceLanguageChanged, ResourceMetadataChanged, ResourceRenamed, ResourceRevised,
-    ResourceUnarchived,
+    Reference, Relation, ResourceAccessChanged, ResourceArchived, ResourceCollectionChanged,
+    ResourceCreated, ResourceLanguageChanged, ResourceMetadataChanged, ResourceRenamed,
+    ResourceRevised, ResourceUnarchived,
 };
 use crate::id::{AnnotationId, ContentDigest, ResourceId};
 use crate::job::JobRefusal;
 use crate::json_text::JsonText;
+use crate::resource::Access;
 use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
 
 /// Most bytes of a resource's metadata, as JSON.
@@ -44,6 +45,8 @@ pub enum Command {
     },
     /// Change what describes it.
     Patch(ResourcePatch),
+    /// Say who else may read and write it.
+    ChangeAccess(Access),
     /// Annotate it with a validated annotation.
     AddAnnotation {
         /// The identity it gets.
@@ -134,6 +137,9 @@ pub enum Refusal {
     /// There is no such resource.
     #[error("there is no such resource")]
     NotFound,
+    /// Whoever asks may read it, and may not do this to it.
+    #[error("{0}")]
+    NotGranted(&'static str),
     /// The id is taken.
     #[error("a resource with this id exists")]
     AlreadyExists,
@@ -214,6 +220,12 @@ fn decide_change(
             Ok(if same { vec![] } else { vec![revised] })
         }
         Command::Patch(patch) => decide_patch(state, patch),
+        Command::ChangeAccess(access) => {
+            let same = *access == state.descriptor.access;
+            let access = access.clone();
+            let changed = Event::ResourceAccessChanged(ResourceAccessChanged { access });
+            Ok(if same { vec![] } else { vec![changed] })
+        }
         Command::AddAnnotation {
             annotation_id,
             annotation,

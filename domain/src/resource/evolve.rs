@@ -16,6 +16,7 @@ use crate::event::{
 };
 use crate::id::{AnnotationId, ContentDigest, ResourceId};
 use crate::json_text::JsonText;
+use crate::resource::Access;
 use crate::time::Timestamp;
 use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
 
@@ -56,6 +57,8 @@ pub struct Descriptor {
     pub collection: Option<CollectionName>,
     /// The client's own properties.
     pub metadata: Metadata,
+    /// Who may read and write it, beside who made it.
+    pub access: Access,
 }
 
 /// One annotation as it is now.
@@ -167,6 +170,7 @@ impl Descriptor {
             annotation_count: 0,
             collection: created.collection.clone(),
             metadata: created.metadata.clone(),
+            access: created.access.clone(),
         }
     }
 
@@ -199,6 +203,7 @@ impl Descriptor {
             Event::ResourceCollectionChanged(changed) => {
                 self.collection.clone_from(&changed.collection);
             }
+            Event::ResourceAccessChanged(changed) => self.access.clone_from(&changed.access),
             Event::ResourceArchived(_) => self.archived = true,
             Event::ResourceUnarchived(_) => self.archived = false,
             Event::AnnotationAdded(_) => self.annotation_count += 1,

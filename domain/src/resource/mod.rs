@@ -1,8 +1,10 @@
 //! The resource: what its events make of it, and what may happen to it next.
 
+mod access;
 mod decide;
 mod evolve;
 
+pub use access::{Access, AccessError, PRINCIPALS_MAX, Visibility};
 pub use decide::{
     CloneResource, Command, ENTITY_TYPES_MAX, IriNames, METADATA_BYTES_MAX, Refusal, ResourcePatch,
     decide, merge_patch,

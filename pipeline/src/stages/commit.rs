@@ -273,6 +273,7 @@ impl Committer {
         };
         operations.push(Operation::of_document(document.id, complete));
         let request = Request {
+            sight: stemma_domain::access::Sight::Everything,
             operations,
             actor: submission.actor.to_owned(),
             trace_id: submission.job.trace_id.clone(),

@@ -211,6 +211,7 @@ impl LocalDesk<'_> {
         };
         let fail = DocumentCommand::FailStage(failed);
         let request = stemma_commands::Request {
+            sight: stemma_domain::access::Sight::Everything,
             operations: vec![Operation::of_document(self.document_id, fail)],
             actor: self.worker().to_owned(),
             trace_id: self.work.job.trace_id.clone(),

@@ -8,7 +8,7 @@ use stemma_content_store::Stored;
 use stemma_domain::document::EntityMention;
 use stemma_domain::event::{JobError, Metadata, ResourceCreated};
 use stemma_domain::id::{ContentDigest, ResourceId};
-use stemma_domain::resource::{Command, Resource};
+use stemma_domain::resource::{Access, Command, Resource};
 use stemma_domain::value::{CollectionName, MediaType, ResourceName};
 use stemma_inference::{Completer, Message, Prompt, Role, Stop};
 use stemma_jobs::{JobsError, Outcome, Work};
@@ -127,6 +127,7 @@ fn execute(
     pins: Vec<stemma_content_store::Pin>,
 ) -> Result<(), StageError> {
     let request = Request {
+        sight: stemma_domain::access::Sight::Everything,
         operations,
         actor: work.job.owner.clone(),
         trace_id: work.job.trace_id.clone(),
@@ -170,8 +171,13 @@ pub(crate) fn generate(work: &Work, completer: &dyn Completer) -> Result<Metadat
     })?;
     work.progress(5, "reading the context");
     let mut messages = Vec::new();
+    let mut access = Access::default();
     for id in &asked.context {
         let resource = resource_of(work, *id)?;
+        // What was not for everybody is not made known to everybody by what is written from it.
+        if !resource.descriptor.access.is_open() {
+            access = Access::private();
+        }
         let text: String = text_of(work, &resource)?
             .chars()
             .take(CONTEXT_CODE_POINTS_MAX)
@@ -209,6 +215,7 @@ pub(crate) fn generate(work: &Work, completer: &dyn Completer) -> Result<Metadat
     metadata.insert("model".into(), json!(completer.model()));
     metadata.insert("prompt".into(), json!(asked.prompt));
     let created = ResourceCreated {
+        access,
         byte_size: stored.len,
         collection: asked.collection,
         derived_from: asked.context.first().copied(),

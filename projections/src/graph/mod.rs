@@ -7,7 +7,9 @@ mod embedded;
 mod neo4j;
 mod past;
 mod queried;
+mod seen;
 mod store;
+mod walk;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use self::embedded::Embedded;
 use self::neo4j::Neo4j;
 pub use self::neo4j::{Neo4jError, Neo4jServer, Neo4jSettings, rebuild_neo4j};
 pub use self::past::{PastError, PastGraphs, PastSettings};
+pub use self::seen::SeenGraph;
 pub use self::store::GraphStore;
 use crate::progress::WaitError;
 use crate::projection::{Projection, Settings};

@@ -362,6 +362,7 @@ fn changes_nothing(event_type: &str) -> bool {
         "annotation.added"
             | "annotation.body_changed"
             | "annotation.removed"
+            | "resource.access_changed"
             | "resource.language_changed"
             | "resource.metadata_changed"
             | "request.answered"
@@ -411,6 +412,7 @@ mod tests {
     fn folding(dir: &std::path::Path) -> (Fold, Vec<Record>) {
         let resource = ResourceId::new(uuid::Uuid::from_u128(1));
         let created = Event::ResourceCreated(ResourceCreated {
+            access: stemma_domain::resource::Access::default(),
             byte_size: 0,
             collection: None,
             derived_from: None,

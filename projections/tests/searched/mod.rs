@@ -263,6 +263,7 @@ fn open_log(dir: &Path) -> Log {
 
 pub(crate) fn created(number: u8, name: &str, media_type: &str, stored: &StageOutput) -> Event {
     Event::ResourceCreated(ResourceCreated {
+        access: stemma_domain::resource::Access::default(),
         byte_size: stored.byte_size,
         collection: None,
         derived_from: None,

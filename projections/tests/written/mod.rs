@@ -122,6 +122,10 @@ impl Writer {
     }
 
     pub(crate) fn append(&self, stream: &str, events: Vec<Encoded>) {
+        self.append_as("", stream, events);
+    }
+
+    pub(crate) fn append_as(&self, actor: &str, stream: &str, events: Vec<Encoded>) {
         let stream = StreamId::new(stream).unwrap();
         let new = |event: Encoded| NewEvent {
             stream: stream.clone(),
@@ -133,7 +137,10 @@ impl Writer {
             events: events.into_iter().map(new).collect(),
             expected: vec![],
             idempotency: None,
-            metadata: Metadata::default(),
+            metadata: Metadata {
+                actor: actor.to_owned(),
+                ..Metadata::default()
+            },
             proposed_at_us: 1_700_000_000_000_000,
             order: None,
         };
@@ -181,6 +188,7 @@ pub(crate) fn id(number: u64) -> ResourceId {
 
 fn created(number: u64) -> Event {
     Event::ResourceCreated(ResourceCreated {
+        access: stemma_domain::resource::Access::default(),
         byte_size: 1,
         collection: None,
         derived_from: None,

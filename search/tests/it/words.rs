@@ -296,3 +296,25 @@ fn what_is_shown_and_noted_of_a_resource_is_read_back_and_too_long_a_note_is_ref
     );
     assert_eq!(fixture.index.settled().unwrap().end, 3);
 }
+
+#[test]
+fn passages_of_what_is_not_seen_are_as_if_they_were_not_there() {
+    let fixture = Fixture::new();
+    let put = |number| put_text(number, "a note", "moon and tide");
+    fixture.apply((1..=6).map(put).collect());
+    let sees = |resource| resource != id(2) && resource != id(5);
+    let mut found = Vec::new();
+    let mut query = Query {
+        limit: 2,
+        ..Query::words("moon")
+    };
+    loop {
+        let page = fixture.index.search_for(&query, Some(&sees)).unwrap();
+        found.extend(page.hits.iter().map(|hit| hit.resource));
+        // Pages are full, and the last says that it is the last.
+        assert_eq!(page.hits.len(), 2);
+        let Some(next) = page.next else { break };
+        query.after = Some(next);
+    }
+    assert_eq!(found, [1, 3, 4, 6].map(id));
+}

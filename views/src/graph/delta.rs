@@ -269,8 +269,8 @@ fn change(node: &mut ResourceNode, event: Event) -> Result<(), Reason> {
             let name = name_of(&removed.entity_type);
             node.entity_types.retain(|kept| *kept != name);
         }
-        // Metadata is not in the graph.
-        Event::ResourceMetadataChanged(_) => {}
+        // Metadata is not in the graph, and who may see a node is found out where it is asked.
+        Event::ResourceMetadataChanged(_) | Event::ResourceAccessChanged(_) => {}
         other => return Err(format!("{} is not about a resource", other.type_name()).into()),
     }
     Ok(())

@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::json;
+use stemma_domain::access::Sight;
 use stemma_domain::event::{
     AnnotationBodyChanged, EntityTypeRegistered, Envelope, Event, Metadata, Reference, Relation,
     ResourceCreated,
 };
 use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
-use stemma_domain::resource::{Command, Descriptor, IriNames, Resource, ResourcePatch, decide};
+use stemma_domain::resource::{
+    Access, Command, Descriptor, IriNames, Resource, ResourcePatch, Visibility, decide,
+};
 use stemma_domain::time::Timestamp;
-use stemma_domain::value::{CollectionName, EntityType, MediaType, ResourceName};
+use stemma_domain::value::{CollectionName, EntityType, MediaType, PrincipalName, ResourceName};
 use stemma_event_log::Record;
 use stemma_views::{
     Archived, Cursor, Engine, EntityTypeRow, Page, ReferenceRelation, ReferencedBy, ResourceQuery,
@@ -22,6 +25,7 @@ use uuid::Uuid;
 
 use crate::recorded::{ACTOR, Recorded};
 pub(crate) const RESOURCES: u8 = 6;
+const ACCESSES: u8 = 8;
 pub(crate) const NAMES: [&str; 5] = ["Kepler", "kepler", "Ulugh Beg", "Äther", "äther II"];
 pub(crate) const TYPES: [&str; 4] = ["Person", "Place", "Instrument", "Person of note"];
 pub(crate) const COLLECTIONS: [&str; 2] = ["articles", "articles/old"];
@@ -34,6 +38,11 @@ pub(crate) enum Step {
         types: Vec<u8>,
         collection: Option<u8>,
         from: Option<u8>,
+        access: u8,
+    },
+    Grant {
+        who: u8,
+        access: u8,
     },
     Rename {
         who: u8,
@@ -90,10 +99,14 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     let annotation = || 0..4_u8;
     let types = proptest::collection::vec(tag(), 0..3);
     let collection = || proptest::option::of(0..2_u8);
+    let access = || 0..ACCESSES;
     prop_oneof![
-        4 => (who(), 0..5_u8, types, collection(), proptest::option::of(who())).prop_map(
-            |(who, name, types, collection, from)| Step::Create { who, name, types, collection, from }
+        4 => (who(), 0..5_u8, types, collection(), proptest::option::of(who()), access()).prop_map(
+            |(who, name, types, collection, from, access)| {
+                Step::Create { who, name, types, collection, from, access }
+            }
         ),
+        2 => (who(), access()).prop_map(|(who, access)| Step::Grant { who, access }),
         1 => (who(), 0..5_u8).prop_map(|(who, name)| Step::Rename { who, name }),
         2 => (who(), any::<bool>()).prop_map(|(who, archived)| Step::Archive { who, archived }),
         1 => (who(), collection()).prop_map(|(who, collection)| Step::Collect { who, collection }),
@@ -140,6 +153,19 @@ pub(crate) fn content(number: u8) -> ContentDigest {
     ContentDigest::from_bytes([number; 32])
 }
 
+/// Grants, of which most are none.
+pub(crate) fn grants(number: u8) -> Access {
+    let named = |name| vec![PrincipalName::new(name).unwrap()];
+    let (visibility, readers, writers) = match number {
+        0 => (Visibility::Private, vec![], vec![]),
+        1 => (Visibility::Shared, named("rita"), vec![]),
+        2 => (Visibility::Shared, named("nina"), named("rita")),
+        3 => (Visibility::Shared, vec![], named("nina")),
+        _ => (Visibility::Tenant, vec![], vec![]),
+    };
+    Access::new(visibility, readers, writers).unwrap()
+}
+
 pub(crate) fn iri(who: u8) -> String {
     format!("/api/resources/{}", resource_id(who))
 }
@@ -163,8 +189,10 @@ impl Plain {
                 types,
                 collection,
                 from,
+                access,
             } => {
                 let created = ResourceCreated {
+                    access: grants(access),
                     byte_size: 7,
                     collection: collection.map(collection_name),
                     derived_from: from.map(resource_id),
@@ -178,6 +206,7 @@ impl Plain {
                 };
                 (who, Command::Create(created))
             }
+            Step::Grant { who, access } => (who, Command::ChangeAccess(grants(access))),
             Step::Rename { who, name: called } => {
                 (who, patch(|patch| patch.name = Some(name(called))))
             }
@@ -321,6 +350,17 @@ impl Plain {
             name,
         };
         all.into_iter().map(row).collect()
+    }
+
+    /// What there would be if what somebody may not read had never been.
+    pub(crate) fn seen_by(&self, sight: &Sight) -> Self {
+        let resources = self.resources.iter();
+        let seen = resources.filter(|(_, resource)| resource.descriptor.is_read_by(sight));
+        Self {
+            resources: seen.map(|(id, resource)| (*id, resource.clone())).collect(),
+            registered: self.registered.clone(),
+            contents: self.contents.clone(),
+        }
     }
 
     pub(crate) fn referenced_by(&self, id: ResourceId, archived: Archived) -> Vec<ReferencedBy> {

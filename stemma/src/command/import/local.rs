@@ -116,6 +116,7 @@ impl Local {
         }
         if !operations.is_empty() {
             let request = Request {
+                sight: stemma_domain::access::Sight::Everything,
                 operations,
                 actor: ACTOR.to_owned(),
                 trace_id: self.tenant.commands.new_id().simple().to_string(),
@@ -166,6 +167,7 @@ impl Local {
                 .map(CollectionName::new)
                 .transpose();
             let created = ResourceCreated {
+                access: stemma_domain::resource::Access::default(),
                 byte_size,
                 collection: collection.context("--collection")?,
                 derived_from: None,

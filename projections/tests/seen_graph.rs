@@ -1,0 +1,225 @@
+//! Random graphs of which somebody may not see all: what they are answered is what the graph of a
+//! log would answer that lacks what is hidden.
+#![allow(missing_docs, clippy::unwrap_used, dead_code)]
+
+mod written;
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::json;
+use stemma_cypher::{Limits, Query};
+use stemma_domain::access::Sight;
+use stemma_domain::event::{AnnotationAdded, Encoded, Event, Reference, Relation, ResourceCreated};
+use stemma_domain::id::{AnnotationId, ContentDigest};
+use stemma_domain::resource::Access;
+use stemma_domain::value::{CollectionName, EntityType, MediaType, PrincipalName, ResourceName};
+use stemma_projections::{GraphProjection, GraphStore, Projection, SeenGraph};
+use stemma_views::graph::{EdgeType, GraphError, NeighborsQuery, NodeId, PathQuery};
+use stemma_views::{Archived, Engine};
+use uuid::Uuid;
+use written::{PATIENCE, Written, id};
+
+const CASES: u32 = 12;
+const RESOURCES: u64 = 7;
+
+#[derive(Debug, Clone)]
+struct Made {
+    number: u64,
+    is_hidden: bool,
+    kind: Option<u8>,
+    collection: Option<u8>,
+    from: Option<u64>,
+    /// What each of its annotations names.
+    names: Vec<u64>,
+}
+
+fn made() -> impl Strategy<Value = Vec<Made>> {
+    let one = |number| {
+        let other = || 1..=RESOURCES;
+        let from = proptest::option::of(other());
+        let names = proptest::collection::vec(other(), 0..3);
+        let (kind, collection) = (proptest::option::of(0..3_u8), proptest::option::of(0..2_u8));
+        (any::<bool>(), kind, collection, from, names).prop_map(
+            move |(is_hidden, kind, collection, from, names)| Made {
+                number,
+                is_hidden,
+                kind,
+                collection,
+                from,
+                names,
+            },
+        )
+    };
+    (1..=RESOURCES).map(one).collect::<Vec<_>>()
+}
+
+fn annotation(of: u64, index: usize) -> AnnotationId {
+    AnnotationId::new(Uuid::from_u128(1000 + 10 * u128::from(of) + index as u128))
+}
+
+fn events(made: &Made) -> Vec<Encoded> {
+    let label = |prefix: &str, number: u8| format!("{prefix} {number}");
+    let access = if made.is_hidden {
+        Access::private()
+    } else {
+        Access::default()
+    };
+    let kinds = made
+        .kind
+        .map(|kind| EntityType::new(&label("kind", kind)).unwrap());
+    let collection = made
+        .collection
+        .map(|n| CollectionName::new(&label("place", n)).unwrap());
+    let created = Event::ResourceCreated(ResourceCreated {
+        access,
+        byte_size: 1,
+        collection,
+        derived_from: made.from.map(id),
+        digest: ContentDigest::from_bytes([1; 32]),
+        entity_types: kinds.into_iter().collect(),
+        id: id(made.number),
+        language: None,
+        media_type: MediaType::new("text/plain").unwrap(),
+        metadata: serde_json::Map::new(),
+        name: ResourceName::new(&format!("resource {}", made.number)).unwrap(),
+    });
+    let mut events = vec![created.encode()];
+    events.extend(made.names.iter().enumerate().map(|(index, named)| {
+        let reference = Reference {
+            relation: Relation::Body,
+            resource_id: id(*named),
+        };
+        let added = AnnotationAdded {
+            annotation: json!({ "type": "Annotation", "motivation": "linking" }).into(),
+            annotation_id: annotation(made.number, index),
+            references: vec![reference],
+        };
+        Event::AnnotationAdded(added).encode()
+    }));
+    events
+}
+
+/// A log of some of what was made, and the graph and views of it.
+fn folded<'m>(made: impl Iterator<Item = &'m Made>) -> (Written, GraphProjection, Projection) {
+    let written = Written::new();
+    let writer = written.writer();
+    for made in made {
+        writer.append_as("tester", &id(made.number).stream_name(), events(made));
+    }
+    let end = written.reader().end().get();
+    let settings = |name: &str| stemma_projections::Settings {
+        dir: written.beside(name),
+        ..written.settings(Engine::LsmTree)
+    };
+    let graph = GraphProjection::embedded(settings("graph")).unwrap();
+    let views = Projection::start(settings("views")).unwrap();
+    written.runtime.block_on(graph.opened(PATIENCE));
+    written
+        .runtime
+        .block_on(graph.wait_for(end, PATIENCE))
+        .unwrap();
+    written
+        .runtime
+        .block_on(views.wait_for(end, PATIENCE))
+        .unwrap();
+    (written, graph, views)
+}
+
+/// All that a graph is asked, without the times, which differ between two logs.
+fn told(graph: &dyn GraphStore, nodes: &[NodeId]) -> Vec<String> {
+    let mut told = Vec::new();
+    let missing = |error: GraphError| match error {
+        GraphError::NoNode(_) => "none".to_owned(),
+        error => panic!("{error}"),
+    };
+    for of in nodes {
+        for (relation, limit) in [(None, 100), (Some(EdgeType::Created), 100), (None, 3)] {
+            let around = graph.neighbors(&NeighborsQuery {
+                of: of.clone(),
+                depth: 3,
+                relation,
+                archived: Archived::No,
+                limit,
+                rows_max: 10_000,
+            });
+            told.push(around.map_or_else(missing, |around| {
+                let nodes = around.nodes.iter();
+                let nodes: Vec<_> = nodes
+                    .map(|(n, at)| (n.id.clone(), n.name.clone(), *at))
+                    .collect();
+                format!("{nodes:?} {:?} {}", around.edges, around.is_truncated)
+            }));
+        }
+        for to in nodes {
+            let way = graph.shortest_path(&PathQuery {
+                from: of.clone(),
+                to: to.clone(),
+                depth_max: 6,
+                rows_max: 10_000,
+            });
+            told.push(way.map_or_else(missing, |way| {
+                let ids = |way: stemma_views::graph::ShortestPath| {
+                    let nodes: Vec<_> = way.nodes.into_iter().map(|node| node.id).collect();
+                    format!("{nodes:?} {:?}", way.edges)
+                };
+                way.map_or_else(|| "no way".to_owned(), ids)
+            }));
+        }
+    }
+    let queried = graph.queried();
+    for text in [
+        "MATCH (n) RETURN n.id, n.name ORDER BY n.id",
+        "MATCH (a)-[r]-(b) RETURN a.id, type(r), b.id ORDER BY a.id, type(r), b.id",
+        "MATCH (c:Collection {name: 'place 0'})<-[r]-(b) RETURN count(b)",
+        "MATCH (p:Person)-->(x) RETURN p.name, count(x) ORDER BY p.name",
+    ] {
+        let limits = Limits::default();
+        let never = std::sync::atomic::AtomicBool::new(false);
+        let answer = Query::parse(text, &limits).and_then(|query| {
+            query.run(
+                &*queried,
+                &std::collections::BTreeMap::new(),
+                &limits,
+                &never,
+            )
+        });
+        told.push(format!("{text}: {:?}", answer.map(|answer| answer.rows)));
+    }
+    told
+}
+
+fn asked_about() -> Vec<NodeId> {
+    let resources = (1..=RESOURCES).map(|number| NodeId::Resource(id(number)));
+    let annotations = (1..=3).map(|number| NodeId::Annotation(annotation(number, 0)));
+    let hubs = [
+        NodeId::Person("tester".to_owned()),
+        NodeId::Collection("place 0".to_owned()),
+        NodeId::EntityType("kind 1".to_owned()),
+    ];
+    resources.chain(annotations).chain(hubs).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_graph_is_answered_from_as_if_what_is_hidden_had_never_been(made in made()) {
+        let nodes = asked_about();
+        let (_all, graph, views) = folded(made.iter());
+        let (_rest, without, _) = folded(made.iter().filter(|made| !made.is_hidden));
+        let nina = Sight::Of(PrincipalName::new("nina").unwrap());
+        let whole = graph.store().unwrap();
+        let seen = SeenGraph::of(Arc::clone(&whole), &views, &nina);
+        let expected = told(&*without.store().unwrap(), &nodes);
+        for (seen, expected) in told(&*seen, &nodes).iter().zip(&expected) {
+            prop_assert_eq!(seen, expected);
+        }
+        // Whoever sees everything is answered by the graph itself.
+        let everything = SeenGraph::of(Arc::clone(&whole), &views, &Sight::Everything);
+        prop_assert_eq!(told(&*everything, &nodes), told(&*whole, &nodes));
+        graph.stop();
+        without.stop();
+        views.stop();
+    }
+}

@@ -1,0 +1,294 @@
+//! Where many things are told of at once, nobody learns of what they may not see: lists, counts,
+//! hits, graph answers, events, streams, and what is found to be there already (row E1).
+
+use serde_json::{Value, json};
+use stemma_tests::{Client, SseReader, Upload};
+
+use crate::documents::text_of;
+use crate::grants::{House, bring, make, private, shared};
+use crate::graph::caught_up;
+
+/// Everything that tells of many things at once.
+async fn told_of_all(client: &Client) -> Vec<(String, Value)> {
+    let mut told = Vec::new();
+    for path in [
+        "/api/resources",
+        "/api/resources?sort=-created_at&archived=any",
+        "/api/resources?sort=name",
+        "/api/resources?entity_type=OpenType",
+        "/api/resources?entity_type=VaultType",
+        "/api/resources?collection=Vault-collection",
+        "/api/resources?q=stands",
+        "/api/entity_types",
+        "/api/jobs",
+        "/api/jobs?status=completed",
+        "/api/search?q=stands&mode=text",
+        "/api/search?q=Vault&mode=text",
+        "/api/search?q=observatory+of+Samarkand&mode=vector",
+        "/api/search?q=observatory+of+Samarkand&mode=hybrid",
+        "/api/graph/nodes/person:olga/neighbors?depth=3",
+        "/api/graph/nodes/entity_type:VaultType/neighbors",
+        "/api/graph/nodes/collection:Vault-collection/neighbors",
+        "/api/graph/path?from=person:olga&to=collection:Vault-collection",
+        "/api/graph/stats",
+        "/api/traces/the-vaults-trace",
+    ] {
+        let mut answer = client.get(path).await.text();
+        if let Ok(mut value) = serde_json::from_str::<Value>(&answer) {
+            for differs in ["trace_id", "position", "lag"] {
+                if let Some(fields) = value.as_object_mut() {
+                    fields.remove(differs);
+                }
+            }
+            // How rare a word is taken to be is a matter of all texts.
+            for hit in value["items"].as_array_mut().into_iter().flatten() {
+                if let Some(fields) = hit.as_object_mut() {
+                    fields.remove("score");
+                }
+            }
+            answer = value.to_string();
+        }
+        told.push((path.to_owned(), Value::String(answer)));
+    }
+    for query in [
+        "MATCH (n) RETURN n ORDER BY n.id",
+        "MATCH (n) RETURN count(n)",
+        "MATCH (a)-[r]->(b) RETURN a.id, type(r), b.id ORDER BY a.id, type(r), b.id",
+        "MATCH (c:Collection) RETURN c.name ORDER BY c.name",
+        "MATCH (t:EntityType {name: 'VaultType'})<-[r]-() RETURN count(r)",
+    ] {
+        let answer = client
+            .post("/api/graph/query", &json!({ "query": query }))
+            .await;
+        let rows = answer.expect(200)["rows"].clone();
+        told.push((query.to_owned(), rows));
+    }
+    told
+}
+
+/// Its owner and an admin find it everywhere.
+async fn assert_found_by(house: &House, resource: &str, document: &str) {
+    for client in [&house.olga, &house.boss] {
+        let told = told_of_all(client).await;
+        let missing = |path: &str, answer: &Value| {
+            let is_about = path.contains("Vault") || path == "/api/resources";
+            is_about && answer.to_string().contains("NOT_FOUND")
+        };
+        for (path, answer) in &told {
+            assert!(!missing(path, answer), "{path}: {answer}");
+        }
+        assert!(told[0].1.to_string().contains(resource));
+        assert!(told[10].1.to_string().contains(resource), "{}", told[10].1);
+        assert!(told[12].1.to_string().contains(document), "{}", told[12].1);
+    }
+}
+
+#[tokio::test]
+async fn lists_counts_hits_and_graph_answers_are_as_if_it_had_never_been() {
+    let house = House::open().await;
+    let open = json!({ "visibility": "tenant" });
+    make(&house.olga, &open, "Open").await;
+    bring(&house.olga, &open, "Open").await;
+    caught_up(&house.boss).await;
+    let before = told_of_all(&house.nina).await;
+    let resource = make(&house.olga, &private(), "Vault").await;
+    let document = bring(&house.olga, &private(), "Vault").await;
+    let rename = json!({ "name": "Vault renamed" });
+    let path = format!("/api/resources/{}", resource.0);
+    let traced = house
+        .olga
+        .request("PATCH", &path)
+        .header("x-request-id", "the-vaults-trace");
+    house.olga.send(traced.json(&rename)).await.expect(200);
+    caught_up(&house.boss).await;
+    let position = house.boss.get("/api/resources").await.position();
+    let indexed = format!("/api/search?q=Vault&min_position={position}&timeout_ms=60000");
+    assert!(
+        house
+            .boss
+            .get(&indexed)
+            .await
+            .expect(200)
+            .to_string()
+            .contains("Vault")
+    );
+    let after = told_of_all(&house.nina).await;
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before, after);
+        let told = after.1.to_string();
+        for word in [
+            "Vault ",
+            "Vault.",
+            &resource.0,
+            &resource.1,
+            &document.0,
+            &document.1,
+        ] {
+            assert!(!told.contains(word), "{}: {told}", after.0);
+        }
+    }
+    assert_found_by(&house, &resource.0, &document.0).await;
+    // Made open, it is there for all.
+    let access = format!("{path}/access");
+    house.olga.json("PUT", &access, &open).await.expect(200);
+    let found = house.nina.get("/api/resources?q=Vault").await.expect(200);
+    assert_eq!(found["items"][0]["id"], resource.0);
+    let types = house.nina.get("/api/entity_types").await.expect(200);
+    assert!(types.to_string().contains("VaultType"));
+}
+
+/// All events of a page and of a stream from the start, as they go over the wire.
+async fn events_of(client: &Client) -> (String, String) {
+    let page = client.get("/api/events?after=start&limit=500").await;
+    let mut stream = SseReader::open(client.request("GET", "/api/events/stream?after=start")).await;
+    let mut streamed = String::new();
+    loop {
+        let frame = stream.next().await.expect("the stream goes on");
+        if frame.event.as_deref() == Some("stemma.live") {
+            return (page.text(), streamed);
+        }
+        streamed.push_str(frame.data.as_deref().unwrap_or_default());
+    }
+}
+
+#[tokio::test]
+async fn no_page_and_no_stream_of_events_tells_of_what_is_hidden() {
+    let house = House::open().await;
+    let mut live = SseReader::open(house.nina.request("GET", "/api/events/stream")).await;
+    live.until("stemma.live").await;
+    let resource = make(&house.olga, &private(), "Vault").await;
+    let document = bring(&house.olga, &private(), "Vault").await;
+    let (open, _) = make(&house.olga, &json!({ "visibility": "tenant" }), "Open").await;
+    // What is hidden is passed over; the next that comes is the next that is seen.
+    let next = live.next_event().await.expect("an event");
+    assert_eq!(next.json()["stream"], format!("resource-{open}"));
+    let seen = events_of(&house.nina).await;
+    for told in [&seen.0, &seen.1] {
+        for word in ["Vault", &resource.0, &resource.1, &document.0, &document.1] {
+            assert!(!told.contains(word), "{word}: {told}");
+        }
+        assert!(told.contains(&open));
+    }
+    let all = events_of(&house.olga).await;
+    for told in [&all.0, &all.1] {
+        for id in [&resource.0, &document.0, &document.1] {
+            assert!(told.contains(id.as_str()), "{id}");
+        }
+    }
+    // One who comes back behind the hidden events is given what came since, and nothing of them.
+    let back = house
+        .nina
+        .request("GET", "/api/events/stream")
+        .header("last-event-id", "0");
+    let mut back = SseReader::open(back).await;
+    let first = back.next_event().await.expect("an event");
+    assert_eq!(first.json()["stream"], format!("resource-{open}"));
+    // One event by its digest, and a stream by its name.
+    let events = house
+        .olga
+        .get(&format!("/api/resources/{}/events", resource.0))
+        .await;
+    let digest = text_of(&events.expect(200)["items"][0]["id"]).to_owned();
+    house
+        .olga
+        .get(&format!("/api/events/{digest}"))
+        .await
+        .expect(200);
+    let hidden = house.nina.get(&format!("/api/events/{digest}")).await;
+    hidden.expect_problem(404, "EVENT_NOT_FOUND");
+    for stream in [
+        format!("resource-{}", resource.0),
+        format!("document-{}", document.0),
+        format!("job-{}", document.1),
+    ] {
+        let path = format!("/api/events?after=start&stream={stream}");
+        let empty = house.nina.get(&path).await.expect(200);
+        assert_eq!(
+            empty,
+            json!({ "items": [], "next_cursor": null }),
+            "{stream}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_a_resource_ends_for_those_who_lose_it_and_goes_on_for_the_others() {
+    let house = House::open().await;
+    let (id, _) = make(&house.olga, &shared(), "Quill").await;
+    let path = format!("/api/resources/{id}/events/stream");
+    let open = async |client: &Client, path: &str| {
+        let mut stream = SseReader::open(client.request("GET", path)).await;
+        stream.until("stemma.live").await;
+        stream
+    };
+    let mut reader = open(&house.rita, &path).await;
+    let mut of_all = open(&house.rita, "/api/events/stream").await;
+    let mut owner = open(&house.olga, &path).await;
+    let rename = async |name: &str| {
+        let path = format!("/api/resources/{id}");
+        house
+            .olga
+            .json("PATCH", &path, &json!({ "name": name }))
+            .await
+            .expect(200);
+    };
+    rename("told").await;
+    for stream in [&mut reader, &mut of_all, &mut owner] {
+        let told = stream.next_event().await.expect("an event");
+        assert_eq!(told.json()["data"]["name"], "told");
+    }
+    let at = format!("/api/resources/{id}/access");
+    house.olga.json("PUT", &at, &private()).await.expect(200);
+    rename("untold").await;
+    house.olga.create("after", "open").await;
+    let told = owner.next_event().await.expect("an event").json();
+    assert_eq!(told["data"]["access"], private());
+    assert_eq!(
+        owner.next_event().await.expect("an event").json()["data"]["name"],
+        "untold"
+    );
+    assert_eq!(reader.next_event().await, None, "the stream has ended");
+    let next = of_all.next_event().await.expect("an event").json();
+    assert_eq!(next["data"]["name"], "after", "{next}");
+}
+
+#[tokio::test]
+async fn equal_bytes_tell_nobody_that_somebody_has_them_in_secret() {
+    let house = House::open().await;
+    let upload = |access: &Value| {
+        Upload::of("same.txt", "the very same bytes").with("access", &access.to_string())
+    };
+    let open = json!({ "visibility": "tenant" });
+    let secret = house.olga.upload(&upload(&private())).await.expect(202);
+    let again = house.olga.upload(&upload(&private())).await.expect(202);
+    assert_eq!(again["deduplicated"], true);
+    assert_eq!(again["document_id"], secret["document_id"]);
+    let other = house.will.upload(&upload(&open)).await.expect(202);
+    assert_eq!(other["deduplicated"], false, "{other}");
+    assert_ne!(other["document_id"], secret["document_id"]);
+    // What is open is one document for all, as ever, and a secret one is not part of it.
+    let third = house.nina.upload(&upload(&open)).await.expect(202);
+    assert_eq!(third["deduplicated"], true);
+    assert_eq!(third["document_id"], other["document_id"]);
+    let own = house.nina.upload(&upload(&private())).await.expect(202);
+    assert_eq!(own["deduplicated"], false);
+    assert!(
+        ![&secret, &other]
+            .iter()
+            .any(|told| told["document_id"] == own["document_id"])
+    );
+    // Hidden since, it is not what the next upload finds.
+    let at = format!("/api/resources/{}/access", text_of(&other["document_id"]));
+    house.will.json("PUT", &at, &private()).await.expect(200);
+    let late = house.rita.get(&at.replace("/access", "")).await;
+    late.expect_problem(404, "RESOURCE_NOT_FOUND");
+    let fresh = house.olga.upload(&upload(&open)).await.expect(202);
+    assert!(fresh["document_id"] != other["document_id"], "{fresh}");
+    let wrong = Upload::of("a.txt", "x").with("access", "secret");
+    let problem = house
+        .olga
+        .upload(&wrong)
+        .await
+        .expect_problem(422, "INVALID_FIELDS");
+    assert_eq!(problem["errors"][0]["pointer"], "/access");
+}

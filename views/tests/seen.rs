@@ -1,0 +1,128 @@
+//! Random lives of resources that not everybody may read: what somebody sees of the views is what
+//! there would be if the rest had never been.
+#![allow(missing_docs, clippy::unwrap_used, clippy::wildcard_imports)]
+
+mod recorded;
+mod written;
+
+use proptest::prelude::*;
+use recorded::ACTOR;
+use stemma_domain::access::Sight;
+use stemma_domain::resource::{AnnotationState, Descriptor};
+use stemma_domain::value::PrincipalName;
+use stemma_event_log::Record;
+use stemma_views::{Archived, Model, Options, ResourceQuery, Seen, Sort, Views};
+use written::*;
+
+const CASES: u32 = 48;
+
+fn sights() -> Vec<Sight> {
+    let of = |name: &str| Sight::Of(PrincipalName::new(name).unwrap());
+    vec![
+        Sight::Everything,
+        of("rita"),
+        of("nina"),
+        of("otto"),
+        of(ACTOR),
+    ]
+}
+
+fn queries() -> Vec<ResourceQuery> {
+    let mut queries = Vec::new();
+    for entity_types in [vec![], vec![entity_type(0)]] {
+        for collection in [None, Some(collection_name(0))] {
+            for sort in [Sort::CreatedAscending, Sort::CreatedDescending, Sort::Name] {
+                for archived in [Archived::No, Archived::Any] {
+                    queries.push(ResourceQuery {
+                        entity_types: entity_types.clone(),
+                        collection: collection.clone(),
+                        sort,
+                        archived,
+                        limit: 2,
+                        ..ResourceQuery::default()
+                    });
+                }
+            }
+        }
+    }
+    queries
+}
+
+/// Holds what is seen against a model that lacks what is not; pages are as full as they can be.
+fn check(seen: &Seen, model: &Plain, records: &[Record]) {
+    for mut query in queries() {
+        let expected = model.listed(&query);
+        let mut pages = Vec::new();
+        let found = all(|after| {
+            query.after = after;
+            let page = seen.resources(&query).unwrap();
+            pages.push(page.items.len());
+            page
+        });
+        let found: Vec<Descriptor> = found.iter().map(|d| Descriptor::clone(d)).collect();
+        assert_eq!(found, expected, "{query:?}");
+        let full = pages.iter().take(expected.len() / 2);
+        assert!(full.copied().all(|items| items == 2), "{pages:?}");
+    }
+    let listed = all(|after| seen.entity_types(2, after.as_ref()).unwrap());
+    assert_eq!(listed, model.types());
+    for row in &listed {
+        assert_eq!(seen.entity_type(&row.name).unwrap().as_ref(), Some(row));
+    }
+    for id in (0..RESOURCES).map(resource_id) {
+        let resource = model.resources.get(&id);
+        let found = seen.resource(id).unwrap();
+        assert_eq!(found.as_deref(), resource.map(|r| &r.descriptor));
+        let annotations = all(|after| seen.annotations(id, 2, after.as_ref()).unwrap());
+        assert_eq!(
+            annotations.len(),
+            resource.map_or(0, |r| r.annotations.len())
+        );
+        for AnnotationState { id: annotation, .. } in &annotations {
+            assert!(seen.annotation(id, *annotation).unwrap().is_some());
+        }
+        let named = all(|after| {
+            let page = seen.referenced_by(id, Archived::Any, 2, after.as_ref());
+            page.unwrap()
+        });
+        assert_eq!(named, model.referenced_by(id, Archived::Any));
+        let of_it = |record: &&Record| record.stream() == id.stream_name();
+        for record in records.iter().filter(of_it) {
+            assert_eq!(seen.shows(record).unwrap(), resource.is_some());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_somebody_sees_is_what_there_would_be_without_the_rest(
+        steps in proptest::collection::vec(step(), 1..60),
+        cuts in proptest::collection::vec(1_usize..8, 1..6),
+    ) {
+        let (records, model) = live(&steps);
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { cache_bytes: 8 << 20, ..Options::default() };
+        let views = Views::open(dir.path(), &options).unwrap().model;
+        let mut cuts = cuts.iter().cycle();
+        let mut left = records.as_slice();
+        while !left.is_empty() {
+            let (batch, rest) = left.split_at(left.len().min(*cuts.next().unwrap()));
+            views.apply(batch).unwrap();
+            left = rest;
+        }
+        for sight in sights() {
+            check(&views.seen_by(&sight), &model.seen_by(&sight), &records);
+        }
+        let is_open = |d: &Descriptor| d.access.is_open();
+        let nobody = views.seen_by(&sights()[3]);
+        prop_assert_eq!(nobody.is_everything(), model.descriptors().all(is_open));
+        // Opened again, it is known how many there are that not everybody may read.
+        views.flush().unwrap();
+        drop((views, nobody));
+        let again = Views::open(dir.path(), &options).unwrap().model;
+        let nobody = again.seen_by(&sights()[3]);
+        prop_assert_eq!(nobody.is_everything(), model.descriptors().all(is_open));
+    }
+}
