@@ -2,6 +2,7 @@
 
 mod reference;
 mod resolve;
+mod setting;
 mod settings;
 
 pub(crate) use reference::reference;
