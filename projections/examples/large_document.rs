@@ -191,7 +191,7 @@ fn main() {
     let dir = Path::new(&dir);
     let mut number = |default| arguments.next().map_or(default, |n| n.parse().unwrap());
     let (count, pause) = (number(29_703), Duration::from_secs(u64::from(number(10))));
-    let storage = Arc::new(FileStorage::new(&dir.join("log")));
+    let storage = Arc::new(FileStorage::new(dir.join("log")));
     let log = Log::open(storage, stemma_event_log::Options::default()).unwrap();
     let options = stemma_content_store::Options::default();
     let (content, _) = ContentStore::open(&dir.join("content"), options).unwrap();

@@ -91,7 +91,7 @@ mod tests {
             document_id: uploaded("a", Steps::Auto).id,
             figures: serde_json::Map::new(),
             input: ContentDigest::from_bytes([1; 32]),
-            job_id: JobId::new(uuid::Uuid::from_u128(1)),
+            job_id: JobId::new(Uuid::from_u128(1)),
             outputs: std::collections::BTreeMap::new(),
             stage,
             took_ms: 1,
@@ -110,7 +110,7 @@ mod tests {
                 stage: Some(stage.name().to_owned()),
                 transient: false,
             },
-            job_id: JobId::new(uuid::Uuid::from_u128(1)),
+            job_id: JobId::new(Uuid::from_u128(1)),
             stage,
         })
     }

@@ -100,7 +100,7 @@ mod tests {
         let mut pace = Pace::default();
         pace.note(usize::MAX, Duration::ZERO);
         pace.note(2 * SMALL_BYTES, Duration::MAX);
-        pace.note(0, Duration::from_secs(3600));
+        pace.note(0, Duration::from_hours(1));
         assert_eq!(pace.gather_unwanted(usize::MAX), GATHER_MAX);
     }
 }
