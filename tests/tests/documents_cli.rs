@@ -200,12 +200,12 @@ async fn a_broken_file_fails_with_its_reason_and_exit_status_1() {
         reason.is_some_and(|line| line.starts_with("failed: ") && line.contains("BROKEN at ")),
         "{told}"
     );
-    // What failed before is told again, and is not sent anew.
+    // What failed before is begun anew, and fails again; what went well is not.
     let again = answer(&[&args[..], &["--json"]].concat(), 1);
     let torn = again["documents"].as_array().expect("a list").iter();
     let torn = torn.filter(|document| document["status"] == "failed");
     let torn: Vec<&Value> = torn.collect();
-    assert_eq!((torn.len(), &again["uploaded"]), (1, &json!(0)), "{again}");
+    assert_eq!((torn.len(), &again["uploaded"]), (1, &json!(1)), "{again}");
     assert_eq!(torn[0]["error"]["code"], "BROKEN");
     let id = string(&torn[0]["job_id"]);
     let followed = run(&["jobs", "follow", id, "--server", server.url()]);

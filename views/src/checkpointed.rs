@@ -164,6 +164,7 @@ impl CheckpointedStore {
     ) -> Result<(), StoreError> {
         let (mut changes, outcome) = fold.finish()?;
         changes.push((key::END.to_vec(), Some(row::encode_checkpoint(checkpoint))));
+        self.store.make_room()?;
         let _alone = self.alone();
         self.store.commit(changes)?;
         committed(outcome);

@@ -222,12 +222,14 @@ impl Views {
         Ok(row.map(|row| row.shown(name.clone())))
     }
 
-    /// Whether any event ever named this content.
+    /// Whether any event below `end` ever named this content; true as well while the views hold
+    /// less, as after an engine that failed was opened anew.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn names_content(&self, digest: &ContentDigest) -> Result<bool, StoreError> {
-        Ok(self.store().get(&key::content(digest))?.is_some())
+    pub fn may_name_content(&self, digest: &ContentDigest, end: u64) -> Result<bool, StoreError> {
+        let _moment = self.moment();
+        Ok(self.end() < end || self.store().get(&key::content(digest))?.is_some())
     }
 
     /// How much there is.

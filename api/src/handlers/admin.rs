@@ -185,7 +185,7 @@ pub fn collect_content(state: &AppState, runtime: &Handle) -> Result<serde_json:
     let views = OnceLock::new();
     let settle = || {
         let caught_up = runtime.block_on(settled_views(state))?;
-        views.get_or_init(|| caught_up);
+        views.get_or_init(|| (caught_up.end(), caught_up));
         Ok(())
     };
     // Where it cannot be told whether content lives, it does.
@@ -193,7 +193,9 @@ pub fn collect_content(state: &AppState, runtime: &Handle) -> Result<serde_json:
         let digest = ContentDigest::from_bytes(*digest.as_bytes());
         views
             .get()
-            .is_none_or(|views: &Views| views.names_content(&digest).unwrap_or(true))
+            .is_none_or(|(end, views): &(u64, Views)| {
+                views.may_name_content(&digest, *end).unwrap_or(true)
+            })
     };
     let collected = state.content().collect_after(&settle, &is_live);
     let collected = collected.map_err(|error| match &error {

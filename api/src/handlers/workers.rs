@@ -38,7 +38,7 @@ use crate::write::answer;
 /// Most kinds of one claim.
 const KINDS_MAX: usize = 64;
 /// Most bytes of a message.
-const MESSAGE_BYTES_MAX: usize = 1024;
+const MESSAGE_CHARS_MAX: usize = 256;
 /// Most warnings of a job: those of two stages.
 const WARNINGS_MAX: usize = 2 * stemma_pipeline::stages::WARNINGS_MAX;
 
@@ -234,8 +234,8 @@ pub(crate) async fn progress(
 
 fn message(value: Value) -> Result<String, String> {
     let message = text(value)?;
-    if message.len() > MESSAGE_BYTES_MAX {
-        return Err(format!("a message has at most {MESSAGE_BYTES_MAX} bytes"));
+    if message.chars().count() > MESSAGE_CHARS_MAX {
+        return Err(format!("a message has at most {MESSAGE_CHARS_MAX} characters"));
     }
     Ok(message)
 }

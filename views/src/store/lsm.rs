@@ -124,6 +124,10 @@ impl Store for LsmStore {
         self.with(|shared| shared.commit(changes))
     }
 
+    fn make_room(&self) -> Result<(), StoreError> {
+        self.with(|shared| shared.make_room())
+    }
+
     fn flush(&self) -> Result<(), StoreError> {
         self.with(|shared| {
             let turn = shared.turn();
@@ -135,12 +139,21 @@ impl Store for LsmStore {
         })
     }
 
-    /// A table that could not be written is dropped, with what was made of it on the disk.
+    /// What could not be written is tried again, from memory; what was made of it on the disk goes.
+    /// Only after a mistake of the engine's the tree is opened from the disk, and holds less.
     fn reopen(&self) -> Result<(), StoreError> {
-        if self.with(|shared| shared.work().refuse()).is_ok() {
-            return Ok(());
-        }
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = open.as_mut() {
+            let failure = opened.shared.work().failure.clone();
+            match failure {
+                None => {
+                    opened.shared.tell(|work| work.is_merge_due = true);
+                    return Ok(());
+                }
+                Some(Failure::Full | Failure::Other(_)) => return opened.resume(),
+                Some(Failure::Panicked) => {}
+            }
+        }
         *open = None;
         *open = Some(Opened::at(&self.dir, self.sizes)?);
         Ok(())
@@ -169,32 +182,53 @@ impl Opened {
             shared,
             threads: Vec::new(),
         };
+        opened.start()?;
+        Ok(opened)
+    }
+
+    /// Goes on after a failure, with the tables that are in memory.
+    fn resume(&mut self) -> Result<(), StoreError> {
+        self.join();
+        self.shared.remove_unfinished();
+        self.shared.tell(|work| {
+            work.failure = None;
+            work.is_write_due = true;
+            work.is_merge_due = true;
+        });
+        self.start()
+    }
+
+    fn start(&mut self) -> Result<(), StoreError> {
         for (name, keep) in [
             ("rows-write", Shared::keep_writing as fn(&Shared)),
             ("rows-merge", Shared::keep_merging),
         ] {
-            let shared = Arc::clone(&opened.shared);
+            let shared = Arc::clone(&self.shared);
             let thread = std::thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(move || {
                     let kept = catch_unwind(AssertUnwindSafe(|| keep(&shared)));
                     if kept.is_err() {
-                        shared.fail(Failure::Other(format!("{name} ended by a mistake")));
+                        shared.fail(Failure::Panicked);
                     }
                 })
                 .map_err(|error| failed(error.into()))?;
-            opened.threads.push(thread);
+            self.threads.push(thread);
         }
-        Ok(opened)
+        Ok(())
+    }
+
+    fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            thread.join().expect("it catches its own panics");
+        }
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
         self.shared.tell(|work| work.is_closing = true);
-        for thread in self.threads.drain(..) {
-            thread.join().expect("it catches its own panics");
-        }
+        self.join();
     }
 }
 
@@ -223,6 +257,9 @@ struct Work {
     is_closing: bool,
     /// Threads that write or merge now.
     busy: usize,
+    /// Whether there was no room for what merging writes. Rows are taken all the same, until too
+    /// many runs wait.
+    is_merge_stuck: bool,
     failure: Option<Failure>,
 }
 
@@ -231,6 +268,8 @@ struct Work {
 enum Failure {
     Full,
     Other(String),
+    /// By a mistake in the engine, whose locks are not to be trusted any more.
+    Panicked,
 }
 
 impl From<lsm_tree::Error> for Failure {
@@ -252,6 +291,10 @@ impl Work {
             Some(Failure::Other(told)) => Err(StoreError::Engine {
                 engine,
                 source: told.clone().into(),
+            }),
+            Some(Failure::Panicked) => Err(StoreError::Engine {
+                engine,
+                source: "a thread of its ended by a mistake".into(),
             }),
         }
     }
@@ -321,15 +364,29 @@ impl Shared {
             });
         }
         self.visible.store(number + 1, Ordering::Release);
-        if table.size() < self.memtable_bytes {
-            return Ok(());
+        if table.size() >= self.memtable_bytes {
+            self.seal();
         }
-        self.seal();
         drop(turn);
-        self.wait_until(|shared| {
-            shared.tree.sealed_memtable_count() <= SEALED_MAX
-                && shared.tree.l0_run_count() <= RUNS_MAX
-        })
+        Ok(())
+    }
+
+    fn make_room(&self) -> Result<(), StoreError> {
+        self.wait_until(|shared| shared.tree.sealed_memtable_count() <= SEALED_MAX)?;
+        let mut work = self.work();
+        while self.tree.l0_run_count() > RUNS_MAX {
+            work.refuse()?;
+            if work.is_merge_stuck {
+                return Err(StoreError::Full {
+                    engine: Engine::LsmTree,
+                });
+            }
+            work = self
+                .changed
+                .wait(work)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
     }
 
     /// Begins another table in memory and has this one written. To be called by whose turn it is.
@@ -401,15 +458,24 @@ impl Shared {
     fn keep_merging(&self) {
         while self.next_work(|work| &mut work.is_merge_due).is_some() {
             let before = self.tree.current_version().id();
-            match self
+            let merged = self
                 .tree
-                .compact(Arc::new(Leveled::default()), self.forgettable())
-            {
+                .compact(Arc::new(Leveled::default()), self.forgettable());
+            match merged.and_then(|()| self.forget()) {
                 // One step may make the next one due.
                 Ok(()) => self.tell(|work| {
                     work.is_merge_due |= self.tree.current_version().id() != before;
+                    work.is_merge_stuck = false;
                     work.busy -= 1;
                 }),
+                // It wants more room than a table does; tried again behind the next one.
+                Err(error) if is_full(&error) => {
+                    tracing::warn!(%error, "rows are not merged for now");
+                    self.tell(|work| {
+                        work.is_merge_stuck = true;
+                        work.busy -= 1;
+                    });
+                }
                 Err(error) => self.fail(error.into()),
             }
         }
@@ -591,9 +657,11 @@ mod tests {
         assert_eq!(batches_in(&rows(&store)), 2, "reading goes on");
         taken.iter().for_each(|path| fs::remove_dir(path).unwrap());
         store.reopen().unwrap();
-        assert_eq!(rows(&store), after(1));
-        store.commit(batch(1)).unwrap();
+        assert_eq!(rows(&store), after(2), "nothing was lost");
+        store.commit(batch(2)).unwrap();
         store.flush().unwrap();
-        assert_eq!(rows(&store), after(2));
+        drop(store);
+        let again = LsmStore::open(dir.path(), SMALL).unwrap();
+        assert_eq!(rows(&again), after(3));
     }
 }

@@ -122,6 +122,10 @@ pub(crate) trait Store: Send + Sync {
         }
         Ok(())
     }
+    /// Waits until the engine can take more; readers go on meanwhile.
+    fn make_room(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Makes all changes visible at once. Not durable by itself: the log is.
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
     /// Makes an engine whose write failed ready for writing again; what it holds then is some prefix
