@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tantivy::{Index, IndexReader, IndexWriter, Searcher, SegmentMeta};
+use tantivy::{Index, IndexReader, IndexWriter, Searcher};
 
 use crate::checkpoint::Checkpoint;
 use crate::engine::guarded;
@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
     pub(crate) fields: Fields,
+    /// For reading; each writer has its own.
     pub(crate) index: Index,
     pub(crate) reader: IndexReader,
     pub(crate) matrices: Matrices,
@@ -60,41 +61,6 @@ pub(crate) struct Commit {
 pub(crate) struct Writing {
     pub(crate) writer: Option<IndexWriter<Queued>>,
     pub(crate) is_discarded: bool,
-    /// What the list of segments names, since a writer was dropped whose merges may be at work.
-    pub(crate) held: Vec<SegmentMeta>,
-}
-
-impl Writing {
-    /// Drops the writer, and keeps its merges from doing harm.
-    ///
-    /// A merge that ends just then does not write the list of segments any more, but still removes
-    /// the files that it merged, which the list names: the index would be damaged. It removes none
-    /// of a segment whose entry is held.
-    pub(crate) fn drop_writer(&mut self, index: &Index) {
-        let Some(writer) = self.writer.take() else {
-            return;
-        };
-        let dropped = guarded(|| {
-            self.held.extend(index.searchable_segment_metas()?);
-            // Its threads are joined; whatever they met is told already.
-            drop(writer);
-            self.held.extend(index.searchable_segment_metas()?);
-            Ok(())
-        });
-        if let Err(error) = dropped {
-            tracing::warn!(%error, "the writer of an index was not dropped as it should be");
-        }
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let writing = self.writing.get_mut();
-        let writing = writing.unwrap_or_else(PoisonError::into_inner);
-        writing.drop_writer(&self.index);
-        // Nobody tells when the last merge has ended: held for ever, some hundred bytes a segment.
-        std::mem::forget(std::mem::take(&mut writing.held));
-    }
 }
 
 impl SearchIndex {

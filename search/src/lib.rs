@@ -19,6 +19,7 @@ mod living;
 mod matrix;
 mod open;
 mod options;
+mod owned;
 mod parse;
 mod plan;
 mod put;

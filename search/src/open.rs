@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
-use tantivy::directory::MmapDirectory;
 use tantivy::directory::error::LockError;
 use tantivy::{Directory as _, Index, IndexReader, IndexSettings, ReloadPolicy, TantivyError};
 
@@ -21,6 +20,7 @@ use crate::fields::Fields;
 use crate::index::{SearchIndex, Shared, Writing, read_commit};
 use crate::matrix::Matrices;
 use crate::options::Options;
+use crate::owned::OwnedDirectory;
 use crate::rank::Places;
 use crate::write::open_writer;
 
@@ -147,7 +147,8 @@ fn open_once(dir: &Path, options: &Options) -> Result<Opened, Refused> {
         docstore_compress_dedicated_thread: false,
         ..IndexSettings::default()
     };
-    let directory = MmapDirectory::open(dir).map_err(TantivyError::from)?;
+    // Before anything is read or judged: another process may be writing.
+    let directory = OwnedDirectory::take(dir)?;
     let (index, state) = if Index::exists(&directory).map_err(TantivyError::from)? {
         (Index::open(directory)?, OpenState::Existing)
     } else if is_begun(dir)? {
@@ -156,7 +157,6 @@ fn open_once(dir: &Path, options: &Options) -> Result<Opened, Refused> {
     } else {
         return Err(Refused::Damaged("the list of segments is missing".into()));
     };
-    // Before anything is judged: another process may be writing.
     fields.register(&index);
     if index.schema() != fields.schema || *index.settings() != settings {
         return Err(Refused::OtherFormat("fields of another format".into()));
@@ -189,7 +189,6 @@ fn open_once(dir: &Path, options: &Options) -> Result<Opened, Refused> {
         writing: Mutex::new(Writing {
             writer: Some(writer),
             is_discarded: false,
-            held: Vec::new(),
         }),
     };
     let index = SearchIndex {

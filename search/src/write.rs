@@ -22,6 +22,7 @@ use crate::error::SearchError;
 use crate::fields::PassageKind;
 use crate::index::{SearchIndex, Writing};
 use crate::options::Options;
+use crate::owned::OwnedDirectory;
 use crate::put::Left;
 use crate::queued::{Queued, Room};
 use crate::row::Stored;
@@ -38,7 +39,7 @@ const DELETED_SHARE_MAX: f32 = 0.3;
 /// What a batch leaves of each resource that it changes.
 type Touched = BTreeMap<ResourceId, Left>;
 
-/// Opens the writer of an index; there is one at a time in all processes.
+/// Opens the writer of an index over an [`OwnedDirectory`], which has one.
 pub(crate) fn open_writer(
     index: &Index,
     options: &Options,
@@ -82,10 +83,8 @@ impl SearchIndex {
             self.touched(changes)
         })?;
         let committed = guarded(|| self.write(&mut writing, touched, checkpoint));
-        if committed.is_ok() {
-            writing.held.clear();
-        } else {
-            writing.drop_writer(&self.shared.index);
+        if committed.is_err() {
+            writing.writer = None;
         }
         committed
     }
@@ -106,7 +105,10 @@ impl SearchIndex {
     /// After a failure nobody knows what was committed: it is looked up before going on.
     fn ensure_writer(&self, writing: &mut Writing) -> Result<(), SearchError> {
         if writing.writer.is_none() {
-            let writer = open_writer(&self.shared.index, &self.shared.options)?;
+            let shared = &self.shared;
+            let index = Index::open(OwnedDirectory::take(&shared.dir)?)?;
+            shared.fields.register(&index);
+            let writer = open_writer(&index, &shared.options)?;
             self.refresh()?;
             writing.writer = Some(writer);
         }

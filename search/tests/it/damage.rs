@@ -74,6 +74,29 @@ fn a_commit_that_did_not_come_about_is_not_in_the_way_of_the_next() {
     }
 }
 
+/// A merge goes on when the index is dropped. What it wrote late stood against what the next
+/// opening had read, and the index was empty.
+#[test]
+fn an_index_that_is_dropped_while_it_merges_holds_what_was_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("search");
+    let put = |number: u64| put_text(number.into(), "name", &format!("words {number}"));
+    let index = open(&dir).index;
+    let first = Checkpoint { end: 0, last: None };
+    index.apply((0..40).map(put).collect(), first).unwrap();
+    let digest = index.digest().unwrap();
+    drop(index);
+    // What is put again is what is there, and one more segment: eight are merged.
+    for end in 1..40 {
+        let opened = open(&dir);
+        assert_eq!(opened.state, OpenState::Existing);
+        assert_eq!(opened.index.checkpoint().end, end - 1);
+        assert_eq!(opened.index.digest().unwrap(), digest);
+        let next = Checkpoint { end, last: None };
+        opened.index.apply(vec![put(end % 40)], next).unwrap();
+    }
+}
+
 #[test]
 fn an_index_has_one_owner() {
     let fixture = Fixture::new();

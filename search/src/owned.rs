@@ -1,0 +1,361 @@
+//! The directory of an index as one writer owns it: from taking its lock until releasing it.
+//!
+//! A writer that is dropped leaves its merges at work, and the engine asks only before it begins
+//! to write whether it was dropped. One that ends late would write its list of segments over what
+//! the next owner has read, whose first act is to remove files that no list names: the list would
+//! name files that are gone. So whoever releases the lock waits first for what is being written.
+//!
+//! Invariant: after the lock is released, no file is made, replaced or removed by way of this
+//! directory or its clones. Reading goes on. A directory has one writer ever; the next one opens
+//! its own, and reads the list of segments and that of files under the lock.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWriteError};
+use tantivy::directory::{
+    Directory, DirectoryLock, FileHandle, INDEX_WRITER_LOCK, Lock, MmapDirectory, WatchCallback,
+    WatchHandle, WritePtr,
+};
+
+/// A directory whose lock is held. Clones share it.
+#[derive(Clone)]
+pub(crate) struct OwnedDirectory {
+    files: MmapDirectory,
+    ownership: Arc<RwLock<Ownership>>,
+}
+
+/// How far a directory is on its way from owner to owner. Changes are made under the shared guard.
+enum Ownership {
+    /// The lock waits for the writer.
+    Taken(DirectoryLock),
+    /// The writer has it.
+    Writing,
+    /// The writer was dropped.
+    Over,
+}
+
+/// The lock as the writer has it. Dropped last of all that it has, its own threads being joined.
+struct WriterLock {
+    ownership: Arc<RwLock<Ownership>>,
+    /// Released after [`drop`](Drop::drop) has run.
+    _lock: DirectoryLock,
+}
+
+impl Drop for WriterLock {
+    fn drop(&mut self) {
+        let ownership = self.ownership.write();
+        *ownership.unwrap_or_else(PoisonError::into_inner) = Ownership::Over;
+    }
+}
+
+impl OwnedDirectory {
+    /// Takes the lock of a directory that is there.
+    ///
+    /// # Errors
+    /// [`LockFailure`](tantivy::TantivyError::LockFailure) with `LockBusy` if it has an owner.
+    pub(crate) fn take(dir: &Path) -> tantivy::Result<Self> {
+        let files = MmapDirectory::open(dir)?;
+        let lock = files.acquire_lock(&INDEX_WRITER_LOCK)?;
+        let ownership = Arc::new(RwLock::new(Ownership::Taken(lock)));
+        Ok(Self { files, ownership })
+    }
+
+    /// Does what changes files, unless that is over; then nothing.
+    fn change<T>(&self, work: impl FnOnce(&MmapDirectory) -> T) -> Option<T> {
+        let ownership = self.ownership.read();
+        let ownership = ownership.unwrap_or_else(PoisonError::into_inner);
+        (!matches!(*ownership, Ownership::Over)).then(|| work(&self.files))
+    }
+
+    fn hand_over(&self) -> Result<DirectoryLock, LockError> {
+        let ownership = self.ownership.write();
+        let mut ownership = ownership.unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *ownership, Ownership::Writing) {
+            Ownership::Taken(lock) => Ok(DirectoryLock::from(Box::new(WriterLock {
+                ownership: Arc::clone(&self.ownership),
+                _lock: lock,
+            }))),
+            other => {
+                *ownership = other;
+                Err(LockError::LockBusy)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for OwnedDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.files.fmt(f)
+    }
+}
+
+impl Directory for OwnedDirectory {
+    fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
+        self.files.get_file_handle(path)
+    }
+
+    /// When all is over, says that there is no such file: of any other answer the engine makes an
+    /// error in the log.
+    fn delete(&self, path: &Path) -> Result<(), DeleteError> {
+        let deleted = self.change(|files| files.delete(path));
+        deleted.unwrap_or_else(|| Err(DeleteError::FileDoesNotExist(path.to_path_buf())))
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool, OpenReadError> {
+        self.files.exists(path)
+    }
+
+    /// A file that was made is written to its end even if all is over meanwhile: under a name that
+    /// the list of files holds, so that the next owner removes it.
+    fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
+        let opened = self.change(|files| files.open_write(path));
+        opened.unwrap_or_else(|| Err(OpenWriteError::wrap_io_error(over(), path.to_path_buf())))
+    }
+
+    fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
+        self.files.atomic_read(path)
+    }
+
+    fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
+        let written = self.change(|files| files.atomic_write(path, data));
+        written.unwrap_or_else(|| Err(over()))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.files.sync_directory()
+    }
+
+    fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {
+        if lock.filepath == INDEX_WRITER_LOCK.filepath {
+            self.hand_over()
+        } else {
+            self.files.acquire_lock(lock)
+        }
+    }
+
+    fn watch(&self, watch_callback: WatchCallback) -> tantivy::Result<WatchHandle> {
+        self.files.watch(watch_callback)
+    }
+}
+
+fn over() -> io::Error {
+    io::Error::other("the writer of this directory was closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use stemma_domain::id::ResourceId;
+    use stemma_domain::value::ResourceName;
+    use tantivy::directory::TerminatingWrite as _;
+    use tantivy::indexer::NoMergePolicy;
+    use tantivy::{Index, IndexWriter};
+
+    use super::*;
+    use crate::fields::Fields;
+    use crate::{Change, Checkpoint, Facets, OpenState, Options, Passages, SearchIndex};
+
+    const LIST: &str = "list";
+
+    fn is_busy(taken: &tantivy::Result<OwnedDirectory>) -> bool {
+        use tantivy::TantivyError::LockFailure;
+        matches!(taken, Err(LockFailure(LockError::LockBusy, _)))
+    }
+
+    #[test]
+    fn a_directory_has_one_owner_until_its_writer_lets_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = OwnedDirectory::take(dir.path()).unwrap();
+        assert!(is_busy(&OwnedDirectory::take(dir.path())));
+        let lock = first.acquire_lock(&INDEX_WRITER_LOCK).unwrap();
+        assert!(first.acquire_lock(&INDEX_WRITER_LOCK).is_err());
+        assert!(is_busy(&OwnedDirectory::take(dir.path())));
+        drop(lock);
+        let second = OwnedDirectory::take(dir.path()).unwrap();
+        assert!(first.acquire_lock(&INDEX_WRITER_LOCK).is_err());
+        second.atomic_write(Path::new(LIST), b"new").unwrap();
+        drop(second);
+        // One that no writer ever had is free as well.
+        OwnedDirectory::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_changed_after_the_writer_let_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let owned = OwnedDirectory::take(dir.path()).unwrap();
+        let clone = Box::new(owned.clone()) as Box<dyn Directory>;
+        let lock = owned.acquire_lock(&INDEX_WRITER_LOCK).unwrap();
+        clone.atomic_write(Path::new(LIST), b"old").unwrap();
+        let mut begun = clone.open_write(Path::new("begun")).unwrap();
+        drop(lock);
+        for late in [&*clone, &owned] {
+            assert!(late.atomic_write(Path::new(LIST), b"late").is_err());
+            assert!(late.delete(Path::new(LIST)).is_err());
+            assert!(late.open_write(Path::new("late")).is_err());
+            assert_eq!(late.atomic_read(Path::new(LIST)).unwrap(), b"old");
+        }
+        begun.write_all(b"to its end").unwrap();
+        begun.terminate().unwrap();
+        let names = fs::read_dir(dir.path()).unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [".tantivy-writer.lock", "begun", LIST]);
+    }
+
+    #[test]
+    fn letting_go_waits_for_what_is_being_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let owned = OwnedDirectory::take(dir.path()).unwrap();
+        let lock = owned.acquire_lock(&INDEX_WRITER_LOCK).unwrap();
+        let (is_in, when_in) = sync_channel(0);
+        let (go_on, when_told) = sync_channel::<()>(0);
+        let clone = owned.clone();
+        let change = std::thread::spawn(move || {
+            clone.change(|files| {
+                is_in.send(()).unwrap();
+                when_told.recv().unwrap();
+                files.atomic_write(Path::new(LIST), b"in flight").unwrap();
+            })
+        });
+        when_in.recv().unwrap();
+        let let_go = std::thread::spawn(move || drop(lock));
+        assert!(is_busy(&OwnedDirectory::take(dir.path())));
+        go_on.send(()).unwrap();
+        let_go.join().unwrap();
+        assert_eq!(fs::read(dir.path().join(LIST)).unwrap(), b"in flight");
+        assert!(change.join().unwrap().is_some());
+        OwnedDirectory::take(dir.path()).unwrap();
+    }
+
+    /// Stops at the list of segments, before it is written, and goes on when it is told.
+    #[derive(Clone, Debug)]
+    struct Stopping {
+        owned: OwnedDirectory,
+        stop: Arc<Mutex<Option<Stop>>>,
+    }
+
+    #[derive(Debug)]
+    struct Stop {
+        is_there: SyncSender<()>,
+        when_told: Receiver<()>,
+    }
+
+    impl Directory for Stopping {
+        fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
+            self.owned.get_file_handle(path)
+        }
+
+        fn delete(&self, path: &Path) -> Result<(), DeleteError> {
+            self.owned.delete(path)
+        }
+
+        fn exists(&self, path: &Path) -> Result<bool, OpenReadError> {
+            self.owned.exists(path)
+        }
+
+        fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
+            self.owned.open_write(path)
+        }
+
+        fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
+            self.owned.atomic_read(path)
+        }
+
+        fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
+            if path == Path::new("meta.json")
+                && let Some(stop) = self.stop.lock().unwrap().take()
+            {
+                stop.is_there.send(()).unwrap();
+                stop.when_told.recv().unwrap();
+            }
+            self.owned.atomic_write(path, data)
+        }
+
+        fn sync_directory(&self) -> io::Result<()> {
+            self.owned.sync_directory()
+        }
+
+        fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {
+            self.owned.acquire_lock(lock)
+        }
+
+        fn watch(&self, watch_callback: WatchCallback) -> tantivy::Result<WatchHandle> {
+            self.owned.watch(watch_callback)
+        }
+    }
+
+    fn put(index: &SearchIndex, number: u64) {
+        let facets = Facets {
+            name: ResourceName::new("name").unwrap(),
+            collection: None,
+            entity_types: std::collections::BTreeSet::new(),
+            archived: false,
+            note: Vec::new(),
+        };
+        let put = Change::Put {
+            resource: ResourceId::new(uuid::Uuid::from_u128(number.into())),
+            facets,
+            passages: Passages::Text("some words".to_owned()),
+        };
+        let checkpoint = Checkpoint {
+            end: number,
+            last: None,
+        };
+        index.apply(vec![put], checkpoint).unwrap();
+    }
+
+    /// A merge had asked whether its writer was still there, and wrote the list of segments when
+    /// the next owner had removed the files that this list names: the index was moved aside as
+    /// damaged, and was empty.
+    #[test]
+    fn a_merge_that_ends_after_the_next_open_does_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("search");
+        let open = || SearchIndex::open(&dir, &Options::default()).unwrap();
+        let index = open().index;
+        (1..=3).for_each(|number| put(&index, number));
+        let digest = index.digest().unwrap();
+        drop(index);
+
+        let stop = Arc::<Mutex<Option<Stop>>>::default();
+        let stopping = Stopping {
+            owned: OwnedDirectory::take(&dir).unwrap(),
+            stop: Arc::clone(&stop),
+        };
+        let index = Index::open(stopping).unwrap();
+        Fields::new().register(&index);
+        let mut writer: IndexWriter = index.writer_with_num_threads(1, 15_000_000).unwrap();
+        writer.set_merge_policy(Box::new(NoMergePolicy));
+        let (is_there, when_there) = sync_channel(0);
+        let (go_on, when_told) = sync_channel(0);
+        *stop.lock().unwrap() = Some(Stop {
+            is_there,
+            when_told,
+        });
+        let segments = index.searchable_segment_ids().unwrap();
+        assert_eq!(segments.len(), 3);
+        let merge = writer.merge(&segments);
+        when_there.recv().unwrap();
+        drop(writer);
+
+        let opened = open();
+        assert_eq!(opened.state, OpenState::Existing);
+        go_on.send(()).unwrap();
+        let merged = merge.wait();
+        assert_eq!(opened.index.digest().unwrap(), digest);
+        put(&opened.index, 4);
+        let digest = opened.index.digest().unwrap();
+        drop(opened);
+        let opened = open();
+        assert_eq!(opened.state, OpenState::Existing);
+        assert_eq!(opened.index.digest().unwrap(), digest);
+        assert!(merged.is_err());
+    }
+}
