@@ -1,7 +1,8 @@
 //! Making a backup: every log and its content, then the manifest.
 //!
 //! Invariant: the manifest is written last, in one step, and names only files that are durable. No
-//! file that the manifest before it names is written to.
+//! file that the manifest before it names is written to. It replaces the manifest that was read, and no
+//! other.
 
 use std::collections::HashSet;
 use std::fs;
@@ -121,6 +122,10 @@ pub fn back_up(
             return Err(BackupError::Locked { target, holder });
         }
     };
+    // Before it is read: what is replaced later on is at most as new as what was gone by.
+    let seen = target
+        .seen(MANIFEST)
+        .map_err(on(target, "look for", MANIFEST))?;
     let previous = previous(target)?;
     if let Some(previous) = &previous {
         is_of(sources, &previous.body, target)?;
@@ -162,7 +167,7 @@ pub fn back_up(
         copied_files: work.copied_files,
         bytes: manifest.body.files().iter().map(|file| file.bytes).sum(),
     };
-    let draft = work.begin(MANIFEST).and_then(|mut draft| {
+    let draft = work.replace(MANIFEST, &seen).and_then(|mut draft| {
         draft.write(&manifest.to_bytes())?;
         Ok(draft)
     });

@@ -29,7 +29,7 @@ pub use manifest::{
 pub use place::{is_half_restored, restore_all, restore_tenant};
 pub use restore::Restored;
 pub use s3::{S3Options, S3OptionsError, S3Target, UrlStyle};
-pub use target::{Draft, LockOutcome, Target};
+pub use target::{Draft, LockOutcome, Seen, Target};
 pub use work::Reading;
 
 /// Told how far the work is: done and total in bytes, and with what; says whether to go on.

@@ -17,11 +17,19 @@ pub trait Target: Send + Sync {
     fn bytes(&self, name: &str) -> io::Result<Option<u64>>;
     /// Begins a file. It has its name once [`Draft::finish`] returned, and replaces one of that name.
     fn begin(&self, name: &str) -> io::Result<Box<dyn Draft>>;
+    /// Notes what has a name now, for [`replace`](Self::replace).
+    fn seen(&self, name: &str) -> io::Result<Seen>;
+    /// Begins a file that takes its name only from what was seen there, if the target can tell.
+    fn replace(&self, name: &str, seen: &Seen) -> io::Result<Box<dyn Draft>>;
     /// The names of all files below a directory, what was left unfinished included.
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
     /// Removes a file; none need be there.
     fn remove(&self, name: &str) -> io::Result<()>;
 }
+
+/// What had a name when it was looked at. A target whose lock cannot be lost notes nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen(pub(crate) Option<String>);
 
 /// A file that is being written.
 pub trait Draft: Write + Send {

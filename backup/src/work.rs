@@ -1,13 +1,13 @@
 //! Writing to a target: files that are counted and hashed on their way, and progress.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use stemma_content_store::Digest;
 
 use crate::Tell;
 use crate::error::{BackupError, TargetError};
 use crate::manifest::FileCopy;
-use crate::target::{Draft, Target};
+use crate::target::{Draft, Seen, Target};
 
 /// What of the content is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,10 +51,20 @@ impl<'a> Work<'a> {
 
     /// Begins a file of the target.
     pub(crate) fn begin(&self, name: &str) -> Result<HashedDraft<'a>, TargetError> {
-        let draft = self
-            .target
-            .begin(name)
-            .map_err(on(self.target, "write", name))?;
+        self.hashed(name, self.target.begin(name))
+    }
+
+    /// Begins a file of the target that takes its name only from what was seen there.
+    pub(crate) fn replace(&self, name: &str, seen: &Seen) -> Result<HashedDraft<'a>, TargetError> {
+        self.hashed(name, self.target.replace(name, seen))
+    }
+
+    fn hashed(
+        &self,
+        name: &str,
+        draft: io::Result<Box<dyn Draft>>,
+    ) -> Result<HashedDraft<'a>, TargetError> {
+        let draft = draft.map_err(on(self.target, "write", name))?;
         Ok(HashedDraft {
             target: self.target,
             name: name.to_owned(),
@@ -97,7 +107,7 @@ pub(crate) fn on(
     target: &dyn Target,
     operation: &'static str,
     name: &str,
-) -> impl FnOnce(std::io::Error) -> TargetError {
+) -> impl FnOnce(io::Error) -> TargetError {
     let (name, target) = (name.to_owned(), target.told());
     move |source| TargetError {
         operation,

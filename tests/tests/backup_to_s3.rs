@@ -11,11 +11,17 @@ use crate::backup::{done, stderr, with_small_segments, written};
 
 /// How long something may take that is waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// A lease of which a quarter, the time for one try, is enough on a machine that is busy.
+const LOCK_MS: (&str, &str) = ("STEMMA_BACKUP__S3_LOCK_MS", "8000");
 
 fn at(data: &Path, address: &str, args: &[&str]) -> std::process::Command {
     let mut command = command(args);
     let variables = ObjectStore::variables(address);
-    command.arg("--data").arg(data).envs(variables);
+    command
+        .arg("--data")
+        .arg(data)
+        .envs(variables)
+        .envs([LOCK_MS]);
     command
 }
 
@@ -85,6 +91,7 @@ async fn a_server_backs_up_to_a_bucket_and_says_nothing_of_its_keys() {
     for (name, value) in ObjectStore::variables(store.address()) {
         builder = builder.env(name, &value);
     }
+    builder = builder.env(LOCK_MS.0, LOCK_MS.1);
     let target = format!("off-site={}", ObjectStore::target("a"));
     let server = builder.env("STEMMA_BACKUP__TARGETS", &target).start();
     let client = server.client();
@@ -125,7 +132,7 @@ async fn a_backup_that_is_killed_leaves_the_bucket_as_it_was_and_the_next_goes_o
     let dir = tempfile::tempdir().expect("a directory");
     let found = well(&dir.path().join("a"), &store, &["restore", &target]).await;
     assert_eq!(found["tenants"], first["tenants"]);
-    // The lock of the one that was killed holds for a second more.
+    // The lock of the one that was killed holds for a while.
     let begun = Instant::now();
     let made = loop {
         let args = ["backup", &target, "--json"];

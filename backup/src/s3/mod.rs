@@ -1,6 +1,8 @@
 //! A target in a store of objects that speaks S3.
 
 mod draft;
+#[cfg(test)]
+mod fake_store;
 mod lease;
 mod options;
 mod reader;

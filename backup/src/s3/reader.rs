@@ -5,7 +5,7 @@
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
-use super::store::Store;
+use super::store::{Store, Tries};
 
 /// Bytes that are asked for at a time.
 pub(crate) const STEP_BYTES: u64 = 8 << 20;
@@ -24,7 +24,7 @@ impl ObjectReader {
     pub(crate) fn open(store: Arc<Store>, name: &str) -> io::Result<Self> {
         let key = store.key(name);
         let head = store.bucket.head_object(Some(store.credentials()), &key);
-        let head = store.send(head, &[], None)?.ok()?;
+        let head = store.send(Tries::Reading, head, &[], None)?.ok()?;
         let missing = || io::Error::new(io::ErrorKind::InvalidData, "the store tells no length");
         let bytes = head.header("content-length").and_then(|n| n.parse().ok());
         Ok(Self {
@@ -35,6 +35,11 @@ impl ObjectReader {
             step: Cursor::default(),
             store,
         })
+    }
+
+    /// Which write of the object it is.
+    pub(crate) fn etag(&self) -> &str {
+        &self.etag
     }
 
     /// How long the object is.
@@ -50,7 +55,8 @@ impl ObjectReader {
             .get_object(Some(self.store.credentials()), &self.key);
         let range = format!("bytes={}-{}", self.at, end - 1);
         let headers = [("range", range), ("if-match", self.etag.clone())];
-        let answer = self.store.send(action, &headers, None)?.ok()?;
+        let answer = self.store.send(Tries::Reading, action, &headers, None)?;
+        let answer = answer.ok()?;
         if answer.body.len() as u64 != end - self.at {
             let why = "the store gave another number of bytes than was asked for";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));

@@ -1,6 +1,7 @@
 //! Requests to a store of objects: signed, bounded, and tried again where that may help.
 //!
-//! Invariant: what an error says holds no URL, for a signature stands in it.
+//! Invariant: what an error says holds no URL, for a signature stands in it. No try of a change begins
+//! or is waited for once the lock may be another's.
 
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
@@ -27,6 +28,19 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
 /// Pages of a list, each of a thousand names.
 const PAGE_COUNT_MAX: usize = 10_000;
+
+/// What a request may do, which decides how long it is tried.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Tries {
+    /// It changes nothing.
+    Reading,
+    /// It changes nothing that has a name; it is of use only while the lock is ours.
+    Part,
+    /// It changes what another may own once the lock is lost: no try outlives what is left of it.
+    Change,
+    /// It is waited for: no try takes longer than `timeout`, and all of them end at `until`.
+    Brief { timeout: Duration, until: Instant },
+}
 
 /// A bucket, and the right to use it.
 pub(crate) struct Store {
@@ -121,8 +135,7 @@ impl Store {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(REQUEST_TIMEOUT));
+            .timeout_connect(Some(CONNECT_TIMEOUT));
         let prefix = match options.prefix.as_str() {
             "" => String::new(),
             prefix => format!("{prefix}/"),
@@ -156,23 +169,52 @@ impl Store {
 
     /// Fails once another one may have taken the lock: what is written from then on may be theirs.
     pub(crate) fn must_hold(&self) -> io::Result<()> {
+        self.left().map(drop)
+    }
+
+    /// How long the lock is surely ours yet; none where it was not taken.
+    fn left(&self) -> io::Result<Option<Duration>> {
         let until = *self
             .held_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if until.is_some_and(|until| Instant::now() >= until) {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
             let why = "the lock could not be kept; another process may have taken it over";
             return Err(io::Error::other(why));
         }
-        Ok(())
+        Ok(left)
+    }
+
+    /// How long the next try may take.
+    ///
+    /// # Errors
+    /// When there must be none.
+    fn timeout(&self, tries: Tries) -> io::Result<Duration> {
+        match tries {
+            Tries::Reading => Ok(REQUEST_TIMEOUT),
+            Tries::Part => self.must_hold().map(|()| REQUEST_TIMEOUT),
+            Tries::Change => {
+                let left = self.left()?;
+                Ok(left.map_or(REQUEST_TIMEOUT, |left| left.min(REQUEST_TIMEOUT)))
+            }
+            Tries::Brief { timeout, until } => {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(out_of_time());
+                }
+                Ok(left.min(timeout))
+            }
+        }
     }
 
     /// Makes a request, and again for a while if the store does not answer or is not able to now.
     ///
     /// # Errors
-    /// When there was no answer. One that refuses is an answer.
+    /// When there was no answer, or may be no try. One that refuses is an answer.
     pub(crate) fn send<'a, A: S3Action<'a>>(
         &self,
+        tries: Tries,
         mut action: A,
         headers: &[(&'static str, String)],
         body: Option<&[u8]>,
@@ -183,12 +225,18 @@ impl Store {
         let mut wait = FIRST_WAIT;
         let mut tried = 1;
         loop {
-            let answer = self.send_once(&action, headers, body);
+            let timeout = self.timeout(tries)?;
+            let answer = self.send_once(&action, headers, body, timeout);
+            // 409: a write of the same object is under way, perhaps an earlier try of this one.
             let is_final = match &answer {
-                Ok(answer) => !matches!(answer.status, 429 | 500 | 502..=504),
+                Ok(answer) => !matches!(answer.status, 409 | 429 | 500 | 502..=504),
                 Err(_) => false,
             };
-            if is_final || tried >= TRY_COUNT {
+            let is_over = match tries {
+                Tries::Brief { until, .. } => Instant::now() + wait >= until,
+                _ => false,
+            };
+            if is_final || is_over || tried >= TRY_COUNT {
                 return answer;
             }
             std::thread::sleep(wait);
@@ -202,6 +250,7 @@ impl Store {
         action: &A,
         headers: &[(&'static str, String)],
         body: Option<&[u8]>,
+        timeout: Duration,
     ) -> io::Result<Answer> {
         let url = action.sign(SIGNED_FOR);
         let mut request = Request::builder()
@@ -211,8 +260,20 @@ impl Store {
             request = request.header(*name, value);
         }
         let answer = match body {
-            Some(body) => self.agent.run(request.body(body).map_err(unsent)?),
-            None => self.agent.run(request.body(()).map_err(unsent)?),
+            Some(body) => {
+                let request = self
+                    .agent
+                    .configure_request(request.body(body).map_err(unsent)?);
+                self.agent
+                    .run(request.timeout_global(Some(timeout)).build())
+            }
+            None => {
+                let request = self
+                    .agent
+                    .configure_request(request.body(()).map_err(unsent)?);
+                self.agent
+                    .run(request.timeout_global(Some(timeout)).build())
+            }
         };
         read(answer.map_err(failed)?)
     }
@@ -227,7 +288,7 @@ impl Store {
             if let Some(next) = next {
                 action.with_continuation_token(next);
             }
-            let answer = self.send(action, &[], None)?.ok()?;
+            let answer = self.send(Tries::Reading, action, &[], None)?.ok()?;
             let page = ListObjectsV2::parse_response(answer.text()?);
             let page = page.map_err(unreadable)?;
             let of_ours = |key: &str| key.strip_prefix(&self.prefix).map(str::to_owned);
@@ -264,11 +325,15 @@ fn unsent(error: ureq::http::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error)
 }
 
+fn out_of_time() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
+}
+
 /// A request that got no answer, said without its URL.
 fn failed(error: ureq::Error) -> io::Error {
     match error {
         ureq::Error::Io(error) => error,
-        ureq::Error::Timeout(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
+        ureq::Error::Timeout(_) => out_of_time(),
         ureq::Error::HostNotFound => io::Error::other("there is no host of this name"),
         ureq::Error::BadUri(_) => io::Error::other("the store's address is no URL"),
         error => io::Error::other(error),
