@@ -90,7 +90,7 @@ codes! {
     NotAcceptable 406 "NOT_ACCEPTABLE" "Not acceptable" "None of the media types in `Accept` can be given.";
     RequestTimeout 408 "REQUEST_TIMEOUT" "Request timeout" "The head of the request did not come in time (`http.head_ms`), or its body came too slowly (`http.body_ms`, `http.body_bytes_per_s`). Nothing was written.";
     RevisionConflict 409 "REVISION_CONFLICT" "Revision conflict" "The resource is not at the expected revision. Nothing was written: read it and decide again.";
-    AlreadyExists 409 "ALREADY_EXISTS" "Already exists" "A resource with this id exists. Nothing was written.";
+    AlreadyExists 409 "ALREADY_EXISTS" "Already exists" "A resource with this id exists, or a document with these bytes that others may see than was asked. Nothing was written.";
     AlreadyRunning 409 "ALREADY_RUNNING" "Already running" "Work of this kind is under way; wait for its job.";
     JobFinished 409 "JOB_FINISHED" "Job is finished" "The job has ended and cannot be cancelled.";
     JobNotRetryable 409 "JOB_NOT_RETRYABLE" "Job cannot be retried" "Only a job that failed or was cancelled is tried anew.";

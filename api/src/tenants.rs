@@ -14,12 +14,13 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use bytes::Bytes;
-use stemma_domain::access::Sight;
+use stemma_domain::access::{Need, Sight};
 use stemma_domain::value::TenantName;
 use stemma_views::Seen;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::access::Caller;
 use crate::error::{ApiError, Code};
 use crate::query::MinPosition;
 use crate::state::{AppState, Reflected};
@@ -218,11 +219,11 @@ impl Served {
         }
     }
 
-    /// The tenants beside this one, where it is the one that the server was started for: who asks
-    /// for that one's figures is who operates the server.
-    pub(crate) fn others(&self) -> Option<Others> {
+    /// The tenants beside the one that the server was started for, for whoever operates the server:
+    /// an admin of that one is told of no other.
+    pub(crate) fn others(&self, caller: &Caller) -> Option<Others> {
         let is_first = self.in_use.usage.is_none();
-        is_first.then(|| {
+        (is_first && caller.may(Need::Operate)).then(|| {
             self.tenants()
                 .map_or_else(Others::default, |all| all.others())
         })

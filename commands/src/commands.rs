@@ -319,7 +319,7 @@ impl Commands {
             return Ok(());
         }
         for (operation, asked) in request.operations.iter().enumerate() {
-            let Target::Resource(id) = asked.target else {
+            let (Target::Resource(id) | Target::Document(id)) = asked.target else {
                 continue;
             };
             let slot = self.shared.aggregates.lock(id).await?;
@@ -394,6 +394,8 @@ impl Commands {
             .flat_map(|operation| {
                 let target = match operation.target {
                     Target::Resource(id) => Some(id),
+                    // Its grants are looked at, unless whoever asks sees everything.
+                    Target::Document(id) if request.sight != Sight::Everything => Some(id),
                     Target::EntityTypes | Target::Job(_) | Target::Document(_) => None,
                 };
                 let source = match &operation.change {

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use stemma_domain::access::Sight;
 use stemma_domain::annotation::TextIndex;
-use stemma_domain::document::Document;
+use stemma_domain::document::{Document, DocumentRefusal};
 use stemma_domain::entity_type;
 use stemma_domain::event::{Envelope, Event, REQUESTS_STREAM, RequestAnswered, ResourceCreated};
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::job::Job;
 use stemma_domain::resource::{
-    AnnotationState, CloneResource, Command, IriNames, Refusal, Resource, decide,
+    Access, AnnotationState, CloneResource, Command, IriNames, Refusal, Resource, decide,
 };
 use stemma_event_log::{EventType, ExpectedRevision, NewEvent, Reader, Revision, StreamId};
 
@@ -28,6 +28,8 @@ use crate::request::{
 };
 use crate::short::{self, Decided, Short};
 
+/// Why somebody who reads a resource does not change it.
+const READ_ALONE: &str = "you may read the resource and not change it";
 /// Stands for a position that the log has yet to give.
 pub(crate) const UNPLACED: u64 = u64::MAX;
 
@@ -134,6 +136,7 @@ impl Planner<'_> {
                 return Ok(());
             }
             (Target::Document(id), Change::Document(command)) => {
+                self.check_document_granted(*id).map_err(refused)?;
                 let command = (**command).clone();
                 let decided = self
                     .documents
@@ -220,14 +223,30 @@ impl Planner<'_> {
         };
         let descriptor = &resource.descriptor;
         if !descriptor.is_written_by(self.sight) {
-            return Err(Refusal::NotGranted(
-                "you may read the resource and not change it",
-            ));
+            return Err(Refusal::NotGranted(READ_ALONE));
         }
         let is_of_owner = matches!(**command, Command::ChangeAccess(_));
         if is_of_owner && !descriptor.is_owned_by(self.sight) {
             let why = "only the owner of the resource and admins may say who may read and write it";
             return Err(Refusal::NotGranted(why));
+        }
+        Ok(())
+    }
+
+    /// The same of a document, whose grants are those of the resource that it is. One that the
+    /// batch makes is its uploader's by now; who sees everything, as the stages do, locked nothing.
+    fn check_document_granted(&self, id: ResourceId) -> Result<(), Refusal> {
+        if *self.sight == Sight::Everything {
+            return Ok(());
+        }
+        let Some(resource) = self.resource(id) else {
+            return Ok(());
+        };
+        if !resource.descriptor.is_read_by(self.sight) {
+            return Err(Refusal::Document(DocumentRefusal::NotFound));
+        }
+        if !resource.descriptor.is_written_by(self.sight) {
+            return Err(Refusal::NotGranted(READ_ALONE));
         }
         Ok(())
     }
@@ -293,8 +312,7 @@ impl Planner<'_> {
                 let from = self.seen(*source).ok_or(Refusal::NotFound)?;
                 let described = &from.descriptor;
                 let created = ResourceCreated {
-                    // Who could not read the source cannot read its clone.
-                    access: described.access.clone(),
+                    access: access_of_clone(&described.access),
                     byte_size: described.byte_size,
                     collection: collection.clone().or_else(|| described.collection.clone()),
                     derived_from: Some(*source),
@@ -377,6 +395,16 @@ impl Planner<'_> {
         };
         self.plan.results.push(result);
         Ok(())
+    }
+}
+
+/// Who could not read the source cannot read its clone; and its owner, who is told of the clone's
+/// grants, is not told of the source's.
+fn access_of_clone(source: &Access) -> Access {
+    if source.is_open() {
+        Access::default()
+    } else {
+        Access::private()
     }
 }
 

@@ -2,7 +2,7 @@
 //! for the others it was never there (row E1).
 
 use serde_json::{Value, json};
-use stemma_tests::{Answer, Client, Server, Upload};
+use stemma_tests::{Answer, Client, Server, Upload, command};
 
 use crate::access::create_token;
 use crate::documents::text_of;
@@ -316,14 +316,14 @@ async fn a_writer_who_is_named_to_read_alone_reads_and_clones_and_changes_nothin
     }
     let clone = format!("{path}/clone");
     let cloned = house.nina.post(&clone, &json!({})).await.expect(201);
-    // The clone is hers, and no more open than its source.
+    // The clone is hers alone, and tells her nothing of whom its source is shared with.
     let cloned = format!("/api/resources/{}", text_of(&cloned["id"]));
-    assert_eq!(house.nina.get(&cloned).await.expect(200)["access"], access);
-    house
-        .will
-        .get(&cloned)
-        .await
-        .expect_problem(404, "RESOURCE_NOT_FOUND");
+    let told = house.nina.get(&cloned).await.expect(200);
+    assert_eq!(told["access"], private());
+    for client in [&house.olga, &house.will] {
+        let hidden = client.get(&cloned).await;
+        hidden.expect_problem(404, "RESOURCE_NOT_FOUND");
+    }
     let body = json!({});
     let hidden = (resource.0.clone(), NEVER.to_owned());
     assert_never_there(
@@ -342,6 +342,118 @@ async fn a_writer_who_is_named_to_read_alone_reads_and_clones_and_changes_nothin
     for call in ["/api/jobs/{aid}/cancel", "/api/jobs/{aid}/retry"] {
         assert_never_there(&house.will, "POST", call, &document, None).await;
     }
+}
+
+/// A clone had the grants of its source, and whoever made it owned it and was told of them.
+#[tokio::test]
+async fn a_clone_is_open_if_its_source_is_and_else_private_to_who_made_it() {
+    let house = House::open().await;
+    let open = json!({ "visibility": "tenant" });
+    for (access, expected) in [(&open, &open), (&shared(), &private())] {
+        let (id, _) = make(&house.olga, access, "Quill").await;
+        let path = format!("/api/resources/{id}/clone");
+        let cloned = house.will.post(&path, &json!({})).await.expect(201);
+        assert_eq!(&cloned["access"], expected);
+        let events = format!("/api/resources/{}/events", text_of(&cloned["id"]));
+        let told = house.will.get(&events).await.expect(200);
+        assert!(!told.to_string().contains("rita"), "{told}");
+    }
+}
+
+/// A document of which nothing came is begun anew by whoever sends its bytes again, and whoever was
+/// named to read it alone could do that.
+#[tokio::test]
+async fn whoever_only_reads_a_document_does_not_begin_it_anew() {
+    let house = House::open().await;
+    // No PDF, so nothing comes of it; open at first, so that its id is that of the bytes alone.
+    let upload = Upload::of("quill.pdf", "Ulugh Beg wrote of the quill.\n");
+    let (job, document) = house.olga.processed(&upload).await;
+    assert_eq!(job["status"], "failed", "{job}");
+    let id = text_of(&document["id"]);
+    let at = format!("/api/resources/{id}/access");
+    let access = json!({ "visibility": "shared", "readers": ["nina"], "writers": ["will"] });
+    house.olga.json("PUT", &at, &access).await.expect(200);
+    let story = format!("/api/events?after=start&stream=document-{id}");
+    let jobs = format!("/api/jobs?document_id={id}");
+    let told = async || {
+        let [story, jobs] = [&story, &jobs].map(|path| house.boss.get(path));
+        (story.await.expect(200), jobs.await.expect(200))
+    };
+    let before = told().await;
+    house
+        .nina
+        .upload(&upload)
+        .await
+        .expect_problem(403, "GRANT_MISSING");
+    let named = Upload::of("quill.md", "Ulugh Beg wrote of the quill.\n");
+    house
+        .nina
+        .upload(&named)
+        .await
+        .expect_problem(403, "GRANT_MISSING");
+    assert_eq!(told().await, before);
+    let begun = house.will.upload(&upload).await.expect(202);
+    assert_eq!(
+        (&begun["deduplicated"], &begun["document_id"]),
+        (&json!(false), &document["id"])
+    );
+}
+
+/// Whoever had queued a job about a document had it tried anew, whatever was granted to them since.
+#[tokio::test]
+async fn a_job_is_tried_anew_by_those_who_may_still_write_to_its_document() {
+    let house = House::open().await;
+    let upload = Upload::of("quill.pdf", "Ulugh Beg wrote of the quill.\n");
+    let (_, document) = house.olga.processed(&upload).await;
+    let at = format!("/api/resources/{}/access", text_of(&document["id"]));
+    house.olga.json("PUT", &at, &shared()).await.expect(200);
+    let begun = house.will.upload(&upload).await.expect(202);
+    let job = text_of(&begun["job_id"]).to_owned();
+    let retry = format!("/api/jobs/{job}/retry");
+    assert_eq!(house.will.ended(&job).await["status"], "failed");
+    house.will.post(&retry, &json!({})).await.expect(202);
+    assert_eq!(house.will.ended(&job).await["status"], "failed");
+    let reads = json!({ "visibility": "shared", "readers": ["will"] });
+    for (access, status, code) in [
+        (reads, 403, "GRANT_MISSING"),
+        (private(), 404, "JOB_NOT_FOUND"),
+    ] {
+        house.olga.json("PUT", &at, &access).await.expect(200);
+        let refused = house.will.post(&retry, &json!({})).await;
+        refused.expect_problem(status, code);
+    }
+    house.boss.post(&retry, &json!({})).await.expect(202);
+}
+
+/// The admin of the tenant that the server was started for was told of all of them.
+#[tokio::test]
+async fn tenants_are_told_of_to_whoever_operates_the_server_alone() {
+    let data = tempfile::tempdir().expect("a directory");
+    let made = command(&["tenant", "create", "north"])
+        .arg("--data")
+        .arg(data.path())
+        .output();
+    assert!(made.expect("it runs").status.success());
+    let token = |role: &str, tenant: &str| {
+        let made = create_token(data.path(), role, &["--tenant", tenant]);
+        text_of(&made["token"]).to_owned()
+    };
+    let tokens = [
+        token("operator", "default"),
+        token("admin", "default"),
+        token("admin", "north"),
+    ];
+    let server = Server::builder().data(data.path()).start();
+    let [operator, first, north] = tokens.map(|token| Client::showing(server.url(), Some(&token)));
+    north.create("one", "content").await;
+    let told = operator.get("/api/health").await.expect(200);
+    assert_eq!(told["tenants"]["open"], 1, "{told}");
+    let told = operator.get("/metrics").await.text();
+    assert!(told.contains("tenant=\"north\""), "{told}");
+    let told = first.get("/api/health").await.expect(200);
+    assert_eq!(told.get("tenants"), None, "{told}");
+    let told = first.get("/metrics").await.text();
+    assert!(!told.contains("stemma_tenant"), "{told}");
 }
 
 #[tokio::test]

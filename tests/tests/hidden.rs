@@ -282,8 +282,11 @@ async fn equal_bytes_tell_nobody_that_somebody_has_them_in_secret() {
     house.will.json("PUT", &at, &private()).await.expect(200);
     let late = house.rita.get(&at.replace("/access", "")).await;
     late.expect_problem(404, "RESOURCE_NOT_FOUND");
-    let fresh = house.olga.upload(&upload(&open)).await.expect(202);
-    assert!(fresh["document_id"] != other["document_id"], "{fresh}");
+    // They would be her own, which is secret: she is not told that they are open now.
+    let late = house.olga.upload(&upload(&open)).await;
+    let late = late.expect_problem(409, "ALREADY_EXISTS");
+    let own = text_of(&secret["document_id"]);
+    assert!(text_of(&late["detail"]).contains(own), "{late}");
     let wrong = Upload::of("a.txt", "x").with("access", "secret");
     let problem = house
         .olga
@@ -291,4 +294,69 @@ async fn equal_bytes_tell_nobody_that_somebody_has_them_in_secret() {
         .await
         .expect_problem(422, "INVALID_FIELDS");
     assert_eq!(problem["errors"][0]["pointer"], "/access");
+}
+
+/// Ids of documents are made of their bytes and, where they are secret, of their owner: whoever
+/// made a resource of such an id was told by a 409 whether Olga has the bytes, or took her place.
+#[tokio::test]
+async fn nobody_chooses_an_id_that_is_made_of_bytes() {
+    let house = House::open().await;
+    let (secret, _) = bring(&house.olga, &private(), "Vault").await;
+    let (open, _) = make(&house.nina, &json!({ "visibility": "tenant" }), "Open").await;
+    for id in [&secret, "00000000-0000-8000-8000-000000000001"] {
+        let new =
+            json!({ "id": id, "name": "n", "media_type": "text/plain", "content": "squatted" });
+        let mut operation = new.clone();
+        operation["op"] = json!("create_resource");
+        let mut named = operation.clone();
+        let fields = named.as_object_mut().expect("an object");
+        fields.remove("id");
+        named["resource_id"] = json!(id);
+        for (path, body, pointer) in [
+            ("/api/resources".to_owned(), new, "/id"),
+            (
+                "/api/batch".to_owned(),
+                json!({ "operations": [operation] }),
+                "/operations/0/id",
+            ),
+            (
+                "/api/batch".to_owned(),
+                json!({ "operations": [named] }),
+                "/operations/0/resource_id",
+            ),
+            (
+                format!("/api/resources/{open}/clone"),
+                json!({ "id": id }),
+                "/id",
+            ),
+        ] {
+            let refused = house.nina.post(&path, &body).await;
+            let refused = refused.expect_problem(422, "INVALID_FIELDS");
+            assert_eq!(refused["errors"][0]["pointer"], pointer, "{refused}");
+        }
+    }
+}
+
+/// What was asked for was passed over: a document that had been opened since was named, as if it
+/// were as secret as its sender asked once more.
+#[tokio::test]
+async fn an_upload_is_refused_that_asks_for_other_grants_than_its_document_has() {
+    let house = House::open().await;
+    let upload = Upload::of("same.txt", "the very same bytes");
+    let secret = upload.clone().with("access", &private().to_string());
+    let told = house.olga.upload(&secret).await.expect(202);
+    let id = text_of(&told["document_id"]).to_owned();
+    house.olga.ended(text_of(&told["job_id"])).await;
+    let at = format!("/api/resources/{id}/access");
+    let open = json!({ "visibility": "tenant" });
+    house.olga.json("PUT", &at, &open).await.expect(200);
+    let refused = house.olga.upload(&secret).await;
+    let refused = refused.expect_problem(409, "ALREADY_EXISTS");
+    assert!(text_of(&refused["detail"]).contains(&at), "{refused}");
+    house.olga.json("PUT", &at, &private()).await.expect(200);
+    let again = house.olga.upload(&secret).await.expect(202);
+    assert_eq!(
+        (&again["deduplicated"], &again["document_id"]),
+        (&json!(true), &json!(id))
+    );
 }

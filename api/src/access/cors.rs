@@ -18,7 +18,7 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 /// With which headers, besides those that need no leave.
 const HEADERS: &str = "authorization, content-type, idempotency-key, if-match, if-modified-since, if-none-match, if-range, last-event-id, range, traceparent, x-request-id";
 /// What it may read of an answer's head, besides what needs no leave.
-const EXPOSED: &str = "allow, content-disposition, content-range, etag, link, location, retry-after, stemma-position, warning, www-authenticate, x-request-id";
+const EXPOSED: &str = "allow, content-disposition, content-range, etag, idempotency-replayed, link, location, retry-after, stemma-next-cursor, stemma-position, stemma-source, stemma-warning, www-authenticate, x-request-id";
 /// How long a browser need not ask again, in seconds.
 const MAX_AGE_S: &str = "600";
 

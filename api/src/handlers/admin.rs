@@ -191,11 +191,9 @@ pub fn collect_content(state: &AppState, runtime: &Handle) -> Result<serde_json:
     // Where it cannot be told whether content lives, it does.
     let is_live = |digest: &Digest| {
         let digest = ContentDigest::from_bytes(*digest.as_bytes());
-        views
-            .get()
-            .is_none_or(|(end, views): &(u64, Views)| {
-                views.may_name_content(&digest, *end).unwrap_or(true)
-            })
+        views.get().is_none_or(|(end, views): &(u64, Views)| {
+            views.may_name_content(&digest, *end).unwrap_or(true)
+        })
     };
     let collected = state.content().collect_after(&settle, &is_live);
     let collected = collected.map_err(|error| match &error {

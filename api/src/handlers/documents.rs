@@ -57,7 +57,27 @@ struct Upload {
     collection: Option<CollectionName>,
     chunking: Chunking,
     steps: Steps,
-    access: Access,
+    /// The grants that it asks for, if it says so.
+    asked_access: Option<Access>,
+}
+
+impl Upload {
+    /// The grants that a document gets which it makes.
+    fn access(&self) -> Access {
+        self.asked_access.clone().unwrap_or_default()
+    }
+
+    /// What is asked for beside the bytes, by which an idempotency key is held to one request.
+    fn described(&self) -> String {
+        format!(
+            "{:?} {:?} {:?} {:?} {:?}",
+            self.file_name,
+            self.media_type,
+            self.chunking,
+            self.steps,
+            self.access()
+        )
+    }
 }
 
 /// The fields of a form, beside the file.
@@ -82,16 +102,14 @@ pub(crate) async fn upload(
     let upload = read_upload(form)?;
     let digest = ContentDigest::from_bytes(*upload.file.digest.as_bytes());
     let id = id_of(&state, &context, &digest, &upload)?;
-    let described = format!(
-        "{:?} {:?} {:?} {:?} {:?}",
-        upload.file_name, upload.media_type, upload.chunking, upload.steps, upload.access
-    );
+    let described = upload.described();
     let asked = [digest.as_bytes().as_slice(), described.as_bytes()];
     let key = idempotency::of(&request, &context, &asked)?;
     if let Some(first) = answered(&state, key.as_ref()).await? {
         return given(&first, Replayed::Yes);
     }
-    let known = Known::find(&state, id)?;
+    let asked = upload.asked_access.clone();
+    let known = Known::find(&state, id, asked.as_ref())?;
     if let Some(known) = known.as_ref().filter(|known| !known.may_begin_anew()) {
         return known.deduplicated(&state, &context, key).await;
     }
@@ -115,7 +133,7 @@ pub(crate) async fn upload(
             if let Some(first) = answered(&state, key.as_ref()).await? {
                 return given(&first, Replayed::Yes);
             }
-            let known = Known::find(&state, id)?;
+            let known = Known::find(&state, id, asked.as_ref())?;
             let known = known.ok_or_else(|| ApiError::of(Code::AlreadyExists))?;
             return known.deduplicated(&state, &context, key).await;
         }
@@ -149,7 +167,7 @@ fn id_of(
     let of_all = document_id(digest, collection);
     let there = state.projection().views().resource(of_all)?;
     let is_hidden = there.is_some_and(|there| !there.is_read_by(state.sight()));
-    if upload.access.is_open() && !is_hidden {
+    if upload.access().is_open() && !is_hidden {
         return Ok(of_all);
     }
     Ok(own_document_id(digest, collection, &context.actor))
@@ -255,6 +273,7 @@ fn read_upload(form: Form) -> Result<Upload, ApiError> {
         serde_json::from_str::<Value>(value.as_str().unwrap_or_default())
             .map_err(|_| "expected JSON such as {\"visibility\": \"private\"}")
     });
+    let is_said = access.is_some();
     fields.put("access", access);
     let access = access_of(&mut fields);
     if form.file.is_none() {
@@ -272,7 +291,7 @@ fn read_upload(form: Form) -> Result<Upload, ApiError> {
         collection,
         chunking,
         steps: steps.unwrap_or(Steps::Auto),
-        access,
+        asked_access: is_said.then_some(access),
     })
 }
 
@@ -308,7 +327,7 @@ fn operations(
         MediaType::new("application/octet-stream").expect("a constant that is a media type")
     });
     let created = ResourceCreated {
-        access: upload.access,
+        access: upload.access(),
         byte_size: upload.file.len,
         collection: upload.collection.clone(),
         derived_from: None,

@@ -10,6 +10,7 @@ use stemma_projections::{GraphState, Phase, ProjectionStatus, SearchState};
 use utoipa::ToSchema;
 
 use crate::body::blocking;
+use crate::context::Context;
 use crate::error::{ApiError, Code};
 use crate::graph_gate::GraphGate;
 use crate::query::Query;
@@ -340,11 +341,15 @@ fn issuer(state: &AppState) -> Part {
 
 /// `GET /api/health`: 503 when a part of the tenant that matters is not ok. The graph and the search
 /// index only degrade, and so do other tenants.
-pub(crate) async fn health(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn health(
+    request: HttpRequest,
+    context: Context,
+    state: Served,
+) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let tokens = tokens(&state).await?;
     let parts = parts(&state, tokens.clone());
-    let others = state.others();
+    let others = state.others(&context.caller);
     // It reads the views of each of them.
     let tenants = match others {
         Some(others) => Some(blocking(move || TenantsBody::of(others, &tokens)).await?),
@@ -389,8 +394,8 @@ pub(crate) async fn ready(state: Served) -> Result<HttpResponse, ApiError> {
 }
 
 /// `GET /metrics`
-pub(crate) async fn metrics(state: Served) -> Result<HttpResponse, ApiError> {
-    let others = state.others();
+pub(crate) async fn metrics(context: Context, state: Served) -> Result<HttpResponse, ApiError> {
+    let others = state.others(&context.caller);
     // It reads the views of each tenant.
     let text = blocking(move || state.metrics().render(&state, others)).await?;
     let text = text.map_err(|error| ApiError::of(Code::Internal).because(&error))?;

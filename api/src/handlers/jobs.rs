@@ -21,6 +21,7 @@ use crate::body;
 use crate::conditional::no_precondition;
 use crate::context::{Context, is_trace_id};
 use crate::error::{ApiError, Code};
+use crate::handlers::grants::check_writable;
 use crate::idempotency;
 use crate::jobs::JobBody;
 use crate::json::{Fields, checked, natural, object};
@@ -229,6 +230,7 @@ pub(crate) async fn retry(
     let id = job_id(&id)?;
     find(&state, id)?;
     let job = state.commands().job(id)?;
+    let document_id = job.as_ref().and_then(|job| job.document_id);
     let is_operators = state.jobs().find(&id.to_string()).is_some()
         || job.is_some_and(|job| {
             !job.kind.as_str().starts_with("document.") && is_of_the_server(&job.kind)
@@ -236,6 +238,10 @@ pub(crate) async fn retry(
     if is_operators {
         let detail = "an operator's job is begun again by its own route";
         return Err(ApiError::new(Code::JobNotRetryable, detail));
+    }
+    // What they may write may have changed since they queued it.
+    if let Some(document_id) = document_id {
+        check_writable(&state.seen(), document_id, Code::JobNotFound)?;
     }
     change(&state, &context, id, JobCommand::Retry).await
 }

@@ -148,7 +148,8 @@ pub(crate) async fn tile(
         ProofError::OutOfRange { .. } => ApiError::new(Code::TileNotFound, error.to_string()),
         other => other.into(),
     })?;
-    let kept = "public, max-age=31536000, immutable";
+    // Which tenant's tree it is of is told by the token, not by the URL.
+    let kept = "private, max-age=31536000, immutable";
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/octet-stream"))
         .insert_header((CACHE_CONTROL, kept))

@@ -30,7 +30,7 @@ use crate::page::Page;
 use crate::query::Query;
 use crate::state::{AppState, Reflected, STEMMA_POSITION};
 use crate::tenants::Served;
-use crate::wire::batch::{NewResource, content, patch as read_patch};
+use crate::wire::batch::{NewResource, chosen_id, content, patch as read_patch};
 use crate::wire::resource::{ReferencedByBody, ResourceBody, json_ld, path};
 use crate::write::{Write, descriptor, execute_one, tagged};
 
@@ -464,7 +464,7 @@ pub(crate) async fn clone(
     Query::none(request.query_string())?;
     let (value, bytes) = body::optional_json(&request, payload, &state).await?;
     let mut fields = Fields::of(value, "")?;
-    let id = fields.optional("id", checked(str::parse));
+    let id = fields.optional("id", checked(chosen_id));
     let name = fields.optional("name", checked(ResourceName::new));
     let collection = fields.optional("collection", checked(CollectionName::new));
     let annotations = match fields.optional("with_annotations", boolean) {

@@ -14,7 +14,7 @@ use stemma_domain::document::{Document, DocumentCommand};
 use stemma_domain::event::{DocumentUploaded, RequestAnswered};
 use stemma_domain::id::ResourceId;
 use stemma_domain::job::{Job, JobStatus};
-use stemma_domain::resource::{Command, Descriptor, ResourcePatch};
+use stemma_domain::resource::{Access, Command, Descriptor, ResourcePatch};
 use stemma_domain::value::ResourceName;
 use stemma_event_log::Idempotency;
 use stemma_views::JobQuery;
@@ -39,8 +39,13 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// A document with these bytes in this collection, as the views have it.
-    pub(super) fn find(state: &Served, id: ResourceId) -> Result<Option<Self>, ApiError> {
+    /// A document with these bytes in this collection, as the views have it; refused where the
+    /// upload asks for other grants than it has.
+    pub(super) fn find(
+        state: &Served,
+        id: ResourceId,
+        asked: Option<&Access>,
+    ) -> Result<Option<Self>, ApiError> {
         let views = state.seen();
         let Some(document) = views.document(id)? else {
             return Ok(None);
@@ -53,12 +58,28 @@ impl Known {
         let mut jobs = views.jobs(&query)?.items;
         let is_under_way = jobs.iter().any(|job| !job.status.is_ended());
         jobs.truncate(1);
-        Ok(Some(Self {
+        let known = Self {
             document,
             descriptor: views.resource(id)?,
             job: jobs.pop(),
             is_under_way,
-        }))
+        };
+        known.check_access(asked)?;
+        Ok(Some(known))
+    }
+
+    /// Refuses an upload that asks for other grants than hold: it would be answered as if it had
+    /// got them. One that asks for none leaves them as they are.
+    fn check_access(&self, asked: Option<&Access>) -> Result<(), ApiError> {
+        let holds = self.descriptor.as_ref().map(|now| &now.access);
+        if asked.is_none() || holds.is_none() || asked == holds {
+            return Ok(());
+        }
+        let id = self.document.id;
+        let detail = format!(
+            "these bytes are the document {id} already, whose access is another; its owner and admins change it by PUT /api/resources/{id}/access"
+        );
+        Err(ApiError::new(Code::AlreadyExists, detail))
     }
 
     /// Whether the upload begins it anew: nothing came of it, and nothing is under way. One whose

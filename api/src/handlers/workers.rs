@@ -235,7 +235,9 @@ pub(crate) async fn progress(
 fn message(value: Value) -> Result<String, String> {
     let message = text(value)?;
     if message.chars().count() > MESSAGE_CHARS_MAX {
-        return Err(format!("a message has at most {MESSAGE_CHARS_MAX} characters"));
+        return Err(format!(
+            "a message has at most {MESSAGE_CHARS_MAX} characters"
+        ));
     }
     Ok(message)
 }

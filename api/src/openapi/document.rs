@@ -252,7 +252,7 @@ pub(super) fn upload() -> Value {
             "steps": { "enum": ["auto", "none"], "default": "auto" },
             "access": { "type": "string", "contentMediaType": "application/json",
                 "contentSchema": { "$ref": "#/components/schemas/Access" },
-                "description": "Who may read and write it, as JSON" },
+                "description": "Who may read and write it, as JSON. Where these bytes are a document already whose grants are others, the upload is refused (409 ALREADY_EXISTS): they are changed by PUT /api/resources/{id}/access" },
         },
     })
 }

@@ -33,6 +33,13 @@ fn uuid() -> Value {
     json!({ "type": "string", "format": "uuid" })
 }
 
+/// The id that a client chooses for what it makes: any but those that are made of bytes.
+fn chosen_id() -> Value {
+    let pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-79a-f][0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$";
+    json!({ "type": "string", "format": "uuid", "pattern": pattern,
+        "description": "Not of version 8: those are made of a document's bytes" })
+}
+
 fn name() -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"^[^\s\u0000-\u001f\u007f-\u009f]([^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f])?$" })
 }
@@ -74,7 +81,7 @@ enum Content {
 fn new_resource(id: &str, content: Content) -> Value {
     // What may be left out may be null as well.
     let mut properties = json!({
-        id: or_null(uuid()), "language": or_null(language()), "collection": or_null(label()),
+        id: or_null(chosen_id()), "language": or_null(language()), "collection": or_null(label()),
         "derived_from": or_null(uuid()), "metadata": { "type": ["object", "null"] },
         "entity_types": { "type": ["array", "null"], "items": label(), "maxItems": 256 },
         "access": or_null(access()),
@@ -244,7 +251,7 @@ pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
             json!({
                 "type": "object",
                 "additionalProperties": false,
-                "properties": { "id": or_null(uuid()), "name": or_null(name()), "collection": or_null(label()), "with_annotations": { "type": ["boolean", "null"] } },
+                "properties": { "id": or_null(chosen_id()), "name": or_null(name()), "collection": or_null(label()), "with_annotations": { "type": ["boolean", "null"] } },
             }),
         ),
         (

@@ -7,8 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::Value;
+use stemma_domain::document::is_made_of_bytes;
 use stemma_domain::event::{Metadata, ResourceCreated};
-use stemma_domain::id::{ContentDigest, ResourceId};
+use stemma_domain::id::{ContentDigest, IdError, ResourceId};
 use stemma_domain::resource::{Access, ResourcePatch};
 use stemma_domain::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
 use utoipa::ToSchema;
@@ -35,7 +36,7 @@ impl NewResource {
     /// Takes the fields that describe a resource; `id_field` is what its id is called.
     pub(crate) fn read(fields: &mut Fields, id_field: &str) -> Self {
         Self {
-            id: fields.optional(id_field, checked(str::parse)),
+            id: fields.optional(id_field, checked(chosen_id)),
             name: fields.optional("name", checked(ResourceName::new)),
             media_type: fields.optional("media_type", checked(MediaType::new)),
             entity_types: entity_types(fields),
@@ -68,6 +69,15 @@ impl NewResource {
             name: self.name?,
         })
     }
+}
+
+/// Reads an id that a client chooses for what it makes.
+pub(crate) fn chosen_id(text: &str) -> Result<ResourceId, String> {
+    let id: ResourceId = text.parse().map_err(|error: IdError| error.to_string())?;
+    if is_made_of_bytes(id) {
+        return Err("ids of version 8 are those of documents, and are not chosen".to_owned());
+    }
+    Ok(id)
 }
 
 /// Takes `entity_types`; each that is none is noted at its own place.

@@ -54,6 +54,12 @@ pub fn own_document_id(
     ResourceId::new(Uuid::new_v8(bytes))
 }
 
+/// Whether an id is of the kind that is made of bytes. Nobody chooses such an id: whoever could
+/// would be told whether somebody has the bytes, or would take the place of their document.
+pub fn is_made_of_bytes(id: ResourceId) -> bool {
+    id.uuid().get_version_num() == 8
+}
+
 /// The name of the stream that holds a document's own events, `document-<id>`.
 pub fn stream_name(id: ResourceId) -> String {
     format!("{STREAM_PREFIX}{id}")
@@ -94,7 +100,8 @@ mod tests {
             own_document_id(&digest, None, "ada"),
         ];
         assert!(!others.contains(&own));
-        assert_eq!(id.uuid().get_version_num(), 8);
+        assert!(is_made_of_bytes(id) && is_made_of_bytes(own));
+        assert!(!is_made_of_bytes(ResourceId::new(Uuid::from_u128(7))));
         assert_eq!(from_stream_name(&stream_name(id)), Some(id));
     }
 
