@@ -18,6 +18,17 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn command(program: &str, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(args).current_dir(root());
+    // What cargo tells the program that it runs is not for the builds which that one starts: some
+    // build scripts are run again where it changes, and everything above them with them.
+    for (name, _) in std::env::vars_os() {
+        let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        if of_package
+            .iter()
+            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

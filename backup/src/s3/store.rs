@@ -227,9 +227,11 @@ impl Store {
         loop {
             let timeout = self.timeout(tries)?;
             let answer = self.send_once(&action, headers, body, timeout);
-            // 409: a write of the same object is under way, perhaps an earlier try of this one.
+            // 400: among other things of a request that broke off on its way, as RequestTimeout and
+            // IncompleteBody are. 409: a write of the same object is under way, perhaps an earlier
+            // try of this one.
             let is_final = match &answer {
-                Ok(answer) => !matches!(answer.status, 409 | 429 | 500 | 502..=504),
+                Ok(answer) => !matches!(answer.status, 400 | 408 | 409 | 429 | 500 | 502..=504),
                 Err(_) => false,
             };
             let is_over = match tries {
