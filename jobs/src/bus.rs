@@ -65,6 +65,9 @@ struct Place {
     told: watch::Sender<Progress>,
     /// Whether the job may still tell something.
     is_active: bool,
+    /// The revision of the claim under which it was told last: events before it say nothing of it,
+    /// and may be heard of behind it.
+    claimed_at: u64,
 }
 
 /// All that is told; clones share it.
@@ -78,13 +81,15 @@ impl Bus {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a worker tells how far it is.
-    pub(crate) fn tell(&self, id: JobId, percent: u8, message: &str) {
+    /// Notes that a worker tells how far it is, by the token of its claim.
+    pub(crate) fn tell(&self, id: JobId, token: u64, percent: u8, message: &str) {
         let mut places = self.places();
         let place = places.entry(id).or_insert_with(|| Place {
             told: watch::Sender::default(),
             is_active: true,
+            claimed_at: token,
         });
+        place.claimed_at = place.claimed_at.max(token);
         place.told.send_if_modified(|progress| {
             let is_new = progress.percent != percent || progress.message != message;
             progress.percent = percent.min(99);
@@ -99,6 +104,9 @@ impl Bus {
         let Some(place) = places.get_mut(&id) else {
             return;
         };
+        if revision < place.claimed_at {
+            return;
+        }
         place.is_active = is_active;
         place.told.send_modify(|progress| {
             progress.revision = revision;
@@ -124,6 +132,7 @@ impl Bus {
         let place = places.entry(id).or_insert_with(|| Place {
             told: watch::Sender::default(),
             is_active: false,
+            claimed_at: 0,
         });
         Watching {
             changes: place.told.subscribe(),
@@ -147,10 +156,22 @@ mod tests {
 
     const JOB: JobId = JobId::new(Uuid::from_u128(1));
 
+    /// A worker may be at a job before the views are heard of that it was queued.
+    #[test]
+    fn an_event_from_before_the_claim_takes_nothing_away() {
+        let bus = Bus::default();
+        bus.tell(JOB, 1, 40, "parsing");
+        bus.moved(JOB, 0, false);
+        bus.moved(JOB, 1, true);
+        assert_eq!(bus.progress(JOB).unwrap().message, "parsing");
+        bus.moved(JOB, 2, false);
+        assert_eq!(bus.len(), 0);
+    }
+
     #[test]
     fn the_bus_holds_nothing_of_jobs_that_nobody_works_on_or_follows() {
         let bus = Bus::default();
-        bus.tell(JOB, 40, "parsing");
+        bus.tell(JOB, 2, 40, "parsing");
         assert_eq!(bus.progress(JOB).unwrap().percent, 40);
         let watching = bus.follow(JOB);
         bus.moved(JOB, 3, false);
@@ -159,7 +180,7 @@ mod tests {
         assert_eq!(bus.len(), 0);
         drop(bus.follow(JOB));
         assert_eq!(bus.len(), 0);
-        bus.tell(JOB, 40, "parsing");
+        bus.tell(JOB, 2, 40, "parsing");
         bus.moved(JOB, 4, false);
         assert_eq!(bus.len(), 0);
     }

@@ -445,7 +445,7 @@ impl Queue {
         let held = held.ok_or(JobRefusal::LeaseLost)?;
         // While the board is ours: once the views have told it that the job ended, the bus is told
         // so too, and nothing must come behind that.
-        self.shared.bus.tell(id, percent, message);
+        self.shared.bus.tell(id, token, percent, message);
         drop(board);
         Ok(held.into())
     }
