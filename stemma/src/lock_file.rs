@@ -3,8 +3,15 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+
+/// How long the lock is waited for: a process that was killed while it began another one has it until
+/// that one has closed the file.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// How often it is looked meanwhile.
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 
 /// Takes the lock until the file is dropped, or tells which process has it.
 ///
@@ -18,7 +25,16 @@ pub(crate) fn try_lock(path: &Path) -> anyhow::Result<Result<File, String>> {
         .truncate(false)
         .open(path);
     let mut file = open.with_context(|| format!("open {}", path.display()))?;
-    match file.try_lock() {
+    let until = Instant::now() + LOCK_WAIT;
+    let taken = loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(LOCK_LOOK)
+            }
+            taken => break taken,
+        }
+    };
+    match taken {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();

@@ -105,7 +105,8 @@ async fn others_are_processed_while_files_keep_the_parser_busy_and_eat_its_memor
     let now = client.job(id).await;
     assert_eq!(
         (&now["status"], &now["message"]),
-        (&json!("processing"), &json!("parsing"))
+        (&json!("processing"), &json!("parsing")),
+        "{now}"
     );
     assert_eq!(
         children_of(server.pid()).len(),
