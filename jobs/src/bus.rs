@@ -90,6 +90,8 @@ impl Bus {
             claimed_at: token,
         });
         place.claimed_at = place.claimed_at.max(token);
+        // Whoever followed it before may have made the place.
+        place.is_active = true;
         place.told.send_if_modified(|progress| {
             let is_new = progress.percent != percent || progress.message != message;
             progress.percent = percent.min(99);
@@ -155,6 +157,15 @@ mod tests {
     use uuid::Uuid;
 
     const JOB: JobId = JobId::new(Uuid::from_u128(1));
+
+    #[test]
+    fn one_who_followed_a_job_from_before_it_was_told_takes_nothing_away_by_leaving() {
+        let bus = Bus::default();
+        let watching = bus.follow(JOB);
+        bus.tell(JOB, 1, 40, "parsing");
+        drop(watching);
+        assert_eq!(bus.progress(JOB).unwrap().message, "parsing");
+    }
 
     /// A worker may be at a job before the views are heard of that it was queued.
     #[test]
