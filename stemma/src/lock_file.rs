@@ -29,7 +29,7 @@ pub(crate) fn try_lock(path: &Path) -> anyhow::Result<Result<File, String>> {
     let taken = loop {
         match file.try_lock() {
             Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                std::thread::sleep(LOCK_LOOK)
+                std::thread::sleep(LOCK_LOOK);
             }
             taken => break taken,
         }
