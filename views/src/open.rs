@@ -23,7 +23,7 @@ const LOCK_LOOK: Duration = Duration::from_millis(10);
 /// How a model's rows are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// The engine, lsm-tree by default.
+    /// The engine, sled by default; the setting `views.engine` is lsm-tree by default.
     pub engine: Engine,
     /// Bytes of the engine's cache, 64 MiB by default.
     pub cache_bytes: u64,

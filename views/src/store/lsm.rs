@@ -331,6 +331,12 @@ impl Shared {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until something was told.
+    fn changed_since<'a>(&self, work: MutexGuard<'a, Work>) -> MutexGuard<'a, Work> {
+        let changed = self.changed.wait(work);
+        changed.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, change: impl FnOnce(&mut Work)) {
         change(&mut self.work());
         self.changed.notify_all();
@@ -381,10 +387,7 @@ impl Shared {
                     engine: Engine::LsmTree,
                 });
             }
-            work = self
-                .changed
-                .wait(work)
-                .unwrap_or_else(PoisonError::into_inner);
+            work = self.changed_since(work);
         }
         Ok(())
     }
@@ -404,33 +407,27 @@ impl Shared {
             if is_so(self) {
                 return Ok(());
             }
-            work = self
-                .changed
-                .wait(work)
-                .unwrap_or_else(PoisonError::into_inner);
+            work = self.changed_since(work);
         }
     }
 
-    /// Waits for work of one kind and takes it; none when the store is closed or has failed.
-    fn next_work(&self, due: impl Fn(&mut Work) -> &mut bool) -> Option<()> {
+    /// Waits for work of one kind and takes it; false when the store is closed or has failed.
+    fn takes_work(&self, due: impl Fn(&mut Work) -> &mut bool) -> bool {
         let mut work = self.work();
         loop {
             if work.is_closing || work.failure.is_some() {
-                return None;
+                return false;
             }
             if std::mem::take(due(&mut work)) {
                 work.busy += 1;
-                return Some(());
+                return true;
             }
-            work = self
-                .changed
-                .wait(work)
-                .unwrap_or_else(PoisonError::into_inner);
+            work = self.changed_since(work);
         }
     }
 
     fn keep_writing(&self) {
-        while self.next_work(|work| &mut work.is_write_due).is_some() {
+        while self.takes_work(|work| &mut work.is_write_due) {
             let one_at_a_time = self.tree.get_flush_lock();
             let written = self.tree.flush(&one_at_a_time, self.forgettable());
             drop(one_at_a_time);
@@ -456,7 +453,7 @@ impl Shared {
     }
 
     fn keep_merging(&self) {
-        while self.next_work(|work| &mut work.is_merge_due).is_some() {
+        while self.takes_work(|work| &mut work.is_merge_due) {
             let before = self.tree.current_version().id();
             let merged = self
                 .tree
@@ -493,10 +490,7 @@ impl Shared {
     fn remove_unfinished(&self) {
         let mut work = self.work();
         while work.busy > 0 {
-            work = self
-                .changed
-                .wait(work)
-                .unwrap_or_else(PoisonError::into_inner);
+            work = self.changed_since(work);
         }
         let version = self.tree.current_version();
         let finished: HashSet<_> = version.iter_tables().map(lsm_tree::Table::id).collect();
