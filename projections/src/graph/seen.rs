@@ -168,6 +168,47 @@ impl SeenLook {
         self.of.hidden_by().map_err(Error::Graph)
     }
 
+    /// Those of a page that are seen, as the views are once it was read.
+    fn shown<T>(
+        &self,
+        page: Vec<T>,
+        is_seen: &impl Fn(&Seen, &T) -> Result<bool, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let Some(seen) = self.hidden_by()? else {
+            return Ok(page);
+        };
+        let mut shown = Vec::with_capacity(page.len());
+        for one in page {
+            if is_seen(&seen, &one)? {
+                shown.push(one);
+            }
+        }
+        Ok(shown)
+    }
+
+    /// As many as are asked for that are seen: what is passed over makes room for more, until there
+    /// are none.
+    fn filled<T: Clone>(
+        &self,
+        mut after: Option<T>,
+        limit: usize,
+        page: impl Fn(Option<&T>, usize) -> Result<Vec<T>, Error>,
+        is_seen: impl Fn(&Seen, &T) -> Result<bool, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let left = limit - found.len();
+            let next = page(after.as_ref(), left)?;
+            let is_last = next.len() < left;
+            after = next.last().cloned();
+            found.extend(self.shown(next, &is_seen)?);
+            if is_last {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// Whether a node is seen. What is not there is not hidden.
     fn sees(&self, seen: &Seen, id: &Arc<str>) -> Result<bool, Error> {
         if let Some(known) = self.known.borrow().get(id) {
@@ -246,29 +287,11 @@ impl Graph for SeenLook {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Arc<str>>, Error> {
-        let mut found = Vec::new();
-        let mut after: Option<Arc<str>> = after.map(Arc::from);
-        // What is passed over makes room for more; it ends with the nodes.
-        while found.len() < limit {
-            let left = limit - found.len();
-            let page = self.inner.nodes(label, after.as_deref(), left)?;
-            let is_last = page.len() < left;
-            after = page.last().cloned();
-            match self.hidden_by()? {
-                None => found.extend(page),
-                Some(seen) => {
-                    for id in page {
-                        if self.sees(&seen, &id)? {
-                            found.push(id);
-                        }
-                    }
-                }
-            }
-            if is_last {
-                break;
-            }
-        }
-        Ok(found)
+        let page = |after: Option<&Arc<str>>, left| {
+            self.inner.nodes(label, after.map(AsRef::as_ref), left)
+        };
+        let is_seen = |seen: &Seen, id: &Arc<str>| self.sees(seen, id);
+        self.filled(after.map(Arc::from), limit, page, is_seen)
     }
 
     fn find(
@@ -277,19 +300,10 @@ impl Graph for SeenLook {
         key: &str,
         value: &Value,
     ) -> Result<Option<Vec<Arc<str>>>, Error> {
-        let Some(mut found) = self.inner.find(label, key, value)? else {
+        let Some(found) = self.inner.find(label, key, value)? else {
             return Ok(None);
         };
-        if let Some(seen) = self.hidden_by()? {
-            let mut shown = Vec::with_capacity(found.len());
-            for id in found {
-                if self.sees(&seen, &id)? {
-                    shown.push(id);
-                }
-            }
-            found = shown;
-        }
-        Ok(Some(found))
+        self.shown(found, &|seen, id| self.sees(seen, id)).map(Some)
     }
 
     fn labels(&self, id: &str) -> Vec<Arc<str>> {
@@ -315,30 +329,13 @@ impl Graph for SeenLook {
         after: Option<&Relationship>,
         limit: usize,
     ) -> Result<Vec<Relationship>, Error> {
-        let mut found = Vec::new();
-        let mut after = after.cloned();
-        // What is passed over makes room for more; it ends with the relationships.
-        while found.len() < limit {
-            let left = limit - found.len();
-            let page = self
-                .inner
-                .relationships(node, direction, kinds, after.as_ref(), left)?;
-            let is_last = page.len() < left;
-            after = page.last().cloned();
-            match self.hidden_by()? {
-                None => found.extend(page),
-                Some(seen) => {
-                    for edge in page {
-                        if self.sees(&seen, &edge.from)? && self.sees(&seen, &edge.to)? {
-                            found.push(edge);
-                        }
-                    }
-                }
-            }
-            if is_last {
-                break;
-            }
-        }
-        Ok(found)
+        let page = |after: Option<&Relationship>, left| {
+            self.inner
+                .relationships(node, direction, kinds, after, left)
+        };
+        let is_seen = |seen: &Seen, edge: &Relationship| {
+            Ok(self.sees(seen, &edge.from)? && self.sees(seen, &edge.to)?)
+        };
+        self.filled(after.cloned(), limit, page, is_seen)
     }
 }
