@@ -12,6 +12,9 @@ use crate::storage::{Storage, StorageFile};
 use crate::vault::{Vault, lock};
 
 const ZEROS_BYTES: usize = 1024 * 1024;
+/// Bytes written ahead that are synced at a time: a sync of the blob that is being stored meanwhile
+/// waits for those that the disk has before it.
+const AHEAD_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The pack that is appended to.
 pub(crate) struct Active {
@@ -71,6 +74,9 @@ pub(crate) fn prepare(vault: &Vault, number: u32, planned_bytes: u64) -> io::Res
             let n = size(&zeros).min(planned_bytes - at);
             file.write_at(&zeros[..usize::try_from(n).expect("at most a MiB")], at)?;
             at += n;
+            if at.is_multiple_of(AHEAD_BYTES) {
+                file.sync()?;
+            }
         }
         file.write_at(
             &PackHeader {

@@ -11,13 +11,21 @@ use crate::storage::{Storage, StorageFile};
 
 /// Bytes handled at a time where a region is copied or cleared.
 pub(crate) const COPY_BYTES: usize = 1 << 20;
+/// Bytes of a file written ahead that are synced at a time: a sync of the group that is being
+/// appended meanwhile waits for those that the disk has before it.
+const AHEAD_BYTES: u64 = 4 << 20;
 
 /// Writes a file of zeros that is to become a segment.
 pub(crate) fn prewrite(storage: &dyn Storage, bytes: u64) -> io::Result<Arc<dyn StorageFile>> {
     let write = || {
         let file = storage.create(SPARE_NAME)?;
-        clear(&*file, 0, bytes)?;
-        file.sync_data()?;
+        let mut at = 0;
+        while at < bytes {
+            let end = bytes.min(at + AHEAD_BYTES);
+            clear(&*file, at, end)?;
+            file.sync_data()?;
+            at = end;
+        }
         Ok(file)
     };
     let written = write();
