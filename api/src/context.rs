@@ -3,7 +3,10 @@
 //! Invariant: every answer has an `X-Request-ID`, and every failure is a problem, also those that
 //! no handler of ours saw.
 
+use std::cell::RefCell;
 use std::future::{Ready, ready};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -43,9 +46,15 @@ pub(crate) const TRACE_ID_BYTES_MAX: usize = 128;
 /// Longest `Host` that is taken as one of our names, in bytes.
 const HOST_BYTES_MAX: usize = 255;
 
-/// What surrounds a request; an extractor.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What surrounds a request; an extractor. Clones share it.
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
+    shared: Arc<Surroundings>,
+}
+
+/// What there is to know of a request beside what it asks for.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
     /// The trace that the request and all it causes belong to.
     pub(crate) trace_id: String,
     /// Who asks.
@@ -53,9 +62,21 @@ pub(crate) struct Context {
     /// The same, with what they may do.
     pub(crate) caller: Caller,
     /// The URLs that we go by, for IRIs that name our resources.
-    pub(crate) bases: Vec<String>,
+    pub(crate) bases: Arc<[String]>,
     /// The span that answering is.
     pub(crate) span: SpanContext,
+}
+
+/// The pattern of the route that a request was led to, left with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pattern(pub(crate) &'static str);
+
+impl Pattern {
+    /// That of a request; `none` where there is no such route.
+    fn of(request: &HttpRequest) -> &'static str {
+        let pattern = request.extensions().get::<Self>().copied();
+        pattern.map_or("none", |pattern| pattern.0)
+    }
 }
 
 /// A request that was answered, for the counters.
@@ -64,14 +85,22 @@ pub(crate) struct Answered<'a> {
     /// Its method.
     pub(crate) method: &'a str,
     /// The pattern of its route, not its path.
-    pub(crate) route: &'a str,
+    pub(crate) route: &'static str,
     /// The status of the answer.
     pub(crate) status: u16,
     /// From the request's head to the answer's.
     pub(crate) took: Duration,
 }
 
-impl Context {
+impl Deref for Context {
+    type Target = Surroundings;
+
+    fn deref(&self) -> &Surroundings {
+        &self.shared
+    }
+}
+
+impl Surroundings {
     /// What surrounds a request, and the span that answering it is.
     fn of(headers: &HeaderMap, state: &AppState) -> (Self, Span) {
         let trace_id =
@@ -136,14 +165,34 @@ fn trace_id(headers: &HeaderMap) -> Option<String> {
     is_valid.then(|| id.to_owned())
 }
 
-fn bases(headers: &HeaderMap, public_url: Option<&str>) -> Vec<String> {
+fn bases(headers: &HeaderMap, public_url: Option<&str>) -> Arc<[String]> {
     if let Some(url) = public_url {
-        return vec![url.trim_end_matches('/').to_owned()];
+        return [url.trim_end_matches('/').to_owned()].into();
     }
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let Some(host) = headers.get(HOST) else {
+        return Arc::default();
+    };
+    LATEST_BASES.with_borrow_mut(|latest| match latest {
+        Some((of, bases)) if of == host => bases.clone(),
+        _ => {
+            let bases = bases_of_host(host);
+            *latest = Some((host.clone(), bases.clone()));
+            bases
+        }
+    })
+}
+
+thread_local! {
+    /// The last `Host`, which most requests share, and the URLs that we go by there.
+    static LATEST_BASES: RefCell<Option<(HeaderValue, Arc<[String]>)>> =
+        const { RefCell::new(None) };
+}
+
+fn bases_of_host(host: &HeaderValue) -> Arc<[String]> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b);
-    let host = host.filter(|h| (1..=HOST_BYTES_MAX).contains(&h.len()) && h.bytes().all(plain));
-    host.map(|host| vec![format!("http://{host}"), format!("https://{host}")])
+    let is_name = |h: &&str| (1..=HOST_BYTES_MAX).contains(&h.len()) && h.bytes().all(plain);
+    let host = host.to_str().ok().filter(is_name);
+    host.map(|host| [format!("http://{host}"), format!("https://{host}")].into())
         .unwrap_or_default()
 }
 
@@ -166,14 +215,17 @@ pub(crate) async fn surround(
     let started = Instant::now();
     pace::hold(&mut request, Pace::of(state.options()));
     let under_way = request.conn_data::<Link>().map(Link::begin);
-    let (mut context, span) = Context::of(request.headers(), &state);
+    let (mut surroundings, span) = Surroundings::of(request.headers(), &state);
     let public_url = state.options().public_url.as_deref();
     let access = state.access();
     let entry = access.entry(request.request(), public_url, started).await;
     if let Entry::Known(caller) = &entry {
-        context.actor = caller.actor().to_owned();
-        context.caller = caller.clone();
+        caller.actor().clone_into(&mut surroundings.actor);
+        surroundings.caller = caller.clone();
     }
+    let context = Context {
+        shared: Arc::new(surroundings),
+    };
     let leave = access.cors().and_then(|cors| {
         let asks_nobody = access.registry().is_unused();
         cors.leave(request.request(), asks_nobody)
@@ -312,8 +364,7 @@ fn end(mut span: Span, answer: &ServiceResponse<BoxBody>, context: &Context, cod
         return;
     }
     let request = answer.request();
-    let pattern = request.match_pattern();
-    let route = pattern.as_deref().unwrap_or("none");
+    let route = Pattern::of(request);
     let status = answer.status();
     span.rename(format!(
         "{} {route}",
@@ -334,11 +385,7 @@ fn end(mut span: Span, answer: &ServiceResponse<BoxBody>, context: &Context, cod
 
 fn report(answer: &ServiceResponse<BoxBody>, context: &Context, state: &AppState, took: Duration) {
     let request = answer.request();
-    let pattern = request.match_pattern();
-    let (route, status) = (
-        pattern.as_deref().unwrap_or("none"),
-        answer.status().as_u16(),
-    );
+    let (route, status) = (Pattern::of(request), answer.status().as_u16());
     let method = request.method().as_str();
     state.metrics().count_answer(&Answered {
         method,
@@ -398,13 +445,15 @@ mod tests {
     fn we_go_by_the_configured_url_else_by_the_requests_host() {
         let own = headers(&[("host", "127.0.0.1:7070")]);
         assert_eq!(
-            bases(&own, Some("https://stemma.example/")),
+            *bases(&own, Some("https://stemma.example/")),
             ["https://stemma.example"]
         );
-        assert_eq!(
-            bases(&own, None),
-            ["http://127.0.0.1:7070", "https://127.0.0.1:7070"]
-        );
+        for _ in 0..2 {
+            assert_eq!(
+                *bases(&own, None),
+                ["http://127.0.0.1:7070", "https://127.0.0.1:7070"]
+            );
+        }
         assert!(bases(&headers(&[("host", "a b")]), None).is_empty());
     }
 }

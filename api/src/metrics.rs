@@ -44,14 +44,14 @@ const OTHER_METHOD: &str = "other";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AnswerLabels {
     method: &'static str,
-    route: String,
+    route: &'static str,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
     method: &'static str,
-    route: String,
+    route: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -122,11 +122,8 @@ impl Metrics {
 
     pub(crate) fn count_answer(&self, answered: &Answered<'_>) {
         let method = known_method(answered.method);
-        let route = answered.route.to_owned();
-        let labels = RouteLabels {
-            method,
-            route: route.clone(),
-        };
+        let route = answered.route;
+        let labels = RouteLabels { method, route };
         self.times
             .get_or_create(&labels)
             .observe(answered.took.as_secs_f64());

@@ -133,7 +133,7 @@ fn request(operations: Vec<Operation>) -> Request {
         actor: "system".into(),
         trace_id: "0af7651916cd43dd8448eb211c80319c".into(),
         idempotency: None,
-        bases: Vec::new(),
+        bases: [].into(),
         pins: Vec::new(),
     }
 }

@@ -1,5 +1,7 @@
 //! What is asked of the write path, and what it answers.
 
+use std::sync::Arc;
+
 use stemma_content_store::Pin;
 use stemma_domain::access::Sight;
 use stemma_domain::document::{Document, DocumentCommand};
@@ -25,7 +27,7 @@ pub struct Request {
     /// Makes it safe to send the request again.
     pub idempotency: Option<Idempotency>,
     /// The URLs that this server goes by, for IRIs that name our resources.
-    pub bases: Vec<String>,
+    pub bases: Arc<[String]>,
     /// Holds the content that the operations name until they are recorded.
     pub pins: Vec<Pin>,
 }

@@ -58,7 +58,7 @@ fn request(operations: Vec<Operation>) -> Request {
         actor: "ada".into(),
         trace_id: "t".into(),
         idempotency: None,
-        bases: Vec::new(),
+        bases: [].into(),
         pins: Vec::new(),
     }
 }

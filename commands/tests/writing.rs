@@ -83,7 +83,7 @@ fn request(changes: Vec<Command>) -> Request {
         actor: "ada".into(),
         trace_id: "t".into(),
         idempotency: None,
-        bases: Vec::new(),
+        bases: [].into(),
         pins: Vec::new(),
     }
 }

@@ -258,7 +258,7 @@ impl Asked {
             actor: "ada".to_owned(),
             trace_id: self.tag.clone(),
             idempotency: self.key,
-            bases: Vec::new(),
+            bases: [].into(),
             pins,
         }
     }

@@ -653,7 +653,7 @@ fn request(actor: &str, trace_id: &str, operations: Vec<Operation>) -> Request {
         actor: actor.to_owned(),
         trace_id: trace_id.to_owned(),
         idempotency: None,
-        bases: Vec::new(),
+        bases: [].into(),
         pins: Vec::new(),
     }
 }

@@ -176,7 +176,7 @@ async fn write(
         actor: ACTOR.to_owned(),
         trace_id: tenant.commands.new_id().simple().to_string(),
         idempotency: None,
-        bases: Vec::new(),
+        bases: [].into(),
         pins,
     };
     Ok(tenant.commands.execute(request).await?.end)

@@ -10,6 +10,7 @@ use stemma_domain::access::Need;
 use super::caller::{Caller, Entry};
 use super::streams::{self, Open};
 use super::{cut, missing, need_of, sent};
+use crate::context::Pattern;
 use crate::error::{ApiError, Code};
 use crate::state::AppState;
 use crate::tenants::Served;
@@ -23,6 +24,7 @@ pub(crate) async fn admitted(
     let Some(state) = request.app_data::<web::Data<AppState>>().cloned() else {
         return Ok(request.error_response(ApiError::of(Code::Internal)));
     };
+    request.extensions_mut().insert(Pattern(pattern));
     let need = need_of(request.method().as_str(), pattern);
     let entry = entry_of(request.request());
     let admitted = match admit(&entry, need) {

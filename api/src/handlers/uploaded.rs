@@ -148,7 +148,7 @@ impl Known {
             sight: context.sight(),
             trace_id: context.trace_id.clone(),
             idempotency: Some(key),
-            bases: Vec::new(),
+            bases: [].into(),
             pins: Vec::new(),
         };
         let noted = state.commands().answer_found(&request, found).await;

@@ -170,7 +170,7 @@ async fn call(
         job,
         token,
         fields,
-        actor: context.actor,
+        actor: context.actor.clone(),
     })
 }
 
@@ -399,7 +399,7 @@ async fn note_failed_stage(
         actor: actor.to_owned(),
         trace_id: job.trace_id.clone(),
         idempotency: None,
-        bases: Vec::new(),
+        bases: [].into(),
         pins: Vec::new(),
     };
     let queue = &state.documents().queue;

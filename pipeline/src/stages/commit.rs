@@ -278,7 +278,7 @@ impl Committer {
             actor: submission.actor.to_owned(),
             trace_id: submission.job.trace_id.clone(),
             idempotency: None,
-            bases: Vec::new(),
+            bases: [].into(),
             pins: effects.pins,
         };
         let held = self

@@ -216,7 +216,7 @@ impl LocalDesk<'_> {
             actor: self.worker().to_owned(),
             trace_id: self.work.job.trace_id.clone(),
             idempotency: None,
-            bases: Vec::new(),
+            bases: [].into(),
             pins: Vec::new(),
         };
         if let Err(unnoted) = self.work.execute(request) {

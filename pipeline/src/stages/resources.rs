@@ -132,7 +132,7 @@ fn execute(
         actor: work.job.owner.clone(),
         trace_id: work.job.trace_id.clone(),
         idempotency: None,
-        bases: Vec::new(),
+        bases: [].into(),
         pins,
     };
     work.execute(request).map_err(CommitError::from)?;

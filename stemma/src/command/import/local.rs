@@ -121,7 +121,7 @@ impl Local {
                 actor: ACTOR.to_owned(),
                 trace_id: self.tenant.commands.new_id().simple().to_string(),
                 idempotency: None,
-                bases: Vec::new(),
+                bases: [].into(),
                 pins,
             };
             self.runtime
