@@ -13,7 +13,7 @@ use stemma_domain::time::Timestamp;
 use stemma_domain::value::{PrincipalName, TenantName};
 use stemma_event_log::{
     AppenderStatus, Batch, EventType, ExpectedRevision, FileStorage, Log, Metadata, NewEvent,
-    Options, Position, ReadLimit, Revision, StreamId,
+    Options, Position, ReadLimit, Revision, Storage, StreamId,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -98,6 +98,8 @@ pub struct Registry {
 
 struct Shared {
     dir: PathBuf,
+    /// Where the log lies: the directory, but in tests of what a disk may do.
+    storage: Arc<dyn Storage>,
     sources: Arc<dyn Sources>,
     tokens: Tokens,
     /// Events that are folded in.
@@ -134,9 +136,18 @@ impl Registry {
     /// [`AccessError::Open`] when the log is damaged or in use, [`AccessError::Unfit`] when it
     /// holds what does not fit.
     pub fn open(dir: &Path, sources: Arc<dyn Sources>) -> Result<Self, AccessError> {
+        Self::open_on(dir, Arc::new(FileStorage::new(dir)), sources)
+    }
+
+    fn open_on(
+        dir: &Path,
+        storage: Arc<dyn Storage>,
+        sources: Arc<dyn Sources>,
+    ) -> Result<Self, AccessError> {
         let registry = Self {
             shared: Arc::new(Shared {
                 dir: dir.to_owned(),
+                storage,
                 sources,
                 tokens: Tokens::default(),
                 end: AtomicU64::new(0),
@@ -370,7 +381,7 @@ impl Registry {
     }
 
     fn open_log(&self) -> Result<Log, AccessError> {
-        let storage = Arc::new(FileStorage::new(&self.shared.dir));
+        let storage = Arc::clone(&self.shared.storage);
         let options = Options {
             segment_bytes_first: SEGMENT_BYTES,
             segment_bytes_max: SEGMENT_BYTES,

@@ -1,6 +1,8 @@
 //! The registry by its own interface: given out, taken back, forgotten.
 
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+
+use stemma_event_log::{AppendError, Fate, Loss, MemoryStorage, Operation, OperationKind};
 
 use super::*;
 
@@ -193,4 +195,169 @@ fn of_tokens_that_hold_no_more_the_last_are_remembered_and_those_that_hold_all_a
             .token(first.id)
             .is_some_and(|token| !registry.still_holds(&token))
     );
+}
+
+/// Tokens on a disk that fails at operations of one kind while the switch is on.
+struct Failing {
+    place: tempfile::TempDir,
+    storage: MemoryStorage,
+    sources: Arc<Fixed>,
+    switch: Arc<AtomicBool>,
+}
+
+impl Failing {
+    fn at(kind: OperationKind) -> Self {
+        let switch = Arc::new(AtomicBool::new(false));
+        let fails = Arc::clone(&switch);
+        let storage = MemoryStorage::with_faults(move |operation: Operation<'_>| {
+            if operation.kind == kind && fails.load(Ordering::SeqCst) {
+                Fate::Fail(std::io::ErrorKind::Other)
+            } else {
+                Fate::Proceed
+            }
+        });
+        Self {
+            place: tempfile::tempdir().unwrap(),
+            storage,
+            sources: Arc::default(),
+            switch,
+        }
+    }
+
+    fn open(&self, storage: &MemoryStorage) -> Registry {
+        let sources = Arc::<Fixed>::clone(&self.sources);
+        Registry::open_on(self.place.path(), Arc::new(storage.clone()), sources).unwrap()
+    }
+
+    fn fail(&self, is_failing: bool) {
+        self.switch.store(is_failing, Ordering::SeqCst);
+    }
+}
+
+/// The text of the token that is given out next, as the fixed sources make it.
+fn next_text(sources: &Fixed) -> String {
+    let given = sources.given.load(Ordering::Relaxed);
+    TokenText::new(TokenId::new(Uuid::from_u128(given.into())), [given; 32]).expose()
+}
+
+#[test]
+fn a_failed_write_or_sync_lets_nobody_in_and_takes_nothing_back_until_the_log_is_reopened() {
+    for kind in [OperationKind::Write, OperationKind::Sync] {
+        let disk = Failing::at(kind);
+        let registry = disk.open(&disk.storage);
+        let (kept, kept_text) = registry.issue(reader("ada"), by("t1")).unwrap();
+        disk.fail(true);
+        let never_told = next_text(&disk.sources);
+        let failed = registry.issue(reader("eve"), by("t2")).unwrap_err();
+        assert!(
+            matches!(
+                failed,
+                AccessError::Append(AppendError::Sync { .. } | AppendError::Write { .. })
+            ),
+            "{kind:?}: {failed:?}"
+        );
+        disk.fail(false);
+        // It may be on the disk and may be not: nothing of it counts, and nothing more is written.
+        assert_eq!(registry.authenticate(&never_told), None, "{kind:?}");
+        assert_eq!(registry.tokens(), [Arc::clone(&kept)]);
+        let status = registry.status();
+        assert!(
+            matches!(status, Some(AppenderStatus::Poisoned { .. })),
+            "{status:?}"
+        );
+        let refused = |failed: AccessError| {
+            assert!(
+                matches!(failed, AccessError::Append(AppendError::Poisoned)),
+                "{failed:?}"
+            );
+        };
+        refused(registry.issue(reader("bob"), by("t3")).unwrap_err());
+        refused(registry.revoke(kept.id, by("t4")).unwrap_err());
+        let tenant = kept.tenant.clone().unwrap();
+        refused(registry.revoke_all(&tenant, by("t5")).unwrap_err());
+        // A token that could not be taken back holds, as whoever wanted it was told.
+        assert_eq!(
+            registry.authenticate(&kept_text.expose()),
+            Some(Arc::clone(&kept))
+        );
+        registry.reopen().unwrap();
+        assert_eq!(registry.status(), Some(AppenderStatus::Ok));
+        assert_eq!(registry.authenticate(&never_told), None, "{kind:?}");
+        let (bob, bob_text) = registry.issue(reader("bob"), by("t6")).unwrap();
+        registry.revoke(kept.id, by("t7")).unwrap();
+        assert_eq!(registry.authenticate(&kept_text.expose()), None);
+        // What was acknowledged outlives a crash that loses all that was not synced.
+        let crashed = disk
+            .storage
+            .after_crash(Loss::All, |_: Operation<'_>| Fate::Proceed);
+        drop(registry);
+        let again = disk.open(&crashed);
+        assert_eq!(again.authenticate(&bob_text.expose()), Some(bob));
+        assert_eq!(again.authenticate(&kept_text.expose()), None);
+        assert_eq!(again.authenticate(&never_told), None, "{kind:?}");
+        assert_eq!(again.tokens().len(), 2);
+    }
+}
+
+/// Whatever a crash leaves of a token whose outcome is unknown, its log opens, and whoever was told
+/// of none has none: the text was told to nobody.
+#[test]
+fn a_crash_after_a_failed_sync_leaves_the_token_whole_or_not_at_all() {
+    for seed in 0..32 {
+        let disk = Failing::at(OperationKind::Sync);
+        let registry = disk.open(&disk.storage);
+        let (kept, kept_text) = registry.issue(reader("ada"), by("t1")).unwrap();
+        disk.fail(true);
+        registry.issue(reader("eve"), by("t2")).unwrap_err();
+        let loss = Loss::Some { seed };
+        let crashed = disk
+            .storage
+            .after_crash(loss, |_: Operation<'_>| Fate::Proceed);
+        drop(registry);
+        let again = disk.open(&crashed);
+        assert_eq!(again.authenticate(&kept_text.expose()), Some(kept));
+        assert_eq!(again.status(), Some(AppenderStatus::Ok));
+        let others = again.tokens().len() - 1;
+        assert!(others <= 1, "seed {seed}");
+        again.issue(reader("bob"), by("t3")).unwrap();
+    }
+}
+
+/// The first token makes the log: where that fails, the server is as unused as before.
+#[test]
+fn a_first_token_that_could_not_be_written_leaves_a_server_without_tokens() {
+    for kind in [
+        OperationKind::Create,
+        OperationKind::Write,
+        OperationKind::Sync,
+        OperationKind::Rename,
+        OperationKind::SyncDir,
+    ] {
+        let disk = Failing::at(kind);
+        disk.fail(true);
+        let opened = Registry::open_on(
+            &disk.place.path().join("access"),
+            Arc::new(disk.storage.clone()),
+            Arc::<Fixed>::clone(&disk.sources),
+        );
+        let registry = opened.unwrap();
+        registry.issue(reader("ada"), by("t1")).unwrap_err();
+        assert!(
+            registry.is_unused() && registry.tokens().is_empty(),
+            "{kind:?}"
+        );
+        disk.fail(false);
+        if matches!(registry.status(), Some(AppenderStatus::Poisoned { .. })) {
+            registry.reopen().unwrap();
+        }
+        let (ada, text) = registry.issue(reader("ada"), by("t2")).unwrap();
+        assert_eq!(registry.authenticate(&text.expose()), Some(ada));
+        let crashed = disk
+            .storage
+            .after_crash(Loss::All, |_: Operation<'_>| Fate::Proceed);
+        drop(registry);
+        let again = disk.open(&crashed);
+        assert!(again.authenticate(&text.expose()).is_some(), "{kind:?}");
+        assert_eq!(again.tokens().len(), 1);
+    }
 }
