@@ -390,6 +390,7 @@ async fn note_failed_stage(
         error: error.clone(),
         job_id: job.id,
         stage,
+        took_ms: None,
     };
     let operation =
         stemma_commands::Operation::of_document(document_id, DocumentCommand::FailStage(failed));

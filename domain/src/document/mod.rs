@@ -145,6 +145,7 @@ mod tests {
             },
             job_id: JobId::new(Uuid::from_u128(1)),
             stage,
+            took_ms: None,
         })
     }
 

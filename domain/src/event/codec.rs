@@ -345,6 +345,7 @@ mod tests {
                 error: error(),
                 job_id,
                 stage: Stage::Parse,
+                took_ms: None,
             }),
         ]
     }
@@ -416,6 +417,24 @@ mod tests {
         });
         let stored = event.encode();
         assert!(stored.data.starts_with(b"{\"document_id\":"));
+        let read = decode(stored.event_type, stored.schema_version, &stored.data);
+        assert_eq!(read.unwrap(), event);
+    }
+
+    /// The time was added later: failures of before are read without it (the golden payload).
+    #[test]
+    fn a_failed_stage_that_tells_how_long_it_took_reads_back() {
+        let events = one_of_each_of_documents();
+        let Some(Event::DocumentStageFailed(failed)) = events.last() else {
+            panic!("the failure is the last of them");
+        };
+        let took_ms = Some(7);
+        let event = Event::DocumentStageFailed(DocumentStageFailed {
+            took_ms,
+            ..failed.clone()
+        });
+        let stored = event.encode();
+        assert!(stored.data.ends_with(br#""stage":"parse","took_ms":7}"#));
         let read = decode(stored.event_type, stored.schema_version, &stored.data);
         assert_eq!(read.unwrap(), event);
     }

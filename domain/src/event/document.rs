@@ -84,4 +84,7 @@ pub struct DocumentStageFailed {
     pub job_id: JobId,
     /// The stage.
     pub stage: Stage,
+    /// How long it was worked on; unknown of failures of workers outside, and of older ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
 }

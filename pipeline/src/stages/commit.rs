@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use stemma_commands::{AsOf, Commands, Operation, PastState, Request, Written};
@@ -95,7 +95,7 @@ pub struct Submission<'a> {
     pub document: &'a Document,
     /// What came of it.
     pub output: StageOutput,
-    /// How long it took.
+    /// How long it took until it is handed in.
     pub took: Duration,
     /// Who hands it in, as the events will say.
     pub actor: &'a str,
@@ -250,6 +250,7 @@ impl Committer {
         stop: &AtomicBool,
         block_on: &dyn Fn(CommitFuture<'_>) -> Result<Written, JobsError>,
     ) -> Result<Written, CommitError> {
+        let began = Instant::now();
         let document = submission.document;
         let stage = submission.output.stage();
         may_run(document, stage).map_err(Refusal::Document)?;
@@ -262,7 +263,8 @@ impl Committer {
             job_id: submission.job.id,
             outputs: effects.outputs,
             stage,
-            took_ms: u64::try_from(submission.took.as_millis()).unwrap_or(u64::MAX),
+            // To store what came out, and to wait for the index, is work on it as well.
+            took_ms: millis(submission.took.saturating_add(began.elapsed())),
             version: VERSION,
             warnings: effects.warnings,
         };
@@ -537,6 +539,11 @@ fn output_digest(document: &Document, stage: Stage, name: &str) -> Result<Digest
         CommitError::Refused(Refusal::Document(refusal))
     })?;
     Ok(Digest::from_bytes(*output.digest.as_bytes()))
+}
+
+/// A time as events tell it.
+pub(super) fn millis(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn not_stored(digest: &Digest) -> CommitError {

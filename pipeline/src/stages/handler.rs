@@ -1,6 +1,6 @@
 //! Documents as jobs, for the workers inside the server.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,7 +16,7 @@ use stemma_domain::value::JobKind;
 use stemma_jobs::{Handler, JobsError, Outcome, Work};
 
 use crate::parse::Structure;
-use crate::stages::commit::{CommitError, Committer, Submission};
+use crate::stages::commit::{CommitError, Committer, Submission, millis};
 use crate::stages::desk::{ChunkTexts, Desk, StageError, Task, chunking_of};
 use crate::stages::output::StageOutput;
 use crate::stages::resources::{self, DETECT, GENERATE};
@@ -94,6 +94,7 @@ impl Pipeline {
             committer: &self.committer,
             document_id,
             seen: RefCell::default(),
+            began: Cell::new(began),
         };
         let step = work.job.payload.get("step").and_then(|step| step.as_str());
         let ran = match step.map(str::parse::<Stage>) {
@@ -141,6 +142,8 @@ struct LocalDesk<'a> {
     document_id: ResourceId,
     /// The document as it was when the stage was begun: what it is done on, and recorded for.
     seen: RefCell<Option<Document>>,
+    /// When the stage was begun.
+    began: Cell<Instant>,
 }
 
 impl From<CommitError> for StageError {
@@ -208,6 +211,7 @@ impl LocalDesk<'_> {
             error: error.clone(),
             job_id: self.work.job.id,
             stage,
+            took_ms: Some(millis(self.began.get().elapsed())),
         };
         let fail = DocumentCommand::FailStage(failed);
         let request = stemma_commands::Request {
@@ -244,6 +248,7 @@ impl LocalDesk<'_> {
 
 impl Desk for LocalDesk<'_> {
     fn task(&self) -> Result<Task, StageError> {
+        self.began.set(Instant::now());
         let document = self.document()?;
         let task = Task {
             chunking: chunking_of(&self.work.job, &document),

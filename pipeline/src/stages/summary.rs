@@ -8,6 +8,8 @@ use stemma_domain::document::{Document, Stage};
 use stemma_domain::event::Metadata;
 use stemma_domain::id::ResourceId;
 
+use crate::stages::commit::millis;
+
 /// What can be told of a document that was worked on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
@@ -61,8 +63,7 @@ impl Summary {
     pub fn result(&self, took: Duration) -> Metadata {
         let mut result = Metadata::new();
         result.insert("document_id".into(), json!(self.document_id));
-        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        result.insert("processing_time_ms".into(), json!(millis));
+        result.insert("processing_time_ms".into(), json!(millis(took)));
         if self.stages.is_empty() {
             return result;
         }
