@@ -1,7 +1,7 @@
 //! The story of a trace, from the request to what failed at the end (row C4).
 
 use serde_json::{Value, json};
-use stemma_tests::{Client, Server, Upload};
+use stemma_tests::{Behaviour, Client, DIMENSION, ModelServer, Server, Upload};
 
 use crate::access::create_token;
 use crate::documents::{TEXT, text_of};
@@ -71,9 +71,118 @@ async fn a_trace_tells_the_request_its_events_and_its_job_step_by_step() {
         let job = &story["jobs"][0];
         assert_eq!(job["id"], job_id);
         assert_eq!(job["status"], "completed");
+        assert_eq!(tries(job), ALL.map(|stage| format!("1 {stage} completed")));
         assert!(job["steps"]["parse"]["completed_at"].is_string(), "{story}");
         assert_eq!(story["is_complete"], true);
     }
+}
+
+/// The stages of a document.
+const ALL: [&str; 6] = ["validate", "parse", "chunk", "embed", "detect", "index"];
+
+/// The tries at stages that a job's story tells, each with its attempt and its outcome.
+///
+/// # Panics
+/// When the times of one contradict each other, or those of another.
+fn tries(job: &Value) -> Vec<String> {
+    let mut ended_before = "";
+    let tries = job["stages"].as_array().expect("stages").iter();
+    let told = tries.map(|tried| {
+        let (started, ended) = (text_of(&tried["started_at"]), text_of(&tried["ended_at"]));
+        assert!(text_of(&job["started_at"]) <= ended, "{job}");
+        assert!(started <= ended && ended_before <= ended, "{job}");
+        ended_before = ended;
+        let [stage, status] = ["stage", "status"].map(|field| text_of(&tried[field]));
+        assert_eq!(tried["error"].is_object(), status == "failed", "{job}");
+        assert!(!text_of(&tried["worker"]).is_empty());
+        format!("{} {stage} {status}", tried["attempt"])
+    });
+    told.collect()
+}
+
+#[tokio::test]
+async fn a_trace_tells_each_try_at_a_stage_with_its_times_and_what_failed() {
+    let model = ModelServer::start();
+    let server = Server::builder()
+        .env("STEMMA_EMBED__URL", &model.url())
+        .env("STEMMA_EMBED__MODEL", "stand-in")
+        .env("STEMMA_EMBED__DIMENSION", &DIMENSION.to_string())
+        .env("STEMMA_JOBS__RETRIES_MAX", "1")
+        .env("STEMMA_JOBS__RETRY_BASE_MS", "20")
+        .start();
+    let client = server.client();
+    model.behave(Behaviour::Status(500, Vec::new(), "{}".to_owned()));
+    let upload = client.uploading(&Upload::of("a.md", TEXT));
+    let told = client.send(upload.header("x-request-id", "tried")).await;
+    let told = told.expect(202);
+    let job_id = text_of(&told["job_id"]);
+    assert_eq!(client.ended(job_id).await["status"], "failed");
+    // A person has it tried anew, under a trace of their own.
+    model.behave(Behaviour::Well);
+    let retry = format!("/api/jobs/{job_id}/retry");
+    client.raw("POST", &retry, &[], "").await.expect(202);
+    assert_eq!(client.ended(job_id).await["status"], "completed");
+    let story = story(&client, "tried").await;
+    let job = &story["jobs"][0];
+    let expected = [
+        "1 validate completed",
+        "1 parse completed",
+        "1 chunk completed",
+        "1 embed failed",
+        "2 embed failed",
+        "3 embed completed",
+        "3 detect completed",
+        "3 index completed",
+    ];
+    assert_eq!(tries(job), expected, "{story}");
+    let stages = job["stages"].as_array().expect("stages");
+    assert!(
+        stages.iter().all(|tried| tried["took_ms"].is_u64()),
+        "{story}"
+    );
+    assert_eq!(stages[3]["error"]["stage"], "embed");
+    assert_eq!(stages[3]["error"]["transient"], true);
+    let failures = job["failures"].as_array().expect("failures");
+    for (failure, tried) in failures.iter().zip(&stages[3..5]) {
+        let of = |other: &str| (&failure[other], &tried[other]);
+        assert_eq!(failure["failed_at"], tried["ended_at"]);
+        for (remembered, told) in [of("stage"), of("attempt"), of("error")] {
+            assert_eq!(remembered, told);
+        }
+    }
+    assert_eq!(failures.len(), 2);
+    assert_eq!(job["attempts"].as_array().map(Vec::len), Some(3), "{story}");
+}
+
+/// Nobody measured how long a worker outside was at a stage that it gave up.
+#[tokio::test]
+async fn a_stage_that_a_worker_outside_gave_up_began_behind_what_was_recorded_before_it() {
+    let server = Server::builder().env("STEMMA_JOBS__WORKERS", "0").start();
+    let client = server.client();
+    let upload = client.uploading(&Upload::of("a.txt", "Stars."));
+    let told = client.send(upload.header("x-request-id", "outside")).await;
+    let told = told.expect(202);
+    let asked = json!({ "worker": "w", "types": ["document.process"], "wait_ms": 10_000 });
+    let claimed = client.post("/api/workers/claim", &asked).await.expect(200);
+    let tell = |call: &str, mut body: Value| {
+        body["fencing_token"] = claimed["fencing_token"].clone();
+        let path = format!("/api/workers/jobs/{}/{call}", text_of(&told["job_id"]));
+        let client = &client;
+        async move { client.post(&path, &body).await.expect(200) }
+    };
+    let validated = json!({ "format": "plain_text", "media_type": "text/plain",
+        "encoding": "UTF-8", "byte_order_mark": false, "page_count": null, "warnings": [] });
+    tell("stages/validate", json!({ "output": validated })).await;
+    let error =
+        json!({ "code": "NO_TEXT", "message": "none", "stage": "parse", "transient": false });
+    tell("fail", json!({ "error": error })).await;
+    let story = story(&client, "outside").await;
+    let job = &story["jobs"][0];
+    assert_eq!(tries(job), ["1 validate completed", "1 parse failed"]);
+    let (validate, parse) = (&job["stages"][0], &job["stages"][1]);
+    assert_eq!(parse["started_at"], validate["ended_at"], "{story}");
+    assert_eq!(parse.get("took_ms"), None, "{story}");
+    assert_eq!(parse["error"], error);
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ pub(crate) mod resources;
 pub(crate) mod search;
 pub(crate) mod stream;
 pub(crate) mod tenants;
+pub(crate) mod traced_stages;
 pub(crate) mod traces;
 mod uploaded;
 pub(crate) mod workers;

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use crate::body::blocking;
 use crate::context::{Context, is_trace_id};
 use crate::error::{ApiError, Code};
+use crate::handlers::traced_stages::{TracedStageBody, stages_of};
 use crate::query::Query;
 use crate::requests::RequestBody;
 use crate::state::AppState;
@@ -72,10 +73,13 @@ pub(crate) struct TracedJobBody {
     /// The job.
     #[serde(flatten)]
     pub(crate) job: JobBody,
-    /// The steps of the document that it is about, by their names.
+    /// Its tries at stages of the document that it is about, in the order in which they ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) stages: Vec<TracedStageBody>,
+    /// The steps of the document as they are now, by their names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) steps: BTreeMap<String, StepBody>,
-    /// What failed of them, the latest last.
+    /// What of them failed in this job, the latest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) failures: Vec<FailureBody>,
 }
@@ -150,7 +154,7 @@ fn story(
     // Whoever is no admin sees what they caused themselves.
     let sees_all = context.caller.may(Need::Administer);
     let is_seen = |actor: &str| sees_all || actor == context.actor;
-    let (mut records, is_complete) = records_of(state, views, trace_id)?;
+    let (mut records, mut is_complete) = records_of(state, views, trace_id)?;
     // What the views have yet to be told of they cannot say to whom it may be shown.
     records.retain(|record| sees_all || record.position().get() < views.end());
     let query = JobQuery {
@@ -161,7 +165,9 @@ fn story(
     let page = views.jobs(&query)?;
     let mut jobs = Vec::new();
     for job in page.items.iter().rev().filter(|job| is_seen(&job.owner)) {
-        jobs.push(traced_job(views, job)?);
+        let (traced, is_whole) = traced_job(state, views, job)?;
+        is_complete &= is_whole;
+        jobs.push(traced);
     }
     // Workers act in the name of whoever queued the job, under names of their own.
     let is_of_a_job = |record: &Record| {
@@ -202,20 +208,32 @@ fn traced_event(record: &Record) -> TracedEventBody {
     }
 }
 
-fn traced_job(views: &Seen, job: &Job) -> Result<TracedJobBody, ApiError> {
+/// A job, and whether all tries at its stages are told.
+fn traced_job(
+    state: &AppState,
+    views: &Seen,
+    job: &Job,
+) -> Result<(TracedJobBody, bool), ApiError> {
     let document = match job.document_id {
         Some(id) => views.document(id)?,
         None => None,
     };
-    let active = std::slice::from_ref(job);
-    Ok(TracedJobBody {
-        steps: document
-            .as_ref()
-            .map(|d| steps_of(d, active))
-            .unwrap_or_default(),
-        failures: document.as_ref().map(failures_of).unwrap_or_default(),
+    let mut traced = TracedJobBody {
         job: JobBody::of(job, None),
-    })
+        stages: Vec::new(),
+        steps: BTreeMap::new(),
+        failures: Vec::new(),
+    };
+    let Some(document) = document else {
+        return Ok((traced, true));
+    };
+    let (stages, is_whole) = stages_of(state.reader(), views, (job, document.id))?;
+    traced.stages = stages;
+    traced.steps = steps_of(&document, std::slice::from_ref(job));
+    traced.failures = failures_of(&document);
+    let own = traced.job.id.as_str();
+    traced.failures.retain(|failure| failure.job_id == own);
+    Ok((traced, is_whole))
 }
 
 /// The records of a trace, in their order, and whether these are all.

@@ -23,6 +23,7 @@ use crate::handlers::health::{
 use crate::handlers::proofs::{ConsistencyBody, InclusionBody};
 use crate::handlers::search::HitBody;
 use crate::handlers::tenants::TenantBody;
+use crate::handlers::traced_stages::TracedStageBody;
 use crate::handlers::traces::{ErrorBody, ErrorsBody, TraceBody, TracedEventBody, TracedJobBody};
 use crate::requests::RequestBody;
 use crate::wire::batch::{BatchBody, BatchResultBody};
@@ -66,6 +67,7 @@ use schemas::{query_schemas, request_schemas};
     TraceBody,
     TracedEventBody,
     TracedJobBody,
+    TracedStageBody,
     RequestBody,
     ErrorsBody,
     ErrorBody,
