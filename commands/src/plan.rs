@@ -212,15 +212,8 @@ impl Planner<'_> {
         if matches!(**command, Command::Create(_) | Command::Clone(_)) {
             return Ok(());
         }
-        let Some(resource) = self.seen(id) else {
-            // What is believed of a resource is held against it first, there or not.
-            let is_hidden = self.resource(id).is_some() && operation.expected_revision.is_none();
-            return if is_hidden {
-                Err(Refusal::NotFound)
-            } else {
-                Ok(())
-            };
-        };
+        // Before what is believed of it: of what is not there no revision is another one.
+        let resource = self.seen(id).ok_or(Refusal::NotFound)?;
         let descriptor = &resource.descriptor;
         if !descriptor.is_written_by(self.sight) {
             return Err(Refusal::NotGranted(READ_ALONE));

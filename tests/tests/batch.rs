@@ -84,6 +84,13 @@ async fn one_failure_refuses_all_with_the_status_it_would_have_had_alone() {
             "RESOURCE_NOT_FOUND",
             "/operations/1/resource_id",
         ),
+        // Found: what the client believed of it was answered as a conflict with nothing.
+        (
+            json!({ "op": "patch_resource", "resource_id": unknown, "patch": { "name": "x" }, "expected_revision": 0 }),
+            404,
+            "RESOURCE_NOT_FOUND",
+            "/operations/1/resource_id",
+        ),
         (
             json!({ "op": "patch_resource", "resource_id": FIRST, "patch": { "name": "x" }, "expected_revision": 7 }),
             409,
