@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation};
 use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
@@ -119,11 +120,19 @@ struct Shared {
     keys: ArcSwap<Keys>,
     /// Why the last fetch brought none.
     problem: Mutex<Option<String>>,
-    known: Cache<[u8; 32], Arc<Token>>,
+    known: Cache<[u8; 32], Known>,
     orders: Mutex<Orders>,
     ordered: Condvar,
     /// Counts the fetches that ended.
     fetched: watch::Sender<u64>,
+}
+
+/// A token that was found to hold, and the keys that it was held against: keys may be replaced while
+/// a token is looked at, and those that replace them did not vouch for it.
+#[derive(Clone)]
+struct Known {
+    keys: Arc<Keys>,
+    token: Arc<Token>,
 }
 
 #[derive(Default)]
@@ -212,7 +221,9 @@ impl Authority {
             .shared
             .known
             .get(blake3::hash(text.as_bytes()).as_bytes())?;
-        known.holds_at(self.shared.sources.now()).then_some(known)
+        let is_current = Arc::ptr_eq(&known.keys, &self.shared.keys.load());
+        let holds = is_current && known.token.holds_at(self.shared.sources.now());
+        holds.then_some(known.token)
     }
 
     /// What is found of a token.
@@ -233,7 +244,7 @@ impl Authority {
         if header.crit.is_some() || !header.typ.as_deref().is_none_or(is_access) {
             return Verdict::Refused("it is a token of another kind");
         }
-        let keys = self.shared.keys.load();
+        let keys = self.shared.keys.load_full();
         if keys.is_empty() {
             return Verdict::NoKeys;
         }
@@ -247,18 +258,25 @@ impl Authority {
         // By our clock, below.
         rules.validate_exp = false;
         let decoded = jsonwebtoken::decode::<Map<String, Value>>(text, &key.public, &rules);
-        let Ok(decoded) = decoded else {
-            return Verdict::Refused("its signature, issuer or audience is not right");
-        };
-        match self.token(&decoded.claims) {
+        let found = decoded.map_err(|error| misfit(error.kind()));
+        match found.and_then(|decoded| self.token(&decoded.claims)) {
             Ok(token) => {
                 let token = Arc::new(token);
-                let digest = *blake3::hash(text.as_bytes()).as_bytes();
-                self.shared.known.insert(digest, Arc::clone(&token));
+                self.remember(text, &keys, &token);
                 Verdict::Holds(token)
             }
             Err(why) => Verdict::Refused(why),
         }
+    }
+
+    /// Has a token be known from now on, as far as the keys that vouched for it still count.
+    fn remember(&self, text: &str, keys: &Arc<Keys>, token: &Arc<Token>) {
+        let known = Known {
+            keys: Arc::clone(keys),
+            token: Arc::clone(token),
+        };
+        let digest = *blake3::hash(text.as_bytes()).as_bytes();
+        self.shared.known.insert(digest, known);
     }
 
     /// Has the keys fetched, unless they were a moment ago, and waits until they are. Says whether
@@ -335,7 +353,8 @@ impl Authority {
         *problem = match read {
             Ok(keys) => {
                 self.shared.keys.store(Arc::new(keys));
-                // A key that is gone vouches for nobody any more.
+                // A key that is gone vouches for nobody any more; what is held against it just now is
+                // not known either (`Known`), and goes with time.
                 self.shared.known.clear();
                 None
             }
@@ -379,6 +398,20 @@ impl Authority {
     }
 }
 
+/// Why a token that could be read is refused before its claims are looked at. What it lacks is told
+/// once its signature is right.
+fn misfit(error: &ErrorKind) -> &'static str {
+    match error {
+        ErrorKind::MissingRequiredClaim(claim) => match claim.as_str() {
+            "exp" => "it has no exp, or one that is no time: it would never end",
+            "iss" => "it has no iss",
+            "aud" => "it has no aud",
+            _ => "a claim is missing",
+        },
+        _ => "its signature, issuer or audience is not right",
+    }
+}
+
 /// A claim by its name, or by a JSON pointer to one inside another (`/realm_access/roles`).
 fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     let Some(path) = name.strip_prefix('/') else {
@@ -413,6 +446,73 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// A set of one key, and a clock that stands.
+    struct Still;
+
+    impl KeySource for Still {
+        fn fetch(&self) -> Result<Vec<u8>, String> {
+            let key = json!({
+                "kty": "OKP", "crv": "Ed25519", "kid": "a",
+                "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+            });
+            Ok(json!({ "keys": [key] }).to_string().into_bytes())
+        }
+    }
+
+    impl Sources for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_micros(0)
+        }
+
+        fn new_id(&self) -> uuid::Uuid {
+            uuid::Uuid::nil()
+        }
+
+        fn secret(&self) -> Result<[u8; 32], String> {
+            Ok([0; 32])
+        }
+    }
+
+    /// Found by reading: keys were replaced between the look at a signature and the note that the
+    /// token is known, and a token of a key that is gone let in until the keys after those came.
+    #[test]
+    fn a_token_that_was_held_against_keys_that_are_gone_by_now_is_not_known() {
+        let tenant = TenantName::new("default").unwrap();
+        let settings = AuthoritySettings {
+            issuer: "https://issuer.example".to_owned(),
+            audience: "stemma".to_owned(),
+            algorithms: vec![SignedBy::EdDsa],
+            skew: Duration::ZERO,
+            tenant_claim: None,
+            tenant: tenant.clone(),
+            role_claim: "roles".to_owned(),
+            principal_claim: "sub".to_owned(),
+            refetch_min: Duration::from_secs(60),
+            refresh: Duration::from_secs(600),
+        };
+        let sources = Arc::new(Still);
+        let followed = Authority::follow(settings, Box::new(Still), sources);
+        let (authority, _fetching) = followed.unwrap();
+        let token = Arc::new(Token::vouched(
+            "https://issuer.example",
+            PrincipalName::new("ada").unwrap(),
+            Role::Reader,
+            Some(tenant),
+            (Timestamp::from_micros(0), Timestamp::from_micros(1)),
+        ));
+        let before = authority.shared.keys.load_full();
+        authority.remember("a.b.c", &before, &token);
+        assert_eq!(authority.known("a.b.c").as_ref(), Some(&token));
+        authority.fetch();
+        assert_eq!(authority.known("a.b.c"), None);
+        // Whoever began before the fetch is only now done.
+        authority.remember("a.b.c", &before, &token);
+        assert_eq!(authority.known("a.b.c"), None);
+        let now = authority.shared.keys.load_full();
+        authority.remember("a.b.c", &now, &token);
+        assert_eq!(authority.known("a.b.c"), Some(token));
+    }
 
     #[test]
     fn a_claim_is_found_by_its_name_and_inside_another_by_a_pointer() {

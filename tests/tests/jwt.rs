@@ -154,8 +154,16 @@ async fn whatever_is_not_right_about_a_token_of_the_issuer_it_lets_nobody_in() {
     for (what, token) in broken(&key, &stranger) {
         let refused = showing(&server, &token).get("/api/resources").await;
         assert_eq!(refused.status, 401, "{what}: {}", refused.text());
-        refused.expect_problem(401, "TOKEN_INVALID");
+        let problem = refused.expect_problem(401, "TOKEN_INVALID");
         assert!(refused.header("www-authenticate").contains("invalid_token"));
+        let lacks = match what {
+            "without an end" | "ending at a text" => "it has no exp",
+            "for nobody" => "it has no aud",
+            "of no issuer" => "it has no iss",
+            _ => continue,
+        };
+        let detail = text_of(&problem["detail"]);
+        assert!(detail.contains(lacks), "{what}: {detail}");
     }
 }
 
