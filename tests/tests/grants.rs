@@ -2,7 +2,7 @@
 //! for the others it was never there (row E1).
 
 use serde_json::{Value, json};
-use stemma_tests::{Answer, Client, Server, Upload, command};
+use stemma_tests::{Answer, Client, Server, ServerBuilder, Upload, command};
 
 use crate::access::create_token;
 use crate::documents::text_of;
@@ -25,9 +25,13 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) async fn open() -> Self {
+        Self::open_by(Server::builder()).await
+    }
+
+    pub(crate) async fn open_by(builder: ServerBuilder) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         let made = create_token(data.path(), "admin", &[]);
-        let server = Server::builder().data(data.path()).start();
+        let server = builder.data(data.path()).start();
         let boss = Client::showing(server.url(), Some(text_of(&made["token"])));
         let person = async |name: &str, role: &str| {
             let asked = json!({ "principal": name, "role": role });

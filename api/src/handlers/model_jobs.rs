@@ -3,10 +3,11 @@
 use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
+use stemma_domain::access::Sight;
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::value::{CollectionName, JobKind, MediaType, ResourceName};
 use stemma_jobs::NewJob;
-use stemma_pipeline::stages::{DETECT, GENERATE};
+use stemma_pipeline::stages::{AS_ADMIN, DETECT, GENERATE};
 
 use crate::body;
 use crate::conditional::no_precondition;
@@ -118,9 +119,12 @@ async fn begin(
     state: &Served,
     context: &Context,
     kind: &str,
-    payload: Map<String, Value>,
+    mut payload: Map<String, Value>,
     key: Option<stemma_event_log::Idempotency>,
 ) -> Result<HttpResponse, ApiError> {
+    if context.sight() == Sight::Everything {
+        payload.insert(AS_ADMIN.to_owned(), json!(true));
+    }
     let new = NewJob {
         id: JobId::new(state.commands().new_id()),
         kind: JobKind::new(kind).map_err(|_| ApiError::of(Code::Internal))?,

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use serde_json::json;
-use stemma_commands::{AsOf, Operation, PastState, Request};
+use stemma_commands::{AsOf, CommandError, Operation, PastState, Request};
 use stemma_content_store::Stored;
+use stemma_domain::access::Sight;
 use stemma_domain::document::EntityMention;
 use stemma_domain::event::{JobError, Metadata, ResourceCreated};
 use stemma_domain::id::{ContentDigest, ResourceId};
-use stemma_domain::resource::{Access, Command, Resource};
-use stemma_domain::value::{CollectionName, MediaType, ResourceName};
+use stemma_domain::job::Job;
+use stemma_domain::resource::{Access, Command, Refusal, Resource};
+use stemma_domain::value::{CollectionName, MediaType, PrincipalName, ResourceName};
 use stemma_inference::{Completer, Message, Prompt, Role, Stop};
 use stemma_jobs::{JobsError, Outcome, Work};
 
@@ -23,10 +25,16 @@ pub const DETECT: &str = "resource.detect";
 /// The job that has a model write a resource.
 pub const GENERATE: &str = "resource.generate";
 
+/// What the payload says of a job that an admin asked for: it sees everything when it runs.
+pub const AS_ADMIN: &str = "as_admin";
+
 /// Code points of each resource that a model is given as context.
 const CONTEXT_CODE_POINTS_MAX: usize = 16_000;
 /// Most tokens that a model writes.
 const TOKENS_MAX: u32 = 4096;
+
+/// What is said to whoever asked for annotations where they may no more write any.
+const NOT_WRITABLE: &str = "whoever asked for this may read the resource and not change it";
 
 type Failed = (JobError, Option<Duration>);
 
@@ -51,12 +59,26 @@ pub(crate) fn failed(error: &StageError, what: &str) -> Result<Outcome, Failed> 
     }
 }
 
+/// What whoever asked for a job may see while it runs: what is granted to them by then, whatever
+/// was when they asked.
+fn sight_of(job: &Job) -> Sight {
+    if job.payload.get(AS_ADMIN) == Some(&json!(true)) {
+        return Sight::Everything;
+    }
+    match PrincipalName::new(&job.owner) {
+        Ok(owner) => Sight::Of(owner),
+        // Whoever is no principal asked a server without tokens, where everybody is as an admin.
+        Err(_) => Sight::Everything,
+    }
+}
+
 fn resource_of(work: &Work, id: ResourceId) -> Result<Resource, StageError> {
     let now = AsOf::Time(work.commands().now());
     let state = work.commands().resource_at(id, now);
     let state = state.map_err(|error| CommitError::from(JobsError::from(error)))?;
+    let sight = sight_of(&work.job);
     match state {
-        PastState::Found(resource) => Ok(*resource),
+        PastState::Found(resource) if resource.descriptor.is_read_by(&sight) => Ok(*resource),
         _ => Err(StageError::permanent(
             "RESOURCE_NOT_FOUND",
             format!("{id} is not there"),
@@ -90,6 +112,9 @@ pub(crate) fn detect(work: &Work, tools: &Tools) -> Result<Metadata, StageError>
     let id = payload_id(work)?;
     work.progress(5, "reading");
     let resource = resource_of(work, id)?;
+    if !resource.descriptor.is_written_by(&sight_of(&work.job)) {
+        return Err(StageError::permanent("GRANT_MISSING", NOT_WRITABLE));
+    }
     let text = text_of(work, &resource)?;
     let told = |done: usize, total: usize| {
         let percent = 10 + u8::try_from(80 * done / total.max(1)).unwrap_or(80);
@@ -127,7 +152,7 @@ fn execute(
     pins: Vec<stemma_content_store::Pin>,
 ) -> Result<(), StageError> {
     let request = Request {
-        sight: stemma_domain::access::Sight::Everything,
+        sight: sight_of(&work.job),
         operations,
         actor: work.job.owner.clone(),
         trace_id: work.job.trace_id.clone(),
@@ -135,8 +160,20 @@ fn execute(
         bases: [].into(),
         pins,
     };
-    work.execute(request).map_err(CommitError::from)?;
-    Ok(())
+    let Err(error) = work.execute(request) else {
+        return Ok(());
+    };
+    // Grants may have changed while it was worked on.
+    if let JobsError::Command(CommandError::Refused { refusal, .. }) = &error {
+        match refusal {
+            Refusal::NotFound => return Err(StageError::permanent("RESOURCE_NOT_FOUND", refusal)),
+            Refusal::NotGranted(_) => {
+                return Err(StageError::permanent("GRANT_MISSING", NOT_WRITABLE));
+            }
+            _ => {}
+        }
+    }
+    Err(CommitError::from(error).into())
 }
 
 /// What a model is asked to write, and from what.
