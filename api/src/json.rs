@@ -351,7 +351,7 @@ impl Fields {
         name: &str,
         read: impl FnOnce(Value) -> Result<T, E>,
     ) -> Option<T> {
-        if self.left.get(name).is_some_and(Value::is_null) {
+        if self.is_null(name) {
             self.left.remove(name);
             self.problem(name, "INVALID_VALUE", "this cannot be removed");
         }
@@ -376,6 +376,11 @@ impl Fields {
     /// Whether a field is there.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.left.contains_key(name)
+    }
+
+    /// Whether a field is there and null.
+    pub(crate) fn is_null(&self, name: &str) -> bool {
+        self.left.get(name).is_some_and(Value::is_null)
     }
 
     /// Whether a field was noted as wrong.

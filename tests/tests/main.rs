@@ -45,6 +45,7 @@ mod parsing_service;
 mod proofs;
 mod real_files;
 mod resources;
+mod rights_of_jobs;
 mod search;
 mod stream;
 mod tenants;

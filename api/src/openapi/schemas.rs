@@ -84,7 +84,7 @@ fn new_resource(id: &str, content: Content) -> Value {
         id: or_null(chosen_id()), "language": or_null(language()), "collection": or_null(label()),
         "derived_from": or_null(uuid()), "metadata": { "type": ["object", "null"] },
         "entity_types": { "type": ["array", "null"], "items": label(), "maxItems": 256 },
-        "access": or_null(access()),
+        "access": access(),
     });
     if content == Content::Inline {
         properties["name"] = name();

@@ -33,8 +33,14 @@ impl From<&Access> for AccessBody {
     }
 }
 
-/// Takes `access`, open to the tenant without it.
+/// Takes `access`, open to the tenant without it. Null is refused: who sends it may mean that
+/// nobody is granted anything, and would have opened the resource to all.
 pub(crate) fn access(fields: &mut Fields) -> Access {
+    if fields.is_null("access") {
+        let why = "null is no grant: leave the field out for what is open to the tenant";
+        fields.raw("access");
+        fields.problem("access", "INVALID_VALUE", why);
+    }
     let Some(mut nested) = fields.nested("access") else {
         return Access::default();
     };
