@@ -226,6 +226,9 @@ pub(crate) struct Verify {
     /// Log only: leave content, views and graph out
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Look at every tenant, and at the log of tokens
+    #[arg(long, conflicts_with_all = ["position", "against"])]
+    pub(crate) all_tenants: bool,
     /// File with a checkpoint that the log has to go on from
     #[arg(long, value_name = "CHECKPOINT", conflicts_with = "position")]
     pub(crate) against: Option<PathBuf>,

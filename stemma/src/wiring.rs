@@ -53,6 +53,12 @@ impl Places {
         })
     }
 
+    /// The name of the tenant.
+    pub(crate) fn tenant_name(&self) -> String {
+        let name = self.tenant.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     /// Fails when there is no data, without making any.
     pub(crate) fn must_exist(&self) -> anyhow::Result<()> {
         if !self.log.is_dir() {

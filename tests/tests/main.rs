@@ -51,5 +51,6 @@ mod stream;
 mod tenants;
 mod traces;
 mod uploaded_again;
+mod verify_tenants;
 #[path = "../../pipeline/tests/written/mod.rs"]
 mod written;

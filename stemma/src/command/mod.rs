@@ -15,6 +15,7 @@ mod tenant;
 pub(crate) mod token;
 mod upload;
 pub(crate) mod verify;
+mod verify_all;
 mod worker;
 
 use std::io::Write;

@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 use stemma_commands::Commands;
 use stemma_content_store::{ContentStore, Digest, OpenError as ContentOpenError};
 use stemma_domain::event;
-use stemma_event_log::{Check, OpenError, Position, ReadError, ReadLimit, Reader, Record};
+use stemma_event_log::{
+    Check, OpenError, Position, ReadError, ReadLimit, Reader, Record, VerifyReport,
+};
 use stemma_projections::{RebuildError, verify_model};
 use stemma_views::graph::Graph;
 use stemma_views::{Model, Views};
 
-use super::{against, answer};
+use super::{against, answer, verify_all};
 use crate::cli::{Common, Verify};
 use crate::config::Settings;
 use crate::exit::{Exit, is_interruption};
@@ -28,6 +30,8 @@ use crate::wiring::{
 /// What a verification found.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
+    /// The tenant that was looked at.
+    tenant: Option<String>,
     events: u64,
     head: Option<String>,
     root: Option<String>,
@@ -36,6 +40,37 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
+    fn of(places: &Places) -> Self {
+        Self {
+            tenant: Some(places.tenant_name()),
+            ..Self::default()
+        }
+    }
+
+    /// Takes what was found of a log.
+    pub(super) fn take(&mut self, part: &str, report: &VerifyReport) {
+        self.events = report.records;
+        self.head = report.head.as_ref().map(|head| head.digest.to_string());
+        self.root = report.root.as_ref().map(ToString::to_string);
+        for damage in &report.damages {
+            let position = damage.position.map(Position::get);
+            let place = (damage.file.as_str(), damage.offset, position);
+            self.damaged(part, damage.kind.as_str(), place, &damage.detail);
+        }
+        if let Some(tail) = &report.torn_tail {
+            self.notes.push(format!(
+                "{} ends in {} bytes that nobody was told of",
+                tail.file, tail.bytes
+            ));
+        }
+        for file in &report.cut_files {
+            self.notes.push(format!(
+                "{part}/{} keeps bytes that were cut after a crash",
+                file.name
+            ));
+        }
+    }
+
     pub(crate) fn is_intact(&self) -> bool {
         self.damage.is_empty()
     }
@@ -43,6 +78,7 @@ impl Findings {
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "verdict": if self.is_intact() { "intact" } else { "damaged" },
+            "tenant": self.tenant,
             "events": self.events,
             "head": self.head,
             "root": self.root,
@@ -100,40 +136,15 @@ pub(crate) type Tell<'a> = &'a mut dyn FnMut(u64, u64, &str) -> ControlFlow<()>;
 
 pub(crate) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyhow::Result<Exit> {
     let places = Places::of(common, settings)?;
+    if verify.all_tenants {
+        return verify_all::run(common, settings, verify);
+    }
     places.must_exist()?;
     if let Some(position) = verify.position {
         return one(common, settings, &places, position);
     }
-    let mut progress = Progress::new("verifying", 0);
-    let mut tell = |done: u64, total: u64, _: &str| {
-        progress.set(done, total);
-        interrupt::flow()
-    };
-    let mut findings = log(&places, settings, &mut tell)?;
-    if let Some(path) = &verify.against {
-        against::check(
-            &mut findings.0,
-            &places,
-            settings,
-            path,
-            verify.key.as_deref(),
-        )?;
-    }
-    if !verify.quick {
-        let named = std::mem::take(&mut findings.1);
-        // Views are held against the log, whatever has become of the content.
-        let log_is_intact = findings.0.is_intact();
-        content(&mut findings.0, &places, settings, &named, &mut tell)?;
-        if log_is_intact {
-            let verified = models(&mut findings.0, &places, settings, &mut tell);
-            findings.0.not_verified(verified)?;
-        } else {
-            let note = "views and graph were left out, since the log that they are held against is damaged";
-            findings.0.notes.push(note.to_owned());
-        }
-    }
-    progress.finish();
-    let findings = findings.0;
+    let mut findings = tenant(&places, settings, verify)?;
+    findings.notes.extend(verify_all::left_out(&places));
     if common.json {
         answer(&findings.to_json().to_string())?;
     } else {
@@ -142,7 +153,38 @@ pub(crate) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
     Ok(findings.exit())
 }
 
-fn print(findings: &Findings) -> anyhow::Result<()> {
+/// All of a tenant, as far as it is asked for.
+pub(super) fn tenant(
+    places: &Places,
+    settings: &Settings,
+    verify: &Verify,
+) -> anyhow::Result<Findings> {
+    let mut progress = Progress::new("verifying", 0);
+    let mut tell = |done: u64, total: u64, _: &str| {
+        progress.set(done, total);
+        interrupt::flow()
+    };
+    let (mut findings, named) = log(places, settings, &mut tell)?;
+    if let Some(path) = &verify.against {
+        against::check(&mut findings, places, settings, path, verify.key.as_deref())?;
+    }
+    if !verify.quick {
+        // Views are held against the log, whatever has become of the content.
+        let log_is_intact = findings.is_intact();
+        content(&mut findings, places, settings, &named, &mut tell)?;
+        if log_is_intact {
+            let verified = models(&mut findings, places, settings, &mut tell);
+            findings.not_verified(verified)?;
+        } else {
+            let note = "views and graph were left out, since the log that they are held against is damaged";
+            findings.notes.push(note.to_owned());
+        }
+    }
+    progress.finish();
+    Ok(findings)
+}
+
+pub(super) fn print(findings: &Findings) -> anyhow::Result<()> {
     for damage in &findings.damage {
         let position = damage["position"]
             .as_u64()
@@ -164,8 +206,12 @@ fn print(findings: &Findings) -> anyhow::Result<()> {
         "damaged"
     };
     let root = findings.root.as_deref().unwrap_or("none");
+    let of = match &findings.tenant {
+        Some(tenant) => format!("tenant {tenant}"),
+        None => "tokens".to_owned(),
+    };
     answer(&format!(
-        "{verdict}: {} events, root {root}",
+        "{verdict}: {of}, {} events, root {root}",
         findings.events
     ))
 }
@@ -197,7 +243,7 @@ pub(crate) fn online(
 type Named = HashMap<[u8; 32], u64>;
 
 fn log(places: &Places, settings: &Settings, tell: Tell<'_>) -> anyhow::Result<(Findings, Named)> {
-    let mut findings = Findings::default();
+    let mut findings = Findings::of(places);
     let mut named = Named::new();
     let mut unread = Vec::new();
     let mut on_record = |record: &Record| match event::decode(
@@ -222,32 +268,9 @@ fn log(places: &Places, settings: &Settings, tell: Tell<'_>) -> anyhow::Result<(
         &mut on_progress,
         &mut on_record,
     )?;
-    findings.events = report.records;
-    findings.head = report.head.map(|head| head.digest.to_string());
-    findings.root = report.root.map(|root| root.to_string());
-    for damage in &report.damages {
-        let position = damage.position.map(Position::get);
-        findings.damaged(
-            "log",
-            damage.kind.as_str(),
-            (&damage.file, damage.offset, position),
-            &damage.detail,
-        );
-    }
+    findings.take("log", &report);
     for (position, problem) in unread {
         findings.damaged("log", "payload", ("", 0, Some(position)), &problem);
-    }
-    if let Some(tail) = &report.torn_tail {
-        findings.notes.push(format!(
-            "{} ends in {} bytes that nobody was told of",
-            tail.file, tail.bytes
-        ));
-    }
-    for file in &report.cut_files {
-        findings.notes.push(format!(
-            "log/{} keeps bytes that were cut after a crash",
-            file.name
-        ));
     }
     Ok((findings, named))
 }
@@ -372,7 +395,7 @@ fn one(
 ) -> anyhow::Result<Exit> {
     let (reader, damage) = open_whole_reader(places, settings)?;
     let end = reader.end().get();
-    let mut findings = Findings::default();
+    let mut findings = Findings::of(places);
     if position >= end {
         let Some(OpenError::Damaged {
             file, offset, kind, ..

@@ -1,0 +1,89 @@
+//! `stemma verify` says of which tenant it tells, and looks at all where it is asked to (row A10).
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::access::create_token;
+use crate::backup::{done, stderr, stemma, text};
+
+/// Changes a byte in the middle of a log's records.
+fn flip(log: &Path) {
+    let path = log.join(format!("{:020}.segment", 0));
+    let mut bytes = std::fs::read(&path).expect("a segment");
+    let end = bytes.iter().rposition(|byte| *byte != 0).expect("records");
+    bytes[end - 40] ^= 1;
+    std::fs::write(&path, bytes).expect("the file is ours");
+}
+
+fn verdict(found: &Value, name: &str) -> Value {
+    let tenants = found["tenants"].as_array().expect("a list");
+    let of = tenants.iter().find(|tenant| tenant["tenant"] == name);
+    of.expect("a tenant")["verdict"].clone()
+}
+
+#[test]
+fn one_tenant_is_named_and_all_are_looked_at_where_that_is_asked_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, file) = (dir.path().join("data"), dir.path().join("a.txt"));
+    std::fs::write(&file, "moons").expect("a file");
+    done(&data, &["import", text(&file)]);
+    let alone = done(&data, &["verify"]);
+    assert_eq!(
+        (&alone["tenant"], &alone["notes"]),
+        (&json!("default"), &json!([]))
+    );
+    let none = done(&data, &["verify", "--all-tenants"]);
+    assert_eq!(none["tokens"], Value::Null);
+    stemma(&data, &["tenant", "create", "empty"]);
+    done(&data, &["import", text(&file), "--tenant", "north"]);
+    create_token(&data, "operator", &[]);
+
+    // It looked at one tenant and did not say so.
+    let one = done(&data, &["verify"]);
+    assert_eq!(one["tenant"], "default");
+    let note = one["notes"][0].as_str().expect("a note");
+    assert!(
+        note.contains("default") && note.contains("--all-tenants"),
+        "{note}"
+    );
+    let all = done(&data, &["verify", "--all-tenants"]);
+    assert_eq!(all["verdict"], "intact", "{all}");
+    for part in [
+        verdict(&all, "default"),
+        verdict(&all, "north"),
+        all["tokens"]["verdict"].clone(),
+    ] {
+        assert_eq!(part, "intact", "{all}");
+    }
+    assert_eq!(all["tokens"]["events"], 1);
+
+    flip(&data.join("tenants/north/log"));
+    done(&data, &["verify"]);
+    let found = stemma(&data, &["verify", "--all-tenants", "--json"]);
+    assert_eq!(found.status.code(), Some(3), "{}", stderr(&found));
+    let found: Value = serde_json::from_slice(&found.stdout).expect("one object");
+    assert_eq!(
+        (&verdict(&found, "north"), &found["verdict"]),
+        (&json!("damaged"), &json!("damaged"))
+    );
+    assert_eq!(verdict(&found, "default"), "intact", "{found}");
+    let told = stemma(&data, &["verify", "--all-tenants"]);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    for line in [
+        "intact: tenant default, ",
+        "damaged: tenant north, ",
+        "intact: tokens, ",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
+
+    flip(&data.join("tenants/north/log"));
+    flip(&data.join("access"));
+    let found = stemma(&data, &["verify", "--all-tenants", "--json"]);
+    assert_eq!(found.status.code(), Some(3), "{}", stderr(&found));
+    let found: Value = serde_json::from_slice(&found.stdout).expect("one object");
+    assert_eq!(found["tokens"]["verdict"], "damaged", "{found}");
+    assert_eq!(found["tokens"]["damage"][0]["part"], "access", "{found}");
+    assert_eq!(verdict(&found, "north"), "intact", "{found}");
+}
