@@ -142,6 +142,12 @@ fn the_service_and_the_container_run_as_nobody_who_may_do_more() {
     assert_eq!(said(&unit, "ProtectSystem="), ["strict"]);
     let image = file("ops/Containerfile");
     assert_eq!(said(&image, "USER "), ["65532:65532"]);
+    // All of the sources is copied in, and nothing of what was built of them here.
+    let left_out = file(".dockerignore");
+    assert!(
+        left_out.lines().any(|line| line == "**/target"),
+        "{left_out}"
+    );
     // Both start what there is: the options are of the command line.
     for text in said(&unit, "ExecStart=")
         .into_iter()
