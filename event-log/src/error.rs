@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::batch::ExpectedRevision;
 use crate::id::{Position, Revision};
 use crate::options::OptionsError;
+use crate::storage::is_full;
 use crate::stream::StreamId;
 
 /// Why a batch was not acknowledged.
@@ -204,6 +205,13 @@ pub enum OpenError {
     /// The log was closed before.
     #[error("log is closed")]
     Closed,
+}
+
+impl OpenError {
+    /// Whether there was no room for what an open writes.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
 }
 
 /// Why a log was not closed cleanly. It is closed all the same; the next open recovers it.

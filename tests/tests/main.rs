@@ -49,6 +49,7 @@ mod rights_of_jobs;
 mod search;
 mod stream;
 mod tenants;
+mod tokens_on_a_bad_disk;
 mod traces;
 mod uploaded_again;
 mod verify_tenants;

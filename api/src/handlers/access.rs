@@ -81,6 +81,9 @@ impl From<AccessError> for ApiError {
             AccessError::Full { .. } | AccessError::TenantFull { .. } => {
                 Self::new(Code::LimitExceeded, error.to_string())
             }
+            AccessError::Open(open) if open.is_full() => {
+                Self::of(Code::StorageFull).because(&error)
+            }
             AccessError::Open(_) => Self::of(Code::StorageUnavailable).because(&error),
             _ => Self::of(Code::Internal).because(&error),
         }
