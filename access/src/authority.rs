@@ -488,8 +488,8 @@ mod tests {
             tenant: tenant.clone(),
             role_claim: "roles".to_owned(),
             principal_claim: "sub".to_owned(),
-            refetch_min: Duration::from_secs(60),
-            refresh: Duration::from_secs(600),
+            refetch_min: Duration::from_mins(1),
+            refresh: Duration::from_mins(10),
         };
         let sources = Arc::new(Still);
         let followed = Authority::follow(settings, Box::new(Still), sources);
