@@ -126,7 +126,8 @@ impl BackupError {
     /// Whether something is damaged, in the source or in the target.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Damaged { .. } | Self::TargetDamaged { .. } | Self::Manifest { .. } => true,
+            Self::Damaged { .. } | Self::TargetDamaged { .. } => true,
+            Self::Manifest { source, .. } => source.is_damage(),
             Self::Log { source, .. } => matches!(source, log::OpenError::Damaged { .. }),
             _ => false,
         }
@@ -219,6 +220,10 @@ pub enum RestoreError {
 impl RestoreError {
     /// Whether the backup is damaged.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Manifest { .. })
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Manifest { source, .. } => source.is_damage(),
+            _ => false,
+        }
     }
 }

@@ -132,7 +132,9 @@ pub enum ManifestError {
     #[error("{MANIFEST} cannot be read")]
     Json(#[source] serde_json::Error),
     /// It is of a format that this program does not know.
-    #[error("{MANIFEST} has format {format}; this program knows format {FORMAT}")]
+    #[error(
+        "{MANIFEST} has format {format}; this program knows format {FORMAT}; the release that wrote it, or a later one, reads it"
+    )]
     Format {
         /// The format.
         format: u32,
@@ -148,6 +150,13 @@ pub enum ManifestError {
         /// What stands there.
         text: String,
     },
+}
+
+impl ManifestError {
+    /// Whether what was written is not there any more as it was; another format is whole.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Self::Format { .. })
+    }
 }
 
 /// Read before all else, so that another format is told from a broken file.

@@ -5,6 +5,7 @@ mod access;
 mod annotations;
 mod backup;
 mod backup_broken_off;
+mod backup_formats;
 mod backup_to_s3;
 mod bad_input;
 mod bad_requests;
