@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::backoff;
 use crate::board::{Board, Held, LOCAL_PREFIX, Now};
 use crate::bus::{Bus, Progress, Watching};
-use crate::choice::{Choice, ChoiceEnd};
+use crate::choice::{Choice, ChoiceEnd, LeftClaim};
 use crate::error::JobsError;
 use crate::options::Options;
 use crate::totals::{Totals, TotalsTold};
@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     board: Mutex<Board>,
     bus: Bus,
     /// Claims whose callers left while they were being written: nobody knows yet whether they are.
-    left_claims: Mutex<Vec<JobId>>,
+    left_claims: Mutex<Vec<LeftClaim>>,
     pub(crate) totals: Totals,
     /// The attempts of workers inside the server, each with the flag that stops it.
     running: Mutex<HashMap<JobId, Running>>,
@@ -319,7 +319,7 @@ impl Queue {
                 id,
                 end: ChoiceEnd::Left,
             };
-            let claimed = self.claim_one(id, claimant).await;
+            let claimed = self.claim_one(&mut choice, claimant).await;
             choice.end = match &claimed {
                 Ok(_) => ChoiceEnd::Claimed,
                 Err(_) => ChoiceEnd::Failed,
@@ -334,9 +334,15 @@ impl Queue {
         }
     }
 
-    async fn claim_one(&self, id: JobId, by: Claimant<'_>) -> Result<Claimed, JobsError> {
+    async fn claim_one(
+        &self,
+        choice: &mut Choice<'_>,
+        by: Claimant<'_>,
+    ) -> Result<Claimed, JobsError> {
+        let id = choice.id;
         let known = self.shared.commands.job(id)?;
         let known = known.ok_or(JobRefusal::NotFound)?;
+        choice.end = ChoiceEnd::Left(LeftClaim::of(&known, by.worker));
         let mut command = self.claim_command(by.worker);
         // By the monotonic clock its time has come, wherever the other one stands.
         if let (JobCommand::Claim { now, .. }, Some(retry_at)) = (&mut command, known.retry_at) {
@@ -595,7 +601,7 @@ impl Shared {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn left_claims(&self) -> MutexGuard<'_, Vec<JobId>> {
+    pub(crate) fn left_claims(&self) -> MutexGuard<'_, Vec<LeftClaim>> {
         let left = self.left_claims.lock();
         left.unwrap_or_else(PoisonError::into_inner)
     }

@@ -106,18 +106,14 @@ fn progress_that_is_told_while_its_job_ends_leaves_nothing_behind() {
 /// Claims that may be written before they are looked at.
 const CLAIMS_MAX: u64 = 10_000;
 
-/// A worker that hung up while its claim was being written left the job to nobody until the lease
-/// had run out, and a retry was used up.
-#[test]
-fn a_claim_whose_caller_leaves_while_it_is_written_is_given_back() {
-    let runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = { runtime }.enable_time().build().unwrap();
+/// A queue with one job, and the job.
+fn with_a_job(runtime: &tokio::runtime::Runtime) -> (Queue, JobId) {
     let queue = Queue::new(commands(), Options::default());
     assert!(queue.load(0, Vec::new()));
-    let kinds = [JobKind::new("test").unwrap()];
+    let id = JobId::new(Uuid::from_u128(77));
     let new = NewJob {
-        id: JobId::new(Uuid::from_u128(77)),
-        kind: kinds[0].clone(),
+        id,
+        kind: JobKind::new("test").unwrap(),
         payload: Metadata::new(),
         priority: 0,
         max_retries: None,
@@ -125,39 +121,97 @@ fn a_claim_whose_caller_leaves_while_it_is_written_is_given_back() {
         trace_id: "t".into(),
     };
     runtime.block_on(queue.submit(new, "ada", None)).unwrap();
+    (queue, id)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    { runtime }.enable_time().build().unwrap()
+}
+
+fn claim(queue: &Queue, worker: &str) -> Option<Claimed> {
+    let worker = WorkerName::new(worker).unwrap();
+    let claimant = Claimant {
+        worker: &worker,
+        actor: worker.as_str(),
+    };
+    let kinds = [JobKind::new("test").unwrap()];
+    runtime().block_on(queue.claim(claimant, &kinds)).unwrap()
+}
+
+fn release(queue: &Queue, id: JobId, token: u64) {
+    let release = JobCommand::Release {
+        token,
+        reason: "not now".to_owned(),
+    };
+    let released = queue.command(id, release, "w", "t");
+    runtime().block_on(released).unwrap();
+}
+
+/// Has the worker `w` ask for the job and leave while its claim is being written; gives the token
+/// of that claim.
+fn leave(queue: &Queue) -> u64 {
     let worker = WorkerName::new("w").unwrap();
     let claimant = Claimant {
         worker: &worker,
         actor: "w",
     };
+    let kinds = [JobKind::new("test").unwrap()];
     // A claim that is written faster than it is looked at is given back, and asked for again.
     let mut n_written = 0;
     loop {
         let mut claim = Box::pin(queue.claim(claimant, &kinds));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let Poll::Ready(claimed) = claim.as_mut().poll(&mut context) else {
-            break;
+            return 1 + 2 * n_written;
         };
         let claimed = claimed.unwrap().unwrap();
-        let release = JobCommand::Release {
-            token: claimed.token,
-            reason: "too fast".to_owned(),
-        };
-        let released = queue.command(claimed.job.id, release, "w", "t");
-        runtime.block_on(released).unwrap();
+        release(queue, claimed.job.id, claimed.token);
         n_written += 1;
         assert!(n_written < CLAIMS_MAX, "no claim was ever seen on its way");
     }
+}
+
+/// A worker that hung up while its claim was being written left the job to nobody until the lease
+/// had run out, and a retry was used up.
+#[test]
+fn a_claim_whose_caller_leaves_while_it_is_written_is_given_back() {
+    let runtime = runtime();
+    let (queue, _) = with_a_job(&runtime);
+    let left = leave(&queue);
     // Nobody has it before it is known what became of the claim.
-    let other = runtime.block_on(queue.claim(claimant, &kinds)).unwrap();
-    assert!(other.is_none());
+    assert!(claim(&queue, "w").is_none());
     runtime.block_on(queue.give_back_left());
-    let claimed = runtime.block_on(queue.claim(claimant, &kinds)).unwrap();
-    let claimed = claimed.unwrap();
-    // Queued, each claim given back, claimed.
-    let token = 1 + 2 * n_written + 2;
-    assert_eq!((claimed.token, claimed.job.retry_count), (token, 0));
+    let claimed = claim(&queue, "w").unwrap();
+    // Given back, claimed.
+    assert_eq!((claimed.token, claimed.job.retry_count), (left + 2, 0));
     assert_eq!(queue.stats().processing, 1);
+}
+
+/// Whatever claim stood when it was looked at was given back: also that of another, who had taken
+/// the job on once the claim that was left had come to an end by itself.
+#[test]
+fn a_claim_that_was_left_takes_no_job_from_who_has_it_since() {
+    let runtime = runtime();
+    let (queue, id) = with_a_job(&runtime);
+    let left = leave(&queue);
+    runtime.block_on(queue.commands().appender().settled());
+    release(&queue, id, left);
+    for worker in ["other", "w"] {
+        let claimed = claim(&queue, worker).unwrap();
+        runtime.block_on(queue.give_back_left());
+        let job = queue.commands().job(id).unwrap().unwrap();
+        assert_eq!(job.claim.unwrap().token, claimed.token, "{worker}");
+        assert_eq!(queue.stats().processing, 1);
+        queue.shared.left_claims().push(LeftClaim::of(
+            &Job {
+                revision: left - 1,
+                ..claimed.job
+            },
+            &WorkerName::new("w").unwrap(),
+        ));
+        release(&queue, id, claimed.token);
+    }
 }
 
 /// Does jobs that all have to be under way at once before any of them is done.
@@ -196,8 +250,7 @@ impl crate::Handler for Together {
 
 #[test]
 fn one_worker_waits_for_many_jobs_that_need_nothing_of_it_but_to_wait() {
-    let runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = { runtime }.enable_time().build().unwrap();
+    let runtime = runtime();
     let options = Options {
         workers: 1,
         ..Options::default()
