@@ -317,7 +317,7 @@ impl Queue {
             let mut choice = Choice {
                 queue: self,
                 id,
-                end: ChoiceEnd::Left,
+                end: ChoiceEnd::Failed,
             };
             let claimed = self.claim_one(&mut choice, claimant).await;
             choice.end = match &claimed {
@@ -454,6 +454,15 @@ impl Queue {
         self.shared.bus.tell(id, token, percent, message);
         drop(board);
         Ok(held.into())
+    }
+
+    /// Notes that nothing is left of a job but to wait for somebody else: its owner may have another
+    /// at work meanwhile ([`Options::active_max`]). Nothing if the claim does not stand.
+    pub fn only_waits(&self, id: JobId, token: u64) {
+        let is_aside = self.shared.board().set_aside(id, token);
+        if is_aside {
+            self.shared.wake();
+        }
     }
 
     /// Carries out operations that only the holder of the claim may, all or none.

@@ -101,3 +101,41 @@ async fn the_index_is_rebuilt_beside_the_live_one_and_is_the_same() {
     assert_eq!(job["result"]["swapped"], true, "{job}");
     assert_eq!(hits(&client, "q=moon&mode=text").await.len(), 1);
 }
+
+/// How often the index was committed.
+async fn n_commits(client: &Client) -> usize {
+    let told = client.get("/metrics").await.text();
+    let mut lines = told.lines();
+    let figure = lines.find_map(|line| line.strip_prefix("stemma_search_batches_total "));
+    let figure = figure.and_then(|figure| figure.parse().ok());
+    figure.unwrap_or_else(|| panic!("no commits in {told}"))
+}
+
+/// A document that only waited for the index counted as worked on: of one user as many shared a
+/// commit as are worked on at a time, and of one that has one at a time each had its own.
+#[tokio::test]
+async fn documents_that_wait_for_the_index_keep_no_others_of_their_user_from_work() {
+    const DOCUMENTS: usize = 60;
+    let server = Server::builder()
+        .env("STEMMA_JOBS__WORKERS", "2")
+        .env("STEMMA_JOBS__ACTIVE_MAX", "1")
+        .start();
+    let client = server.client();
+    let mut uploaded = Vec::new();
+    for number in 0..DOCUMENTS {
+        let text = format!("This one speaks of thing{number} alone.");
+        let upload = Upload::of(&format!("{number}.txt"), text);
+        uploaded.push(client.upload(&upload).await.expect(202));
+    }
+    for (number, told) in uploaded.iter().enumerate() {
+        let job = client.ended(text_of(&told["job_id"])).await;
+        assert_eq!(job["status"], "completed", "{job}");
+        // Completed is searchable, without a wait.
+        let found = hits(&client, &format!("q=thing{number}&mode=text")).await;
+        assert_eq!(found.len(), 1, "{job}");
+        assert_eq!(found[0]["document_id"], told["document_id"], "{found:?}");
+    }
+    let n_commits = n_commits(&client).await;
+    // One at a time and each waiting for a commit, they would have had as many at the least.
+    assert!(n_commits < DOCUMENTS, "{n_commits} commits");
+}

@@ -220,7 +220,8 @@ struct Together {
     came: std::sync::Condvar,
 }
 
-const TOGETHER: usize = 4;
+/// More than one owner may have at work.
+const TOGETHER: usize = 40;
 
 impl crate::Handler for Together {
     fn kinds(&self) -> Vec<JobKind> {
