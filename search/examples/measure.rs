@@ -7,12 +7,14 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss, missing_docs)]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use stemma_domain::id::ResourceId;
 use stemma_domain::value::{CollectionName, ResourceName};
 use stemma_search::{
-    Change, Checkpoint, Facets, Mode, Options, Passage, Passages, Query, QueryVector, SearchIndex,
+    Change, Checkpoint, Facets, Mode, Options, Passage, PassageSource, PassageVector, Passages,
+    Query, QueryVector, ReadPassages, SearchError, SearchIndex, TakePassage,
 };
 
 /// Passages of one document.
@@ -97,6 +99,19 @@ fn main() {
     );
 }
 
+/// Chunks with their vectors.
+struct Given(Vec<(Passage, Vec<f32>)>);
+
+impl PassageSource for Given {
+    fn each(&self, take: &mut TakePassage<'_>) -> Result<(), SearchError> {
+        let mut given = self.0.iter().cloned();
+        given.try_for_each(|(passage, values)| {
+            let model = "measured".to_owned();
+            take(passage, vec![PassageVector { model, values }])
+        })
+    }
+}
+
 fn fill(index: &SearchIndex, passages: usize, dimension: usize) -> Vec<Vec<f32>> {
     let mut numbers = Numbers(1);
     let mut vectors = Vectors::new(dimension);
@@ -115,21 +130,15 @@ fn fill(index: &SearchIndex, passages: usize, dimension: usize) -> Vec<Vec<f32>>
             archived: false,
             note: Vec::new(),
         };
-        let ids = chunks.iter().map(|chunk| chunk.chunk_id.clone());
-        let of_document: Vec<_> = ids.map(|id| (id, vectors.next())).collect();
-        all.extend(of_document.iter().map(|(_, vector)| vector.clone()));
+        let of_document: Vec<_> = chunks.iter().map(|_| vectors.next()).collect();
+        all.extend(of_document.iter().cloned());
+        let given = Given(chunks.into_iter().zip(of_document).collect());
         changes.push(Change::Put {
             resource,
             facets,
-            passages: Passages::Chunks(chunks),
+            passages: Passages::Read(ReadPassages::new(Arc::new(given))),
         });
-        changes.push(Change::Vectors {
-            resource,
-            model: "measured".to_owned(),
-            dimension,
-            vectors: of_document,
-        });
-        if changes.len() >= 80 {
+        if changes.len() >= 40 {
             let end = document as u64;
             index
                 .apply(std::mem::take(&mut changes), Checkpoint { end, last: None })

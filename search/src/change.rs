@@ -134,18 +134,6 @@ pub enum Change {
         /// Its facets from now on.
         facets: Facets,
     },
-    /// Gives passages vectors of a model, in the place of those that they had of it. Ids that no
-    /// passage has are passed over; nothing if the resource is not there.
-    Vectors {
-        /// Which.
-        resource: ResourceId,
-        /// Who made the vectors, 1 to [`MODEL_BYTES_MAX`] bytes.
-        model: String,
-        /// Numbers of each vector, 1 to [`VECTOR_DIMENSION_MAX`].
-        dimension: usize,
-        /// Ids of chunks, each with its vector; every number finite.
-        vectors: Vec<(String, Vec<f32>)>,
-    },
     /// Removes a resource. Nothing if it is not there.
     Remove {
         /// Which.

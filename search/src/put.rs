@@ -73,25 +73,6 @@ impl Left {
         }
     }
 
-    /// Its passages as they will be stored, all in memory.
-    pub(crate) fn rows(&mut self) -> Result<&mut Vec<Stored>, SearchError> {
-        if !matches!(self, Self::Rows(_)) {
-            let whole = std::mem::replace(self, Self::Rows(Vec::new()));
-            let mut rows = Vec::new();
-            whole.each(&mut |stored| {
-                rows.push(stored);
-                Ok(())
-            })?;
-            *self = Self::Rows(rows);
-        }
-        match self {
-            Self::Rows(rows) => Ok(rows),
-            Self::Text { .. } | Self::Read { .. } => Err(SearchError::Damaged {
-                message: "passages were made rows and are none".to_owned(),
-            }),
-        }
-    }
-
     /// Gives each passage as it will be stored to `take`: at least one, unless the resource is
     /// removed, for without text it is found by its name.
     pub(crate) fn each(

@@ -26,7 +26,6 @@ use crate::owned::OwnedDirectory;
 use crate::put::Left;
 use crate::queued::{Queued, Room};
 use crate::row::Stored;
-use crate::vector;
 
 /// Segments of fewer passages are merged with each other whatever their sizes.
 const SMALL_SEGMENT_PASSAGES: u32 = 1_000;
@@ -65,8 +64,8 @@ impl SearchIndex {
     /// queries see all of it.
     ///
     /// A commit costs some milliseconds however small it is: callers gather changes. The batch and
-    /// the resources that it describes anew or gives vectors are in memory meanwhile; passages that
-    /// are [read](crate::Passages::Read) are not, and of those that the engine has not taken in yet
+    /// the resources that it describes anew are in memory meanwhile; passages that are
+    /// [read](crate::Passages::Read) are not, and of those that the engine has not taken in yet
     /// 8 MiB are.
     ///
     /// # Errors
@@ -131,17 +130,6 @@ impl SearchIndex {
                     must_be_short(&facets)?;
                     if let Some(left) = self.stored_or_touched(&mut touched, resource)? {
                         left.describe(&facets);
-                    }
-                }
-                Change::Vectors {
-                    resource,
-                    model,
-                    dimension,
-                    vectors,
-                } => {
-                    let kept = kept_vectors(&model, dimension, vectors)?;
-                    if let Some(left) = self.stored_or_touched(&mut touched, resource)? {
-                        add_vectors(left.rows()?, &model, kept);
                     }
                 }
                 Change::Remove { resource } => {
@@ -233,31 +221,4 @@ fn must_be_short(facets: &Facets) -> Result<(), SearchError> {
         return Err(SearchError::Note { bytes, bytes_max });
     }
     Ok(())
-}
-
-fn kept_vectors(
-    model: &str,
-    dimension: usize,
-    vectors: Vec<(String, Vec<f32>)>,
-) -> Result<BTreeMap<String, Vec<i16>>, SearchError> {
-    vector::model_term(model, dimension)?;
-    let kept = vectors.into_iter().map(|(chunk_id, values)| {
-        let kept = vector::kept(&values)?;
-        // A vector of another dimension is as wrong as one of no numbers.
-        if kept.len() == dimension {
-            Ok((chunk_id, kept))
-        } else {
-            vector::kept(&[]).map(|none| (chunk_id, none))
-        }
-    });
-    kept.collect()
-}
-
-fn add_vectors(stored: &mut [Stored], model: &str, mut kept: BTreeMap<String, Vec<i16>>) {
-    for stored in stored {
-        let chunk_id = stored.row.chunk_id.as_ref();
-        if let Some(values) = chunk_id.and_then(|chunk_id| kept.remove(chunk_id)) {
-            stored.give(model.to_owned(), values);
-        }
-    }
 }

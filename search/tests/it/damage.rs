@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use stemma_search::{Checkpoint, OpenError, OpenState, Options, Query, SearchError, SearchIndex};
 use tempfile::TempDir;
 
-use crate::fixture::{Fixture, facets, open, put_chunks, put_text, vectors};
+use crate::fixture::{Fixture, facets, open, put_text, put_vectors};
 
 fn filled(dir: &Path) -> ([u8; 32], Checkpoint) {
     let index = open(dir).index;
@@ -17,8 +17,11 @@ fn filled(dir: &Path) -> ([u8; 32], Checkpoint) {
         let changes = vec![
             put_text(number, "name", "some words of a text"),
             put_text(77, "name", &format!("rewritten {end}")),
-            put_chunks(number + 10, facets("n", Some("c"), &["T"]), &["one", "two"]),
-            vectors(number + 10, "m", &[("c0", &[1.0, 2.0])]),
+            put_vectors(
+                number + 10,
+                facets("n", Some("c"), &["T"]),
+                &[("one", &[("m", &[1.0, 2.0])]), ("two", &[])],
+            ),
         ];
         let last = Some([7; 32]);
         index.apply(changes, Checkpoint { end, last }).unwrap();

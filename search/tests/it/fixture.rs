@@ -1,11 +1,13 @@
 //! An index in a directory of its own, and short ways to fill it and ask it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use stemma_domain::id::ResourceId;
 use stemma_domain::value::{CollectionName, EntityType, ResourceName};
 use stemma_search::{
-    Change, Checkpoint, Facets, Hit, Opened, Options, Passage, Passages, Query, SearchIndex,
+    Change, Checkpoint, Facets, Hit, Opened, Options, Passage, PassageSource, PassageVector,
+    Passages, Query, ReadPassages, SearchError, SearchIndex, TakePassage,
 };
 use tempfile::TempDir;
 
@@ -79,7 +81,7 @@ pub(crate) fn put_text(number: u128, name: &str, text: &str) -> Change {
 }
 
 /// Chunks `c0`, `c1`, … one after the other.
-pub(crate) fn put_chunks(number: u128, facets: Facets, texts: &[&str]) -> Change {
+fn chunks(texts: &[&str]) -> Vec<Passage> {
     let mut start = 0;
     let chunks = (0..).zip(texts).map(|(index, text)| {
         let end = start + u32::try_from(text.chars().count()).unwrap();
@@ -93,21 +95,43 @@ pub(crate) fn put_chunks(number: u128, facets: Facets, texts: &[&str]) -> Change
         start = end + 1;
         passage
     });
+    chunks.collect()
+}
+
+pub(crate) fn put_chunks(number: u128, facets: Facets, texts: &[&str]) -> Change {
     Change::Put {
         resource: id(number),
         facets,
-        passages: Passages::Chunks(chunks.collect()),
+        passages: Passages::Chunks(chunks(texts)),
     }
 }
 
-pub(crate) fn vectors(number: u128, model: &str, of: &[(&str, &[f32])]) -> Change {
-    Change::Vectors {
+/// The text of a chunk, and its vectors by model, the oldest first.
+pub(crate) type WithVectors<'a> = (&'a str, &'a [(&'a str, &'a [f32])]);
+
+/// Chunks that are read with vectors.
+struct Given(Vec<(Passage, Vec<PassageVector>)>);
+
+impl PassageSource for Given {
+    fn each(&self, take: &mut TakePassage<'_>) -> Result<(), SearchError> {
+        let mut given = self.0.iter().cloned();
+        given.try_for_each(|(passage, vectors)| take(passage, vectors))
+    }
+}
+
+pub(crate) fn put_vectors(number: u128, facets: Facets, given: &[WithVectors<'_>]) -> Change {
+    let texts: Vec<&str> = given.iter().map(|(text, _)| *text).collect();
+    let vectors = given.iter().map(|(_, vectors)| {
+        let vectors = vectors.iter().map(|(model, values)| PassageVector {
+            model: (*model).to_owned(),
+            values: values.to_vec(),
+        });
+        vectors.collect()
+    });
+    let given = Given(chunks(&texts).into_iter().zip(vectors).collect());
+    Change::Put {
         resource: id(number),
-        model: model.to_owned(),
-        dimension: of.first().map_or(1, |(_, values)| values.len()),
-        vectors: of
-            .iter()
-            .map(|(id, values)| ((*id).to_owned(), values.to_vec()))
-            .collect(),
+        facets,
+        passages: Passages::Read(ReadPassages::new(Arc::new(given))),
     }
 }

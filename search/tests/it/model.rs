@@ -8,7 +8,7 @@ use stemma_search::{
     Archived, Change, Checkpoint, Facets, Mode, Options, Passages, Query, QueryVector, SearchIndex,
 };
 
-use crate::fixture::{facets, id, open, put_chunks, vectors};
+use crate::fixture::{facets, id, open, put_chunks, put_vectors};
 
 const WORDS: [&str; 5] = ["alpha", "beta", "gamma", "delta", "東京"];
 const MODELS: [&str; 3] = ["m", "n", "o"];
@@ -71,6 +71,29 @@ struct Kept {
 
 type Model = BTreeMap<u8, (Facets, Vec<Kept>)>;
 
+/// A resource of chunks put as the model has it, vectors included; none if it has none.
+fn with_vectors(number: u8, (facets, kept): &(Facets, Vec<Kept>)) -> Option<Change> {
+    let is_chunk = |kept: &Kept| kept.chunk.is_some();
+    if !kept.iter().all(is_chunk) {
+        return None;
+    }
+    let values = kept.iter().map(|kept| {
+        let vectors = kept.vectors.iter();
+        let vectors = vectors.map(|(name, value)| (*name, [1.0, f32::from(*value)]));
+        vectors.collect::<Vec<_>>()
+    });
+    let values: Vec<_> = values.collect();
+    let vectors = values.iter().map(|vectors| {
+        let vectors = vectors.iter().map(|(name, values)| (*name, &values[..]));
+        vectors.collect::<Vec<_>>()
+    });
+    let vectors: Vec<_> = vectors.collect();
+    let given = kept.iter().zip(&vectors);
+    let given = given.map(|(kept, vectors)| (kept.text.as_str(), &vectors[..]));
+    let given: Vec<_> = given.collect();
+    Some(put_vectors(number.into(), facets.clone(), &given))
+}
+
 /// The change of a step, done to the model too.
 fn change(model: &mut Model, step: &Step) -> Option<Change> {
     Some(match step {
@@ -121,18 +144,7 @@ fn change(model: &mut Model, step: &Step) -> Option<Change> {
                     kept.vectors.drain(..beyond);
                 }
             }
-            let given: Vec<_> = given
-                .iter()
-                .map(|(c, v)| (c, [1.0, f32::from(*v)]))
-                .collect();
-            let given: Vec<_> = given
-                .iter()
-                .map(|(c, v)| (c.as_str(), v.as_slice()))
-                .collect();
-            if given.is_empty() {
-                return None;
-            }
-            vectors(u128::from(*number), name, &given)
+            with_vectors(*number, model.get(number)?)?
         }
         Step::Remove(number) => {
             model.remove(number);

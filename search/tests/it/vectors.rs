@@ -8,7 +8,7 @@ use stemma_search::{
     Query, QueryVector, ReadPassages, SearchError, TakePassage,
 };
 
-use crate::fixture::{Fixture, facets, id, number, put_chunks, put_text, vectors};
+use crate::fixture::{Fixture, WithVectors, facets, id, number, put_chunks, put_text, put_vectors};
 
 fn by_vector(model: &str, values: &[f32]) -> Query {
     Query {
@@ -24,16 +24,24 @@ fn by_vector(model: &str, values: &[f32]) -> Query {
 fn three() -> Fixture {
     let fixture = Fixture::new();
     fixture.apply(vec![
-        put_chunks(
+        put_vectors(
             1,
             facets("a", Some("x"), &[]),
-            &["apple pie", "banana bread"],
+            &[
+                ("apple pie", &[("m", &[1.0, 0.0])]),
+                ("banana bread", &[("m", &[0.6, 0.8])]),
+            ],
         ),
-        put_chunks(2, facets("b", None, &[]), &["apple tart"]),
-        put_chunks(3, facets("c", None, &[]), &["cherry cake"]),
-        vectors(1, "m", &[("c0", &[1.0, 0.0]), ("c1", &[0.6, 0.8])]),
-        vectors(2, "m", &[("c0", &[0.0, 3.0])]),
-        vectors(3, "m", &[("c0", &[-1.0, 0.1]), ("unknown", &[1.0, 0.0])]),
+        put_vectors(
+            2,
+            facets("b", None, &[]),
+            &[("apple tart", &[("m", &[0.0, 3.0])])],
+        ),
+        put_vectors(
+            3,
+            facets("c", None, &[]),
+            &[("cherry cake", &[("m", &[-1.0, 0.1])])],
+        ),
     ]);
     fixture
 }
@@ -92,17 +100,17 @@ fn a_new_model_stands_beside_the_old_one_and_the_oldest_of_three_goes() {
         dimension: 2,
         passages,
     };
-    fixture.apply(vec![vectors(
-        1,
-        "n",
-        &[("c0", &[0.0, 1.0]), ("c1", &[1.0, 0.0])],
-    )]);
+    let of_two: [(&str, &[f32]); 2] = [("m", &[1.0, 0.0]), ("n", &[0.0, 1.0])];
+    let texts = [("apple pie", &of_two[..]), ("banana bread", &of_two[..])];
+    fixture.apply(vec![put_vectors(1, facets("a", None, &[]), &texts)]);
     assert_eq!(
         fixture.index.models().unwrap(),
         [used("m", 4), used("n", 2)]
     );
     assert_eq!(fixture.found(&by_vector("m", &[1.0, 0.0])), [1, 1, 2, 3]);
-    fixture.apply(vec![vectors(1, "o", &[("c0", &[0.0, 1.0])])]);
+    let of_three: [(&str, &[f32]); 3] = [of_two[0], of_two[1], ("o", &[0.0, 1.0])];
+    let texts = [("apple pie", &of_three[..]), ("banana bread", &of_two[..])];
+    fixture.apply(vec![put_vectors(1, facets("a", None, &[]), &texts)]);
     let models = fixture.index.models().unwrap();
     assert_eq!(models, [used("m", 3), used("n", 2), used("o", 1)]);
     assert_eq!(fixture.index.stats().unwrap().vectors, 6);
@@ -132,15 +140,9 @@ fn putting_a_resource_again_drops_its_vectors() {
 fn wrong_vectors_are_refused_and_nothing_is_written() {
     let fixture = three();
     let before = (fixture.index.digest().unwrap(), fixture.index.checkpoint());
-    let mut ragged = vectors(1, "m", &[("c0", &[1.0, 0.0])]);
-    if let Change::Vectors { dimension, .. } = &mut ragged {
-        *dimension = 3;
-    }
-    for wrong in [
-        vectors(1, "m", &[("c0", &[f32::NAN, 0.0])]),
-        vectors(1, "", &[("c0", &[1.0, 0.0])]),
-        ragged,
-    ] {
+    let wrong: [(&str, &[f32]); 3] = [("m", &[f32::NAN, 0.0]), ("", &[1.0, 0.0]), ("m", &[])];
+    for wrong in wrong {
+        let wrong = put_vectors(1, facets("a", None, &[]), &[("apple", &[wrong])]);
         let changes = vec![put_text(9, "n", "word"), wrong];
         let answer = fixture.index.apply(changes, before.1);
         assert!(matches!(answer, Err(SearchError::InvalidVector { .. })));
@@ -158,10 +160,12 @@ fn more_passages_than_are_compared_is_an_error_and_a_filter_helps() {
         ..Options::default()
     });
     fixture.apply(vec![
-        put_chunks(1, facets("a", Some("x"), &[]), &["one", "two"]),
-        put_chunks(2, facets("b", None, &[]), &["three"]),
-        vectors(1, "m", &[("c0", &[1.0]), ("c1", &[1.0])]),
-        vectors(2, "m", &[("c0", &[1.0])]),
+        put_vectors(
+            1,
+            facets("a", Some("x"), &[]),
+            &[("one", &[("m", &[1.0])]), ("two", &[("m", &[1.0])])],
+        ),
+        put_vectors(2, facets("b", None, &[]), &[("three", &[("m", &[1.0])])]),
     ]);
     let mut query = by_vector("m", &[1.0]);
     let answer = fixture.index.search(&query);
@@ -183,13 +187,11 @@ fn vectors_that_do_not_fit_in_memory_are_read_from_disk() {
     for batch in 0..3 {
         let changes = || {
             (0..20_u8)
-                .flat_map(|n| {
+                .map(|n| {
                     let resource = u128::from(n) + 100 * batch;
                     let values = [f32::from(n), 7.0 - f32::from(n % 5)];
-                    [
-                        put_chunks(resource, facets("a", None, &[]), &["one"]),
-                        vectors(resource, "m", &[("c0", &values)]),
-                    ]
+                    let one: [WithVectors<'_>; 1] = [("one", &[("m", &values)])];
+                    put_vectors(resource, facets("a", None, &[]), &one)
                 })
                 .collect()
         };
@@ -256,9 +258,10 @@ fn a_mode_by_vector_needs_one() {
     }
 }
 
-/// Passages in a row, each with a vector, until one of them cannot be read.
+/// Passages in a row, each with a vector of the model, until one of them cannot be read.
 struct Given {
     count: u32,
+    model: Option<&'static str>,
     broken_at: Option<u32>,
 }
 
@@ -275,11 +278,11 @@ impl PassageSource for Given {
                 end: index + 1,
                 text: format!("passage{index} {}", "of the same book ".repeat(60)),
             };
-            let vector = PassageVector {
-                model: "m".to_owned(),
+            let vector = self.model.map(|model| PassageVector {
+                model: model.to_owned(),
                 values: vec![1.0, 2.0],
-            };
-            take(passage, vec![vector])?;
+            });
+            take(passage, vector.into_iter().collect())?;
         }
         Ok(())
     }
@@ -308,20 +311,15 @@ fn passages_that_are_read_while_they_are_written_are_as_if_they_had_been_given()
         end: index + 1,
         text: text.clone(),
     });
-    let ids: Vec<_> = (0..COUNT).map(|index| format!("c{index}")).collect();
-    let numbers = [1.0, 2.0];
-    let of: Vec<_> = ids.iter().map(|id| (id.as_str(), &numbers[..])).collect();
-    given.apply(vec![
-        Change::Put {
-            resource: id(1),
-            facets: facets("book", None, &[]),
-            passages: Passages::Chunks(chunks.collect()),
-        },
-        vectors(1, "m", &of),
-    ]);
+    given.apply(vec![Change::Put {
+        resource: id(1),
+        facets: facets("book", None, &[]),
+        passages: Passages::Chunks(chunks.collect()),
+    }]);
     let fixture = Fixture::new();
     let whole = Given {
         count: COUNT,
+        model: None,
         broken_at: None,
     };
     fixture.apply(vec![read(1, whole)]);
@@ -342,12 +340,14 @@ fn passages_that_cannot_be_read_leave_the_index_as_it_was() {
     let fixture = Fixture::new();
     let whole = || Given {
         count: 3,
+        model: Some("m"),
         broken_at: None,
     };
     fixture.apply(vec![read(1, whole())]);
     let before = fixture.index.digest().unwrap();
     let broken = Given {
         count: 9,
+        model: Some("m"),
         broken_at: Some(7),
     };
     let end = fixture.index.checkpoint().end + 1;
@@ -360,6 +360,6 @@ fn passages_that_cannot_be_read_leave_the_index_as_it_was() {
     );
     assert_eq!(fixture.index.settled().unwrap().end, end - 1);
     assert_eq!(fixture.index.digest().unwrap(), before);
-    fixture.apply(vec![read(2, whole()), vectors(2, "n", &[("c1", &[1.0])])]);
-    assert_eq!(fixture.index.stats().unwrap().vectors, 3 + 4);
+    fixture.apply(vec![read(2, whole())]);
+    assert_eq!(fixture.index.stats().unwrap().vectors, 3 + 3);
 }
