@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use tantivy::{Index, IndexReader, IndexWriter, Searcher};
 
@@ -16,6 +17,7 @@ use crate::find::find;
 use crate::matrix::Matrices;
 use crate::open::{self, Opened};
 use crate::options::Options;
+use crate::owned::OwnedDirectory;
 use crate::query::{Page, Query, Sees};
 use crate::queued::Queued;
 use crate::scan::Scan;
@@ -60,14 +62,27 @@ pub(crate) struct Commit {
 /// anew by the next change.
 pub(crate) struct Writing {
     pub(crate) writer: Option<IndexWriter<Queued>>,
+    /// The directory that the last writer has or had.
+    pub(crate) directory: OwnedDirectory,
+    /// When a commit was last brought to the medium.
+    pub(crate) synced_at: Instant,
     pub(crate) is_discarded: bool,
+}
+
+impl Writing {
+    /// Brings the newest commit to the medium.
+    pub(crate) fn sync(&mut self) -> Result<(), SearchError> {
+        self.synced_at = Instant::now();
+        Ok(self.directory.sync()?)
+    }
 }
 
 impl SearchIndex {
     /// Opens the index in `dir`, or makes an empty one.
     ///
-    /// Every file's checksum is verified. What cannot be used, or is of another format, is moved
-    /// aside or removed, which the result says; the index is empty then.
+    /// Every file's checksum is verified. Where the newest commit is not whole, the index is as of
+    /// the last one that was [synced](Self::sync). What cannot be used, or is of another format, is
+    /// moved aside or removed, and the index is empty. The result says which.
     ///
     /// # Errors
     /// [`OpenError`]; nothing was moved, except where an empty index could not be made.
@@ -109,6 +124,20 @@ impl SearchIndex {
             sees,
         };
         guarded(|| find(&scan, query, commit.checkpoint))
+    }
+
+    /// Brings the newest commit to the medium: the machine may stop, and it is there. A commit is
+    /// there after the process was killed, and without this it is soon on the medium as well; it is
+    /// brought there with a change at least every [`sync_every`](Options::sync_every).
+    ///
+    /// # Errors
+    /// [`SearchError::Index`]; the commit that was brought there before is there.
+    pub fn sync(&self) -> Result<(), SearchError> {
+        let mut writing = self.writing();
+        if writing.is_discarded {
+            return Err(SearchError::Discarded);
+        }
+        writing.sync()
     }
 
     /// Removes the index from disk. Clones answer from what they have open, until they are

@@ -2,6 +2,8 @@
 //!
 //! The engine keeps a checksum with each file but looks at none; here all are verified before
 //! anything is read, so that damage shows when a process starts and not in the middle of a query.
+//! Where the newest commit is not whole, since the machine stopped before it was on the medium, the
+//! index goes back to the last one that was brought there.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -19,6 +21,7 @@ use crate::error::{OpenError, SearchError};
 use crate::fields::Fields;
 use crate::index::{SearchIndex, Shared, Writing, read_commit};
 use crate::matrix::Matrices;
+use crate::medium::{self, LIST, UNFINISHED};
 use crate::options::Options;
 use crate::owned::OwnedDirectory;
 use crate::rank::Places;
@@ -29,10 +32,11 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// How often it looks meanwhile.
 const LOCK_LOOK: Duration = Duration::from_millis(10);
 /// Files that stand in a directory in which an index was begun to be made.
-const BEGUN: [&str; 3] = [
-    ".managed.json",
+const BEGUN: [&str; 4] = [
     ".tantivy-writer.lock",
     ".tantivy-meta.lock",
+    UNFINISHED[0],
+    UNFINISHED[1],
 ];
 
 /// An index, and what was found where it was opened.
@@ -51,6 +55,12 @@ pub enum OpenState {
     Fresh,
     /// An index, to go on with.
     Existing,
+    /// An index whose newest commit is not whole: it is as of the last one that was brought to the
+    /// medium.
+    WentBack {
+        /// What is wrong with the newest.
+        reason: String,
+    },
     /// Something that cannot be used; the index is empty.
     Replaced {
         /// Why it cannot be used.
@@ -107,22 +117,47 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
             std::fs::remove_dir_all(dir).map_err(failed)?;
             (reason, None)
         }
-        Err(Refused::Damaged(reason)) => (reason, Some(move_aside(dir).map_err(failed)?)),
+        Err(Refused::Damaged(reason)) => match open_earlier(dir, options) {
+            Ok(Opened { index, .. }) => {
+                let state = OpenState::WentBack { reason };
+                return Ok(Opened { index, state });
+            }
+            Err(Refused::Damaged(_) | Refused::OtherFormat(_)) => {
+                (reason, Some(move_aside(dir).map_err(failed)?))
+            }
+            Err(refused) => return Err(refused.told(dir)),
+        },
     };
-    let opened = try_open(dir, options).map_err(|refused| match refused {
-        Refused::Locked => OpenError::Locked {
-            dir: dir.to_path_buf(),
-        },
-        Refused::System(source) => failed(source),
-        Refused::OtherFormat(reason) | Refused::Damaged(reason) => OpenError::Unusable {
-            dir: dir.to_path_buf(),
-            reason,
-        },
-    })?;
+    let opened = try_open(dir, options).map_err(|refused| refused.told(dir))?;
     Ok(Opened {
         state: OpenState::Replaced { reason, kept_as },
         ..opened
     })
+}
+
+impl Refused {
+    fn told(self, dir: &Path) -> OpenError {
+        let dir = dir.to_path_buf();
+        match self {
+            Self::Locked => OpenError::Locked { dir },
+            Self::System(source) => OpenError::Directory { dir, source },
+            Self::OtherFormat(reason) | Self::Damaged(reason) => {
+                OpenError::Unusable { dir, reason }
+            }
+        }
+    }
+}
+
+/// Opens the index as of the commit that was last brought to the medium.
+fn open_earlier(dir: &Path, options: &Options) -> Result<Opened, Refused> {
+    let owned = OwnedDirectory::take(dir)?;
+    let went_back = medium::go_back(dir)?;
+    drop(owned);
+    if went_back {
+        try_open(dir, options)
+    } else {
+        Err(Refused::Damaged("there is no earlier commit".into()))
+    }
 }
 
 fn try_open(dir: &Path, options: &Options) -> Result<Opened, Refused> {
@@ -150,9 +185,11 @@ fn open_once(dir: &Path, options: &Options) -> Result<Opened, Refused> {
     // Before anything is read or judged: another process may be writing.
     let directory = OwnedDirectory::take(dir)?;
     let (index, state) = if Index::exists(&directory).map_err(TantivyError::from)? {
-        (Index::open(directory)?, OpenState::Existing)
+        refuse_older_form(dir)?;
+        (Index::open(directory.clone())?, OpenState::Existing)
     } else if is_begun(dir)? {
-        let index = Index::create(directory, fields.schema.clone(), settings.clone())?;
+        let (schema, settings) = (fields.schema.clone(), settings.clone());
+        let index = Index::create(directory.clone(), schema, settings)?;
         (index, OpenState::Fresh)
     } else {
         return Err(Refused::Damaged("the list of segments is missing".into()));
@@ -161,7 +198,6 @@ fn open_once(dir: &Path, options: &Options) -> Result<Opened, Refused> {
     if index.schema() != fields.schema || *index.settings() != settings {
         return Err(Refused::OtherFormat("fields of another format".into()));
     }
-    let writer = open_writer(&index, options)?;
     let payload = index.load_metas()?.payload;
     match Checkpoint::from_payload(payload.as_deref()) {
         Ok(_) => {}
@@ -177,6 +213,8 @@ fn open_once(dir: &Path, options: &Options) -> Result<Opened, Refused> {
         .doc_store_cache_num_blocks(options.row_cache_blocks)
         .try_into()?;
     verify_counts(&index, &reader)?;
+    // Only now: it removes what the list does not name.
+    let writer = open_writer(&index, &directory, options)?;
     let commit = Arc::new(read_commit(&index, &reader)?);
     let shared = Shared {
         dir: dir.to_path_buf(),
@@ -188,6 +226,8 @@ fn open_once(dir: &Path, options: &Options) -> Result<Opened, Refused> {
         commit: RwLock::new(commit),
         writing: Mutex::new(Writing {
             writer: Some(writer),
+            directory,
+            synced_at: Instant::now(),
             is_discarded: false,
         }),
     };
@@ -208,6 +248,23 @@ fn is_begun(dir: &Path) -> io::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Whether a list of segments is of a form from before it had a seal.
+fn refuse_older_form(dir: &Path) -> Result<(), Refused> {
+    #[derive(serde::Deserialize)]
+    struct Unsealed {
+        payload: Option<String>,
+    }
+    let list = std::fs::read(dir.join(LIST))?;
+    let Ok(Unsealed { payload }) = serde_json::from_slice(&list) else {
+        return Ok(());
+    };
+    let format = Checkpoint::from_payload(payload.as_deref());
+    if let Err(error @ PayloadError::Format { .. }) = format {
+        return Err(Refused::OtherFormat(error.to_string()));
+    }
+    Ok(())
 }
 
 /// Every file of every segment has the checksum that it was written with.
@@ -234,7 +291,7 @@ fn verify_files(index: &Index) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The list of segments has no checksum: what it says is held against the files.
+/// What the list of segments says is held against the files.
 fn verify_counts(index: &Index, reader: &IndexReader) -> Result<(), Refused> {
     let wrong = || Refused::Damaged("segments are not what their list says".into());
     let searcher = reader.searcher();

@@ -1,5 +1,7 @@
 //! How an index is kept: memory and limits, checked once.
 
+use std::time::Duration;
+
 use crate::error::OptionsError;
 
 /// Least memory that a writer works with.
@@ -20,6 +22,9 @@ pub struct Options {
     pub vectors_scanned_max: usize,
     /// Decompressed blocks of 16 KiB that are kept of each segment's rows; 16 by default.
     pub row_cache_blocks: usize,
+    /// How long changes are committed before a commit is brought to the medium, with the change
+    /// behind that; a minute by default.
+    pub sync_every: Duration,
 }
 
 impl Default for Options {
@@ -29,6 +34,7 @@ impl Default for Options {
             vector_cache_bytes: 256 << 20,
             vectors_scanned_max: 200_000,
             row_cache_blocks: 16,
+            sync_every: Duration::from_mins(1),
         }
     }
 }

@@ -8,23 +8,34 @@
 //! Invariant: after the lock is released, no file is made, replaced or removed by way of this
 //! directory or its clones. Reading goes on. A directory has one writer ever; the next one opens
 //! its own, and reads the list of segments and that of files under the lock.
+//!
+//! Nothing is synced by what the engine asks for: when that is done is decided by [`Medium`]. The
+//! engine's list of the files that it made is what stands in the directory.
 
 use std::fmt;
-use std::io;
-use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWriteError};
 use tantivy::directory::{
-    Directory, DirectoryLock, FileHandle, INDEX_WRITER_LOCK, Lock, MmapDirectory, WatchCallback,
-    WatchHandle, WritePtr,
+    AntiCallToken, Directory, DirectoryLock, FileHandle, INDEX_WRITER_LOCK, Lock, MmapDirectory,
+    TerminatingWrite, WatchCallback, WatchHandle, WritePtr,
 };
+
+use crate::medium::{self, LIST, Medium};
+
+/// The engine's list of the files that it made.
+const FILES: &str = ".managed.json";
 
 /// A directory whose lock is held. Clones share it.
 #[derive(Clone)]
 pub(crate) struct OwnedDirectory {
+    dir: PathBuf,
     files: MmapDirectory,
     ownership: Arc<RwLock<Ownership>>,
+    medium: Arc<Mutex<Medium>>,
 }
 
 /// How far a directory is on its way from owner to owner. Changes are made under the shared guard.
@@ -59,8 +70,28 @@ impl OwnedDirectory {
     pub(crate) fn take(dir: &Path) -> tantivy::Result<Self> {
         let files = MmapDirectory::open(dir)?;
         let lock = files.acquire_lock(&INDEX_WRITER_LOCK)?;
-        let ownership = Arc::new(RwLock::new(Ownership::Taken(lock)));
-        Ok(Self { files, ownership })
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            files,
+            ownership: Arc::new(RwLock::new(Ownership::Taken(lock))),
+            medium: Arc::new(Mutex::new(Medium::of(dir)?)),
+        })
+    }
+
+    /// Brings the newest commit to the medium, and removes what waited for that; nothing when the
+    /// writer was dropped.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let synced = self.change(|_| {
+            let batch = self.medium().begin()?;
+            let synced = batch.sync(&self.dir);
+            self.medium().end(batch, synced.is_ok());
+            synced
+        });
+        synced.unwrap_or(Ok(()))
+    }
+
+    fn medium(&self) -> MutexGuard<'_, Medium> {
+        self.medium.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what changes files, unless that is over; then nothing.
@@ -86,6 +117,34 @@ impl OwnedDirectory {
     }
 }
 
+/// A file that is being written.
+struct Growing {
+    file: File,
+    path: PathBuf,
+    medium: Arc<Mutex<Medium>>,
+}
+
+impl Write for Growing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl TerminatingWrite for Growing {
+    fn terminate_ref(&mut self, _: AntiCallToken) -> io::Result<()> {
+        self.file.flush()?;
+        let medium = self.medium.lock();
+        medium
+            .unwrap_or_else(PoisonError::into_inner)
+            .written(&self.path);
+        Ok(())
+    }
+}
+
 impl fmt::Debug for OwnedDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.files.fmt(f)
@@ -100,7 +159,14 @@ impl Directory for OwnedDirectory {
     /// When all is over, says that there is no such file: of any other answer the engine makes an
     /// error in the log.
     fn delete(&self, path: &Path) -> Result<(), DeleteError> {
-        let deleted = self.change(|files| files.delete(path));
+        let deleted = self.change(|files| {
+            let mut medium = self.medium();
+            if medium.lets_go(path) {
+                files.delete(path)
+            } else {
+                Ok(())
+            }
+        });
         deleted.unwrap_or_else(|| Err(DeleteError::FileDoesNotExist(path.to_path_buf())))
     }
 
@@ -111,21 +177,47 @@ impl Directory for OwnedDirectory {
     /// A file that was made is written to its end even if all is over meanwhile: under a name that
     /// the list of files holds, so that the next owner removes it.
     fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
-        let opened = self.change(|files| files.open_write(path));
-        opened.unwrap_or_else(|| Err(OpenWriteError::wrap_io_error(over(), path.to_path_buf())))
+        let failed = |error| match io::Error::kind(&error) {
+            ErrorKind::AlreadyExists => OpenWriteError::FileAlreadyExists(path.to_path_buf()),
+            _ => OpenWriteError::wrap_io_error(error, path.to_path_buf()),
+        };
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true);
+        let made = self.change(|_| options.open(self.dir.join(path)));
+        let file = made.unwrap_or_else(|| Err(over())).map_err(failed)?;
+        Ok(BufWriter::new(Box::new(Growing {
+            file,
+            path: path.to_path_buf(),
+            medium: Arc::clone(&self.medium),
+        })))
     }
 
     fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
+        let failed = |error| match io::Error::kind(&error) {
+            ErrorKind::NotFound => OpenReadError::FileDoesNotExist(path.to_path_buf()),
+            _ => OpenReadError::wrap_io_error(error, path.to_path_buf()),
+        };
+        if path == Path::new(FILES) {
+            let names = medium::names(&self.dir).map_err(failed)?;
+            return Ok(serde_json::to_vec(&names).expect("texts are JSON"));
+        }
+        if path == Path::new(LIST) {
+            return medium::read_list(&self.dir).map_err(failed);
+        }
         self.files.atomic_read(path)
     }
 
     fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
-        let written = self.change(|files| files.atomic_write(path, data));
+        let written = self.change(|files| match path.to_str() {
+            Some(FILES) => Ok(()),
+            Some(LIST) => medium::write_list(&self.dir, data),
+            _ => files.atomic_write(path, data),
+        });
         written.unwrap_or_else(|| Err(over()))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.files.sync_directory()
+        Ok(())
     }
 
     fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {

@@ -38,9 +38,11 @@ const DELETED_SHARE_MAX: f32 = 0.3;
 /// What a batch leaves of each resource that it changes.
 type Touched = BTreeMap<ResourceId, Left>;
 
-/// Opens the writer of an index over an [`OwnedDirectory`], which has one.
+/// Opens the writer of an index over an [`OwnedDirectory`], which has one. The commit that is there
+/// is brought to the medium, and files that it does not name are gone for good.
 pub(crate) fn open_writer(
     index: &Index,
+    directory: &OwnedDirectory,
     options: &Options,
 ) -> tantivy::Result<IndexWriter<Queued>> {
     let options = IndexWriterOptions::builder()
@@ -56,6 +58,7 @@ pub(crate) fn open_writer(
     writer.set_merge_policy(Box::new(policy));
     // What a commit left that did not come about bears the names that the next one writes under.
     writer.garbage_collect_files().wait()?;
+    directory.sync()?;
     Ok(writer)
 }
 
@@ -84,8 +87,15 @@ impl SearchIndex {
         let committed = guarded(|| self.write(&mut writing, touched, checkpoint));
         if committed.is_err() {
             writing.writer = None;
+            return committed;
         }
-        committed
+        if writing.synced_at.elapsed() >= self.shared.options.sync_every
+            && let Err(error) = writing.sync()
+        {
+            // It is committed all the same, and an open finds what of it is lost.
+            tracing::warn!(%error, "the search index is not brought to the medium");
+        }
+        Ok(())
     }
 
     /// The checkpoint, looked up on disk if a change failed since: it may have been committed.
@@ -105,10 +115,12 @@ impl SearchIndex {
     fn ensure_writer(&self, writing: &mut Writing) -> Result<(), SearchError> {
         if writing.writer.is_none() {
             let shared = &self.shared;
-            let index = Index::open(OwnedDirectory::take(&shared.dir)?)?;
+            let directory = OwnedDirectory::take(&shared.dir)?;
+            let index = Index::open(directory.clone())?;
             shared.fields.register(&index);
-            let writer = open_writer(&index, &shared.options)?;
+            let writer = open_writer(&index, &directory, &shared.options)?;
             self.refresh()?;
+            writing.directory = directory;
             writing.writer = Some(writer);
         }
         Ok(())

@@ -15,7 +15,7 @@ use stemma_views::ApplyError;
 use tokio::sync::watch;
 
 use super::fold::{Fold, FoldError};
-use super::generation::{Made, attach};
+use super::generation::{Made, attach, sync};
 use super::pace::Pace;
 use super::wanted::Haste;
 use super::{SearchState, Shared};
@@ -186,6 +186,7 @@ impl Follower {
         {
             tracing::warn!(?error, "not committed; the next start folds more");
         }
+        sync(fold.index());
     }
 
     fn is_quarantined(&self) -> bool {

@@ -61,11 +61,30 @@ fn current(generations: &Generations) -> Result<Option<PathBuf>, GenerationError
 
 fn open(dir: &Path, settings: &SearchSettings) -> Result<SearchIndex, stemma_search::OpenError> {
     let opened = SearchIndex::open(dir, &settings.options)?;
-    if let OpenState::Replaced { reason, kept_as } = &opened.state {
-        let kept_as = kept_as.as_deref().unwrap_or(Path::new(""));
-        tracing::warn!(reason, kept_as = %kept_as.display(), "the search index is made anew");
+    match &opened.state {
+        OpenState::Replaced { reason, kept_as } => {
+            let kept_as = kept_as.as_deref().unwrap_or(Path::new(""));
+            tracing::warn!(reason, kept_as = %kept_as.display(), "the search index is made anew");
+        }
+        OpenState::WentBack { reason } => {
+            let end = opened.index.checkpoint().end;
+            tracing::warn!(
+                reason,
+                end,
+                "the search index goes on from an earlier commit"
+            );
+        }
+        OpenState::Fresh | OpenState::Existing => {}
     }
     Ok(opened.index)
+}
+
+/// Brings the newest commit to the medium. Where that fails the index is as good, until the machine
+/// stops.
+pub(super) fn sync(index: &SearchIndex) {
+    if let Err(error) = index.sync() {
+        tracing::warn!(%error, "the search index is not brought to the medium");
+    }
 }
 
 /// Whether an index was folded from the records that this log has: the digest of the last one that
@@ -108,6 +127,7 @@ impl Made {
 
     /// Has it take over. Where that fails, whatever `CURRENT` names by then stays.
     pub(super) fn take_over(&mut self, parent: &Path) -> Result<(), GenerationError> {
+        sync(&self.index);
         let generations = Generations::at(parent);
         let switched = generations.switch_to(&self.dir);
         // The name may have been replaced although the sync behind it failed.

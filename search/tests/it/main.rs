@@ -4,5 +4,6 @@
 mod damage;
 mod fixture;
 mod model;
+mod power;
 mod vectors;
 mod words;
