@@ -84,7 +84,7 @@ pub(super) struct Styles(HashMap<Style, u64>);
 impl Styles {
     pub(super) fn count(&mut self, lines: &[Line]) {
         for line in lines {
-            let style = style_of(line.size, line.is_bold);
+            let style = style_of(line);
             if self.0.len() < STYLES_MAX || self.0.contains_key(&style) {
                 *self.0.entry(style).or_default() += u64::from(line.signs);
             }
@@ -108,14 +108,19 @@ impl Styles {
     }
 }
 
-fn style_of(size: f32, is_bold: bool) -> Style {
+fn style_of(line: &Line) -> Style {
+    (tenths(line.size), line.is_bold)
+}
+
+/// A size to half a point, in tenths of one.
+fn tenths(size: f32) -> u32 {
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "sizes are positive and cut"
     )]
-    let tenths = (size.clamp(0.0, 10_000.0) * 2.0).round() as u32 * 5;
-    (tenths, is_bold)
+    let halves = (size.clamp(0.0, 10_000.0) * 2.0).round() as u32;
+    halves * 5
 }
 
 /// What the tags of a page call headings.
@@ -240,7 +245,7 @@ pub(super) fn by_look(lines: &[Line]) -> Vec<Candidate> {
             last += 1;
         }
         let line = &lines[first];
-        let looks = Some(style_of(line.size, line.is_bold)) != body && last - first < LINES_MAX;
+        let looks = Some(style_of(line)) != body && last - first < LINES_MAX;
         if looks && let Some(look) = look(lines, first, last) {
             candidates.push(candidate(lines, first, last, Reason::Look(look)));
         }
@@ -376,7 +381,7 @@ fn by_styles<P: Clone>(found: &[Found<P>], styles: &Styles) -> Vec<(u8, P)> {
         .iter()
         .filter_map(|found| {
             let look = found.reason.look()?;
-            Some((found, look, style_of(look.size, look.is_bold)))
+            Some((found, look, (tenths(look.size), look.is_bold)))
         })
         .collect();
     let mut places: HashMap<(u64, Style), Vec<f32>> = HashMap::new();

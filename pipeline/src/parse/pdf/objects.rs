@@ -34,8 +34,7 @@ impl<'a> Objects<'a> {
     }
 
     /// What an object stands for, references followed.
-    pub(super) fn resolve(&mut self, object: &Object) -> Option<Object> {
-        let mut object = object.clone();
+    pub(super) fn resolve(&mut self, mut object: Object) -> Option<Object> {
         for _ in 0..REFERENCES_MAX {
             let Object::Reference(reference) = object else {
                 return Some(object);
@@ -48,11 +47,16 @@ impl<'a> Objects<'a> {
 
     /// An entry of a dictionary, references followed.
     pub(super) fn entry(&mut self, dictionary: &Object, key: &str) -> Option<Object> {
-        let entry = dictionary.as_dict()?.get(key)?;
-        match entry {
-            Object::Reference(_) => self.resolve(entry),
-            _ => Some(entry.clone()),
-        }
+        self.resolve(dictionary.as_dict()?.get(key)?.clone())
+    }
+
+    /// The same, taken out of the dictionary.
+    pub(super) fn take(&mut self, dictionary: &mut Object, key: &str) -> Option<Object> {
+        let (Object::Dictionary(entries) | Object::Stream { dict: entries, .. }) = dictionary
+        else {
+            return None;
+        };
+        self.resolve(entries.remove(key)?)
     }
 
     /// The document's catalog.
@@ -77,7 +81,7 @@ impl<'a> Objects<'a> {
             if number.is_some_and(|number| !seen.insert(number)) {
                 continue;
             }
-            let Some(node) = self.resolve(&node) else {
+            let Some(mut node) = self.resolve(node) else {
                 continue;
             };
             let kind = node.as_dict().and_then(|entries| entries.get("Type"));
@@ -86,7 +90,7 @@ impl<'a> Objects<'a> {
                     pages.insert(number, index);
                 }
                 index += 1;
-            } else if let Some(Object::Array(kids)) = self.entry(&node, "Kids") {
+            } else if let Some(Object::Array(kids)) = self.take(&mut node, "Kids") {
                 open.extend(kids.into_iter().rev());
             }
         }

@@ -55,7 +55,7 @@ pub(super) fn bookmarks(objects: &mut Objects<'_>, pages: &HashMap<u32, u32>) ->
             continue;
         }
         count += 1;
-        let Some(item) = objects.resolve(&item) else {
+        let Some(item) = objects.resolve(item) else {
             continue;
         };
         let entry = |key: &str| item.as_dict()?.get(key).cloned();
@@ -109,7 +109,7 @@ impl Places<'_> {
             }
             None => destination,
         };
-        let destination = objects.resolve(&destination)?;
+        let destination = objects.resolve(destination)?;
         let destination = match &destination {
             Object::Dictionary(_) => objects.entry(&destination, "D")?,
             _ => destination,
@@ -142,18 +142,19 @@ fn names(objects: &mut Objects<'_>, catalog: &Object) -> HashMap<Vec<u8>, Object
         if number.is_some_and(|number| !seen.insert(number)) || names.len() >= NAMES_MAX {
             continue;
         }
-        let Some(node) = objects.resolve(&node) else {
+        let Some(mut node) = objects.resolve(node) else {
             continue;
         };
-        if let Some(Object::Array(pairs)) = objects.entry(&node, "Names") {
-            for pair in pairs.chunks_exact(2).take(NAMES_MAX - names.len()) {
-                if let Object::String(name) = &pair[0] {
-                    names.insert(name.clone(), pair[1].clone());
+        if let Some(Object::Array(pairs)) = objects.take(&mut node, "Names") {
+            let mut pairs = pairs.into_iter().take(2 * (NAMES_MAX - names.len()));
+            while let (Some(name), Some(place)) = (pairs.next(), pairs.next()) {
+                if let Object::String(name) = name {
+                    names.insert(name, place);
                 }
             }
         }
         if depth < NAME_TREE_DEPTH_MAX
-            && let Some(Object::Array(kids)) = objects.entry(&node, "Kids")
+            && let Some(Object::Array(kids)) = objects.take(&mut node, "Kids")
         {
             open.extend(kids.into_iter().map(|kid| (kid, depth + 1)));
         }

@@ -25,14 +25,27 @@ pub(super) struct Rules {
     pub(super) down: Vec<Rule>,
 }
 
+/// How a path is painted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Ink {
+    /// Along its edges, whether it is filled or not.
+    Stroked,
+    /// Inside of them alone.
+    Filled,
+}
+
 impl Rules {
     /// The rules among paths; `None` if they are a drawing.
     pub(super) fn of(paths: &[PathContent]) -> Option<Self> {
         let mut rules = Self::default();
         for path in paths {
-            let is_stroked = path.stroke_color.is_some();
-            if is_stroked || path.fill_color.is_some() {
-                rules.path(&path.operations, is_stroked);
+            let ink = match (path.stroke_color, path.fill_color) {
+                (Some(_), _) => Some(Ink::Stroked),
+                (None, Some(_)) => Some(Ink::Filled),
+                (None, None) => None,
+            };
+            if let Some(ink) = ink {
+                rules.path(&path.operations, ink);
             }
             if rules.across.len() + rules.down.len() > RULES_MAX {
                 return None;
@@ -45,13 +58,15 @@ impl Rules {
 
     /// A path's rules. What is only filled is a rule if it is thin; else it is a ground that
     /// something stands on.
-    fn path(&mut self, operations: &[PathOperation], is_stroked: bool) {
+    fn path(&mut self, operations: &[PathOperation], ink: Ink) {
         let mut points: Vec<(f32, f32)> = Vec::new();
         let mut is_curved = false;
         for operation in operations {
             match *operation {
                 PathOperation::MoveTo(x, y) => {
-                    self.polygon(&points, is_curved, is_stroked);
+                    if !is_curved {
+                        self.polygon(&points, ink);
+                    }
                     (points, is_curved) = (vec![(x, y)], false);
                 }
                 PathOperation::LineTo(x, y) if points.len() <= RULES_MAX => points.push((x, y)),
@@ -59,11 +74,8 @@ impl Rules {
                 PathOperation::CurveTo(..) => is_curved = true,
                 PathOperation::Rectangle(x, y, width, height) => {
                     let (right, top) = (x + width, y + height);
-                    self.polygon(
-                        &[(x, y), (right, y), (right, top), (x, top), (x, y)],
-                        false,
-                        is_stroked,
-                    );
+                    let corners = [(x, y), (right, y), (right, top), (x, top), (x, y)];
+                    self.polygon(&corners, ink);
                 }
                 PathOperation::ClosePath => {
                     if let Some(first) = points.first() {
@@ -72,13 +84,15 @@ impl Rules {
                 }
             }
         }
-        self.polygon(&points, is_curved, is_stroked);
+        if !is_curved {
+            self.polygon(&points, ink);
+        }
     }
 
     /// The rules that a polygon is made of; a thin one is one rule.
-    fn polygon(&mut self, points: &[(f32, f32)], is_curved: bool, is_stroked: bool) {
+    fn polygon(&mut self, points: &[(f32, f32)], ink: Ink) {
         let is_finite = |(x, y): &(f32, f32)| x.is_finite() && y.is_finite();
-        if is_curved || points.len() < 2 || !points.iter().all(is_finite) {
+        if points.len() < 2 || !points.iter().all(is_finite) {
             return;
         }
         let range = |of: fn(&(f32, f32)) -> f32| {
@@ -91,7 +105,7 @@ impl Rules {
             self.edge((left, bottom), (right, top));
             return;
         }
-        if !is_stroked {
+        if ink == Ink::Filled {
             return;
         }
         for edge in points.windows(2) {

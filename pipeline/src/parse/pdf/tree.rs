@@ -54,7 +54,7 @@ pub(super) fn tree(objects: &mut Objects<'_>, pages: &HashMap<u32, u32>) -> Tree
     if suspects.as_ref().and_then(Object::as_bool) == Some(true) {
         return Tree::default();
     }
-    let Some(root) = objects.entry(&catalog, "StructTreeRoot") else {
+    let Some(mut root) = objects.entry(&catalog, "StructTreeRoot") else {
         return Tree::default();
     };
     let roles = match objects.entry(&root, "RoleMap") {
@@ -71,11 +71,12 @@ pub(super) fn tree(objects: &mut Objects<'_>, pages: &HashMap<u32, u32>) -> Tree
         tables: Vec::new(),
         is_cut: false,
     };
-    if let Some(kids) = objects.entry(&root, "K") {
+    if let Some(kids) = objects.take(&mut root, "K") {
         walk.push(kids, Inside::default());
     }
     walk.run(objects);
-    walk.finish(objects.are_spent())
+    walk.is_cut |= objects.are_spent();
+    walk.finish()
 }
 
 /// Whose content a mark is.
@@ -138,17 +139,17 @@ impl Walk<'_> {
             if number.is_some_and(|number| !self.seen.insert(number)) {
                 continue;
             }
-            let Some(element) = objects.resolve(&kid) else {
+            let Some(element) = objects.resolve(kid) else {
                 continue;
             };
-            match element {
-                Object::Integer(mark) => self.mark(mark, inside.page, inside.owner),
-                Object::Dictionary(ref entries) => {
+            match &element {
+                Object::Integer(mark) => self.mark(*mark, inside.page, inside.owner),
+                Object::Dictionary(entries) => {
                     let page = entries.get("Pg").and_then(Object::as_reference);
                     let page = page.and_then(|page| self.pages.get(&page.id)).copied();
                     let page = page.or(inside.page);
                     let inside = Inside { page, ..inside };
-                    self.element(objects, &element, entries, inside);
+                    self.element(objects, element, inside);
                 }
                 Object::Array(_) if inside.depth < DEPTH_MAX => {
                     let depth = inside.depth + 1;
@@ -159,13 +160,10 @@ impl Walk<'_> {
         }
     }
 
-    fn element(
-        &mut self,
-        objects: &mut Objects<'_>,
-        element: &Object,
-        entries: &HashMap<String, Object>,
-        inside: Inside,
-    ) {
+    fn element(&mut self, objects: &mut Objects<'_>, mut element: Object, inside: Inside) {
+        let Some(entries) = element.as_dict() else {
+            return;
+        };
         let Some(role) = entries.get("S").and_then(Object::as_name) else {
             // A reference to marked content; that of another stream has marks of its own.
             if let Some(mark) = entries.get("MCID").and_then(Object::as_integer)
@@ -187,7 +185,7 @@ impl Walk<'_> {
             depth: inside.depth + 1,
             ..inside
         };
-        if let Some(kids) = objects.entry(element, "K") {
+        if let Some(kids) = objects.take(&mut element, "K") {
             self.push(kids, inside);
         }
     }
@@ -259,9 +257,9 @@ impl Walk<'_> {
     }
 
     /// What was found, page by page.
-    fn finish(self, spent: bool) -> Tree {
+    fn finish(self) -> Tree {
         let mut tree = Tree {
-            is_cut: self.is_cut || spent,
+            is_cut: self.is_cut,
             ..Tree::default()
         };
         for (level, marks) in self.headings {
