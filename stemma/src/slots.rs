@@ -87,15 +87,22 @@ struct Uses {
 /// One who uses a tenant, or looks at it.
 pub(crate) struct User {
     uses: Arc<Uses>,
+    purpose: Purpose,
+}
+
+/// What somebody has a tenant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Use,
     /// Looking keeps it open meanwhile, and no longer.
-    is_looking: bool,
+    Look,
 }
 
 impl Usage for User {}
 
 impl Drop for User {
     fn drop(&mut self) {
-        if !self.is_looking {
+        if self.purpose == Purpose::Use {
             *unpoisoned(&self.uses.last) = Instant::now();
         }
         let is_last = self.uses.count.fetch_sub(1, Ordering::SeqCst) == 1;
@@ -140,11 +147,11 @@ impl<T: Held> Slot<T> {
         !is_wanted && !self.is_used() && unpoisoned(&self.uses.last).elapsed() >= time
     }
 
-    fn user(&self, is_looking: bool) -> User {
+    fn user(&self, purpose: Purpose) -> User {
         self.uses.count.fetch_add(1, Ordering::SeqCst);
         User {
             uses: Arc::clone(&self.uses),
-            is_looking,
+            purpose,
         }
     }
 
@@ -199,7 +206,7 @@ impl<T: Held> Slots<T> {
         }
         if let Some(slot) = inner.by_name.get(name) {
             return match &slot.stage {
-                Stage::Open(held) => Step::Use(held.shown(), slot.user(false)),
+                Stage::Open(held) => Step::Use(held.shown(), slot.user(Purpose::Use)),
                 Stage::Opening { .. } | Stage::Closing { .. } => Step::Wait(slot.told.subscribe()),
             };
         }
@@ -232,7 +239,7 @@ impl<T: Held> Slots<T> {
         let open = inner.by_name.iter();
         let open = open.filter(|(name, _)| !inner.doomed.contains_key(*name));
         let open = open.filter_map(|(name, slot)| match &slot.stage {
-            Stage::Open(held) => Some((name.clone(), held.shown(), slot.user(true))),
+            Stage::Open(held) => Some((name.clone(), held.shown(), slot.user(Purpose::Look))),
             _ => None,
         });
         open.collect()

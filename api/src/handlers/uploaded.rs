@@ -133,7 +133,7 @@ impl Known {
         key: Option<Idempotency>,
     ) -> Result<HttpResponse, ApiError> {
         let Some(key) = key else {
-            let body = upload_body(&self.document, self.job.as_ref(), true);
+            let body = upload_body(&self.document, self.job.as_ref(), CameOf::AsFound);
             let location = format!("/api/jobs/{}", body.job_id);
             let mut response = HttpResponse::Accepted();
             return Ok(response.insert_header((LOCATION, location)).json(body));
@@ -190,7 +190,12 @@ pub(super) async fn answered(
 pub(super) fn given(answered: &Answered, replayed: Replayed) -> Result<HttpResponse, ApiError> {
     let document = answered.document.as_deref();
     let document = document.ok_or_else(|| ApiError::of(Code::Internal))?;
-    let body = upload_body(document, answered.job.as_deref(), answered.is_as_found);
+    let came_of = if answered.is_as_found {
+        CameOf::AsFound
+    } else {
+        CameOf::Begun
+    };
+    let body = upload_body(document, answered.job.as_deref(), came_of);
     let written = Written {
         end: answered.position + 1,
         position: Some(answered.position),
@@ -202,12 +207,22 @@ pub(super) fn given(answered: &Answered, replayed: Replayed) -> Result<HttpRespo
         .json(body))
 }
 
-fn upload_body(document: &Document, job: Option<&Job>, deduplicated: bool) -> UploadBody {
+/// What came of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CameOf {
+    /// The document that was there, as it was.
+    AsFound,
+    /// A document that is new, or begun anew.
+    Begun,
+}
+
+fn upload_body(document: &Document, job: Option<&Job>, came_of: CameOf) -> UploadBody {
     let body = job.map(|job| JobBody::of(job, None));
     let (job_id, status, message, created_at) = match body {
         Some(body) => (body.id, body.status, body.message, body.created_at),
         None => Default::default(),
     };
+    let deduplicated = came_of == CameOf::AsFound;
     let message = if deduplicated {
         "these bytes are a document of this collection already".to_owned()
     } else if document.revision > 0 {
