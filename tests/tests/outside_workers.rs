@@ -1,6 +1,8 @@
 //! Documents that workers outside the server process, stage by stage (row B6).
 
 use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use stemma_tests::{Answer, Client, Server, Upload};
@@ -8,6 +10,8 @@ use stemma_tests::{Answer, Client, Server, Upload};
 use crate::bad_input::connect;
 use crate::documents::{assert_whole, text_of};
 
+/// How long something may take that has only to come about.
+const PATIENCE: Duration = Duration::from_mins(1);
 const TEXT: &str = "Zīj. Ulugh Beg saw the stars. Ulugh Beg wrote.";
 
 /// A document whose job is with a worker of ours.
@@ -408,8 +412,84 @@ async fn outputs_beyond_what_the_server_holds_in_memory_are_to_come_later() {
         }
         held.hand_in(stage, output).await.expect(200)
     };
-    let taken = tokio::time::timeout(std::time::Duration::from_mins(1), taken);
+    let taken = tokio::time::timeout(PATIENCE, taken);
     taken
         .await
         .expect("room comes free when the slow one leaves");
+}
+
+/// How many outputs were refused for want of room, of what workers handed in.
+async fn n_refused(client: &Client) -> usize {
+    let told = client.get("/metrics").await.text();
+    let is_meant = |line: &&str| {
+        let is_of_route =
+            line.starts_with("stemma_http_answers_total") && line.contains("/stages/");
+        is_of_route && line.contains("status=\"503\"")
+    };
+    let figure = told.lines().find(is_meant);
+    let figure = figure.and_then(|line| line.rsplit_once(' ')?.1.parse().ok());
+    figure.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn the_example_in_python_sends_again_what_there_was_no_room_for() {
+    const ROOM: usize = 1 << 20;
+    /// A call as the example makes them.
+    const CALL: &str = "import json, sys\nsys.path.insert(0, sys.argv[1])\nimport worker\n\
+        print(json.dumps(worker.post(sys.argv[2], json.loads(sys.argv[3]))))";
+    let server = Server::builder()
+        .env("STEMMA_JOBS__WORKERS", "0")
+        .env("STEMMA_DOCUMENTS__OUTPUTS_BYTES_MAX", &ROOM.to_string())
+        .start();
+    let held = Held::new(server.client()).await;
+    let (stage, output) = &outputs()[0];
+    let slow = async {
+        loop {
+            // One that comes beside another output is refused itself.
+            let slow = begin_slowly(&held, &server, 2 * ROOM);
+            for _ in 0..20 {
+                if held.hand_in(stage, output).await.status == 503 {
+                    return slow;
+                }
+            }
+        }
+    };
+    let slow = tokio::time::timeout(PATIENCE, slow).await;
+    let slow = slow.expect("the slow one has its room at last");
+    let before = n_refused(&held.client).await;
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples");
+    let url = format!(
+        "{}/api/workers/jobs/{}/stages/{stage}",
+        server.url(),
+        held.job
+    );
+    let body = json!({ "fencing_token": held.token, "output": output }).to_string();
+    let example = Command::new("python3")
+        .args(["-B", "-c", CALL, examples, &url, &body])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python3 is there");
+    let is_refused = async {
+        while n_refused(&held.client).await == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    let is_refused = tokio::time::timeout(PATIENCE, is_refused).await;
+    drop(slow);
+    let ended = tokio::task::spawn_blocking(|| example.wait_with_output());
+    let ended = ended.await.expect("no panic").expect("it ends");
+    let told = String::from_utf8_lossy(&ended.stdout);
+    let complaints = String::from_utf8_lossy(&ended.stderr);
+    assert!(
+        is_refused.is_ok(),
+        "it was never refused: {told}{complaints}"
+    );
+    assert_eq!(told.trim(), r#"{"recorded": true}"#, "{complaints}");
+    let document = held.client.document(&held.document).await;
+    assert_eq!(
+        document["steps"][stage]["status"], "completed",
+        "{document}"
+    );
 }
