@@ -250,14 +250,7 @@ pub(crate) async fn surround(
     let mut code = None;
     if let Some(error) = failure(&answer) {
         code = Some(error.code().name());
-        if let Some(internal) = error.internal() {
-            let (trace_id, code) = (&context.trace_id, error.code().name());
-            if error.code().is_of_the_server() {
-                tracing::error!(trace_id, code, "{internal}");
-            } else {
-                tracing::debug!(trace_id, code, "{internal}");
-            }
-        }
+        log_internal(&error, &context.trace_id);
         let (request, _) = answer.into_parts();
         answer = ServiceResponse::new(request, error.response(&context.trace_id));
     }
@@ -282,6 +275,19 @@ pub(crate) async fn surround(
         Some(under_way) => answer.map_body(|_, body| under_way.until_sent(body)),
         None => answer,
     })
+}
+
+/// Logs what of a failure is not for the client: as an error where it is ours.
+fn log_internal(error: &ApiError, trace_id: &str) {
+    let Some(internal) = error.internal() else {
+        return;
+    };
+    let code = error.code().name();
+    if error.code().is_of_the_server() {
+        tracing::error!(trace_id, code, "{internal}");
+    } else {
+        tracing::debug!(trace_id, code, "{internal}");
+    }
 }
 
 /// Tells browsers what they may not do with an answer.
