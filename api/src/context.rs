@@ -3,6 +3,7 @@
 //! Invariant: every answer has an `X-Request-ID`, and every failure is a problem, also those that
 //! no handler of ours saw.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::{Ready, ready};
 use std::ops::Deref;
@@ -72,20 +73,23 @@ pub(crate) struct Surroundings {
 pub(crate) struct Pattern(pub(crate) &'static str);
 
 impl Pattern {
-    /// That of a request; `none` where there is no such route.
-    fn of(request: &HttpRequest) -> &'static str {
-        let pattern = request.extensions().get::<Self>().copied();
-        pattern.map_or("none", |pattern| pattern.0)
+    /// That of a request; `none` where there is no such route. What was answered ahead of its
+    /// route, such as a 429, is matched for it, which takes a while and is seldom.
+    fn of(request: &HttpRequest) -> Cow<'static, str> {
+        let left = request.extensions().get::<Self>().copied();
+        left.map(|pattern| Cow::Borrowed(pattern.0))
+            .or_else(|| request.match_pattern().map(Cow::Owned))
+            .unwrap_or(Cow::Borrowed("none"))
     }
 }
 
 /// A request that was answered, for the counters.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Answered<'a> {
     /// Its method.
     pub(crate) method: &'a str,
     /// The pattern of its route, not its path.
-    pub(crate) route: &'static str,
+    pub(crate) route: Cow<'static, str>,
     /// The status of the answer.
     pub(crate) status: u16,
     /// From the request's head to the answer's.
@@ -377,7 +381,7 @@ fn end(mut span: Span, answer: &ServiceResponse<BoxBody>, context: &Context, cod
         known_method(request.method().as_str())
     ));
     span.note("http.request.method", request.method().as_str());
-    span.note("http.route", route);
+    span.note("http.route", &*route);
     span.note("http.response.status_code", status.as_u16());
     span.note("stemma.actor", context.actor.as_str());
     if let Some(code) = code {
@@ -393,7 +397,7 @@ fn report(answer: &ServiceResponse<BoxBody>, context: &Context, state: &AppState
     let request = answer.request();
     let (route, status) = (Pattern::of(request), answer.status().as_u16());
     let method = request.method().as_str();
-    state.metrics().count_answer(&Answered {
+    state.metrics().count_answer(Answered {
         method,
         route,
         status,

@@ -2,6 +2,7 @@
 //!
 //! Labels are patterns of routes and names of parts, never paths, ids or anything a client chose.
 
+use std::borrow::Cow;
 use std::fmt::{Debug, Error};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -44,14 +45,14 @@ const OTHER_METHOD: &str = "other";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AnswerLabels {
     method: &'static str,
-    route: &'static str,
+    route: Cow<'static, str>,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
     method: &'static str,
-    route: &'static str,
+    route: Cow<'static, str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -120,10 +121,13 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn count_answer(&self, answered: &Answered<'_>) {
+    pub(crate) fn count_answer(&self, answered: Answered<'_>) {
         let method = known_method(answered.method);
         let route = answered.route;
-        let labels = RouteLabels { method, route };
+        let labels = RouteLabels {
+            method,
+            route: route.clone(),
+        };
         self.times
             .get_or_create(&labels)
             .observe(answered.took.as_secs_f64());
@@ -559,9 +563,9 @@ mod tests {
     fn methods_that_clients_make_up_are_counted_as_one() {
         let metrics = Metrics::new();
         let count = |method| {
-            metrics.count_answer(&Answered {
+            metrics.count_answer(Answered {
                 method,
-                route: "none",
+                route: "none".into(),
                 status: 404,
                 took: std::time::Duration::ZERO,
             });
