@@ -278,3 +278,28 @@ async fn whoever_is_no_admin_is_told_of_their_own_traces() {
     hidden.expect_problem(404, "TRACE_NOT_FOUND");
     assert_eq!(client(&writer).get("/api/errors").await.status, 403);
 }
+
+/// Found: while a model was away nothing was told to have failed.
+#[tokio::test]
+async fn a_job_that_waits_for_its_next_try_is_among_what_failed() {
+    let model = ModelServer::start();
+    model.behave(Behaviour::Status(500, Vec::new(), "{}".to_owned()));
+    let server = Server::builder()
+        .env("STEMMA_DETECT__URL", &model.url())
+        .env("STEMMA_DETECT__MODEL", "stand-in")
+        .env("STEMMA_JOBS__RETRY_BASE_MS", "600000")
+        .env("STEMMA_JOBS__RETRY_CAP_MS", "600000")
+        .start();
+    let client = server.client();
+    let told = client.upload(&Upload::of("a.txt", "Ulugh Beg.")).await;
+    let job = told.expect(202)["job_id"].clone();
+    let is_retrying = |job: &Value| job["status"] == "retrying";
+    client.reaches(text_of(&job), is_retrying).await;
+    let errors = client.get("/api/errors?kind=job").await.expect(200);
+    let failed = &errors["items"][0];
+    assert_eq!(
+        (&failed["job_id"], &failed["stage"]),
+        (&job, &json!("detect")),
+        "{errors}"
+    );
+}

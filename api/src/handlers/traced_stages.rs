@@ -17,8 +17,8 @@ use utoipa::ToSchema;
 use crate::error::{ApiError, Code};
 use crate::wire::job::JobError;
 
-/// Most records of a stream that are looked at, those of a document and those of a job each.
-const LOOKED_AT_MAX: usize = 5000;
+/// Most records that are looked at for one trace, over all its jobs and their documents.
+pub(super) const STAGE_RECORDS_MAX: usize = 20_000;
 /// Records that are read at a time.
 const STEP: usize = 500;
 
@@ -70,15 +70,16 @@ struct Claimed {
 }
 
 /// All tries of a job at stages of its document, in the order of their ends, as far as the views
-/// hold them; and whether these are all.
+/// hold them; and whether these are all. `left` is how many records may still be looked at.
 pub(super) fn stages_of(
     reader: &Reader,
     views: &Seen,
     (job, document): (&Job, ResourceId),
+    left: &mut usize,
 ) -> Result<(Vec<TracedStageBody>, bool), ApiError> {
     let first = job.queued_position;
-    let (of_job, knows_claims) = records(reader, &job.id.stream_name(), first)?;
-    let (of_document, is_complete) = records(reader, &stream_name(document), first)?;
+    let (of_job, knows_claims) = records(reader, &job.id.stream_name(), first, left)?;
+    let (of_document, is_complete) = records(reader, &stream_name(document), first, left)?;
     let claims = claims_of(&of_job)?;
     let mut stages = Vec::new();
     let mut before: Option<(u64, Timestamp)> = None;
@@ -90,7 +91,8 @@ pub(super) fn stages_of(
         let Some(outcome) = outcome_of(record, job)? else {
             continue;
         };
-        let claim = claims.iter().rev().find(|claim| claim.position < position);
+        let claimed = claims.partition_point(|claim| claim.position < position);
+        let claim = claimed.checked_sub(1).map(|latest| &claims[latest]);
         // The stage before, if it was of the same attempt.
         let stage_before = before.filter(|(at, _)| claim.is_none_or(|claim| *at > claim.position));
         let known = stage_before.map(|(_, ended)| ended);
@@ -173,13 +175,18 @@ fn event_of(record: &Record) -> Result<Event, ApiError> {
 
 /// The records of a stream from a position on, in their order, and whether these are all: of more
 /// than are looked at, the oldest are left out.
-fn records(reader: &Reader, stream: &str, first: u64) -> Result<(Vec<Record>, bool), ApiError> {
+fn records(
+    reader: &Reader,
+    stream: &str,
+    first: u64,
+    left: &mut usize,
+) -> Result<(Vec<Record>, bool), ApiError> {
     let stream = StreamId::new(stream);
     let stream = stream.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
     let mut found = Vec::new();
     let mut next = Some(Revision::new(u64::from(u32::MAX)));
     while let Some(from) = next {
-        if found.len() >= LOOKED_AT_MAX {
+        if *left == 0 {
             break;
         }
         let page = reader.read_stream(
@@ -187,9 +194,10 @@ fn records(reader: &Reader, stream: &str, first: u64) -> Result<(Vec<Record>, bo
             StreamRange {
                 from,
                 direction: Direction::Backward,
-                limit: STEP,
+                limit: STEP.min(*left),
             },
         )?;
+        *left -= page.len();
         let oldest = page.last().filter(|oldest| oldest.position().get() > first);
         next = oldest.and_then(|oldest| oldest.revision().get().checked_sub(1).map(Revision::new));
         let is_of_it = |record: &Record| record.position().get() >= first;

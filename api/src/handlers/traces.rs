@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use crate::body::blocking;
 use crate::context::{Context, is_trace_id};
 use crate::error::{ApiError, Code};
-use crate::handlers::traced_stages::{TracedStageBody, stages_of};
+use crate::handlers::traced_stages::{STAGE_RECORDS_MAX, TracedStageBody, stages_of};
 use crate::query::Query;
 use crate::requests::RequestBody;
 use crate::state::AppState;
@@ -163,9 +163,9 @@ fn story(
         ..JobQuery::default()
     };
     let page = views.jobs(&query)?;
-    let mut jobs = Vec::new();
+    let (mut jobs, mut left) = (Vec::new(), STAGE_RECORDS_MAX);
     for job in page.items.iter().rev().filter(|job| is_seen(&job.owner)) {
-        let (traced, is_whole) = traced_job(state, views, job)?;
+        let (traced, is_whole) = traced_job(state, views, job, &mut left)?;
         is_complete &= is_whole;
         jobs.push(traced);
     }
@@ -213,6 +213,7 @@ fn traced_job(
     state: &AppState,
     views: &Seen,
     job: &Job,
+    left: &mut usize,
 ) -> Result<(TracedJobBody, bool), ApiError> {
     let document = match job.document_id {
         Some(id) => views.document(id)?,
@@ -227,7 +228,7 @@ fn traced_job(
     let Some(document) = document else {
         return Ok((traced, true));
     };
-    let (stages, is_whole) = stages_of(state.reader(), views, (job, document.id))?;
+    let (stages, is_whole) = stages_of(state.reader(), views, (job, document.id), left)?;
     traced.stages = stages;
     traced.steps = steps_of(&document, std::slice::from_ref(job));
     traced.failures = failures_of(&document);
@@ -326,13 +327,16 @@ pub(crate) async fn errors(request: HttpRequest, state: Served) -> Result<HttpRe
         );
     }
     if is_of("job") {
-        let query = JobQuery {
-            status: Some(JobStatus::Failed),
-            limit: JOBS_LOOKED_AT,
-            ..JobQuery::default()
-        };
-        let failed = state.seen().jobs(&query)?.items;
-        items.extend(failed.iter().map(of_job).filter(fits));
+        // Those that wait for their next try failed in the one before.
+        for status in [JobStatus::Failed, JobStatus::Retrying] {
+            let query = JobQuery {
+                status: Some(status),
+                limit: JOBS_LOOKED_AT,
+                ..JobQuery::default()
+            };
+            let failed = state.seen().jobs(&query)?.items;
+            items.extend(failed.iter().map(of_job).filter(fits));
+        }
     }
     items.sort_by(|a, b| b.at.cmp(&a.at));
     items.truncate(limit);
