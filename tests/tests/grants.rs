@@ -49,6 +49,17 @@ impl House {
         }
     }
 
+    /// Shows a new token of a principal.
+    pub(crate) async fn token(&self, principal: &str, role: &str) -> Client {
+        let asked = json!({ "principal": principal, "role": role });
+        let made = self
+            .boss
+            .post("/api/admin/tokens", &asked)
+            .await
+            .expect(201);
+        Client::showing(self.server.url(), Some(text_of(&made["token"])))
+    }
+
     /// Everybody, and whether they read and write what is shared with Rita and Will.
     fn people(&self) -> [(&'static str, &Client, bool, bool); 5] {
         [

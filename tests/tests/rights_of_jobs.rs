@@ -96,6 +96,41 @@ async fn a_job_sees_what_its_owner_sees_and_everything_where_an_admin_asked() {
     assert_eq!(anybody.ended(&job).await["status"], "completed");
 }
 
+/// Found: whoever was an admin once read with what they had asked for then, by trying it again.
+#[tokio::test]
+async fn what_was_asked_for_as_an_admin_is_tried_again_by_admins_alone() {
+    let model = ModelServer::start();
+    let house = house_of(&model).await;
+    let admin = house.token("ada", "admin").await;
+    let writer = house.token("ada", "writer").await;
+    for (access, status, code) in [
+        (private(), 404, "JOB_NOT_FOUND"),
+        (json!({ "visibility": "tenant" }), 403, "ROLE_MISSING"),
+    ] {
+        model.behave(Behaviour::Status(500, Vec::new(), "{}".to_owned()));
+        let (id, _) = make(&house.olga, &access, "Quill").await;
+        let asked = json!({ "name": "n", "prompt": "Tell of it.", "context": [id] });
+        let job = begin(&admin, "/api/generate-resource-stream", Some(&asked)).await;
+        admin.reaches(&job, is_retrying).await;
+        let call = |what: &str| format!("/api/jobs/{job}/{what}");
+        admin
+            .raw("POST", &call("cancel"), &[], "")
+            .await
+            .expect(202);
+        assert_eq!(house.boss.ended(&job).await["status"], "cancelled");
+
+        let refused = writer.raw("POST", &call("retry"), &[], "").await;
+        refused.expect_problem(status, code);
+        model.behave(Behaviour::Well);
+        house
+            .boss
+            .raw("POST", &call("retry"), &[], "")
+            .await
+            .expect(202);
+        assert_eq!(house.boss.ended(&job).await["status"], "completed");
+    }
+}
+
 /// Found: it was taken for what was left out, and opened the resource to the tenant.
 #[tokio::test]
 async fn null_is_no_grant() {

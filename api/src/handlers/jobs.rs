@@ -9,11 +9,12 @@ use actix_web::web::{Bytes, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use serde_json::Value;
-use stemma_domain::access::Need;
+use stemma_domain::access::{Need, Sight};
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand, JobStatus, PAYLOAD_BYTES_MAX};
 use stemma_domain::value::JobKind;
 use stemma_jobs::{NewJob, Watching};
+use stemma_pipeline::stages::AS_ADMIN;
 use stemma_views::{JobQuery, Seen};
 use tokio::sync::watch;
 
@@ -196,6 +197,13 @@ fn priority_of(value: &Value) -> Option<i32> {
     Some(priority)
 }
 
+/// Whether jobs of a kind are what an operator has the server do.
+fn is_operators(kind: &JobKind) -> bool {
+    ["rebuild.", "verify"]
+        .iter()
+        .any(|prefix| kind.as_str().starts_with(prefix))
+}
+
 /// Whether jobs of a kind are the server's own.
 fn is_of_the_server(kind: &JobKind) -> bool {
     let ours = ["document.", "rebuild.", "verify", "resource."];
@@ -231,11 +239,14 @@ pub(crate) async fn retry(
     find(&state, id)?;
     let job = state.commands().job(id)?;
     let document_id = job.as_ref().and_then(|job| job.document_id);
-    let is_operators = state.jobs().find(&id.to_string()).is_some()
-        || job.is_some_and(|job| {
-            !job.kind.as_str().starts_with("document.") && is_of_the_server(&job.kind)
-        });
-    if is_operators {
+    let is_as_admin = |job: &Job| job.payload.get(AS_ADMIN) == Some(&Value::Bool(true));
+    if context.sight() != Sight::Everything && job.as_ref().is_some_and(is_as_admin) {
+        let detail = "it was asked for as an admin, and sees what an admin does: ask for it anew";
+        return Err(ApiError::new(Code::RoleMissing, detail));
+    }
+    let is_own_route = state.jobs().find(&id.to_string()).is_some()
+        || job.is_some_and(|job| is_operators(&job.kind));
+    if is_own_route {
         let detail = "an operator's job is begun again by its own route";
         return Err(ApiError::new(Code::JobNotRetryable, detail));
     }

@@ -60,7 +60,8 @@ pub(crate) fn failed(error: &StageError, what: &str) -> Result<Outcome, Failed> 
 }
 
 /// What whoever asked for a job may see while it runs: what is granted to them by then, whatever
-/// was when they asked.
+/// was when they asked. What was asked for as an admin sees everything, also once they are none;
+/// only an admin has it tried again.
 fn sight_of(job: &Job) -> Sight {
     if job.payload.get(AS_ADMIN) == Some(&json!(true)) {
         return Sight::Everything;
