@@ -86,4 +86,14 @@ fn one_tenant_is_named_and_all_are_looked_at_where_that_is_asked_for() {
     assert_eq!(found["tokens"]["verdict"], "damaged", "{found}");
     assert_eq!(found["tokens"]["damage"][0]["part"], "access", "{found}");
     assert_eq!(verdict(&found, "north"), "intact", "{found}");
+
+    flip(&data.join("access"));
+    done(&data, &["verify", "--all-tenants"]);
+    // It was passed over as one that was made and never opened.
+    std::fs::remove_dir_all(data.join("tenants/north/log")).expect("the directory is ours");
+    let found = stemma(&data, &["verify", "--all-tenants", "--json"]);
+    assert_eq!(found.status.code(), Some(3), "{}", stderr(&found));
+    let found: Value = serde_json::from_slice(&found.stdout).expect("one object");
+    assert_eq!(verdict(&found, "north"), "damaged", "{found}");
+    assert_eq!(verdict(&found, "default"), "intact", "{found}");
 }

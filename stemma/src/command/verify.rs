@@ -40,7 +40,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn of(places: &Places) -> Self {
+    pub(super) fn of(places: &Places) -> Self {
         Self {
             tenant: Some(places.tenant_name()),
             ..Self::default()

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
-use serde_json::json;
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
 use stemma_event_log::{FileStorage, Storage};
 
 use super::answer;
 use super::verify::{Findings, print, tenant};
 use crate::cli::{Common, Verify};
 use crate::config::{Settings, data_dir};
-use crate::exit::Exit;
+use crate::exit::{Exit, is_interruption};
 use crate::interrupt;
 use crate::tenant_files::names;
 use crate::wiring::{Places, log_options};
@@ -21,7 +21,10 @@ pub(super) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
     let data = data_dir(common, Some(settings));
     let dir = data.join("tenants");
     let all = names(&dir).with_context(|| format!("list the tenants in {}", dir.display()))?;
-    let mut found = Vec::new();
+    let mut told = Told {
+        json: common.json,
+        ..Told::default()
+    };
     for name in all {
         let of_tenant = Common {
             tenant: name.to_string(),
@@ -29,25 +32,91 @@ pub(super) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
         };
         let places = Places::of(&of_tenant, settings)?;
         // Made and not opened yet: there is nothing of it.
-        if places.log.is_dir() {
-            found.push(tenant(&places, settings, verify)?);
+        if is_empty(&places.tenant)? {
+            continue;
+        }
+        match one(&places, settings, verify) {
+            Ok(findings) => told.found(&findings)?,
+            Err(error) if is_interruption(&error) => return Err(error),
+            Err(error) => told.failed(name.as_str(), &error)?,
         }
     }
     let tokens = tokens(&data.join("access"), settings)?;
-    let is_intact = found.iter().chain(&tokens).all(Findings::is_intact);
-    if common.json {
-        let told = json!({
-            "verdict": if is_intact { "intact" } else { "damaged" },
-            "tenants": found.iter().map(Findings::to_json).collect::<Vec<_>>(),
-            "tokens": tokens.as_ref().map(Findings::to_json),
-        });
-        answer(&told.to_string())?;
-    } else {
-        for findings in found.iter().chain(&tokens) {
-            print(findings)?;
-        }
+    told.end(tokens.as_ref())
+}
+
+/// A tenant whose directory is not empty.
+fn one(places: &Places, settings: &Settings, verify: &Verify) -> anyhow::Result<Findings> {
+    if places.log.is_dir() {
+        return tenant(places, settings, verify);
     }
-    Ok(if is_intact { Exit::Done } else { Exit::Damaged })
+    let mut findings = Findings::of(places);
+    let detail = "the tenant has files and no log: put back the directory, or restore a backup";
+    findings.damaged("log", "missing", ("", 0, None), detail);
+    Ok(findings)
+}
+
+fn is_empty(dir: &Path) -> anyhow::Result<bool> {
+    let mut entries = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+    Ok(entries.next().is_none())
+}
+
+/// What is told of all of them: of each as soon as it was looked at, or as one text of JSON.
+#[derive(Default)]
+struct Told {
+    json: bool,
+    is_damaged: bool,
+    tenants: Vec<Value>,
+    /// Those that could not be looked at, each with why.
+    failed: Vec<Value>,
+}
+
+impl Told {
+    fn found(&mut self, findings: &Findings) -> anyhow::Result<()> {
+        self.is_damaged |= !findings.is_intact();
+        if !self.json {
+            return print(findings);
+        }
+        self.tenants.push(findings.to_json());
+        Ok(())
+    }
+
+    /// One that fails says nothing of the others.
+    fn failed(&mut self, tenant: &str, error: &anyhow::Error) -> anyhow::Result<()> {
+        let error = format!("{error:#}");
+        if !self.json {
+            answer(&format!("not verified: tenant {tenant}: {error}"))?;
+        }
+        self.failed
+            .push(json!({ "tenant": tenant, "error": error }));
+        Ok(())
+    }
+
+    fn end(mut self, tokens: Option<&Findings>) -> anyhow::Result<Exit> {
+        self.is_damaged |= tokens.is_some_and(|tokens| !tokens.is_intact());
+        if self.json {
+            let verdict = match (self.is_damaged, self.failed.is_empty()) {
+                (true, _) => "damaged",
+                (false, true) => "intact",
+                (false, false) => "not_verified",
+            };
+            let told = json!({
+                "verdict": verdict,
+                "tenants": self.tenants,
+                "not_verified": self.failed,
+                "tokens": tokens.map(Findings::to_json),
+            });
+            answer(&told.to_string())?;
+        } else if let Some(tokens) = tokens {
+            print(tokens)?;
+        }
+        if self.is_damaged {
+            return Ok(Exit::Damaged);
+        }
+        let failed = self.failed.len();
+        ensure!(failed == 0, "{failed} of the tenants could not be verified");
+        Ok(Exit::Done)
+    }
 }
 
 /// The log of tokens; none where no token was ever given out.
