@@ -165,10 +165,18 @@ pub enum RestoreError {
         holder: String,
     },
     /// It cannot be told which tenant is meant.
-    #[error("the backup holds {count} tenants; --name says which")]
+    #[error("the backup holds the tenants {names}; --from says which")]
     Ambiguous {
-        /// How many.
-        count: usize,
+        /// Those that it holds.
+        names: String,
+    },
+    /// The backup has no such tenant.
+    #[error("the backup holds no tenant {name}, but {names}")]
+    NotInBackup {
+        /// The one that was asked for.
+        name: String,
+        /// Those that it holds.
+        names: String,
     },
     /// The manifest cannot be gone by.
     #[error("read the backup in {target}")]

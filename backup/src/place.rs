@@ -124,20 +124,21 @@ fn place_all(dir: &Path, staging: &Path) -> Result<(), RestoreError> {
     sync_dir(dir).map_err(at("sync", dir))
 }
 
-/// Restores one tenant beside others, also while a server serves them: under `name`, or else the
-/// name that it had.
+/// Restores one tenant beside others, also while a server serves them: the only one of the backup,
+/// the one that it calls `from`, or else `name`; under `name`, or else the name that it had.
 ///
 /// # Errors
 /// [`RestoreError`]; there is no such tenant then.
 pub fn restore_tenant(
     target: &dyn Target,
     tenants: &Path,
+    from: Option<&TenantName>,
     name: Option<&TenantName>,
     content: &ContentOptions,
     tell: Tell<'_>,
 ) -> Result<Restored, RestoreError> {
     let manifest = restore::manifest(target)?;
-    let copy = choose(&manifest, name)?;
+    let copy = choose(&manifest, from, name)?;
     let name = name.map_or(copy.name.as_str(), TenantName::as_str);
     make_dirs(tenants).map_err(at("make", tenants))?;
     let place = tenants.join(name);
@@ -165,16 +166,29 @@ pub fn restore_tenant(
     })
 }
 
-/// The only tenant of a backup, or of several the one that is named.
+/// The tenant of a backup that is meant.
 fn choose<'a>(
     manifest: &'a Manifest,
+    from: Option<&TenantName>,
     name: Option<&TenantName>,
 ) -> Result<&'a TenantCopy, RestoreError> {
-    match manifest.body.tenants.as_slice() {
-        [only] => Ok(only),
-        all => name
+    let all = manifest.body.tenants.as_slice();
+    let names = || {
+        let names: Vec<&str> = all.iter().map(|tenant| tenant.name.as_str()).collect();
+        names.join(", ")
+    };
+    match (from, all) {
+        (Some(from), _) => {
+            let found = manifest.tenant(from.as_str());
+            found.ok_or_else(|| RestoreError::NotInBackup {
+                name: from.to_string(),
+                names: names(),
+            })
+        }
+        (None, [only]) => Ok(only),
+        (None, _) => name
             .and_then(|name| manifest.tenant(name.as_str()))
-            .ok_or(RestoreError::Ambiguous { count: all.len() }),
+            .ok_or_else(|| RestoreError::Ambiguous { names: names() }),
     }
 }
 

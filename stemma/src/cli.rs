@@ -330,7 +330,10 @@ pub(crate) struct TenantImport {
     /// Directory or s3://BUCKET/PREFIX that holds the backup
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
-    /// What it is to be called; of a backup of several tenants, which one [default: as it was called]
+    /// Which tenant of the backup [default: the only one, or the one that is called as --name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<String>,
+    /// What it is to be called [default: as it was called]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 }

@@ -121,6 +121,39 @@ async fn a_backup_that_an_older_release_wrote_comes_back_byte_for_byte_and_is_go
     assert_restored(&again, &target);
 }
 
+/// Found: `--name` said both which tenant and what it is to be called, so that none of several came
+/// in beside the live one of its name.
+#[test]
+fn a_tenant_of_a_backup_of_several_is_brought_in_under_another_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (target, data) = (golden(1).join("files"), dir.path().join("data"));
+    let import = |more: &[&str]| {
+        let args = [&["tenant", "import", text(&target)], more].concat();
+        stemma(&data, &args)
+    };
+    for (more, why) in [
+        (
+            &["--name", "beside"][..],
+            "default, north; --from says which",
+        ),
+        (&["--from", "south"], "no tenant south, but default, north"),
+    ] {
+        let refused = import(more);
+        assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(why), "{}", stderr(&refused));
+    }
+    for more in [
+        &["--name", "north"][..],
+        &["--from", "north", "--name", "beside"],
+        &["--from", "default"],
+    ] {
+        let told = import(more);
+        assert_eq!(told.status.code(), Some(0), "{}", stderr(&told));
+    }
+    let events = |tenant| stemma(&data, &["events", "--json", "--tenant", tenant]).stdout;
+    assert!(events("beside") == events("north") && events("default") != events("north"));
+}
+
 /// Found: it ended with 3, as if the backup were damaged.
 #[test]
 fn a_backup_of_a_later_format_is_refused_by_its_number_and_left_as_it_is() {

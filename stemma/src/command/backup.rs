@@ -129,6 +129,7 @@ pub(crate) fn import(
     asked: &TenantImport,
 ) -> anyhow::Result<Exit> {
     let source = target(&asked.source, common, settings)?;
+    let from = asked.from.as_deref().map(checked).transpose()?;
     let name = asked.name.as_deref().map(checked).transpose()?;
     let dir = data_dir(common, Some(settings));
     must_be_whole(&dir)?;
@@ -142,6 +143,7 @@ pub(crate) fn import(
     let restored = restore_tenant(
         source.as_ref(),
         &tenants,
+        from.as_ref(),
         name.as_ref(),
         &content,
         &mut advance,
