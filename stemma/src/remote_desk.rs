@@ -3,7 +3,7 @@
 //! Invariants: a server that is away is asked again until it answers, for as long as the attempt
 //! stands; what was handed in twice, because the first answer was lost, is recorded once.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::sync::Arc;
@@ -78,6 +78,9 @@ pub(crate) struct RemoteDesk<'a> {
     /// Most bytes of a file that are fetched; one more tells that it is too large.
     bytes_max: u64,
     content: OnceCell<NamedTempFile>,
+    /// The room of a text that was handed in, for the next that is fetched: what is freed stays
+    /// resident for a while, and there are to be no two texts at a time.
+    room: Cell<String>,
 }
 
 /// What to do after a call that failed.
@@ -123,6 +126,7 @@ impl<'a> RemoteDesk<'a> {
             job,
             bytes_max,
             content: OnceCell::new(),
+            room: Cell::default(),
         }
     }
 
@@ -362,8 +366,10 @@ impl Desk for RemoteDesk<'_> {
         self.patient(|| {
             let body = self.server.open_body(&self.path("/text"))?;
             let length = body.content_length().unwrap_or(0).min(TEXT_BYTES_MAX);
+            let mut text = self.room.take();
+            text.clear();
             // All of its room at once: growing would hold it twice.
-            let mut text = String::with_capacity(usize::try_from(length).unwrap_or(0));
+            text.reserve_exact(usize::try_from(length).unwrap_or(0));
             body.into_reader()
                 .take(TEXT_BYTES_MAX)
                 .read_to_string(&mut text)?;
@@ -395,6 +401,9 @@ impl Desk for RemoteDesk<'_> {
         let attempt = self.lease.attempt();
         let body = submission(attempt.token, &mut output, took);
         let body = body.map_err(|error| StageError::transient("STORAGE_UNAVAILABLE", error))?;
+        if let StageOutput::Parsed(parsed) = output {
+            self.room.set(parsed.text);
+        }
         let path = format!("/api/workers/jobs/{}/stages/{stage}", attempt.job_id);
         self.patient(|| self.server.post_file(&path, &body))
             .map(drop)
