@@ -384,6 +384,30 @@ fn begin_slowly(held: &Held, server: &Server, bytes: usize) -> std::net::TcpStre
     stream
 }
 
+/// Begins an output of so many bytes, for which there is room if nothing else is handed in, and
+/// gives it with how the next was refused.
+async fn hold_all_room(
+    held: &Held,
+    server: &Server,
+    bytes: usize,
+) -> (std::net::TcpStream, Answer) {
+    let (stage, output) = &outputs()[0];
+    let holding = async {
+        loop {
+            // One that comes beside another is refused itself, and is begun anew.
+            let slow = begin_slowly(held, server, bytes);
+            for _ in 0..20 {
+                let answer = held.hand_in(stage, output).await;
+                if answer.status != 200 {
+                    return (slow, answer);
+                }
+            }
+        }
+    };
+    let held = tokio::time::timeout(PATIENCE, holding).await;
+    held.expect("the slow one has its room at last")
+}
+
 #[tokio::test]
 async fn outputs_beyond_what_the_server_holds_in_memory_are_to_come_later() {
     const ROOM: usize = 1 << 20;
@@ -392,15 +416,8 @@ async fn outputs_beyond_what_the_server_holds_in_memory_are_to_come_later() {
         .env("STEMMA_DOCUMENTS__OUTPUTS_BYTES_MAX", &ROOM.to_string())
         .start();
     let held = Held::new(server.client()).await;
-    let slow = begin_slowly(&held, &server, 2 * ROOM);
     let (stage, output) = &outputs()[0];
-    // Until the other one has its room this may be recorded, more than once without harm.
-    let refused = loop {
-        let answer = held.hand_in(stage, output).await;
-        if answer.status != 200 {
-            break answer;
-        }
-    };
+    let (slow, refused) = hold_all_room(&held, &server, 2 * ROOM).await;
     refused.expect_problem(503, "TOO_MANY_OUTPUTS");
     assert_eq!(refused.header("retry-after"), "2");
     // The lease goes on meanwhile.
@@ -443,19 +460,7 @@ async fn the_example_in_python_sends_again_what_there_was_no_room_for() {
         .start();
     let held = Held::new(server.client()).await;
     let (stage, output) = &outputs()[0];
-    let slow = async {
-        loop {
-            // One that comes beside another output is refused itself.
-            let slow = begin_slowly(&held, &server, 2 * ROOM);
-            for _ in 0..20 {
-                if held.hand_in(stage, output).await.status == 503 {
-                    return slow;
-                }
-            }
-        }
-    };
-    let slow = tokio::time::timeout(PATIENCE, slow).await;
-    let slow = slow.expect("the slow one has its room at last");
+    let (slow, _) = hold_all_room(&held, &server, 2 * ROOM).await;
     let before = n_refused(&held.client).await;
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples");
     let url = format!(
