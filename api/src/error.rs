@@ -80,7 +80,7 @@ codes! {
     EventNotFound 404 "EVENT_NOT_FOUND" "No such event" "No event has this digest.";
     DocumentNotFound 404 "DOCUMENT_NOT_FOUND" "No such document" "No document has this id; a resource that was not uploaded as a document is none.";
     JobNotFound 404 "JOB_NOT_FOUND" "No such job" "No job has this id, or it was finished long ago.";
-    TraceNotFound 404 "TRACE_NOT_FOUND" "No such trace" "Nothing that you may see belongs to this trace: it caused no event and no job, and its request is no longer remembered.";
+    TraceNotFound 404 "TRACE_NOT_FOUND" "No such trace" "Nothing that you may see belongs to this trace: it caused no event and no job, and no request of it is remembered: those that only read are kept when they failed, and all of them for a while.";
     TokenNotFound 404 "TOKEN_NOT_FOUND" "No such token" "No token has this id.";
     TenantNotFound 404 "TENANT_NOT_FOUND" "No such tenant" "The server has no tenant of this name.";
     TileNotFound 404 "TILE_NOT_FOUND" "No such tile" "The log has not so many events yet.";

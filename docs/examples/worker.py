@@ -3,12 +3,17 @@
 
     python3 worker.py http://127.0.0.1:8470
 
+Where the server asks for tokens, one of the role worker is in the environment as STEMMA_TOKEN.
+
 Queue a job: curl -H 'Content-Type: application/json' http://127.0.0.1:8470/api/jobs \
     -d '{"type": "word.count", "payload": {"text": "to be or not to be"}}'
 """
 import json, os, sys, threading, time, urllib.error, urllib.request
 
 TYPE, WAIT_MS, AWAY_S, BUSY_TRIES = "word.count", 20_000, 2, 30
+HEADERS = {"Content-Type": "application/json"}
+if os.environ.get("STEMMA_TOKEN"):
+    HEADERS["Authorization"] = "Bearer " + os.environ["STEMMA_TOKEN"]
 
 
 class LeaseLost(Exception):
@@ -28,12 +33,12 @@ def post(url, body):
 
 
 def post_once(url, body):
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(url, json.dumps(body).encode(), HEADERS)
     try:
         with urllib.request.urlopen(request, timeout=WAIT_MS / 1000 + 10) as answer:
             return json.load(answer) if answer.status != 204 else None
     except urllib.error.HTTPError as error:
-        if error.code == 409:
+        if error.code in (404, 409):
             raise LeaseLost from error
         if error.code < 500 and error.code != 429:
             raise RuntimeError(error.read().decode()) from error
