@@ -57,13 +57,21 @@ fn names(dir: &Path) -> BTreeSet<String> {
     names.collect()
 }
 
-/// The files as they are, while whoever has them open writes on.
+/// The files as they are at one moment, while whoever has them open writes on: a merge may end
+/// meanwhile, and then it is not the list that was copied that names what was.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for name in names(from) {
-        if let Ok(bytes) = fs::read(from.join(&name)) {
-            fs::write(to.join(&name), bytes).unwrap();
+    let list = || fs::read(from.join(LIST)).unwrap();
+    loop {
+        fs::create_dir(to).unwrap();
+        let before = list();
+        let copied = names(from).into_iter().all(|name| {
+            let bytes = fs::read(from.join(&name));
+            bytes.is_ok_and(|bytes| fs::write(to.join(&name), bytes).is_ok())
+        });
+        if copied && list() == before {
+            return;
         }
+        fs::remove_dir_all(to).unwrap();
     }
 }
 
