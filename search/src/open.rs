@@ -21,7 +21,7 @@ use crate::error::{OpenError, SearchError};
 use crate::fields::Fields;
 use crate::index::{SearchIndex, Shared, Writing, read_commit};
 use crate::matrix::Matrices;
-use crate::medium::{self, LIST, UNFINISHED};
+use crate::medium::{self, Disk, LIST, SystemDisk, UNFINISHED};
 use crate::options::Options;
 use crate::owned::OwnedDirectory;
 use crate::rank::Places;
@@ -94,6 +94,7 @@ impl From<SearchError> for Refused {
     }
 }
 
+/// Of whatever is no reading of what is there.
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Self {
         Self::System(error)
@@ -102,11 +103,20 @@ impl From<io::Error> for Refused {
 
 /// See [`SearchIndex::open`].
 pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
+    open_on(dir, options, &(Arc::new(SystemDisk) as Arc<dyn Disk>))
+}
+
+/// The same, where files get to their medium some other way than the system's.
+pub(crate) fn open_on(
+    dir: &Path,
+    options: &Options,
+    disk: &Arc<dyn Disk>,
+) -> Result<Opened, OpenError> {
     let failed = |source| OpenError::Directory {
         dir: dir.to_path_buf(),
         source,
     };
-    let (reason, kept_as) = match try_open(dir, options) {
+    let (reason, kept_as) = match try_open(dir, options, disk) {
         Ok(opened) => return Ok(opened),
         Err(Refused::Locked) => {
             let dir = dir.to_path_buf();
@@ -117,7 +127,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
             std::fs::remove_dir_all(dir).map_err(failed)?;
             (reason, None)
         }
-        Err(Refused::Damaged(reason)) => match open_earlier(dir, options) {
+        Err(Refused::Damaged(reason)) => match open_earlier(dir, options, disk) {
             Ok(Opened { index, .. }) => {
                 let state = OpenState::WentBack { reason };
                 return Ok(Opened { index, state });
@@ -128,7 +138,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
             Err(refused) => return Err(refused.told(dir)),
         },
     };
-    let opened = try_open(dir, options).map_err(|refused| refused.told(dir))?;
+    let opened = try_open(dir, options, disk).map_err(|refused| refused.told(dir))?;
     Ok(Opened {
         state: OpenState::Replaced { reason, kept_as },
         ..opened
@@ -149,21 +159,21 @@ impl Refused {
 }
 
 /// Opens the index as of the commit that was last brought to the medium.
-fn open_earlier(dir: &Path, options: &Options) -> Result<Opened, Refused> {
-    let owned = OwnedDirectory::take(dir)?;
+fn open_earlier(dir: &Path, options: &Options, disk: &Arc<dyn Disk>) -> Result<Opened, Refused> {
+    let owned = OwnedDirectory::take(dir, disk)?;
     let went_back = medium::go_back(dir)?;
     drop(owned);
     if went_back {
-        try_open(dir, options)
+        try_open(dir, options, disk)
     } else {
         Err(Refused::Damaged("there is no earlier commit".into()))
     }
 }
 
-fn try_open(dir: &Path, options: &Options) -> Result<Opened, Refused> {
+fn try_open(dir: &Path, options: &Options, disk: &Arc<dyn Disk>) -> Result<Opened, Refused> {
     let until = Instant::now() + LOCK_WAIT;
     loop {
-        let opened = catch_unwind(AssertUnwindSafe(|| open_once(dir, options)));
+        let opened = catch_unwind(AssertUnwindSafe(|| open_once(dir, options, disk)));
         match opened {
             Ok(Err(Refused::Locked)) if Instant::now() < until => {
                 // The engine's own threads may hold a directory a moment longer than its handle.
@@ -175,7 +185,7 @@ fn try_open(dir: &Path, options: &Options) -> Result<Opened, Refused> {
     }
 }
 
-fn open_once(dir: &Path, options: &Options) -> Result<Opened, Refused> {
+fn open_once(dir: &Path, options: &Options, disk: &Arc<dyn Disk>) -> Result<Opened, Refused> {
     std::fs::create_dir_all(dir)?;
     let fields = Fields::new();
     let settings = IndexSettings {
@@ -183,7 +193,7 @@ fn open_once(dir: &Path, options: &Options) -> Result<Opened, Refused> {
         ..IndexSettings::default()
     };
     // Before anything is read or judged: another process may be writing.
-    let directory = OwnedDirectory::take(dir)?;
+    let directory = OwnedDirectory::take(dir, disk)?;
     let (index, state) = if Index::exists(&directory).map_err(TantivyError::from)? {
         refuse_older_form(dir)?;
         (Index::open(directory.clone())?, OpenState::Existing)
@@ -214,7 +224,8 @@ fn open_once(dir: &Path, options: &Options) -> Result<Opened, Refused> {
         .try_into()?;
     verify_counts(&index, &reader)?;
     // Only now: it removes what the list does not name.
-    let writer = open_writer(&index, &directory, options)?;
+    let writer = open_writer(&index, options)?;
+    directory.settle()?;
     let commit = Arc::new(read_commit(&index, &reader)?);
     let shared = Shared {
         dir: dir.to_path_buf(),
@@ -256,7 +267,7 @@ fn refuse_older_form(dir: &Path) -> Result<(), Refused> {
     struct Unsealed {
         payload: Option<String>,
     }
-    let list = std::fs::read(dir.join(LIST))?;
+    let list = std::fs::read(dir.join(LIST)).map_err(TantivyError::from)?;
     let Ok(Unsealed { payload }) = serde_json::from_slice(&list) else {
         return Ok(());
     };
@@ -319,32 +330,56 @@ fn verify_counts(index: &Index, reader: &IndexReader) -> Result<(), Refused> {
 fn system_trouble(error: &(dyn Error + 'static)) -> Option<io::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
+        if let Some(TantivyError::SystemError(told)) = error.downcast_ref() {
+            return Some(io::Error::other(told.clone()));
+        }
+        // No lock tells of what is locked.
+        if let Some(TantivyError::LockFailure(LockError::IoError(io), _)) = error.downcast_ref() {
+            return Some(again(io));
+        }
         let direct = error.downcast_ref::<io::Error>();
         let shared = error.downcast_ref::<Arc<io::Error>>().map(AsRef::as_ref);
         if let Some(io) = direct.or(shared).or_else(|| behind(error)) {
-            let is_systems = matches!(
-                io.kind(),
-                ErrorKind::StorageFull
-                    | ErrorKind::PermissionDenied
-                    | ErrorKind::ReadOnlyFilesystem
-                    | ErrorKind::QuotaExceeded
-                    | ErrorKind::OutOfMemory
-            );
-            return is_systems.then(|| io.kind().into());
+            return (!tells_of_damage(io)).then(|| again(io));
         }
         next = error.source();
     }
     None
 }
 
+/// Whether an error says that what is on disk is not what was written. Of the system's own those
+/// alone that can have no other cause: a file that is not there, and one that cannot be read.
+fn tells_of_damage(error: &io::Error) -> bool {
+    /// The medium's trouble.
+    const EIO: i32 = 5;
+    match error.raw_os_error() {
+        Some(code) => code == EIO || error.kind() == ErrorKind::NotFound,
+        // Whoever decodes a file says so in these.
+        None => matches!(
+            error.kind(),
+            ErrorKind::NotFound
+                | ErrorKind::InvalidData
+                | ErrorKind::InvalidInput
+                | ErrorKind::UnexpectedEof
+                | ErrorKind::Other
+        ),
+    }
+}
+
+/// An error that is shared, for one who wants it for himself.
+fn again(error: &io::Error) -> io::Error {
+    let code = error.raw_os_error();
+    code.map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
 /// The engine hides some of the system's errors in fields.
 fn behind<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
-    use tantivy::directory::error::{OpenReadError, OpenWriteError};
+    use tantivy::directory::error::{OpenDirectoryError, OpenReadError, OpenWriteError};
     match error.downcast_ref::<TantivyError>()? {
         TantivyError::IoError(io)
+        | TantivyError::OpenDirectoryError(OpenDirectoryError::IoError { io_error: io, .. })
         | TantivyError::OpenReadError(OpenReadError::IoError { io_error: io, .. })
-        | TantivyError::OpenWriteError(OpenWriteError::IoError { io_error: io, .. })
-        | TantivyError::LockFailure(LockError::IoError(io), _) => Some(io),
+        | TantivyError::OpenWriteError(OpenWriteError::IoError { io_error: io, .. }) => Some(io),
         _ => None,
     }
 }
@@ -365,4 +400,60 @@ fn move_aside(dir: &Path) -> io::Result<PathBuf> {
         .expect("numbers do not run out");
     std::fs::rename(dir, &kept_as)?;
     Ok(kept_as)
+}
+
+#[cfg(test)]
+mod tests {
+    use tantivy::directory::error::OpenReadError;
+
+    use super::*;
+
+    /// A process that had too many files open took its index for damaged, and moved it aside.
+    #[test]
+    fn only_what_reading_found_wrong_is_damage() {
+        const EIO: i32 = 5;
+        const OF_THE_SYSTEM: [i32; 5] = [12, 13, 23, 24, 28];
+        let of_reading = |error| {
+            let read = OpenReadError::wrap_io_error(error, PathBuf::from("a"));
+            Refused::from(TantivyError::from(read))
+        };
+        for code in OF_THE_SYSTEM {
+            let refused = of_reading(io::Error::from_raw_os_error(code));
+            assert!(matches!(refused, Refused::System(io) if io.raw_os_error() == Some(code)));
+        }
+        let damage = [
+            io::Error::from_raw_os_error(EIO),
+            ErrorKind::NotFound.into(),
+            ErrorKind::UnexpectedEof.into(),
+            io::Error::new(ErrorKind::InvalidData, "a bad length"),
+            io::Error::other("a bad length"),
+        ];
+        for error in damage {
+            assert!(matches!(of_reading(error), Refused::Damaged(_)));
+        }
+        let lock = LockError::wrap_io_error(io::Error::from_raw_os_error(EIO));
+        let refused = Refused::from(TantivyError::from(lock));
+        assert!(matches!(refused, Refused::System(_)));
+        let unsaid = Refused::from(TantivyError::InternalError("a checksum".into()));
+        assert!(matches!(unsaid, Refused::Damaged(_)));
+    }
+
+    #[test]
+    fn an_earlier_commit_that_cannot_be_read_now_is_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("search");
+        drop(open(&place, &Options::default()).unwrap());
+        let synced = place.join(medium::SYNCED);
+        let list = std::fs::read(&synced).unwrap();
+        std::fs::remove_file(&synced).unwrap();
+        std::fs::create_dir(&synced).unwrap();
+        std::fs::write(place.join(LIST), "torn").unwrap();
+        let refused = open(&place, &Options::default());
+        assert!(matches!(refused, Err(OpenError::Directory { .. })));
+        assert_eq!(std::fs::read(place.join(LIST)).unwrap(), b"torn");
+        std::fs::remove_dir(&synced).unwrap();
+        std::fs::write(&synced, list).unwrap();
+        let opened = open(&place, &Options::default()).unwrap();
+        assert!(matches!(opened.state, OpenState::WentBack { .. }));
+    }
 }

@@ -24,7 +24,7 @@ use tantivy::directory::{
     TerminatingWrite, WatchCallback, WatchHandle, WritePtr,
 };
 
-use crate::medium::{self, LIST, Medium};
+use crate::medium::{self, Disk, LIST, Medium};
 
 /// The engine's list of the files that it made.
 const FILES: &str = ".managed.json";
@@ -36,6 +36,7 @@ pub(crate) struct OwnedDirectory {
     files: MmapDirectory,
     ownership: Arc<RwLock<Ownership>>,
     medium: Arc<Mutex<Medium>>,
+    disk: Arc<dyn Disk>,
 }
 
 /// How far a directory is on its way from owner to owner. Changes are made under the shared guard.
@@ -67,7 +68,7 @@ impl OwnedDirectory {
     ///
     /// # Errors
     /// [`LockFailure`](tantivy::TantivyError::LockFailure) with `LockBusy` if it has an owner.
-    pub(crate) fn take(dir: &Path) -> tantivy::Result<Self> {
+    pub(crate) fn take(dir: &Path, disk: &Arc<dyn Disk>) -> tantivy::Result<Self> {
         let files = MmapDirectory::open(dir)?;
         let lock = files.acquire_lock(&INDEX_WRITER_LOCK)?;
         Ok(Self {
@@ -75,19 +76,53 @@ impl OwnedDirectory {
             files,
             ownership: Arc::new(RwLock::new(Ownership::Taken(lock))),
             medium: Arc::new(Mutex::new(Medium::of(dir)?)),
+            disk: Arc::clone(disk),
         })
     }
 
-    /// Brings the newest commit to the medium, and removes what waited for that; nothing when the
-    /// writer was dropped.
+    /// Takes it once more, after its writer was dropped.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(crate) fn take_again(&self) -> tantivy::Result<Self> {
+        let taken = Self::take(&self.dir, &self.disk)?;
+        let lost = self.medium().lost();
+        taken.medium().remember(lost);
+        Ok(taken)
+    }
+
+    /// Makes good what the owner before left, before anything is written: files that were removed
+    /// since the directory was taken are gone for good. The commit that is there is brought to the
+    /// medium if that can be done; if not, it is there all the same.
+    ///
+    /// # Errors
+    /// The system's, if names of removed files could come back.
+    pub(crate) fn settle(&self) -> io::Result<()> {
+        medium::sync_dir(&self.dir, &*self.disk)?;
+        if let Err(error) = self.sync() {
+            tracing::warn!(%error, "the search index is not brought to the medium");
+        }
+        Ok(())
+    }
+
+    /// Brings the newest commit to the medium, and removes what waited for that.
+    ///
+    /// # Errors
+    /// The system's; also when the writer was dropped, and where a file of the commit was lost.
     pub(crate) fn sync(&self) -> io::Result<()> {
         let synced = self.change(|_| {
-            let batch = self.medium().begin()?;
-            let synced = batch.sync(&self.dir);
-            self.medium().end(batch, synced.is_ok());
+            let mut batch = self.medium().begin()?;
+            let synced = batch.sync(&self.dir, &*self.disk);
+            let gone = self.medium().end(batch);
+            // One that stays takes its room, and the next owner removes it.
+            for path in gone {
+                if let Err(error) = std::fs::remove_file(self.dir.join(&path)) {
+                    tracing::warn!(%error, path = %path.display(), "a file of the search index is left over");
+                }
+            }
             synced
         });
-        synced.unwrap_or(Ok(()))
+        synced.unwrap_or_else(|| Err(over()))
     }
 
     fn medium(&self) -> MutexGuard<'_, Medium> {
@@ -174,8 +209,8 @@ impl Directory for OwnedDirectory {
         self.files.exists(path)
     }
 
-    /// A file that was made is written to its end even if all is over meanwhile: under a name that
-    /// the list of files holds, so that the next owner removes it.
+    /// A file that was made is written to its end even if all is over meanwhile: it stands in the
+    /// directory, no list names it, and so the next owner removes it.
     fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
         let failed = |error| match io::Error::kind(&error) {
             ErrorKind::AlreadyExists => OpenWriteError::FileAlreadyExists(path.to_path_buf()),
@@ -252,9 +287,14 @@ mod tests {
 
     use super::*;
     use crate::fields::Fields;
+    use crate::medium::SystemDisk;
     use crate::{Change, Checkpoint, Facets, OpenState, Options, Passages, SearchIndex};
 
     const LIST: &str = "list";
+
+    fn take(dir: &Path) -> tantivy::Result<OwnedDirectory> {
+        OwnedDirectory::take(dir, &(Arc::new(SystemDisk) as Arc<dyn Disk>))
+    }
 
     fn is_busy(taken: &tantivy::Result<OwnedDirectory>) -> bool {
         use tantivy::TantivyError::LockFailure;
@@ -264,24 +304,24 @@ mod tests {
     #[test]
     fn a_directory_has_one_owner_until_its_writer_lets_go() {
         let dir = tempfile::tempdir().unwrap();
-        let first = OwnedDirectory::take(dir.path()).unwrap();
-        assert!(is_busy(&OwnedDirectory::take(dir.path())));
+        let first = take(dir.path()).unwrap();
+        assert!(is_busy(&take(dir.path())));
         let lock = first.acquire_lock(&INDEX_WRITER_LOCK).unwrap();
         assert!(first.acquire_lock(&INDEX_WRITER_LOCK).is_err());
-        assert!(is_busy(&OwnedDirectory::take(dir.path())));
+        assert!(is_busy(&take(dir.path())));
         drop(lock);
-        let second = OwnedDirectory::take(dir.path()).unwrap();
+        let second = take(dir.path()).unwrap();
         assert!(first.acquire_lock(&INDEX_WRITER_LOCK).is_err());
         second.atomic_write(Path::new(LIST), b"new").unwrap();
         drop(second);
         // One that no writer ever had is free as well.
-        OwnedDirectory::take(dir.path()).unwrap();
+        take(dir.path()).unwrap();
     }
 
     #[test]
     fn nothing_is_changed_after_the_writer_let_go() {
         let dir = tempfile::tempdir().unwrap();
-        let owned = OwnedDirectory::take(dir.path()).unwrap();
+        let owned = take(dir.path()).unwrap();
         let clone = Box::new(owned.clone()) as Box<dyn Directory>;
         let lock = owned.acquire_lock(&INDEX_WRITER_LOCK).unwrap();
         clone.atomic_write(Path::new(LIST), b"old").unwrap();
@@ -304,7 +344,7 @@ mod tests {
     #[test]
     fn letting_go_waits_for_what_is_being_changed() {
         let dir = tempfile::tempdir().unwrap();
-        let owned = OwnedDirectory::take(dir.path()).unwrap();
+        let owned = take(dir.path()).unwrap();
         let lock = owned.acquire_lock(&INDEX_WRITER_LOCK).unwrap();
         let (is_in, when_in) = sync_channel(0);
         let (go_on, when_told) = sync_channel::<()>(0);
@@ -318,12 +358,12 @@ mod tests {
         });
         when_in.recv().unwrap();
         let let_go = std::thread::spawn(move || drop(lock));
-        assert!(is_busy(&OwnedDirectory::take(dir.path())));
+        assert!(is_busy(&take(dir.path())));
         go_on.send(()).unwrap();
         let_go.join().unwrap();
         assert_eq!(fs::read(dir.path().join(LIST)).unwrap(), b"in flight");
         assert!(change.join().unwrap().is_some());
-        OwnedDirectory::take(dir.path()).unwrap();
+        take(dir.path()).unwrap();
     }
 
     /// Stops at the list of segments, before it is written, and goes on when it is told.
@@ -418,7 +458,7 @@ mod tests {
 
         let stop = Arc::<Mutex<Option<Stop>>>::default();
         let stopping = Stopping {
-            owned: OwnedDirectory::take(&dir).unwrap(),
+            owned: take(&dir).unwrap(),
             stop: Arc::clone(&stop),
         };
         let index = Index::open(stopping).unwrap();

@@ -22,7 +22,6 @@ use crate::error::SearchError;
 use crate::fields::PassageKind;
 use crate::index::{SearchIndex, Writing};
 use crate::options::Options;
-use crate::owned::OwnedDirectory;
 use crate::put::Left;
 use crate::queued::{Queued, Room};
 use crate::row::Stored;
@@ -38,11 +37,11 @@ const DELETED_SHARE_MAX: f32 = 0.3;
 /// What a batch leaves of each resource that it changes.
 type Touched = BTreeMap<ResourceId, Left>;
 
-/// Opens the writer of an index over an [`OwnedDirectory`], which has one. The commit that is there
-/// is brought to the medium, and files that it does not name are gone for good.
+/// Opens the writer of an index over an [`OwnedDirectory`](crate::owned::OwnedDirectory), which has
+/// one and [settles](crate::owned::OwnedDirectory::settle) then. Files that no list names are
+/// removed.
 pub(crate) fn open_writer(
     index: &Index,
-    directory: &OwnedDirectory,
     options: &Options,
 ) -> tantivy::Result<IndexWriter<Queued>> {
     let options = IndexWriterOptions::builder()
@@ -58,7 +57,6 @@ pub(crate) fn open_writer(
     writer.set_merge_policy(Box::new(policy));
     // What a commit left that did not come about bears the names that the next one writes under.
     writer.garbage_collect_files().wait()?;
-    directory.sync()?;
     Ok(writer)
 }
 
@@ -115,10 +113,11 @@ impl SearchIndex {
     fn ensure_writer(&self, writing: &mut Writing) -> Result<(), SearchError> {
         if writing.writer.is_none() {
             let shared = &self.shared;
-            let directory = OwnedDirectory::take(&shared.dir)?;
+            let directory = writing.directory.take_again()?;
             let index = Index::open(directory.clone())?;
             shared.fields.register(&index);
-            let writer = open_writer(&index, &directory, &shared.options)?;
+            let writer = open_writer(&index, &shared.options)?;
+            directory.settle()?;
             self.refresh()?;
             writing.directory = directory;
             writing.writer = Some(writer);
