@@ -85,7 +85,9 @@ impl SearchIndex {
     /// moved aside or removed, and the index is empty. The result says which.
     ///
     /// # Errors
-    /// [`OpenError`]; nothing was moved, except where an empty index could not be made.
+    /// [`OpenError`]; nothing was moved, except where an empty index could not be made. Where the
+    /// newest commit is not whole, the list of the last one that was synced may have taken the place
+    /// of its list: the next open goes on with that one.
     pub fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
         options.checked()?;
         open::open(dir, options)
@@ -131,12 +133,15 @@ impl SearchIndex {
     /// brought there with a change at least every [`sync_every`](Options::sync_every).
     ///
     /// # Errors
-    /// [`SearchError::Index`]; the commit that was brought there before is there.
+    /// [`SearchError::Discarded`]; any other, and the commit that was brought there before is there.
+    /// Where the system could not write what it had, none is brought there until the files that
+    /// were lost are merged.
     pub fn sync(&self) -> Result<(), SearchError> {
         let mut writing = self.writing();
         if writing.is_discarded {
             return Err(SearchError::Discarded);
         }
+        guarded(|| self.ensure_writer(&mut writing))?;
         writing.sync()
     }
 

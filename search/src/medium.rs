@@ -514,4 +514,16 @@ mod tests {
         index.sync().unwrap();
         assert_eq!(place.read(SYNCED), place.read(LIST));
     }
+
+    /// The writer that a failed change had dropped was asked, and did nothing.
+    #[test]
+    fn a_sync_after_a_change_that_failed_brings_the_newest_commit_to_the_medium() {
+        let place = Place::new();
+        let index = place.index();
+        put(&index, &[1], 1);
+        index.writing().writer = None;
+        assert_ne!(place.read(SYNCED), place.read(LIST));
+        index.sync().unwrap();
+        assert_eq!(place.read(SYNCED), place.read(LIST));
+    }
 }

@@ -110,7 +110,7 @@ impl SearchIndex {
     }
 
     /// After a failure nobody knows what was committed: it is looked up before going on.
-    fn ensure_writer(&self, writing: &mut Writing) -> Result<(), SearchError> {
+    pub(crate) fn ensure_writer(&self, writing: &mut Writing) -> Result<(), SearchError> {
         if writing.writer.is_none() {
             let shared = &self.shared;
             let directory = writing.directory.take_again()?;
