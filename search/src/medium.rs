@@ -315,6 +315,9 @@ mod tests {
         Write(i32),
         SyncOfFiles(i32),
         SyncOfDirectory(i32),
+        SyncOfReplacedList(i32),
+        /// Once this file is gone.
+        SyncOfDirectoryWithout(&'static str, i32),
     }
 
     #[derive(Debug)]
@@ -340,6 +343,17 @@ mod tests {
                     Err(io::Error::from_raw_os_error(code))
                 }
                 Fails::SyncOfDirectory(code) if path.is_dir() => {
+                    Err(io::Error::from_raw_os_error(code))
+                }
+                Fails::SyncOfDirectoryWithout(name, code)
+                    if path.is_dir() && !path.join(name).exists() =>
+                {
+                    Err(io::Error::from_raw_os_error(code))
+                }
+                Fails::SyncOfReplacedList(code)
+                    if path.is_dir()
+                        && fs::read(path.join(SYNCED))? == fs::read(path.join(LIST))? =>
+                {
                     Err(io::Error::from_raw_os_error(code))
                 }
                 _ => Ok(()),
@@ -439,11 +453,18 @@ mod tests {
     fn an_index_is_not_opened_where_removed_files_could_come_back() {
         let place = Place::new();
         put(&place.index(), &[1], 1);
+        let begun = place.path().join("begun");
+        fs::write(&begun, "and not ended").unwrap();
         place.failing.will(Fails::SyncOfDirectory(EIO));
+        assert!(matches!(place.open(), Err(OpenError::Directory { .. })));
+        // Nor is anything removed while the list that names it may be the one on the medium.
+        assert!(begun.exists());
+        let fails = Fails::SyncOfDirectoryWithout("begun", EIO);
+        place.failing.will(fails);
         assert!(matches!(place.open(), Err(OpenError::Directory { .. })));
         place.failing.will(Fails::Nothing);
         assert_eq!(place.index().checkpoint().end, 1);
-        assert!(place.is_alone());
+        assert!(place.is_alone() && !begun.exists());
     }
 
     /// All that was found was held to be named by the list on the medium: nothing was removed before
@@ -491,6 +512,31 @@ mod tests {
         place.failing.will(Fails::Nothing);
         index.sync().unwrap();
         assert!(place.files().is_disjoint(&synced));
+    }
+
+    /// The next sync found the new list where it belongs, and removed what the old one named, which
+    /// was the one on the medium.
+    #[test]
+    fn files_of_the_list_before_stay_until_the_one_in_its_place_is_on_the_medium() {
+        let place = Place::new();
+        let index = place.index();
+        put(&index, &[1], 1);
+        index.sync().unwrap();
+        let synced = place.files();
+        put(&index, &[1], 2);
+        place.failing.will(Fails::SyncOfReplacedList(EIO));
+        for _ in 0..2 {
+            index.sync().unwrap_err();
+            assert_eq!(place.read(SYNCED), place.read(LIST));
+            assert!(place.files().is_superset(&synced));
+        }
+        // Either list may be the one on the medium.
+        let of_both = place.files();
+        put(&index, &[1], 3);
+        assert!(place.files().is_superset(&of_both));
+        place.failing.will(Fails::Nothing);
+        index.sync().unwrap();
+        assert!(place.files().is_disjoint(&of_both));
     }
 
     /// The system tells of what it could not write once: the next sync of the same file succeeded,

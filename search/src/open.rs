@@ -224,8 +224,7 @@ fn open_once(dir: &Path, options: &Options, disk: &Arc<dyn Disk>) -> Result<Open
         .try_into()?;
     verify_counts(&index, &reader)?;
     // Only now: it removes what the list does not name.
-    let writer = open_writer(&index, options)?;
-    directory.settle()?;
+    let writer = open_writer::<Refused>(&index, &directory, options)?;
     let commit = Arc::new(read_commit(&index, &reader)?);
     let shared = Shared {
         dir: dir.to_path_buf(),

@@ -91,14 +91,20 @@ impl OwnedDirectory {
         Ok(taken)
     }
 
+    /// Has the names in the directory be those on the medium: a list that was replaced is replaced
+    /// there, and a file that was removed does not come back.
+    pub(crate) fn sync_names(&self) -> io::Result<()> {
+        medium::sync_dir(&self.dir, &*self.disk)
+    }
+
     /// Makes good what the owner before left, before anything is written: files that were removed
     /// since the directory was taken are gone for good. The commit that is there is brought to the
     /// medium if that can be done; if not, it is there all the same.
     ///
     /// # Errors
-    /// The system's, if names of removed files could come back.
+    /// The system's, if removed files could come back.
     pub(crate) fn settle(&self) -> io::Result<()> {
-        medium::sync_dir(&self.dir, &*self.disk)?;
+        self.sync_names()?;
         if let Err(error) = self.sync() {
             tracing::warn!(%error, "the search index is not brought to the medium");
         }

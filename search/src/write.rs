@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::io;
 use std::sync::Arc;
 
 use tantivy::collector::DocSetCollector;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
 use tantivy::query::TermQuery;
 use tantivy::schema::IndexRecordOption;
-use tantivy::{Index, IndexWriter, TantivyDocument};
+use tantivy::{Index, IndexWriter, TantivyDocument, TantivyError};
 
 use stemma_domain::id::ResourceId;
 
@@ -22,6 +23,7 @@ use crate::error::SearchError;
 use crate::fields::PassageKind;
 use crate::index::{SearchIndex, Writing};
 use crate::options::Options;
+use crate::owned::OwnedDirectory;
 use crate::put::Left;
 use crate::queued::{Queued, Room};
 use crate::row::Stored;
@@ -37,13 +39,16 @@ const DELETED_SHARE_MAX: f32 = 0.3;
 /// What a batch leaves of each resource that it changes.
 type Touched = BTreeMap<ResourceId, Left>;
 
-/// Opens the writer of an index over an [`OwnedDirectory`](crate::owned::OwnedDirectory), which has
-/// one and [settles](crate::owned::OwnedDirectory::settle) then. Files that no list names are
-/// removed.
-pub(crate) fn open_writer(
+/// Opens the writer of an index over an [`OwnedDirectory`], which has one. Files that no list names
+/// are gone for good, and the commit that is there is brought to the medium if that can be done.
+///
+/// # Errors
+/// The engine's; and the system's as its own, which tells nothing of what is there.
+pub(crate) fn open_writer<E: From<TantivyError> + From<io::Error>>(
     index: &Index,
+    directory: &OwnedDirectory,
     options: &Options,
-) -> tantivy::Result<IndexWriter<Queued>> {
+) -> Result<IndexWriter<Queued>, E> {
     let options = IndexWriterOptions::builder()
         .memory_budget_per_thread(options.writer_bytes)
         .num_worker_threads(1)
@@ -56,7 +61,9 @@ pub(crate) fn open_writer(
     policy.set_del_docs_ratio_before_merge(DELETED_SHARE_MAX);
     writer.set_merge_policy(Box::new(policy));
     // What a commit left that did not come about bears the names that the next one writes under.
+    directory.sync_names()?;
     writer.garbage_collect_files().wait()?;
+    directory.settle()?;
     Ok(writer)
 }
 
@@ -116,8 +123,7 @@ impl SearchIndex {
             let directory = writing.directory.take_again()?;
             let index = Index::open(directory.clone())?;
             shared.fields.register(&index);
-            let writer = open_writer(&index, &shared.options)?;
-            directory.settle()?;
+            let writer = open_writer::<SearchError>(&index, &directory, &shared.options)?;
             self.refresh()?;
             writing.directory = directory;
             writing.writer = Some(writer);
