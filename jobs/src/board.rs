@@ -42,8 +42,6 @@ struct Hold {
     lease: Duration,
     /// None for a worker inside the server, whose end is noticed without it.
     deadline: Option<Instant>,
-    /// Whether nothing is left of the job but to wait, so that its owner may have another at work.
-    is_aside: bool,
 }
 
 /// What a heartbeat is answered.
@@ -76,7 +74,7 @@ pub(crate) struct Board {
     /// Jobs that ended last, the oldest first, and the revision of each.
     ended: VecDeque<JobId>,
     ended_at: HashMap<JobId, u64>,
-    /// Jobs at work or being claimed, by owner; without those that only wait.
+    /// Jobs at work or being claimed, by owner.
     at_work: HashMap<String, usize>,
     /// The position after the last job event that was taken in; none before the first look.
     end: Option<u64>,
@@ -174,8 +172,6 @@ impl Board {
         if known.is_some_and(|revision| revision >= job.revision) {
             return;
         }
-        let hold = self.jobs.get(&job.id).and_then(|entry| entry.hold);
-        let aside = hold.filter(|hold| hold.is_aside).map(|hold| hold.token);
         self.forget(job.id);
         if job.status.is_ended() {
             self.note_ended(job);
@@ -198,12 +194,9 @@ impl Board {
                     token: claim.token,
                     lease,
                     deadline,
-                    is_aside: aside == Some(claim.token),
                 });
                 self.held += 1;
-                if aside != Some(claim.token) {
-                    *self.at_work.entry(job.owner.clone()).or_default() += 1;
-                }
+                *self.at_work.entry(job.owner.clone()).or_default() += 1;
             }
             (None, Some(retry_at)) if job.status == JobStatus::Retrying => {
                 let due = now.instant + self.wait_until(retry_at, now.wall);
@@ -259,25 +252,9 @@ impl Board {
             self.leases.remove(&(deadline, id));
         }
         self.held -= usize::from(entry.hold.is_some());
-        if was_claiming || entry.hold.is_some_and(|hold| !hold.is_aside) {
+        if was_claiming || entry.hold.is_some() {
             self.rest(entry.place.owner());
         }
-    }
-
-    /// Has a job that the token's claim holds count no longer among those of its owner that are
-    /// worked on. Says whether it did.
-    pub(crate) fn set_aside(&mut self, id: JobId, token: u64) -> bool {
-        let Some(entry) = self.jobs.get_mut(&id) else {
-            return false;
-        };
-        let is_meant = |hold: &&mut Hold| hold.token == token && !hold.is_aside;
-        let Some(hold) = entry.hold.as_mut().filter(is_meant) else {
-            return false;
-        };
-        hold.is_aside = true;
-        let owner = entry.place.owner().to_owned();
-        self.rest(&owner);
-        true
     }
 
     fn rest(&mut self, owner: &str) {

@@ -14,8 +14,7 @@ pub struct Options {
     pub retry_cap_ms: u64,
     /// Retries of a job that asks for no other number, 3 by default.
     pub retries_max: u32,
-    /// Jobs of one user that are worked on at a time, 5 by default; 0 for no limit. One of which
-    /// nothing is left but to [wait](crate::Queue::only_waits) is not counted.
+    /// Jobs of one user that are worked on at a time, 5 by default; 0 for no limit.
     pub active_max: usize,
     /// Jobs that wait at most, 200,000 by default.
     pub queued_max: usize,

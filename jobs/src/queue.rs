@@ -456,15 +456,6 @@ impl Queue {
         Ok(held.into())
     }
 
-    /// Notes that nothing is left of a job but to wait for somebody else: its owner may have another
-    /// at work meanwhile ([`Options::active_max`]). Nothing if the claim does not stand.
-    pub fn only_waits(&self, id: JobId, token: u64) {
-        let is_aside = self.shared.board().set_aside(id, token);
-        if is_aside {
-            self.shared.wake();
-        }
-    }
-
     /// Carries out operations that only the holder of the claim may, all or none.
     ///
     /// # Errors

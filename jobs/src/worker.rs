@@ -29,7 +29,7 @@ const REST: Duration = Duration::from_millis(500);
 
 /// Jobs of which nothing is left but to wait, for which others took their workers' places; further
 /// ones keep a place until they are done.
-const ASIDE_MAX: usize = 64;
+const ASIDE_MAX: usize = 16;
 
 /// What does jobs of some kinds.
 pub trait Handler: Send + Sync {
@@ -125,9 +125,8 @@ impl Work {
     }
 
     /// Lets another worker take the place of this one, which only waits for somebody else from here
-    /// on: so a few workers can wait for many jobs, of one owner too.
+    /// on: so a few workers can wait for many jobs.
     pub fn step_aside(&self) {
-        self.queue.only_waits(self.job.id, self.token);
         if !self.is_aside.load(Ordering::Relaxed) && Crew::replace(&self.crew, self.index) {
             self.is_aside.store(true, Ordering::Relaxed);
         }

@@ -29,10 +29,6 @@ enum Step {
         wait_s: u64,
     },
     Complete(usize),
-    /// From here on it only waits.
-    SetAside(usize),
-    /// Something else of it changes.
-    Cancel(usize),
     Beat(usize),
     Pass {
         seconds: u64,
@@ -52,8 +48,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (any::<usize>(), 0..400_u64)
             .prop_map(|(at_work, wait_s)| Step::Fail { at_work, wait_s }),
         1 => any::<usize>().prop_map(Step::Complete),
-        2 => any::<usize>().prop_map(Step::SetAside),
-        1 => any::<usize>().prop_map(Step::Cancel),
         1 => any::<usize>().prop_map(Step::Beat),
         3 => (0..60_u64).prop_map(|seconds| Step::Pass { seconds }),
         2 => (-2..=2_i64).prop_map(|days| Step::Jump { days }),
@@ -68,7 +62,6 @@ struct World {
     end: u64,
     now: Now,
     chosen: Vec<JobId>,
-    aside: HashSet<JobId>,
     due: HashMap<JobId, Instant>,
     deadlines: HashMap<JobId, Instant>,
 }
@@ -115,7 +108,6 @@ impl World {
             end: 0,
             now,
             chosen: Vec::new(),
-            aside: HashSet::new(),
             due: HashMap::new(),
             deadlines: HashMap::new(),
         }
@@ -148,8 +140,7 @@ impl World {
             .get(&job.id)
             .is_none_or(|due| *due <= self.now.instant);
         let is_busy = |other: &&Job| {
-            let is_at_work = other.claim.is_some() && !self.aside.contains(&other.id);
-            other.owner == job.owner && (is_at_work || self.chosen.contains(&other.id))
+            other.owner == job.owner && (other.claim.is_some() || self.chosen.contains(&other.id))
         };
         let at_work = self.jobs.iter().filter(is_busy).count();
         is_waiting && is_due && at_work < ACTIVE_MAX && !self.chosen.contains(&job.id)
@@ -169,18 +160,10 @@ impl World {
             Step::Complete(index) => {
                 if let Some(id) = self.at_work(index).map(|job| job.id) {
                     self.deadlines.remove(&id);
-                    self.aside.remove(&id);
                     self.change(id, |job| {
                         job.claim = None;
                         job.status = JobStatus::Completed;
                     });
-                }
-            }
-            Step::SetAside(index) => self.set_aside(index),
-            Step::Cancel(index) => {
-                if let Some(id) = self.at_work(index).map(|job| job.id) {
-                    self.deadlines.insert(id, self.now.instant + LEASE);
-                    self.change(id, |job| job.cancel_requested = true);
                 }
             }
             Step::Beat(index) => {
@@ -203,14 +186,6 @@ impl World {
             Step::Jump { days } => {
                 self.now.wall = Timestamp::from_micros(self.now.wall.micros() + days * DAY_US);
             }
-        }
-    }
-
-    fn set_aside(&mut self, index: usize) {
-        if let Some(job) = self.at_work(index) {
-            let (id, token) = (job.id, job.claim.as_ref().unwrap().token);
-            assert!(!self.board.set_aside(id, token + 1));
-            assert_eq!(self.board.set_aside(id, token), self.aside.insert(id));
         }
     }
 
@@ -255,7 +230,6 @@ impl World {
             return;
         };
         self.deadlines.remove(&id);
-        self.aside.remove(&id);
         self.due.insert(id, self.now.instant + wait.min(CAP));
         let micros = i64::try_from(wait.as_micros()).unwrap();
         let retry_at = Timestamp::from_micros(self.now.wall.micros() + micros);

@@ -220,8 +220,7 @@ struct Together {
     came: std::sync::Condvar,
 }
 
-/// More than one owner may have at work.
-const TOGETHER: usize = 40;
+const TOGETHER: usize = 4;
 
 impl crate::Handler for Together {
     fn kinds(&self) -> Vec<JobKind> {

@@ -254,10 +254,6 @@ impl Committer {
         let document = submission.document;
         let stage = submission.output.stage();
         may_run(document, stage).map_err(Refusal::Document)?;
-        if stage == Stage::Index {
-            // The search index does the rest: many documents wait for one commit of it.
-            self.queue.only_waits(submission.job.id, submission.token);
-        }
         let chunking = chunking_of(submission.job, document);
         let mut effects = self.effects(document, submission.output, chunking, stop)?;
         let completed = DocumentStageCompleted {

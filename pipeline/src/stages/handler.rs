@@ -278,6 +278,7 @@ impl Desk for LocalDesk<'_> {
 
     fn submit(&self, stage: Stage, output: StageOutput, took: Duration) -> Result<(), StageError> {
         if stage == Stage::Index {
+            // The search index does the rest: many documents wait for one commit of it.
             self.work.step_aside();
         }
         let submission = Submission {

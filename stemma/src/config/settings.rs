@@ -371,7 +371,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "jobs.active_max",
         "5",
         (0, 1_000_000),
-        "Jobs of one user that are worked on at a time, without documents that only wait for the search index; 0 for no limit",
+        "Jobs of one user that are worked on at a time; 0 for no limit",
     ),
     number(
         "jobs.kept_max",
