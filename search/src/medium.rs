@@ -7,8 +7,9 @@
 //!
 //! Invariants: [`SYNCED`] names nothing that is not on the medium whole; no file that it names is
 //! removed. A sync that failed is not tried again: the system tells once that it could not write
-//! what it had, and the next one would succeed over the loss. While a directory has one owner no name is given twice, and what a new owner finds that
-//! no list names is gone for good before it writes: a name has one content, whatever of it is lost.
+//! what it had, and the next one would succeed over the loss. While a directory has one owner no
+//! name is given twice, and what a new owner finds that no list names is gone for good before it
+//! writes: a name has one content, whatever of it is lost.
 
 use std::collections::HashSet;
 use std::fmt;

@@ -10,7 +10,8 @@ use anyhow::Context;
 /// How long the lock is waited for: a process that was killed while it began another one has it until
 /// that one has closed the file.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
-/// How often it is looked meanwhile.
+/// How often it is looked meanwhile: the system has a lock be waited for without an end, or not at
+/// all.
 const LOCK_LOOK: Duration = Duration::from_millis(10);
 
 /// Takes the lock until the file is dropped, or tells which process has it.

@@ -384,18 +384,20 @@ fn begin_slowly(held: &Held, server: &Server, bytes: usize) -> std::net::TcpStre
     stream
 }
 
-/// Begins an output of so many bytes, for which there is room if nothing else is handed in, and
-/// gives it with how the next was refused.
-async fn hold_all_room(
-    held: &Held,
-    server: &Server,
-    bytes: usize,
-) -> (std::net::TcpStream, Answer) {
+/// A document at a server without room for outputs, the slow one that has all of it, and how the
+/// next was refused.
+async fn without_room() -> (Server, Held, std::net::TcpStream, Answer) {
+    const ROOM: usize = 1 << 20;
+    let server = Server::builder()
+        .env("STEMMA_JOBS__WORKERS", "0")
+        .env("STEMMA_DOCUMENTS__OUTPUTS_BYTES_MAX", &ROOM.to_string())
+        .start();
+    let held = Held::new(server.client()).await;
     let (stage, output) = &outputs()[0];
     let holding = async {
         loop {
             // One that comes beside another is refused itself, and is begun anew.
-            let slow = begin_slowly(held, server, bytes);
+            let slow = begin_slowly(&held, &server, 2 * ROOM);
             for _ in 0..20 {
                 let answer = held.hand_in(stage, output).await;
                 if answer.status != 200 {
@@ -404,20 +406,15 @@ async fn hold_all_room(
             }
         }
     };
-    let held = tokio::time::timeout(PATIENCE, holding).await;
-    held.expect("the slow one has its room at last")
+    let holding = tokio::time::timeout(PATIENCE, holding).await;
+    let (slow, refused) = holding.expect("the slow one has its room at last");
+    (server, held, slow, refused)
 }
 
 #[tokio::test]
 async fn outputs_beyond_what_the_server_holds_in_memory_are_to_come_later() {
-    const ROOM: usize = 1 << 20;
-    let server = Server::builder()
-        .env("STEMMA_JOBS__WORKERS", "0")
-        .env("STEMMA_DOCUMENTS__OUTPUTS_BYTES_MAX", &ROOM.to_string())
-        .start();
-    let held = Held::new(server.client()).await;
+    let (_server, held, slow, refused) = without_room().await;
     let (stage, output) = &outputs()[0];
-    let (slow, refused) = hold_all_room(&held, &server, 2 * ROOM).await;
     refused.expect_problem(503, "TOO_MANY_OUTPUTS");
     assert_eq!(refused.header("retry-after"), "2");
     // The lease goes on meanwhile.
@@ -450,17 +447,11 @@ async fn n_refused(client: &Client) -> usize {
 
 #[tokio::test]
 async fn the_example_in_python_sends_again_what_there_was_no_room_for() {
-    const ROOM: usize = 1 << 20;
     /// A call as the example makes them.
     const CALL: &str = "import json, sys\nsys.path.insert(0, sys.argv[1])\nimport worker\n\
         print(json.dumps(worker.post(sys.argv[2], json.loads(sys.argv[3]))))";
-    let server = Server::builder()
-        .env("STEMMA_JOBS__WORKERS", "0")
-        .env("STEMMA_DOCUMENTS__OUTPUTS_BYTES_MAX", &ROOM.to_string())
-        .start();
-    let held = Held::new(server.client()).await;
+    let (server, held, slow, _) = without_room().await;
     let (stage, output) = &outputs()[0];
-    let (slow, _) = hold_all_room(&held, &server, 2 * ROOM).await;
     let before = n_refused(&held.client).await;
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples");
     let url = format!(

@@ -14,7 +14,7 @@ use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand, JobStatus, PAYLOAD_BYTES_MAX};
 use stemma_domain::value::JobKind;
 use stemma_jobs::{NewJob, Watching};
-use stemma_pipeline::stages::AS_ADMIN;
+use stemma_pipeline::stages::is_as_admin;
 use stemma_views::{JobQuery, Seen};
 use tokio::sync::watch;
 
@@ -206,8 +206,8 @@ fn is_operators(kind: &JobKind) -> bool {
 
 /// Whether jobs of a kind are the server's own.
 fn is_of_the_server(kind: &JobKind) -> bool {
-    let ours = ["document.", "rebuild.", "verify", "resource."];
-    ours.iter().any(|prefix| kind.as_str().starts_with(prefix))
+    let ours = ["document.", "resource."];
+    is_operators(kind) || ours.iter().any(|prefix| kind.as_str().starts_with(prefix))
 }
 
 /// `POST /api/jobs/{id}/cancel`
@@ -239,7 +239,6 @@ pub(crate) async fn retry(
     find(&state, id)?;
     let job = state.commands().job(id)?;
     let document_id = job.as_ref().and_then(|job| job.document_id);
-    let is_as_admin = |job: &Job| job.payload.get(AS_ADMIN) == Some(&Value::Bool(true));
     if context.sight() != Sight::Everything && job.as_ref().is_some_and(is_as_admin) {
         let detail = "it was asked for as an admin, and sees what an admin does: ask for it anew";
         return Err(ApiError::new(Code::RoleMissing, detail));

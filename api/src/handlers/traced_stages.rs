@@ -184,7 +184,7 @@ fn records(
     let stream = StreamId::new(stream);
     let stream = stream.map_err(|error| ApiError::of(Code::Internal).because(&error))?;
     let mut found = Vec::new();
-    let mut next = Some(Revision::new(u64::from(u32::MAX)));
+    let mut next = Some(Revision::new(u64::MAX));
     while let Some(from) = next {
         if *left == 0 {
             break;

@@ -18,7 +18,7 @@ pub use commit::{CommitError, CommitFuture, Committer, Indexer, Submission};
 pub use desk::{ChunkTexts, Desk, StageError, Task};
 pub use handler::{PROCESS, Pipeline, STEP};
 pub use output::{OutputError, StageOutput};
-pub use resources::{AS_ADMIN, DETECT, GENERATE};
+pub use resources::{AS_ADMIN, DETECT, GENERATE, is_as_admin};
 pub use run::{Tools, process, process_again, run};
 pub use summary::{Done, Summary};
 pub use wire::{WARNING_BYTES_MAX, WARNINGS_MAX};

@@ -28,6 +28,11 @@ pub const GENERATE: &str = "resource.generate";
 /// What the payload says of a job that an admin asked for: it sees everything when it runs.
 pub const AS_ADMIN: &str = "as_admin";
 
+/// Whether an admin asked for a job.
+pub fn is_as_admin(job: &Job) -> bool {
+    job.payload.get(AS_ADMIN) == Some(&json!(true))
+}
+
 /// Code points of each resource that a model is given as context.
 const CONTEXT_CODE_POINTS_MAX: usize = 16_000;
 /// Most tokens that a model writes.
@@ -63,7 +68,7 @@ pub(crate) fn failed(error: &StageError, what: &str) -> Result<Outcome, Failed> 
 /// was when they asked. What was asked for as an admin sees everything, also once they are none;
 /// only an admin has it tried again.
 fn sight_of(job: &Job) -> Sight {
-    if job.payload.get(AS_ADMIN) == Some(&json!(true)) {
+    if is_as_admin(job) {
         return Sight::Everything;
     }
     match PrincipalName::new(&job.owner) {
