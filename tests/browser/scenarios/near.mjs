@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 
 import { Sources, withPage } from "../browser.mjs";
+import { Frames } from "../frames.mjs";
 import { ask, create, send } from "../server.mjs";
 
 /** `stream` says where it is after passing over this many. */
@@ -12,13 +13,12 @@ const PASSED_OVER = 1000;
 export default () =>
   withPage(async (page) => {
     const { id, position: first } = await create("Seen");
+    const bytes = await Bytes.of(page, "text/event-stream");
     const sources = await Sources.in(page);
     const path = "/api/events/stream?after=start&type=resource.created";
     const stream = await sources.open("created", path, ["resource.created"]);
     await stream.signal("stemma.live");
-    await tellOfBytes(page, stream);
 
-    const before = stream.length;
     const operations = Array.from({ length: PASSED_OVER }, (_, index) => ({
       op: "patch_resource",
       resource_id: id,
@@ -26,7 +26,7 @@ export default () =>
     }));
     const { position: passed } = await send("POST", "/api/batch", { operations });
     assert.equal(passed, first + PASSED_OVER);
-    await stream.signal("client.bytes", before);
+    await bytes.until(`id: ${passed}\n`);
 
     const asked = sources.asked.length;
     await ask("kill");
@@ -38,9 +38,35 @@ export default () =>
     stream.expectPositions([first, last]);
   });
 
-/** Makes known when bytes come that the page itself cannot see. */
-async function tellOfBytes(page, stream) {
-  const session = await page.context().newCDPSession(page);
-  session.on("Network.dataReceived", () => stream.push({ type: "client.bytes" }));
-  await session.send("Network.enable");
+/** What came to the page, byte by byte, of the first answer of a kind: more than the page sees. */
+class Bytes {
+  #text = "";
+  #frames = new Frames();
+
+  static async of(page, mimeType) {
+    const bytes = new Bytes();
+    const session = await page.context().newCDPSession(page);
+    let wanted;
+    session.on("Network.responseReceived", async ({ requestId, response }) => {
+      if (wanted !== undefined || response.mimeType !== mimeType) return;
+      wanted = requestId;
+      const { bufferedData } = await session.send("Network.streamResourceContent", { requestId });
+      bytes.#push(bufferedData);
+    });
+    session.on("Network.dataReceived", ({ requestId, data }) => {
+      if (requestId === wanted && data !== undefined) bytes.#push(data);
+    });
+    await session.send("Network.enable");
+    return bytes;
+  }
+
+  #push(base64) {
+    this.#text += Buffer.from(base64, "base64").toString("latin1");
+    this.#frames.push({ type: "client.bytes", data: this.#text });
+  }
+
+  /** Waits until the answer so far has this in it. */
+  until(text) {
+    return this.#frames.until(text, ({ data }) => data.includes(text));
+  }
 }
