@@ -11,6 +11,7 @@ use stemma_tests::{Answer, Client, Server, ServerBuilder, SseReader, Upload, com
 use crate::access::create_token;
 use crate::bad_input::{connect, rest};
 use crate::documents::{TEXT, text_of};
+use crate::graph::caught_up;
 
 /// How long what a thread of the server does by itself may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -149,6 +150,7 @@ async fn what_is_of_one_tenant_is_in_no_answer_to_another() {
     let (job, document) = town.north.processed(&Upload::of("a.md", TEXT)).await;
     assert_eq!(job["status"], "completed", "{job}");
     let id = text_of(&document["id"]);
+    caught_up(&town.north).await;
     for path in [
         format!("/api/resources/{id}"),
         format!("/api/resources/{id}/content"),
