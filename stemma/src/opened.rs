@@ -137,6 +137,17 @@ impl Opened {
         self.state.as_ref().expect(OPEN)
     }
 
+    /// Waits until the graph holds what the log has now, where there is one, as long as that may
+    /// take.
+    pub(crate) async fn graph_caught_up(&self, timeout: Duration) {
+        let end = self.tenant().commands.reader().end().get();
+        if let Some(graph) = &self.graph {
+            graph.opened(timeout).await;
+            // Where it does not come, the server is there all the same and tells why.
+            let _ = graph.wait_for(end, timeout).await;
+        }
+    }
+
     pub(crate) fn tenant(&self) -> &Tenant {
         self.tenant.as_ref().expect(OPEN)
     }

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use stemma_access::Registry;
@@ -24,6 +25,9 @@ use crate::spans;
 use crate::tenant_files;
 use crate::tenants::OpenTenants;
 use crate::wiring::{Places, Tenant, neo4j};
+
+/// How long the graph may take to hold the sample corpus before the user is told what to try.
+const DEMO_GRAPH_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow::Result<Exit> {
     let places = Places::of(common, settings)?;
@@ -209,11 +213,18 @@ async fn until_told(
     if let Err(error) = told {
         return Ok((others, Err(error)));
     }
-    if serve.demo {
-        demo::invite(&format!("http://{address}"));
-    }
+    let invited = async {
+        if serve.demo {
+            opened.graph_caught_up(DEMO_GRAPH_TIMEOUT).await;
+            demo::invite(&format!("http://{address}"));
+        }
+        std::future::pending::<()>().await;
+    };
     let stopped = running.until(async {
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            () = invited => {}
+        }
         if let Some(others) = &others {
             others.begin_shutdown();
         }
