@@ -112,7 +112,7 @@ pub(crate) fn runs_of(
 
 fn entries_of(active: &Active, kind: RunKind) -> Vec<RunEntry> {
     let keyed = |(key, at)| RunEntry {
-        key,
+        key: kind.kept(key),
         revision: 0,
         at,
     };

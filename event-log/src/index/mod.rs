@@ -4,6 +4,7 @@ mod active;
 mod bloom;
 mod build;
 mod layers;
+mod packed;
 mod run;
 mod runs;
 mod snapshot;

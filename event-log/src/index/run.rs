@@ -1,4 +1,4 @@
-//! One immutable index file: entries of a fixed size in checked blocks, found by fences.
+//! One immutable index file: entries in checked blocks, found by fences.
 //!
 //! Invariant: entries are sorted; every block carries a checksum, so that a wrong byte is noticed
 //! where it is read and never becomes a wrong answer.
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bloom::Bloom;
+use super::packed::{Packer, Unpacker};
 use crate::codec::{Fields, to_u32, to_usize};
 use crate::files::Files;
 use crate::id::LogId;
@@ -16,10 +17,14 @@ use crate::segment::{finish, has_checksum};
 use crate::storage::{Storage, StorageFile, read_bytes};
 
 /// Version of the layout of index files.
-const INDEX_VERSION: u32 = 1;
+const INDEX_VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"STEMINDX";
 const HEADER_BYTES: usize = 128;
 const BLOCK_BYTES: usize = 4096;
+/// Offsets of a block, each of four bytes.
+const BLOCK_OFFSETS: usize = (BLOCK_BYTES - 4) / 4;
+/// Bytes of packed entries before and behind them: their number, and the checksum.
+const BLOCK_FRAME_BYTES: usize = 2 + 4;
 const FENCE_BYTES: usize = 12;
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -60,16 +65,22 @@ impl RunKind {
         }
     }
 
-    fn entry_bytes(self) -> usize {
+    pub(super) fn has_revisions(self) -> bool {
+        self == Self::Streams
+    }
+
+    /// Low bits of a key that are not kept: what is found is held against the record anyhow, and
+    /// forty bits of a digest seldom let in another one.
+    pub(super) fn left_out_bits(self) -> u32 {
         match self {
-            Self::Offsets => 4,
-            Self::Streams => 16,
-            Self::Digests | Self::Keys => 12,
+            Self::Digests | Self::Keys => 24,
+            Self::Offsets | Self::Streams => 0,
         }
     }
 
-    fn block_entries(self) -> usize {
-        (BLOCK_BYTES - 4) / self.entry_bytes()
+    /// A key as it is kept and looked for.
+    pub(super) fn kept(self, key: u64) -> u64 {
+        key >> self.left_out_bits() << self.left_out_bits()
     }
 
     fn has_bloom(self) -> bool {
@@ -103,6 +114,13 @@ pub(crate) struct RunHeader {
     pub(crate) n_keys: u64,
 }
 
+/// How much a run holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size {
+    n_entries: u64,
+    n_blocks: u64,
+}
+
 /// A run's file is wrong, or gone since it was merged into another.
 #[derive(Debug)]
 pub(crate) struct RunFault {
@@ -115,7 +133,7 @@ pub(crate) struct RunFault {
 pub(crate) struct Run {
     pub(crate) header: RunHeader,
     pub(crate) name: String,
-    n_entries: u64,
+    size: Size,
     fences: Vec<(u64, u32)>,
     bloom: Option<Bloom>,
     /// Set for a run that has no file.
@@ -136,9 +154,8 @@ pub(crate) fn block_offset(index: usize) -> u64 {
 }
 
 /// Where fences and filter start: behind the blocks.
-fn tail_offset(header: &RunHeader, n_entries: u64) -> u64 {
-    let blocks = n_entries.div_ceil(header.kind.block_entries() as u64);
-    (HEADER_BYTES as u64).saturating_add(blocks.saturating_mul(BLOCK_BYTES as u64))
+fn tail_offset(size: Size) -> u64 {
+    (HEADER_BYTES as u64).saturating_add(size.n_blocks.saturating_mul(BLOCK_BYTES as u64))
 }
 
 /// The name of a run's file.
@@ -164,15 +181,14 @@ impl Run {
         pin: bool,
     ) -> io::Result<Option<Self>> {
         let head = read_bytes(&**file, 0, HEADER_BYTES)?;
-        let Some((header, n_entries)) = decode_header(&head) else {
+        let Some((header, size)) = decode_header(&head) else {
             return Ok(None);
         };
-        let n_blocks = n_entries.div_ceil(header.kind.block_entries() as u64);
-        let tail_at = tail_offset(&header, n_entries);
+        let tail_at = tail_offset(size);
         let Some(tail_bytes) = file.bytes()?.checked_sub(tail_at) else {
             return Ok(None);
         };
-        let fences_bytes = n_blocks * FENCE_BYTES as u64;
+        let fences_bytes = size.n_blocks * FENCE_BYTES as u64;
         if tail_bytes < fences_bytes + 4 || tail_bytes > TAIL_BYTES_MAX {
             return Ok(None);
         }
@@ -192,7 +208,7 @@ impl Run {
         Ok(Some(Self {
             header,
             name,
-            n_entries,
+            size,
             fences,
             bloom,
             pinned,
@@ -203,11 +219,12 @@ impl Run {
     /// blocks.
     pub(crate) fn wrong_at(file: &dyn StorageFile) -> io::Result<u64> {
         let head = read_bytes(file, 0, HEADER_BYTES)?;
-        let tail = decode_header(&head).map(|(header, entries)| tail_offset(&header, entries));
+        let tail = decode_header(&head).map(|(_, size)| tail_offset(size));
         Ok(tail.unwrap_or(0))
     }
 
     pub(crate) fn may_hold(&self, key: u64) -> bool {
+        let key = self.header.kind.kept(key);
         self.bloom.as_ref().is_none_or(|bloom| bloom.may_hold(key))
     }
 
@@ -227,16 +244,17 @@ impl Run {
             return Err(fault(None));
         }
         let kind = self.header.kind;
-        let before = index as u64 * kind.block_entries() as u64;
-        let count = to_usize((self.n_entries - before).min(kind.block_entries() as u64));
+        let count = if kind == RunKind::Offsets {
+            let before = index as u64 * BLOCK_OFFSETS as u64;
+            to_usize((self.size.n_entries - before).min(BLOCK_OFFSETS as u64))
+        } else {
+            usize::from(u16::from_le_bytes([bytes[0], bytes[1]]))
+        };
         Ok(Block { bytes, kind, count })
     }
 
     pub(crate) fn n_blocks(&self) -> usize {
-        to_usize(
-            self.n_entries
-                .div_ceil(self.header.kind.block_entries() as u64),
-        )
+        to_usize(self.size.n_blocks)
     }
 
     /// Entries of one key between two revisions, both included.
@@ -250,6 +268,7 @@ impl Run {
         if !self.may_hold(key) {
             return Ok(());
         }
+        let key = self.header.kind.kept(key);
         let from = (key, *revisions.start());
         let mut index = self
             .fences
@@ -280,6 +299,7 @@ impl Run {
         if !self.may_hold(key) {
             return Ok(None);
         }
+        let key = self.header.kind.kept(key);
         let behind = self.fences.partition_point(|fence| *fence <= (key, bound));
         let Some(index) = behind.checked_sub(1) else {
             return Ok(None);
@@ -301,16 +321,17 @@ impl Run {
         position: u64,
         count: usize,
     ) -> Result<Vec<u32>, RunFault> {
-        let per_block = RunKind::Offsets.block_entries();
         let from = to_usize(position - self.header.first);
-        let last = from.saturating_add(count).min(to_usize(self.n_entries) - 1);
+        let last = from
+            .saturating_add(count)
+            .min(to_usize(self.size.n_entries) - 1);
         let mut offsets = Vec::with_capacity(last + 1 - from);
         let mut at = from;
         while at <= last {
-            let block = self.block(files, at / per_block)?;
-            let within = at % per_block;
+            let block = self.block(files, at / BLOCK_OFFSETS)?;
+            let within = at % BLOCK_OFFSETS;
             let to = block.count.min(within + last + 1 - at);
-            offsets.extend((within..to).map(|index| block.entry(index).at));
+            offsets.extend(&block.offsets()[within..to]);
             at += to - within;
         }
         Ok(offsets)
@@ -325,34 +346,20 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    fn entry(&self, index: usize) -> RunEntry {
-        let mut fields = Fields::new(&self.bytes[index * self.kind.entry_bytes()..]);
-        let read = |fields: &mut Fields<'_>| {
-            let key = if self.kind == RunKind::Offsets {
-                0
-            } else {
-                fields.u64()?
-            };
-            let revision = if self.kind == RunKind::Streams {
-                fields.u32()?
-            } else {
-                0
-            };
-            Some(RunEntry {
-                key,
-                revision,
-                at: fields.u32()?,
-            })
-        };
-        read(&mut fields).expect("a block holds its entries")
+    fn offsets(&self) -> Vec<u32> {
+        let (offsets, _) = self.bytes.as_chunks::<4>();
+        let offsets = offsets[..self.count].iter().copied();
+        offsets.map(u32::from_le_bytes).collect()
     }
 
+    /// The entries of a block of any kind but offsets.
     pub(crate) fn entries(&self) -> impl Iterator<Item = RunEntry> {
-        (0..self.count).map(|index| self.entry(index))
+        let packed = &self.bytes[2..self.bytes.len() - 4];
+        Unpacker::new(self.kind, packed, self.count)
     }
 }
 
-fn encode_header(header: &RunHeader, n_entries: u64) -> Vec<u8> {
+fn encode_header(header: &RunHeader, size: Size) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_BYTES);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&INDEX_VERSION.to_le_bytes());
@@ -360,7 +367,8 @@ fn encode_header(header: &RunHeader, n_entries: u64) -> Vec<u8> {
     out.extend_from_slice(header.log_id.as_bytes());
     out.extend_from_slice(&header.first.to_le_bytes());
     out.extend_from_slice(&header.end.to_le_bytes());
-    out.extend_from_slice(&n_entries.to_le_bytes());
+    out.extend_from_slice(&size.n_entries.to_le_bytes());
+    out.extend_from_slice(&size.n_blocks.to_le_bytes());
     out.extend_from_slice(&header.n_keys.to_le_bytes());
     out.extend_from_slice(&header.level.to_le_bytes());
     out.extend_from_slice(&header.end_digest);
@@ -368,7 +376,7 @@ fn encode_header(header: &RunHeader, n_entries: u64) -> Vec<u8> {
     finish(out)
 }
 
-fn decode_header(bytes: &[u8]) -> Option<(RunHeader, u64)> {
+fn decode_header(bytes: &[u8]) -> Option<(RunHeader, Size)> {
     if bytes.len() != HEADER_BYTES || !has_checksum(bytes) {
         return None;
     }
@@ -381,17 +389,23 @@ fn decode_header(bytes: &[u8]) -> Option<(RunHeader, u64)> {
         .find(|kind| kind.number() == number)?;
     let log_id = LogId::from_bytes(fields.array()?);
     let (first, end) = (fields.u64()?, fields.u64()?);
-    let (n_entries, n_keys) = (fields.u64()?, fields.u64()?);
+    let (n_entries, n_blocks, n_keys) = (fields.u64()?, fields.u64()?, fields.u64()?);
     let level = fields.u32()?;
     let end_digest = fields.array()?;
     let covers = end.checked_sub(first).is_some_and(|count| {
         (1..u64::from(u32::MAX)).contains(&count)
             && match kind {
-                RunKind::Offsets => n_entries == count + 1,
-                RunKind::Streams | RunKind::Digests => n_entries == count,
-                RunKind::Keys => n_entries <= count,
+                RunKind::Offsets => {
+                    n_entries == count + 1 && n_blocks == n_entries.div_ceil(BLOCK_OFFSETS as u64)
+                }
+                RunKind::Streams | RunKind::Digests => n_entries == count && n_blocks <= count,
+                RunKind::Keys => n_entries <= count && n_blocks <= count,
             }
     });
+    let size = Size {
+        n_entries,
+        n_blocks,
+    };
     let known = &magic == MAGIC && version == INDEX_VERSION && covers;
     known.then_some((
         RunHeader {
@@ -403,7 +417,7 @@ fn decode_header(bytes: &[u8]) -> Option<(RunHeader, u64)> {
             level,
             n_keys,
         },
-        n_entries,
+        size,
     ))
 }
 
@@ -416,11 +430,7 @@ pub(crate) fn try_run(storage: &dyn Storage, files: &Files, bytes: &[u8]) {
     };
     let (head, mut rest) = bytes.split_at(bytes.len().min(HEADER_BYTES - 4));
     let mut whole = checked(head, HEADER_BYTES);
-    let blocks = decode_header(&whole).map_or(0, |(header, n_entries)| {
-        n_entries
-            .div_ceil(header.kind.block_entries() as u64)
-            .min(4)
-    });
+    let blocks = decode_header(&whole).map_or(0, |(_, size)| size.n_blocks.min(4));
     for _ in 0..blocks {
         let block;
         (block, rest) = rest.split_at(rest.len().min(BLOCK_BYTES - 4));
@@ -435,7 +445,10 @@ pub(crate) fn try_run(storage: &dyn Storage, files: &Files, bytes: &[u8]) {
     };
     let run = Arc::new(run);
     for index in 0..run.n_blocks() {
-        let read = run.block(files, index).map(|block| block.entries().count());
+        let read = run.block(files, index).map(|block| match run.header.kind {
+            RunKind::Offsets => block.offsets().len(),
+            _ => block.entries().count(),
+        });
         if read.is_err() {
             break;
         }
@@ -457,11 +470,20 @@ pub(crate) struct RunWriter<'a> {
     header: RunHeader,
     buffer: Vec<u8>,
     written: u64,
-    block_start: usize,
-    in_block: usize,
-    n_entries: u64,
+    block: BlockWriter,
+    size: Size,
     fences: Vec<u8>,
     bloom: Option<Bloom>,
+}
+
+/// The block that is being filled.
+#[derive(Default)]
+struct BlockWriter {
+    bytes: Vec<u8>,
+    count: u16,
+    packer: Packer,
+    /// The next entry, packed, before it is known whether it fits.
+    next: Vec<u8>,
 }
 
 impl<'a> RunWriter<'a> {
@@ -475,43 +497,45 @@ impl<'a> RunWriter<'a> {
             header,
             buffer: Vec::with_capacity(BUFFER_BYTES + BLOCK_BYTES),
             written: HEADER_BYTES as u64,
-            block_start: 0,
-            in_block: 0,
-            n_entries: 0,
+            block: BlockWriter::default(),
+            size: Size {
+                n_entries: 0,
+                n_blocks: 0,
+            },
             fences: Vec::new(),
             bloom,
         }
     }
 
+    /// Adds an entry, whose key is as it is kept.
     pub(crate) fn push(&mut self, entry: RunEntry) -> io::Result<()> {
-        if self.in_block == self.header.kind.block_entries() {
+        if !self.block.takes(self.header.kind, &entry) {
             self.end_block()?;
+            let taken = self.block.takes(self.header.kind, &entry);
+            assert!(taken, "an empty block has room for an entry");
         }
-        if self.in_block == 0 {
+        if self.block.count == 1 {
             self.fences.extend_from_slice(&entry.key.to_le_bytes());
             self.fences.extend_from_slice(&entry.revision.to_le_bytes());
         }
         if let Some(bloom) = &mut self.bloom {
             bloom.insert(entry.key);
         }
-        if self.header.kind != RunKind::Offsets {
-            self.buffer.extend_from_slice(&entry.key.to_le_bytes());
-        }
-        if self.header.kind == RunKind::Streams {
-            self.buffer.extend_from_slice(&entry.revision.to_le_bytes());
-        }
-        self.buffer.extend_from_slice(&entry.at.to_le_bytes());
-        self.in_block += 1;
-        self.n_entries += 1;
+        self.size.n_entries += 1;
         Ok(())
     }
 
     fn end_block(&mut self) -> io::Result<()> {
-        self.buffer.resize(self.block_start + BLOCK_BYTES - 4, 0);
-        let checksum = crc32c::crc32c(&self.buffer[self.block_start..]);
+        let block = std::mem::take(&mut self.block);
+        let start = self.buffer.len();
+        if self.header.kind != RunKind::Offsets {
+            self.buffer.extend_from_slice(&block.count.to_le_bytes());
+        }
+        self.buffer.extend_from_slice(&block.bytes);
+        self.buffer.resize(start + BLOCK_BYTES - 4, 0);
+        let checksum = crc32c::crc32c(&self.buffer[start..]);
         self.buffer.extend_from_slice(&checksum.to_le_bytes());
-        self.block_start = self.buffer.len();
-        self.in_block = 0;
+        self.size.n_blocks += 1;
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush()?;
         }
@@ -522,13 +546,12 @@ impl<'a> RunWriter<'a> {
         self.file.write_at(&self.buffer, self.written)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
-        self.block_start = 0;
         Ok(())
     }
 
     /// Writes what is left; the header comes last, so that half a run is never a run.
     pub(crate) fn finish(mut self) -> io::Result<()> {
-        if self.in_block > 0 {
+        if self.block.count > 0 {
             self.end_block()?;
         }
         self.flush()?;
@@ -538,7 +561,28 @@ impl<'a> RunWriter<'a> {
         }
         self.file.write_at(&finish(tail), self.written)?;
         self.file
-            .write_at(&encode_header(&self.header, self.n_entries), 0)
+            .write_at(&encode_header(&self.header, self.size), 0)
+    }
+}
+
+impl BlockWriter {
+    /// Takes an entry if there is room for it; else the block is to be ended.
+    fn takes(&mut self, kind: RunKind, entry: &RunEntry) -> bool {
+        if kind == RunKind::Offsets {
+            if usize::from(self.count) == BLOCK_OFFSETS {
+                return false;
+            }
+            self.bytes.extend_from_slice(&entry.at.to_le_bytes());
+        } else {
+            self.next.clear();
+            self.packer.push(kind, entry, &mut self.next);
+            if self.bytes.len() + self.next.len() > BLOCK_BYTES - BLOCK_FRAME_BYTES {
+                return false;
+            }
+            self.bytes.append(&mut self.next);
+        }
+        self.count += 1;
+        true
     }
 }
 
