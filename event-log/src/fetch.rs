@@ -3,17 +3,19 @@
 //! Invariant: a record is handed out only if its checksum fits and it names the position that
 //! was asked for.
 
+use std::io;
 use std::sync::{Arc, PoisonError};
 
 use crate::batch::Committed;
-use crate::codec::prefix_u64;
+use crate::codec::{prefix_u64, to_usize};
+use crate::digest::EventDigest;
 use crate::error::{DamageKind, ReadError};
 use crate::frame::{Check, decode};
 use crate::id::{Position, Revision};
 use crate::record::Record;
 use crate::segments::SegmentInfo;
 use crate::shared::Shared;
-use crate::storage::read_bytes;
+use crate::storage::{StorageFile, read_bytes};
 use crate::stream::StreamId;
 
 /// Most records that are located at a time.
@@ -78,6 +80,58 @@ impl Shared {
         };
         let mut records = self.read(position, limit, Check::Checksum)?;
         Ok(records.pop().expect("the position is below the end"))
+    }
+
+    /// Digests of records from `from` on, read without the records and without a checksum: for
+    /// whoever holds them against a root.
+    pub(crate) fn digests(&self, from: u64, count: u64) -> Result<Vec<EventDigest>, ReadError> {
+        let count = to_usize(count.min(self.end().saturating_sub(from)));
+        let mut digests = Vec::with_capacity(count.min(LOCATE_RECORDS_MAX));
+        while digests.len() < count {
+            let position = from + digests.len() as u64;
+            let limit = ReadLimit {
+                records: count - digests.len(),
+                bytes: usize::MAX,
+            };
+            let mut records = Vec::new();
+            if self.read_tail(position, limit, Check::Checksum, &mut records)? {
+                digests.extend(records.iter().map(Record::digest));
+            } else {
+                self.digests_in_segment(position, limit.records, &mut digests)?;
+            }
+        }
+        Ok(digests)
+    }
+
+    fn digests_in_segment(
+        &self,
+        from: u64,
+        count: usize,
+        digests: &mut Vec<EventDigest>,
+    ) -> Result<(), ReadError> {
+        let segment = self.segment_of(from);
+        let unread = |source| ReadError::Io {
+            file: segment.name.clone(),
+            source: Arc::new(source),
+        };
+        let count = count.min(LOCATE_RECORDS_MAX);
+        let offsets = self.offsets_in(&segment, from, count)?;
+        let starts = offsets.unwrap_or_default();
+        let starts = starts.split_last().map_or(&[][..], |(_, starts)| starts);
+        let file = self.files.open(&segment.name).map_err(unread)?;
+        let before = digests.len();
+        for start in starts {
+            match digest_at(&*file, u64::from(*start)).map_err(unread)? {
+                Some(digest) => digests.push(digest),
+                None => break,
+            }
+        }
+        if digests.len() > before {
+            return Ok(());
+        }
+        // The record tells where it is wrong, or the table of offsets is made anew.
+        self.record_at(from)
+            .map(|record| digests.push(record.digest()))
     }
 
     fn read_tail(
@@ -371,4 +425,14 @@ impl Shared {
         }
         Ok(low.checked_sub(1))
     }
+}
+
+/// The digest of the record whose frame starts at an offset; none when the file ends before it.
+fn digest_at(file: &dyn StorageFile, start: u64) -> io::Result<Option<EventDigest>> {
+    let body = read_bytes(file, start, 4)?;
+    let Some(body) = body.first_chunk() else {
+        return Ok(None);
+    };
+    let digest = read_bytes(file, start + 8 + u64::from(u32::from_le_bytes(*body)), 32)?;
+    Ok(digest.first_chunk().copied().map(EventDigest::from_bytes))
 }

@@ -118,13 +118,13 @@ fn small_log() -> (MemoryStorage, Vec<EventDigest>) {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.expect("a runtime without threads");
     let log = Log::open(Arc::new(storage.clone()), small()).expect("an empty directory");
-    for number in 0..40_u8 {
+    for number in 0..130_u8 {
         let name = format!("thing-{}", number % 5);
         let event = |text: &str| NewEvent {
             stream: StreamId::new(&name).expect("a plain name"),
             event_type: EventType::new("test.happened").expect("a plain name"),
             schema_version: 1,
-            data: Bytes::from(text.repeat(usize::from(number))),
+            data: Bytes::from(text.repeat(usize::from(number % 40))),
         };
         let batch = Batch {
             events: vec![event("one "), event("two ")],

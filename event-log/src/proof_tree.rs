@@ -1,20 +1,23 @@
 //! The tree's hashes on disk, so that a proof at any size takes a few reads.
 //!
-//! One file a level (`docs/format/proofs.md`). Derived: made from the log behind its writer, never
-//! in the path of a write. Invariant: no proof is given that does not lead to the root of the log's
+//! One file a level (`docs/format/proofs.md`), but for the leaves, which are made from the records
+//! again. Derived: made from the log behind its writer, never in the path of a write. Invariant: no proof is given that does not lead to the root of the log's
 //! head, which the log itself keeps; hashes that do not are made anew.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::codec::to_usize;
 use crate::digest::{EventDigest, RootHash};
 use crate::error::ReadError;
 use crate::fetch::ReadLimit;
+use crate::frame::Check;
 use crate::id::Position;
 use crate::merkle::{leaf, node};
 use crate::proof::{self, TreeHash, is_consistent, is_included};
 use crate::reader::Reader;
-use crate::storage::{Access, Storage, StorageFile};
+use crate::storage::{Access, Storage, StorageFile, read_bytes};
 
 /// Leaves below one hash of the next level, as a power of two; and hashes of a tile.
 pub(crate) const TILE_BITS: u32 = 8;
@@ -22,6 +25,8 @@ pub(crate) const TILE_BITS: u32 = 8;
 pub const TILE_HASHES: u64 = 1 << TILE_BITS;
 /// Levels of the largest tree.
 pub(crate) const LEVELS: u32 = u64::BITS / TILE_BITS;
+/// The lowest level, which has no file: a leaf is the hash of a record's digest.
+pub(crate) const LEAVES: u32 = 0;
 pub(crate) const HASH_BYTES: u64 = 32;
 /// Leaves after which the files are synced; so many may be wrong after a crash.
 const SYNC_LEAVES: u64 = 1 << 16;
@@ -120,7 +125,7 @@ impl ProofTree {
         let end = self.shared.reader.end().get();
         self.with_levels(|levels| {
             if levels.size < end {
-                levels.step(&self.shared.reader, end)?;
+                levels.step(end)?;
             }
             Ok(levels.size >= end)
         })
@@ -199,16 +204,15 @@ impl ProofTree {
         let held = end
             .checked_shr(level.saturating_mul(TILE_BITS))
             .unwrap_or(0);
-        match (first, below) {
-            (Some(first), Some(below)) if (1..=TILE_HASHES).contains(&width) && below <= held => {
-                self.with_root(end, |levels, _| levels.read(level, first, width))
-            }
-            _ => {
-                let asked =
-                    format!("there are not {width} hashes of tile {index} at level {level}");
-                Err(ProofError::OutOfRange { asked, end })
-            }
+        let is_width = (1..=TILE_HASHES).contains(&width);
+        if !is_width || below.is_none_or(|below| below > held) {
+            let asked = format!("there are not {width} hashes of tile {index} at level {level}");
+            return Err(ProofError::OutOfRange { asked, end });
         }
+        self.with_root(end, |levels, _| {
+            let hashes = levels.read(level, index << TILE_BITS, width)?;
+            Ok(hashes.concat())
+        })
     }
 
     /// Works with a tree that holds the log, and the root of its first `size` events. Where they do
@@ -225,7 +229,7 @@ impl ProofTree {
         }
         let attempt = |levels: &mut Levels| {
             while levels.size < end {
-                levels.step(&self.shared.reader, end)?;
+                levels.step(end)?;
             }
             let root = levels.checked_root(size, end, &head)?;
             work(levels, &root)
@@ -251,7 +255,7 @@ impl ProofTree {
         let mut levels = shared.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let opened = match levels.take() {
             Some(opened) => opened,
-            None => Levels::open(&shared.storage, shared.reader.end().get())?,
+            None => Levels::open(&shared.storage, &shared.reader)?,
         };
         let opened = levels.insert(opened);
         let done = work(opened);
@@ -266,23 +270,30 @@ impl ProofTree {
 /// The files, and how far they are written.
 struct Levels {
     storage: Arc<dyn Storage>,
+    reader: Reader,
     /// Leaves.
     size: u64,
+    /// Those of the levels from 1 on.
     files: Vec<Arc<dyn StorageFile>>,
     /// Of each level, the hashes behind its last full tile.
     edges: Vec<Vec<TreeHash>>,
 }
 
 impl Levels {
-    fn open(storage: &Arc<dyn Storage>, end: u64) -> Result<Self, ProofError> {
+    fn open(storage: &Arc<dyn Storage>, reader: &Reader) -> Result<Self, ProofError> {
         let mut levels = Self {
             storage: Arc::clone(storage),
+            reader: reader.clone(),
             size: 0,
             files: Vec::new(),
             edges: Vec::new(),
         };
+        match storage.remove(&name_of(LEAVES)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
         let mut hashes = Vec::new();
-        for level in 0..LEVELS {
+        for level in LEAVES + 1..LEVELS {
             let file = match storage.open(&name_of(level), Access::Write) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 file => file?,
@@ -290,35 +301,31 @@ impl Levels {
             hashes.push(file.bytes()? / HASH_BYTES);
             levels.files.push(file);
         }
-        if levels.files.is_empty() {
-            return Ok(levels);
-        }
-        levels.size = synced_leaves(leaves_held(&hashes).min(end));
-        for level in 0..levels.files.len() {
-            let level = u32::try_from(level).unwrap_or(LEVELS);
+        levels.size = synced_leaves(leaves_held(&hashes).min(reader.end().get()));
+        for level in (LEAVES..LEVELS).take(1 + levels.files.len()) {
             let count = levels.size >> (TILE_BITS * level);
             let first = count & !(TILE_HASHES - 1);
-            let bytes = levels.read(level, first, count - first)?;
-            levels.edges.push(split(&bytes));
+            let edge = levels.read(level, first, count - first)?;
+            levels.edges.push(edge);
         }
         Ok(levels)
     }
 
     /// Takes up the next records below `end`.
-    fn step(&mut self, reader: &Reader, end: u64) -> Result<(), ProofError> {
+    fn step(&mut self, end: u64) -> Result<(), ProofError> {
         let left = usize::try_from(end - self.size).unwrap_or(usize::MAX);
         let limit = ReadLimit {
             records: STEP.records.min(left),
             ..STEP
         };
-        let records = reader.read(Position::new(self.size), limit)?;
+        let records = self.reader.read(Position::new(self.size), limit)?;
         let mut written: Vec<Vec<u8>> = Vec::new();
         let before = self.size;
         for record in &records {
             self.push(leaf(record.digest().as_bytes()), &mut written);
         }
-        for (level, bytes) in written.iter().enumerate() {
-            let offset = (before >> (TILE_BITS as usize * level)) * HASH_BYTES;
+        for (level, bytes) in (LEAVES + 1..).zip(&written) {
+            let offset = (before >> (TILE_BITS * level)) * HASH_BYTES;
             self.file(level)?.write_at(bytes, offset)?;
         }
         if before / SYNC_LEAVES < self.size / SYNC_LEAVES {
@@ -327,16 +334,19 @@ impl Levels {
         Ok(())
     }
 
+    /// Adds a leaf; what the files of the levels above the leaves get is added to `written`.
     fn push(&mut self, leaf: TreeHash, written: &mut Vec<Vec<u8>>) {
         let mut hash = leaf;
         for level in 0.. {
-            if written.len() == level {
-                written.push(Vec::new());
-            }
             if self.edges.len() == level {
                 self.edges.push(Vec::new());
             }
-            written[level].extend_from_slice(&hash);
+            if let Some(above) = level.checked_sub(1) {
+                if written.len() == above {
+                    written.push(Vec::new());
+                }
+                written[above].extend_from_slice(&hash);
+            }
             let edge = &mut self.edges[level];
             edge.push(hash);
             if (edge.len() as u64) < TILE_HASHES {
@@ -348,12 +358,12 @@ impl Levels {
         self.size += 1;
     }
 
-    fn file(&mut self, level: usize) -> io::Result<&Arc<dyn StorageFile>> {
-        while self.files.len() <= level {
-            let level = u32::try_from(self.files.len()).unwrap_or(LEVELS);
+    fn file(&mut self, level: u32) -> io::Result<&Arc<dyn StorageFile>> {
+        let index = (level - LEAVES - 1) as usize;
+        for level in (LEAVES + 1..=level).skip(self.files.len()) {
             self.files.push(self.storage.create(&name_of(level))?);
         }
-        Ok(&self.files[level])
+        Ok(&self.files[index])
     }
 
     /// The root of the first `size` leaves, if it leads to the head's.
@@ -371,38 +381,66 @@ impl Levels {
     /// The hash of a complete subtree.
     fn subtree(&self, level: u32, index: u64) -> Result<TreeHash, ProofError> {
         let (tiles, above) = (level / TILE_BITS, level % TILE_BITS);
-        let bytes = self.read(tiles, index << above, 1 << above)?;
-        Ok(fold(&split(&bytes)))
+        Ok(fold(&self.read(tiles, index << above, 1 << above)?))
     }
 
-    fn read(&self, level: u32, first: u64, count: u64) -> Result<Vec<u8>, ProofError> {
+    /// Hashes of one tile.
+    fn read(&self, level: u32, first: u64, count: u64) -> Result<Vec<TreeHash>, ProofError> {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let file = self.files.get(level as usize).ok_or(ProofError::Damaged)?;
-        let bytes = usize::try_from(count * HASH_BYTES).map_err(|_| ProofError::Damaged)?;
-        let mut into = vec![0; bytes];
-        let mut taken = 0;
-        while taken < bytes {
-            let read = file.read_at(&mut into[taken..], first * HASH_BYTES + taken as u64)?;
-            if read == 0 {
-                return Err(ProofError::Damaged);
-            }
-            taken += read;
+        let Some(index) = level.checked_sub(LEAVES + 1) else {
+            let from = to_usize(first % TILE_HASHES);
+            let leaves = self.leaves(first / TILE_HASHES)?;
+            let leaves = leaves.get(from..from + to_usize(count));
+            return leaves.map(<[_]>::to_vec).ok_or(ProofError::Damaged);
+        };
+        let file = self.files.get(index as usize).ok_or(ProofError::Damaged)?;
+        let bytes = to_usize(count * HASH_BYTES);
+        let read = read_bytes(&**file, first * HASH_BYTES, bytes)?;
+        if read.len() < bytes {
+            return Err(ProofError::Damaged);
         }
-        Ok(into)
+        Ok(split(&read))
+    }
+
+    /// The leaves of a tile: of one that is whole only if they lead to their hash on the level
+    /// above, else the record that was changed is told, or that the hash was.
+    fn leaves(&self, tile: u64) -> Result<Cow<'_, [TreeHash]>, ProofError> {
+        if tile == self.size / TILE_HASHES {
+            return Ok(self.edges.first().map_or(&[][..], Vec::as_slice).into());
+        }
+        let first = tile * TILE_HASHES;
+        let digests = self.reader.digests(Position::new(first), TILE_HASHES)?;
+        let leaves: Vec<TreeHash> = digests.iter().map(|d| leaf(d.as_bytes())).collect();
+        if leaves.len() as u64 == TILE_HASHES && fold(&leaves) == self.subtree(TILE_BITS, tile)? {
+            return Ok(leaves.into());
+        }
+        let mut at = first;
+        while at < first + TILE_HASHES {
+            let limit = ReadLimit {
+                records: to_usize(first + TILE_HASHES - at),
+                ..STEP
+            };
+            let records = self
+                .reader
+                .read_checked(Position::new(at), limit, Check::Digest)?;
+            at += records.len().max(1) as u64;
+        }
+        Err(ProofError::Damaged)
     }
 }
 
-/// Leaves that the levels all hold, by the number of hashes in each file; none when a level is
-/// missing.
+/// Leaves that the levels all hold, by the number of hashes in each file, the first that of level
+/// 1; none when a level is missing.
 pub(crate) fn leaves_held(hashes: &[u64]) -> u64 {
+    let mut levels = LEAVES + 1..LEVELS;
     let below = |(level, hashes): (u32, &u64)| {
         // So many leaves at most are below a level with so many hashes.
         (hashes + 1).saturating_mul(1 << (TILE_BITS * level)) - 1
     };
-    let held = (0..LEVELS).zip(hashes).map(below).min().unwrap_or(0);
-    let next = TILE_BITS * u32::try_from(hashes.len()).unwrap_or(LEVELS);
+    let held = levels.clone().zip(hashes).map(below).min().unwrap_or(0);
+    let next = levels.nth(hashes.len()).unwrap_or(LEVELS) * TILE_BITS;
     let is_level_missing = next < u64::BITS && held >> next > 0;
     if is_level_missing { 0 } else { held }
 }

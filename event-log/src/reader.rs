@@ -140,6 +140,16 @@ impl Reader {
         self.shared.record_at(position.get()).map(Some)
     }
 
+    /// The digests of records from a position on, up to the durable end. They are read without the
+    /// records and without a checksum: for whoever holds them against a root.
+    pub(crate) fn digests(
+        &self,
+        from: Position,
+        count: u64,
+    ) -> Result<Vec<EventDigest>, ReadError> {
+        self.shared.digests(from.get(), count)
+    }
+
     /// Records of one stream.
     pub fn read_stream(
         &self,

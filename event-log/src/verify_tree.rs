@@ -9,7 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::DamageKind;
-use crate::proof_tree::{HASH_BYTES, LEVELS, TILE_BITS, leaves_held, name_of, synced_leaves};
+use crate::proof_tree::{
+    HASH_BYTES, LEAVES, LEVELS, TILE_BITS, leaves_held, name_of, synced_leaves,
+};
 use crate::storage::{Access, Storage, StorageFile, read_bytes};
 
 /// Hashes that are read at a time.
@@ -17,6 +19,7 @@ const READ_HASHES: u64 = 2048;
 
 /// The files of the tree, compared while the records are read in order.
 pub(crate) struct TreeCheck {
+    /// From level 1 on; the leaves have no file.
     levels: Vec<Level>,
     /// Leaves whose hashes were synced, so that they cannot be missing.
     synced: u64,
@@ -44,7 +47,7 @@ impl TreeCheck {
     /// file that cannot be opened; nothing is compared with it and those above.
     pub(crate) fn open(storage: &dyn Storage) -> (Self, Option<WrongHash>) {
         let (mut levels, mut hashes, mut unreadable) = (Vec::new(), Vec::new(), None);
-        for level in 0..LEVELS {
+        for level in LEAVES + 1..LEVELS {
             let opened = storage.open(&name_of(level), Access::Read);
             match opened.and_then(|file| Ok((file.bytes()?, file))) {
                 Ok((bytes, file)) => {
@@ -74,7 +77,8 @@ impl TreeCheck {
         }
         let (level, number) = (height / TILE_BITS, leaf >> height);
         let may_be_missing = leaf >= self.synced;
-        let kept = self.levels.get_mut(level as usize)?;
+        let index = level.checked_sub(LEAVES + 1)?;
+        let kept = self.levels.get_mut(index as usize)?;
         // What a running server wrote meanwhile is read again before it is called wrong.
         let found = match kept.holds(number, hash, may_be_missing, false) {
             Ok(false) => kept.holds(number, hash, may_be_missing, true),
@@ -134,23 +138,25 @@ mod tests {
 
     #[test]
     fn only_hashes_behind_the_last_sync_but_one_may_be_zeros() {
-        const LEAVES: u64 = 3 << 16;
-        let right = |leaf: u64| *blake3::hash(&leaf.to_le_bytes()).as_bytes();
-        for zeroed in [0, 1 << 16, (1 << 17) - 1, 1 << 17, LEAVES - 1] {
+        const TILES: u64 = (3 << 16) >> TILE_BITS;
+        const SYNCED: u64 = (1 << 17) >> TILE_BITS;
+        let right = |tile: u64| *blake3::hash(&tile.to_le_bytes()).as_bytes();
+        for zeroed in [0, SYNCED / 2, SYNCED - 1, SYNCED, TILES - 1] {
             let storage = MemoryStorage::new();
-            let hashes = |leaf| if leaf == zeroed { [0; 32] } else { right(leaf) };
-            storage.put_file(&name_of(0), (0..LEAVES).flat_map(hashes).collect());
-            storage.put_file(&name_of(1), vec![0; (LEAVES >> 8) as usize * 32]);
-            storage.put_file(&name_of(2), vec![0; (LEAVES >> 16) as usize * 32]);
+            let hashes = |tile| if tile == zeroed { [0; 32] } else { right(tile) };
+            storage.put_file(&name_of(1), (0..TILES).flat_map(hashes).collect());
+            storage.put_file(&name_of(2), vec![0; (TILES >> TILE_BITS) as usize * 32]);
             let (mut tree, unreadable) = TreeCheck::open(&storage);
             assert_eq!(unreadable, None);
-            let wrong = (0..LEAVES + 9).filter_map(|leaf| tree.compare(0, leaf, &right(leaf)));
+            let last_leaf = |tile: u64| ((tile + 1) << TILE_BITS) - 1;
+            let wrong = (0..TILES + 9)
+                .filter_map(|tile| tree.compare(TILE_BITS, last_leaf(tile), &right(tile)));
             let expected = WrongHash {
-                file: name_of(0),
+                file: name_of(1),
                 offset: zeroed * 32,
                 kind: DamageKind::Index,
             };
-            let expected = (zeroed < 1 << 17).then_some(expected);
+            let expected = (zeroed < SYNCED).then_some(expected);
             assert!(wrong.eq(expected), "zeros at {zeroed}");
         }
     }

@@ -9,8 +9,8 @@
 mod support;
 
 use stemma_event_log::{
-    Access, Loss, MemoryStorage, ProofError, ProofTree, Reader, RootHash, Storage, is_consistent,
-    is_included,
+    Access, Loss, MemoryStorage, Position, ProofError, ProofTree, ReadError, Reader, RootHash,
+    Storage, is_consistent, is_included,
 };
 use support::*;
 
@@ -101,19 +101,13 @@ fn hashes_that_were_changed_or_lost_are_made_anew_and_never_proved_with() {
     let storage = MemoryStorage::new();
     let (reader, roots) = written(&storage);
     let tree = ProofTree::new(reader.clone(), shared(&storage));
-    for level in 0..2 {
-        let name = format!("index/tree-{level}.hashes");
-        while !tree.advance().unwrap() {}
-        let file = storage.open(&name, Access::Write).unwrap();
-        file.write_at(&[7; 64], 0).unwrap();
-        hold(&tree, &reader, &roots);
-        storage
-            .open(&name, Access::Write)
-            .unwrap()
-            .truncate(40)
-            .unwrap();
-        hold(&tree, &reader, &roots);
-    }
+    let name = "index/tree-1.hashes";
+    while !tree.advance().unwrap() {}
+    let hashes = || storage.open(name, Access::Write).unwrap();
+    hashes().write_at(&[7; 64], 0).unwrap();
+    hold(&tree, &reader, &roots);
+    hashes().truncate(40).unwrap();
+    hold(&tree, &reader, &roots);
     let crashed = storage.after_crash(Loss::All, calm);
     let log = open(&crashed);
     hold(
@@ -121,4 +115,59 @@ fn hashes_that_were_changed_or_lost_are_made_anew_and_never_proved_with() {
         &log.reader,
         &roots,
     );
+}
+
+#[test]
+fn leaves_that_an_earlier_version_kept_in_a_file_are_removed() {
+    let storage = MemoryStorage::new();
+    let (reader, roots) = written(&storage);
+    let leaves = "index/tree-0.hashes";
+    storage.put_file(leaves, vec![7; 700 * 32]);
+    let tree = ProofTree::new(reader.clone(), shared(&storage));
+    hold(&tree, &reader, &roots);
+    let kept = storage.open(leaves, Access::Read);
+    assert_eq!(kept.err().unwrap().kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_leaf_whose_record_was_changed_is_not_proved_with_and_the_record_is_named() {
+    let storage = MemoryStorage::new();
+    let (reader, _) = written(&storage);
+    let changed = reader.read_one(Position::new(3)).unwrap().unwrap();
+    drop(reader);
+    let log = open(&storage);
+    let tree = ProofTree::new(log.reader.clone(), shared(&storage));
+    while !tree.advance().unwrap() {}
+    let (file, at) = place_of(&storage, changed.digest().as_bytes());
+    let file = storage.open(&file, Access::Write).unwrap();
+    file.write_at(&[!changed.digest().as_bytes()[0]], at)
+        .unwrap();
+    for refused in [
+        tree.inclusion(2, EVENTS).map(drop),
+        tree.consistency(2, EVENTS).map(drop),
+        tree.tile(0, 0, 256).map(drop),
+    ] {
+        let Err(ProofError::Read(ReadError::Damaged { position, .. })) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(position.get(), 3);
+    }
+    // It is no part of other paths.
+    assert!(tree.inclusion(600, EVENTS).is_ok());
+}
+
+/// Where bytes stand that are there once: in the record they belong to, before any link to it.
+fn place_of(storage: &MemoryStorage, wanted: &[u8]) -> (String, u64) {
+    for listed in storage.list().unwrap() {
+        let file = storage.open(&listed.name, Access::Read).unwrap();
+        let mut bytes = vec![0; usize::try_from(listed.bytes).unwrap()];
+        let read = file.read_at(&mut bytes, 0).unwrap();
+        let found = bytes[..read]
+            .windows(wanted.len())
+            .position(|window| window == wanted);
+        if let Some(at) = found.filter(|_| listed.name.ends_with(".segment")) {
+            return (listed.name, at as u64);
+        }
+    }
+    panic!("it is nowhere");
 }
