@@ -235,12 +235,13 @@ fn load_last(
         keep_end,
     };
     let from = HEADER_BYTES as u64;
+    // Asked for before it is read: a writer that seals it meanwhile cuts it to its size.
+    let bytes = file.bytes().map_err(failed("read", name))?;
     let active = &mut loaded.active;
     let scan = walk
         .to_end(from, &mut loaded.chain, &mut |entry| active.push(&entry))
         .map_err(failed("read", name))?;
     loaded.offset = scan.offset;
-    let bytes = file.bytes().map_err(failed("read", name))?;
     if scan.end != TipEnd::Sealed && bytes < header.planned_bytes {
         return Err(damaged(
             name,

@@ -9,11 +9,12 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use stemma_event_log::{
-    Direction, Fate, Log, Loss, MemoryStorage, OpenError, Operation, OperationKind, Options,
-    Reader, Record, Revision, Storage, StreamRange,
+    Direction, Fate, FileStorage, Log, Loss, MemoryStorage, OpenError, Operation, OperationKind,
+    Options, Reader, Record, Revision, Storage, StreamRange,
 };
 use support::*;
 
@@ -226,4 +227,30 @@ fn a_read_only_reader_writes_nothing_and_sees_what_comes_after_refresh() {
     assert_eq!(all(&reader).len(), 350);
     assert!(index_files(&copy).is_empty());
     assert_eq!(names(&storage), before);
+}
+
+#[test]
+fn a_log_is_opened_for_reading_at_any_moment_of_its_being_written() {
+    const OPENED: usize = 200;
+    let dir = tempfile::tempdir().unwrap();
+    let storage = || -> Arc<dyn Storage> { Arc::new(FileStorage::new(dir.path())) };
+    let log = Log::open(storage(), options()).unwrap();
+    fill(&log.appender, 1);
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                fill(&log.appender, 50);
+            }
+        });
+        let mut end = 0;
+        for _ in 0..OPENED {
+            let opened = Log::open_read_only(storage(), options());
+            is_done.fetch_or(opened.is_err(), Ordering::Relaxed);
+            let (reader, _) = opened.unwrap();
+            assert!(reader.end().get() >= end);
+            end = reader.end().get();
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
 }
