@@ -142,6 +142,15 @@ pub(crate) struct Upload {
     /// Code points that a chunk has in common with the one before it [default: that of the strategy]
     #[arg(long, value_name = "N")]
     pub(crate) chunk_overlap: Option<u32>,
+    /// Open the documents to nobody but you and the admins
+    #[arg(long, conflicts_with_all = ["reader", "writer"])]
+    pub(crate) private: bool,
+    /// Open the documents to those who are named, and not to all of the tenant; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) reader: Vec<String>,
+    /// The same, to read and to write
+    #[arg(long, value_name = "NAME")]
+    pub(crate) writer: Vec<String>,
     /// Do not wait until the documents are processed
     #[arg(long)]
     pub(crate) no_wait: bool,

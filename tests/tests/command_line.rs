@@ -299,6 +299,7 @@ async fn events_stats_and_verify_work_on_a_directory_that_a_server_uses() {
         (&stats["events"], &stats["resources"]),
         (&json!(2), &json!(2))
     );
+    assert!(stats["bytes"]["search"].is_u64(), "{stats}");
     let verified = answer(&["verify", "--data", &data, "--json"]);
     assert_eq!(
         (&verified["verdict"], &verified["events"]),

@@ -509,3 +509,53 @@ async fn the_example_in_python_does_jobs_of_its_own_type() {
         assert_eq!(job.pointer(outcome), Some(&expected), "{job}");
     }
 }
+
+#[test]
+fn a_list_of_jobs_that_cannot_be_had_has_no_head_either() {
+    // Nothing listens there.
+    let listed = command(&["jobs", "--server", "http://127.0.0.1:1"]).output();
+    let listed = listed.expect("it runs");
+    assert_eq!(listed.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), "");
+}
+
+#[tokio::test]
+async fn a_document_is_uploaded_for_those_who_are_named_or_for_its_uploader_alone() {
+    let data = tempfile::tempdir().expect("a directory");
+    let token = |name: &str| {
+        let whose = [
+            "token", "create", "--json", "--role", "writer", "--name", name,
+        ];
+        let made = answer(&[&whose[..], &["--data", text(data.path())]].concat(), 0);
+        string(&made["token"]).to_owned()
+    };
+    let [olga, vera, walt] = ["olga", "vera", "walt"].map(token);
+    let server = Server::builder().data(data.path()).start();
+    let [vera, walt] = [vera, walt].map(|token| Client::showing(server.url(), Some(&token)));
+    let file = data.path().join("moons.md");
+    for (content, options, expected) in [
+        ("Of all.", &[][..], [200, 200]),
+        ("Of two.", &["--reader", "vera"], [200, 404]),
+        ("Of one.", &["--private"], [404, 404]),
+    ] {
+        std::fs::write(&file, content).expect("it is written");
+        let path = text(&file);
+        let args = [
+            &["upload", path, "--json", "--server", server.url()],
+            options,
+        ]
+        .concat();
+        let uploaded = command(&args).env("STEMMA_TOKEN", &olga).output();
+        let uploaded = uploaded.expect("it runs");
+        let told = String::from_utf8_lossy(&uploaded.stderr);
+        assert!(uploaded.status.success(), "{told}");
+        let told: Value = serde_json::from_slice(&uploaded.stdout).expect("one object");
+        let id = string(&told["documents"][0]["document_id"]);
+        let path = format!("/api/documents/{id}/text");
+        let seen = [vera.get(&path).await.status, walt.get(&path).await.status];
+        assert_eq!(seen, expected, "{options:?}");
+    }
+    let both = ["upload", ".", "--private", "--reader", "vera"];
+    let both = command(&both).output().expect("it runs");
+    assert_eq!(both.status.code(), Some(2));
+}

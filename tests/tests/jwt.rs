@@ -69,7 +69,9 @@ async fn a_token_of_the_issuer_lets_in_whoever_it_names_as_what_it_names() {
         let reader = showing(&server, &key.token(&claims("bob", "reader")));
         reader.get("/api/resources").await.expect(200);
         let refused = reader.post("/api/resources", &json!({})).await;
-        refused.expect_problem(403, "ROLE_MISSING");
+        let told = refused.expect_problem(403, "ROLE_MISSING");
+        let suffice = "the token's role is reader, and it takes writer or admin";
+        assert_eq!(told["detail"], suffice);
     }
     let operator = with(claims("root", "operator"), "tenant", Value::Null);
     let operator = showing(&server, &keys[0].token(&operator));

@@ -5,7 +5,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest, ResponseError, web};
-use stemma_domain::access::Need;
+use stemma_domain::access::{Need, Role};
 
 use super::caller::{Caller, Entry};
 use super::streams::{self, Open};
@@ -100,7 +100,10 @@ fn admit(entry: &Entry, need: Need) -> Result<Caller, ApiError> {
         _ if need == Need::Nothing => Ok(Caller::Everybody),
         Entry::Known(caller) => {
             let role = caller.role().map_or("none", |role| role.name());
-            let detail = format!("the token's role is {role}");
+            let suffice = Role::ALL.into_iter().filter(|role| role.may(need));
+            let suffice: Vec<&str> = suffice.map(Role::name).collect();
+            let suffice = suffice.join(" or ");
+            let detail = format!("the token's role is {role}, and it takes {suffice}");
             Err(ApiError::new(Code::RoleMissing, detail))
         }
         Entry::Nobody => Err(missing()),

@@ -90,11 +90,12 @@ fn list(server: &Server, asked: &JobsList, json: bool) -> anyhow::Result<Exit> {
     }
     let base = format!("/api/jobs?limit={}{filter}", left.clamp(1, PAGE_JOBS));
     let (mut path, mut left) = (base.clone(), left);
-    if !json {
-        answer(&row(["ID", "TYPE", "STATUS", "DONE", "SINCE", "MESSAGE"]))?;
-    }
+    let mut is_first = true;
     loop {
         let page = server.get(&path)?;
+        if std::mem::take(&mut is_first) && !json {
+            answer(&row(["ID", "TYPE", "STATUS", "DONE", "SINCE", "MESSAGE"]))?;
+        }
         for job in page["items"].as_array().into_iter().flatten() {
             if left == 0 {
                 return Ok(Exit::Done);

@@ -23,12 +23,13 @@ pub(crate) fn run(common: &Common, settings: &Settings) -> anyhow::Result<Exit> 
     let disk = reader.disk()?;
     let content = ContentStore::open_read_only(&places.content, content_options(settings)).ok();
     let content = content.map(|(store, _)| store.stats()).unwrap_or_default();
-    let (log_bytes, content_bytes, views_bytes, graph_bytes) = (
-        directory_bytes(&places.log),
-        directory_bytes(&places.content),
-        directory_bytes(&places.views),
-        directory_bytes(&places.graph),
-    );
+    let bytes = json!({
+        "log": directory_bytes(&places.log),
+        "content": directory_bytes(&places.content),
+        "views": directory_bytes(&places.views),
+        "graph": directory_bytes(&places.graph),
+        "search": directory_bytes(&places.search),
+    });
     let head = reader.head();
     let stats = json!({
         "events": size,
@@ -38,7 +39,7 @@ pub(crate) fn run(common: &Common, settings: &Settings) -> anyhow::Result<Exit> 
         "resources": resources,
         "blobs": content.blobs,
         "blob_bytes": content.bytes,
-        "bytes": { "log": log_bytes, "content": content_bytes, "views": views_bytes, "graph": graph_bytes },
+        "bytes": bytes,
         "files": { "segments": disk.segments, "packs": content.pack_files, "large": content.large_files },
         "engine": settings.text("views.engine"),
     });
@@ -110,6 +111,7 @@ fn print(stats: &Value) -> anyhow::Result<()> {
             text("/engine")
         ),
         format!("graph      {} bytes", text("/bytes/graph")),
+        format!("search     {} bytes", text("/bytes/search")),
     ]);
     answer(&lines.join("\n"))
 }

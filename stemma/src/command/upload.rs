@@ -157,14 +157,10 @@ fn end(
     walked: &Report,
     started: Instant,
 ) -> anyhow::Result<Exit> {
-    let files = documents.len();
     let going_on = |document: &&Document| document.job_id.is_some() && !document.is_ended();
     let going_on = documents.iter().filter(going_on).count();
     if let Some(error) = broken {
-        let why = format!(
-            "the server goes on with {going_on} of {files} files; run it again, and what is there is not sent twice"
-        );
-        return Err(error).context(why);
+        return Err(error).context(broken_off(&documents, going_on));
     }
     if interrupt::flow().is_break() {
         eprintln!(
@@ -215,6 +211,18 @@ fn end(
     } else {
         Exit::Done
     })
+}
+
+/// What became of the files where all of it ends early.
+fn broken_off(documents: &[Document], going_on: usize) -> String {
+    let files = counted(documents.len() as u64, "file");
+    let sent = documents.iter().filter(|d| d.document_id.is_some());
+    match sent.count() {
+        0 => format!("nothing of {files} was uploaded"),
+        sent => format!(
+            "{sent} of {files} uploaded, and the server goes on with {going_on}; run it again, and what is there is not sent twice"
+        ),
+    }
 }
 
 fn told(documents: &[Document], seconds: f64) -> Value {
@@ -365,5 +373,22 @@ impl State {
         let total = self.documents.len() as u64;
         self.view
             .set(ended, total, &format!("{sent} uploaded, {failed} failed"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_broken_off_tells_how_much_was_uploaded() {
+        let mut documents = vec![Document::default(), Document::default()];
+        assert_eq!(broken_off(&documents, 0), "nothing of 2 files was uploaded");
+        documents[1].document_id = Some("one".to_owned());
+        let told = broken_off(&documents, 1);
+        assert!(
+            told.starts_with("1 of 2 files uploaded, and the server goes on with 1;"),
+            "{told}"
+        );
     }
 }

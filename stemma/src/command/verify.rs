@@ -194,8 +194,17 @@ pub(super) fn print(findings: &Findings) -> anyhow::Result<()> {
             damage["file"].as_str().unwrap_or_default(),
             &damage["offset"],
         );
-        let detail = damage["detail"].as_str().unwrap_or_default();
-        answer(&format!("damaged: {file} at {offset}{position}: {detail}"))?;
+        let told = |name: &str| damage[name].as_str().unwrap_or_default();
+        let (kind, digest, detail) = (told("kind"), told("digest"), told("detail"));
+        // Most details name the blob already.
+        let digest = if detail.contains(digest) {
+            String::new()
+        } else {
+            format!(", {digest}")
+        };
+        answer(&format!(
+            "damaged: {file} at {offset}{position}{digest} ({kind}): {detail}"
+        ))?;
     }
     for note in &findings.notes {
         answer(&format!("note: {note}"))?;

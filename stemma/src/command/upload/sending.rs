@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stemma_domain::document::{Chunking, Strategy};
-use stemma_domain::value::CollectionName;
+use stemma_domain::resource::{Access, Visibility};
+use stemma_domain::value::{CollectionName, PrincipalName};
 use uuid::Uuid;
 
 use super::{RECONNECT_WAIT, Run};
@@ -63,6 +64,10 @@ impl Form {
         if let Some(overlap) = overlap {
             field("chunk_overlap", &overlap.to_string());
         }
+        if let Some(access) = access_of(upload)? {
+            let access = serde_json::to_string(&access);
+            field("access", &access.map_err(|error| Usage(error.to_string()))?);
+        }
         Ok(Self { boundary, fields })
     }
 
@@ -74,6 +79,28 @@ impl Form {
              Content-Type: {media_type}\r\n\r\n"
         )
     }
+}
+
+/// To whom the documents are to be open; none where all of the tenant.
+fn access_of(upload: &Upload) -> Result<Option<Access>, Usage> {
+    let names = |option: &str, names: &[String]| -> Result<Vec<PrincipalName>, Usage> {
+        let parsed = names.iter().map(|name| {
+            let parsed = PrincipalName::new(name);
+            parsed.map_err(|error| Usage(format!("{option} is {name:?}: {error}")))
+        });
+        parsed.collect()
+    };
+    let readers = names("--reader", &upload.reader)?;
+    let writers = names("--writer", &upload.writer)?;
+    if upload.private {
+        return Ok(Some(Access::private()));
+    }
+    if readers.is_empty() && writers.is_empty() {
+        return Ok(None);
+    }
+    let shared = Access::new(Visibility::Shared, readers, writers);
+    let shared = shared.map_err(|error| Usage(format!("--reader, --writer: {error}")))?;
+    Ok(Some(shared))
 }
 
 /// A file that is read until the command is to stop; keeps what went wrong with it, as the error
@@ -216,6 +243,9 @@ mod tests {
             chunking_strategy: Some("size".to_owned()),
             chunk_size: Some(500),
             chunk_overlap: None,
+            private: false,
+            reader: vec!["vera".to_owned()],
+            writer: Vec::new(),
             no_wait: false,
         }
     }
@@ -228,6 +258,7 @@ mod tests {
             "name=\"collection\"\r\n\r\natlases\r\n",
             "name=\"chunking_strategy\"\r\n\r\nsize\r\n",
             "name=\"chunk_size\"\r\n\r\n500\r\n",
+            "name=\"access\"\r\n\r\n{\"readers\":[\"vera\"],\"visibility\":\"shared\"",
             "filename=\"a\\\"b\\\\c.md\"\r\nContent-Type: text/markdown\r\n\r\n",
         ] {
             assert!(head.contains(part), "{part} in {head}");
@@ -240,6 +271,9 @@ mod tests {
         let mut overlapping = upload();
         overlapping.chunk_overlap = Some(500);
         assert!(Form::of(&overlapping).is_err());
+        let mut shared_with_nobody = upload();
+        shared_with_nobody.reader = vec![String::new()];
+        assert!(Form::of(&shared_with_nobody).is_err());
         let mut unnamed = upload();
         unnamed.collection = Some("a\nb".to_owned());
         assert!(Form::of(&unnamed).is_err());
