@@ -1,10 +1,11 @@
 //! The tree's hashes on disk, so that a proof at any size takes a few reads.
 //!
 //! One file a level (`docs/format/proofs.md`), but for the leaves, which are made from the records
-//! again. Derived: made from the log behind its writer, never in the path of a write. Invariant: no proof is given that does not lead to the root of the log's
-//! head, which the log itself keeps; hashes that do not are made anew.
+//! again. Derived: made from the log behind its writer, never in the path of a write. Invariant: no
+//! proof is given that does not lead to the root of the log's head, which the log itself keeps;
+//! hashes that do not are made anew, once.
 
-use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -210,13 +211,15 @@ impl ProofTree {
             return Err(ProofError::OutOfRange { asked, end });
         }
         self.with_root(end, |levels, _| {
-            let hashes = levels.read(level, index << TILE_BITS, width)?;
-            Ok(hashes.concat())
+            let hashes = levels.tile(level, index)?;
+            let hashes = hashes.get(..to_usize(width));
+            hashes.map(<[_]>::concat).ok_or(ProofError::Damaged)
         })
     }
 
     /// Works with a tree that holds the log, and the root of its first `size` events. Where they do
-    /// not lead to the log's own root, the tree is made anew, once.
+    /// not lead to the log's own root, the tree is made anew; where that does not help it is the
+    /// records that are wrong, and it is not tried again.
     fn with_root<T>(
         &self,
         size: u64,
@@ -235,14 +238,16 @@ impl ProofTree {
             work(levels, &root)
         };
         match self.with_levels(attempt) {
-            Err(ProofError::Damaged) => {
+            Err(ProofError::Damaged) => self.with_levels(|levels| {
+                if levels.is_made_anew {
+                    return Err(ProofError::Damaged);
+                }
                 tracing::warn!("hashes of the tree are wrong; they are made anew");
-                self.with_levels(|levels| {
-                    levels.size = 0;
-                    levels.edges.clear();
-                    attempt(levels)
-                })
-            }
+                levels.forget();
+                let done = attempt(levels);
+                levels.is_made_anew = matches!(done, Err(ProofError::Damaged));
+                done
+            }),
             done => done,
         }
     }
@@ -277,6 +282,10 @@ struct Levels {
     files: Vec<Arc<dyn StorageFile>>,
     /// Of each level, the hashes behind its last full tile.
     edges: Vec<Vec<TreeHash>>,
+    /// The whole tile of leaves that was wanted last, by its number.
+    last_leaves: RefCell<Option<(u64, Vec<TreeHash>)>>,
+    /// Whether hashes that are all of the records do not lead to the root.
+    is_made_anew: bool,
 }
 
 impl Levels {
@@ -287,10 +296,14 @@ impl Levels {
             size: 0,
             files: Vec::new(),
             edges: Vec::new(),
+            last_leaves: RefCell::default(),
+            is_made_anew: false,
         };
-        match storage.remove(&name_of(LEAVES)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
+        // Versions before kept it; nothing reads it.
+        if let Err(error) = storage.remove(&name_of(LEAVES))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(file = name_of(LEAVES), %error, "unused file stays");
         }
         let mut hashes = Vec::new();
         for level in LEAVES + 1..LEVELS {
@@ -309,6 +322,13 @@ impl Levels {
             levels.edges.push(edge);
         }
         Ok(levels)
+    }
+
+    /// Begins anew.
+    fn forget(&mut self) {
+        self.size = 0;
+        self.edges.clear();
+        self.last_leaves.take();
     }
 
     /// Takes up the next records below `end`.
@@ -384,16 +404,28 @@ impl Levels {
         Ok(fold(&self.read(tiles, index << above, 1 << above)?))
     }
 
+    /// The hashes of a tile, as many as there are. Those of a whole one lead to their hash on the
+    /// level above, and so on up to a tile that is not whole, all of whose hashes lead to the root.
+    fn tile(&self, level: u32, index: u64) -> Result<Vec<TreeHash>, ProofError> {
+        let held = self.size >> (TILE_BITS * level);
+        let first = index << TILE_BITS;
+        let hashes = self.read(level, first, TILE_HASHES.min(held - first))?;
+        if hashes.len() as u64 == TILE_HASHES && level + 1 < LEVELS {
+            let above = self.tile(level + 1, index >> TILE_BITS)?;
+            if above[to_usize(index % TILE_HASHES)] != fold(&hashes) {
+                return Err(ProofError::Damaged);
+            }
+        }
+        Ok(hashes)
+    }
+
     /// Hashes of one tile.
     fn read(&self, level: u32, first: u64, count: u64) -> Result<Vec<TreeHash>, ProofError> {
         if count == 0 {
             return Ok(Vec::new());
         }
         let Some(index) = level.checked_sub(LEAVES + 1) else {
-            let from = to_usize(first % TILE_HASHES);
-            let leaves = self.leaves(first / TILE_HASHES)?;
-            let leaves = leaves.get(from..from + to_usize(count));
-            return leaves.map(<[_]>::to_vec).ok_or(ProofError::Damaged);
+            return self.leaves(first, to_usize(count));
         };
         let file = self.files.get(index as usize).ok_or(ProofError::Damaged)?;
         let bytes = to_usize(count * HASH_BYTES);
@@ -404,30 +436,70 @@ impl Levels {
         Ok(split(&read))
     }
 
-    /// The leaves of a tile: of one that is whole only if they lead to their hash on the level
-    /// above, else the record that was changed is told, or that the hash was.
-    fn leaves(&self, tile: u64) -> Result<Cow<'_, [TreeHash]>, ProofError> {
+    /// Leaves of one tile.
+    fn leaves(&self, first: u64, count: usize) -> Result<Vec<TreeHash>, ProofError> {
+        let (tile, from) = (first / TILE_HASHES, to_usize(first % TILE_HASHES));
+        let part = |leaves: &[TreeHash]| {
+            let part = leaves.get(from..from + count);
+            part.map(<[_]>::to_vec).ok_or(ProofError::Damaged)
+        };
         if tile == self.size / TILE_HASHES {
-            return Ok(self.edges.first().map_or(&[][..], Vec::as_slice).into());
+            return part(self.edges.first().map_or(&[], Vec::as_slice));
         }
+        let mut last = self.last_leaves.borrow_mut();
+        let (_, leaves) = match last.take().filter(|(number, _)| *number == tile) {
+            Some(kept) => last.insert(kept),
+            None => last.insert((tile, self.whole_tile_of_leaves(tile)?)),
+        };
+        part(leaves)
+    }
+
+    /// The leaves of a whole tile, which lead to their hash on the level above; else the record
+    /// that was changed is told, or that the hash was.
+    fn whole_tile_of_leaves(&self, tile: u64) -> Result<Vec<TreeHash>, ProofError> {
+        let above = self.read(LEAVES + 1, tile, 1)?;
+        let lead_up =
+            |leaves: &Vec<TreeHash>| leaves.len() as u64 == TILE_HASHES && fold(leaves) == above[0];
         let first = tile * TILE_HASHES;
         let digests = self.reader.digests(Position::new(first), TILE_HASHES)?;
-        let leaves: Vec<TreeHash> = digests.iter().map(|d| leaf(d.as_bytes())).collect();
-        if leaves.len() as u64 == TILE_HASHES && fold(&leaves) == self.subtree(TILE_BITS, tile)? {
-            return Ok(leaves.into());
+        let leaves = digests.iter().map(|digest| leaf(digest.as_bytes()));
+        let leaves = Some(leaves.collect()).filter(lead_up);
+        if let Some(leaves) = leaves {
+            return Ok(leaves);
         }
-        let mut at = first;
-        while at < first + TILE_HASHES {
+        let leaves = Some(self.leaves_of_records(first)?).filter(lead_up);
+        leaves.ok_or(ProofError::Damaged)
+    }
+
+    /// The leaves of a whole tile, from records that are held against their digests, and each
+    /// against the digest that the one behind it names.
+    fn leaves_of_records(&self, first: u64) -> Result<Vec<TreeHash>, ProofError> {
+        let (mut leaves, mut before) = (Vec::new(), None);
+        // One before and one behind, which vouch for the tile's ends.
+        let (mut at, to) = (first.saturating_sub(1), first + TILE_HASHES + 1);
+        while at < to {
             let limit = ReadLimit {
-                records: to_usize(first + TILE_HASHES - at),
+                records: to_usize(to - at),
                 ..STEP
             };
             let records = self
                 .reader
                 .read_checked(Position::new(at), limit, Check::Digest)?;
-            at += records.len().max(1) as u64;
+            if records.is_empty() {
+                break;
+            }
+            for record in &records {
+                if before.is_some_and(|before| record.previous() != before) {
+                    return Err(self.reader.broken_link(Position::new(at - 1))?.into());
+                }
+                before = Some(record.digest());
+                if (first..first + TILE_HASHES).contains(&at) {
+                    leaves.push(leaf(record.digest().as_bytes()));
+                }
+                at += 1;
+            }
         }
-        Err(ProofError::Damaged)
+        Ok(leaves)
     }
 }
 

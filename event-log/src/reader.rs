@@ -150,6 +150,11 @@ impl Reader {
         self.shared.digests(from.get(), count)
     }
 
+    /// What is told of a record that the one behind it does not name. The log takes no more writes.
+    pub(crate) fn broken_link(&self, position: Position) -> Result<ReadError, ReadError> {
+        self.shared.broken_link(position.get())
+    }
+
     /// Records of one stream.
     pub fn read_stream(
         &self,

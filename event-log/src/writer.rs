@@ -111,6 +111,8 @@ impl Writer {
             _lock: lock,
         };
         writer.adopt(loaded);
+        // Runs that were made at the opening, one for each segment, are merged as others are.
+        writer.indexer.write_out();
         Ok(writer)
     }
 

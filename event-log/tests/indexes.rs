@@ -9,12 +9,13 @@
 
 mod support;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use stemma_event_log::{
     Direction, Fate, FileStorage, Log, Loss, MemoryStorage, OpenError, Operation, OperationKind,
-    Options, Reader, Record, Revision, Storage, StreamRange,
+    Options, Reader, Record, Revision, Storage, StreamRange, VerifyReport, verify,
 };
 use support::*;
 
@@ -243,14 +244,39 @@ fn a_log_is_opened_for_reading_at_any_moment_of_its_being_written() {
                 fill(&log.appender, 50);
             }
         });
-        let mut end = 0;
-        for _ in 0..OPENED {
-            let opened = Log::open_read_only(storage(), options());
-            is_done.fetch_or(opened.is_err(), Ordering::Relaxed);
-            let (reader, _) = opened.unwrap();
-            assert!(reader.end().get() >= end);
-            end = reader.end().get();
-        }
+        let opened = (0..OPENED).map(|_| {
+            let (reader, _) = Log::open_read_only(storage(), options())?;
+            Ok(reader.end().get())
+        });
+        let ends: Result<Vec<u64>, OpenError> = opened.collect();
         is_done.store(true, Ordering::Relaxed);
+        let ends = ends.unwrap();
+        assert!(ends.is_sorted(), "{ends:?}");
+        assert!(ends[0] < ends[OPENED - 1], "nothing was written meanwhile");
     });
+}
+
+#[test]
+fn indexes_of_another_version_are_made_anew_and_are_no_damage() {
+    let (storage, records) = filled();
+    for name in index_files(&storage) {
+        let mut bytes = storage.bytes_of(&name).unwrap();
+        // The version, and the checksum over the header.
+        bytes[8] = 1;
+        let checksum = crc32c::crc32c(&bytes[..124]);
+        bytes[124..128].copy_from_slice(&checksum.to_le_bytes());
+        storage.put_file(&name, bytes);
+    }
+    let report = verified(&storage);
+    assert!(report.damages.is_empty(), "{:?}", report.damages);
+    let (reader, _) = Log::open_read_only(shared(&storage), options()).unwrap();
+    check(&reader, &records);
+    let log = open(&storage);
+    assert!(log.report.indexes_rebuilt.len() > 4, "{:?}", log.report);
+    check(&log.reader, &records);
+}
+
+fn verified(storage: &MemoryStorage) -> VerifyReport {
+    let go_on = &mut |_| ControlFlow::Continue(());
+    verify(&shared(storage), &options(), go_on, &mut |_| {}).unwrap()
 }

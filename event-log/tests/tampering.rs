@@ -16,8 +16,8 @@ use std::ops::ControlFlow;
 
 use forge::Segment;
 use stemma_event_log::{
-    Damage, DamageKind, Log, LogId, Loss, MemoryStorage, OpenError, Options, ProofTree, Storage,
-    VerifyReport, is_consistent, verify,
+    Access, AppendError, Damage, DamageKind, Log, LogId, Loss, MemoryStorage, OpenError, Options,
+    ProofError, ProofTree, ReadError, Storage, VerifyReport, is_consistent, is_included, verify,
 };
 use support::*;
 
@@ -385,4 +385,60 @@ fn told_of_each_byte(storage: &MemoryStorage, kind: &str) -> usize {
         }
     }
     files
+}
+
+#[test]
+fn a_forged_record_is_named_by_a_proof_that_meets_it_and_by_no_other() {
+    let storage = MemoryStorage::new();
+    let log = open(&storage);
+    for n in 0..600 {
+        append(&log.appender, batch(&format!("thing-{}", n % 7), &["x"])).unwrap();
+    }
+    let (end, root) = log.reader.root();
+    log.appender.close().unwrap();
+    let log = open(&storage);
+    let tree = ProofTree::new(log.reader.clone(), shared(&storage));
+    while !tree.advance().unwrap() {}
+    // Another payload under its right digest and checksums, which the record behind does not name.
+    let mut segment = forge::segments(&storage).swap_remove(1);
+    let position = segment.groups[3].first;
+    forge::rewrite(&mut segment.groups[3].records[0]);
+    let file = storage.open(&segment.name, Access::Write).unwrap();
+    file.write_at(&segment.whole().0, 0).unwrap();
+    for _ in 0..2 {
+        let met = tree.inclusion(position + 1, end).unwrap_err();
+        let ProofError::Read(ReadError::Damaged {
+            file,
+            offset,
+            position: at,
+            kind,
+        }) = &met
+        else {
+            panic!("{met:?}");
+        };
+        assert_eq!((at.get(), *kind), (position, DamageKind::Chain));
+        assert_eq!((file, *offset), (&segment.name, segment.place(3, 0)));
+        let other = tree.inclusion(300, end).unwrap();
+        assert!(is_included(&other.digest, 300, end, &other.path, &root));
+    }
+    let refused = append(&log.appender, batch("thing-1", &["z"]));
+    assert!(matches!(refused, Err(AppendError::Damaged)), "{refused:?}");
+}
+
+#[test]
+fn a_tile_with_a_wrong_hash_is_not_handed_out() {
+    let storage = MemoryStorage::new();
+    let log = open(&storage);
+    let events = ["x"; 1000];
+    for n in 0..70 {
+        append(&log.appender, batch(&format!("thing-{n}"), &events)).unwrap();
+    }
+    let tree = ProofTree::new(log.reader.clone(), shared(&storage));
+    while !tree.advance().unwrap() {}
+    let right = tree.tile(1, 0, 256).unwrap();
+    let hashes = storage.open("index/tree-1.hashes", Access::Write).unwrap();
+    hashes.write_at(&[7; 32], 100 * 32).unwrap();
+    // It is made anew from the records.
+    assert_eq!(tree.tile(1, 0, 256).unwrap(), right);
+    assert_eq!(tree.tile(1, 0, 120).unwrap(), right[..120 * 32]);
 }

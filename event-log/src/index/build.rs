@@ -9,9 +9,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::active::{Active, Entry};
-use super::run::{
-    Block, Run, RunEntry, RunFault, RunHeader, RunKind, RunWriter, relative, run_name,
-};
+use super::run::{Block, Run, RunEntry, RunFault, RunHeader, RunKind, relative, run_name};
+use super::run_writer::RunWriter;
 use super::runs::{Place as Target, Runs};
 use crate::codec::to_usize;
 use crate::error::{DamageKind, ReadError};
@@ -247,6 +246,8 @@ impl From<RunFault> for MergeError {
 struct Source {
     run: Arc<Run>,
     next_block: usize,
+    /// The last entry of the block before.
+    last: Option<RunEntry>,
     entries: std::vec::IntoIter<RunEntry>,
 }
 
@@ -255,25 +256,34 @@ impl Source {
         Self {
             run: Arc::clone(run),
             next_block: 0,
+            last: None,
             entries: Vec::new().into_iter(),
         }
     }
 
     /// The next entry, its place counted from `first`.
     fn next(&mut self, files: &Files, first: u64) -> Result<Option<RunEntry>, RunFault> {
+        let wrong = |run: &Arc<Run>| RunFault {
+            run: Arc::clone(run),
+            source: None,
+        };
         let shift = relative(self.run.header.first, first);
         loop {
             if let Some(entry) = self.entries.next() {
-                return Ok(Some(RunEntry {
-                    at: entry.at + shift,
-                    ..entry
-                }));
+                let at = entry.at.checked_add(shift);
+                let at = at.ok_or_else(|| wrong(&self.run))?;
+                return Ok(Some(RunEntry { at, ..entry }));
             }
             if self.next_block == self.run.n_blocks() {
                 return Ok(None);
             }
             let block: Block = self.run.block(files, self.next_block)?;
-            self.entries = block.entries().collect::<Vec<_>>().into_iter();
+            if !block.is_sorted_behind(self.last) {
+                return Err(wrong(&self.run));
+            }
+            let entries: Vec<RunEntry> = block.entries().collect();
+            self.last = entries.last().copied().or(self.last);
+            self.entries = entries.into_iter();
             self.next_block += 1;
         }
     }

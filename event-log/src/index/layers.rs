@@ -372,6 +372,9 @@ pub(crate) fn check_run_file(
     let first = named.map(|(_, first, _)| first);
     let file = files.open(name)?;
     let Some(run) = Run::open(&file, name.to_owned(), true)? else {
+        if Run::is_of_another_version(&*file)? {
+            return Ok((Vec::new(), first));
+        }
         return Ok((vec![Run::wrong_at(&*file)?], first));
     };
     let header = &run.header;
@@ -379,7 +382,9 @@ pub(crate) fn check_run_file(
         return Ok((vec![0], first));
     }
     let run = Arc::new(run);
-    let is_wrong = |index: &usize| run.block(files, *index).is_err();
-    let wrong = (0..run.n_blocks()).filter(is_wrong);
-    Ok((wrong.map(block_offset).collect(), first))
+    let (wrong, is_whole) = run.wrong_blocks(files);
+    if wrong.is_empty() && !is_whole {
+        return Ok((vec![0], first));
+    }
+    Ok((wrong.into_iter().map(block_offset).collect(), first))
 }

@@ -6,6 +6,7 @@ mod build;
 mod layers;
 mod packed;
 mod run;
+mod run_writer;
 mod runs;
 mod snapshot;
 

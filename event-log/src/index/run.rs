@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bloom::Bloom;
-use super::packed::{Packer, Unpacker};
+use super::packed::Unpacker;
 use crate::codec::{Fields, to_u32, to_usize};
 use crate::files::Files;
 use crate::id::LogId;
@@ -17,17 +17,15 @@ use crate::segment::{finish, has_checksum};
 use crate::storage::{Storage, StorageFile, read_bytes};
 
 /// Version of the layout of index files.
-const INDEX_VERSION: u32 = 2;
-const MAGIC: &[u8; 8] = b"STEMINDX";
-const HEADER_BYTES: usize = 128;
-const BLOCK_BYTES: usize = 4096;
+pub(super) const INDEX_VERSION: u32 = 2;
+pub(super) const MAGIC: &[u8; 8] = b"STEMINDX";
+pub(super) const HEADER_BYTES: usize = 128;
+pub(super) const BLOCK_BYTES: usize = 4096;
 /// Offsets of a block, each of four bytes.
-const BLOCK_OFFSETS: usize = (BLOCK_BYTES - 4) / 4;
+pub(super) const BLOCK_OFFSETS: usize = (BLOCK_BYTES - 4) / 4;
 /// Bytes of packed entries before and behind them: their number, and the checksum.
-const BLOCK_FRAME_BYTES: usize = 2 + 4;
+pub(super) const BLOCK_FRAME_BYTES: usize = 2 + 4;
 const FENCE_BYTES: usize = 12;
-/// Bytes gathered before they are written.
-const BUFFER_BYTES: usize = 256 * 1024;
 /// Longest part behind the blocks that is believed: fences and filter of four billion entries.
 const TAIL_BYTES_MAX: u64 = 8 << 30;
 
@@ -47,7 +45,7 @@ pub(crate) enum RunKind {
 impl RunKind {
     pub(crate) const ALL: [Self; 4] = [Self::Offsets, Self::Streams, Self::Digests, Self::Keys];
 
-    fn number(self) -> u32 {
+    pub(super) fn number(self) -> u32 {
         match self {
             Self::Offsets => 1,
             Self::Streams => 2,
@@ -83,7 +81,7 @@ impl RunKind {
         key >> self.left_out_bits() << self.left_out_bits()
     }
 
-    fn has_bloom(self) -> bool {
+    pub(super) fn has_bloom(self) -> bool {
         matches!(self, Self::Streams | Self::Keys)
     }
 }
@@ -116,9 +114,9 @@ pub(crate) struct RunHeader {
 
 /// How much a run holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Size {
-    n_entries: u64,
-    n_blocks: u64,
+pub(super) struct Size {
+    pub(super) n_entries: u64,
+    pub(super) n_blocks: u64,
 }
 
 /// A run's file is wrong, or gone since it was merged into another.
@@ -223,9 +221,36 @@ impl Run {
         Ok(tail.unwrap_or(0))
     }
 
+    /// Whether a file is an index of another version: thrown away when the log is opened.
+    pub(crate) fn is_of_another_version(file: &dyn StorageFile) -> io::Result<bool> {
+        let head = read_bytes(file, 0, HEADER_BYTES)?;
+        let is_header = head.len() == HEADER_BYTES && has_checksum(&head);
+        Ok(is_header && head.starts_with(MAGIC) && head[8..12] != INDEX_VERSION.to_le_bytes())
+    }
+
     pub(crate) fn may_hold(&self, key: u64) -> bool {
         let key = self.header.kind.kept(key);
         self.bloom.as_ref().is_none_or(|bloom| bloom.may_hold(key))
+    }
+
+    /// The blocks that are wrong, and whether there are as many entries as the header says.
+    pub(crate) fn wrong_blocks(self: &Arc<Self>, files: &Files) -> (Vec<usize>, bool) {
+        let (mut wrong, mut count, mut last) = (Vec::new(), 0, None);
+        for index in 0..self.n_blocks() {
+            let is_right =
+                |block: &Block| block.kind == RunKind::Offsets || block.is_sorted_behind(last);
+            match self.block(files, index).ok().filter(is_right) {
+                Some(block) => {
+                    count += block.count as u64;
+                    if block.kind != RunKind::Offsets {
+                        last = block.entries().last();
+                    }
+                }
+                None => wrong.push(index),
+            }
+        }
+        let is_whole = count == self.size.n_entries;
+        (wrong, is_whole)
     }
 
     /// Reads one block and checks it.
@@ -352,28 +377,18 @@ impl Block {
         offsets.map(u32::from_le_bytes).collect()
     }
 
+    /// Whether a block that is not of offsets has as many entries as it says, none before `last`.
+    pub(crate) fn is_sorted_behind(&self, last: Option<RunEntry>) -> bool {
+        let mut last = last;
+        let is_next = |entry: &RunEntry| last.replace(*entry).is_none_or(|last| last <= *entry);
+        self.entries().take_while(is_next).count() == self.count
+    }
+
     /// The entries of a block of any kind but offsets.
     pub(crate) fn entries(&self) -> impl Iterator<Item = RunEntry> {
         let packed = &self.bytes[2..self.bytes.len() - 4];
         Unpacker::new(self.kind, packed, self.count)
     }
-}
-
-fn encode_header(header: &RunHeader, size: Size) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEADER_BYTES);
-    out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&INDEX_VERSION.to_le_bytes());
-    out.extend_from_slice(&header.kind.number().to_le_bytes());
-    out.extend_from_slice(header.log_id.as_bytes());
-    out.extend_from_slice(&header.first.to_le_bytes());
-    out.extend_from_slice(&header.end.to_le_bytes());
-    out.extend_from_slice(&size.n_entries.to_le_bytes());
-    out.extend_from_slice(&size.n_blocks.to_le_bytes());
-    out.extend_from_slice(&header.n_keys.to_le_bytes());
-    out.extend_from_slice(&header.level.to_le_bytes());
-    out.extend_from_slice(&header.end_digest);
-    out.resize(HEADER_BYTES - 4, 0);
-    finish(out)
 }
 
 fn decode_header(bytes: &[u8]) -> Option<(RunHeader, Size)> {
@@ -398,9 +413,11 @@ fn decode_header(bytes: &[u8]) -> Option<(RunHeader, Size)> {
                 RunKind::Offsets => {
                     n_entries == count + 1 && n_blocks == n_entries.div_ceil(BLOCK_OFFSETS as u64)
                 }
-                RunKind::Streams | RunKind::Digests => n_entries == count && n_blocks <= count,
-                RunKind::Keys => n_entries <= count && n_blocks <= count,
+                RunKind::Streams | RunKind::Digests => n_entries == count,
+                RunKind::Keys => n_entries <= count,
             }
+            && n_blocks <= n_entries
+            && (n_blocks == 0) == (n_entries == 0)
     });
     let size = Size {
         n_entries,
@@ -461,128 +478,6 @@ pub(crate) fn try_run(storage: &dyn Storage, files: &Files, bytes: &[u8]) {
     }
     if run.header.kind == RunKind::Offsets {
         let _ = run.offsets(files, run.header.first, 8);
-    }
-}
-
-/// Writes a run from entries that come sorted.
-pub(crate) struct RunWriter<'a> {
-    file: &'a dyn StorageFile,
-    header: RunHeader,
-    buffer: Vec<u8>,
-    written: u64,
-    block: BlockWriter,
-    size: Size,
-    fences: Vec<u8>,
-    bloom: Option<Bloom>,
-}
-
-/// The block that is being filled.
-#[derive(Default)]
-struct BlockWriter {
-    bytes: Vec<u8>,
-    count: u16,
-    packer: Packer,
-    /// The next entry, packed, before it is known whether it fits.
-    next: Vec<u8>,
-}
-
-impl<'a> RunWriter<'a> {
-    pub(crate) fn new(file: &'a dyn StorageFile, header: RunHeader) -> Self {
-        let bloom = header
-            .kind
-            .has_bloom()
-            .then(|| Bloom::for_keys(header.n_keys));
-        Self {
-            file,
-            header,
-            buffer: Vec::with_capacity(BUFFER_BYTES + BLOCK_BYTES),
-            written: HEADER_BYTES as u64,
-            block: BlockWriter::default(),
-            size: Size {
-                n_entries: 0,
-                n_blocks: 0,
-            },
-            fences: Vec::new(),
-            bloom,
-        }
-    }
-
-    /// Adds an entry, whose key is as it is kept.
-    pub(crate) fn push(&mut self, entry: RunEntry) -> io::Result<()> {
-        if !self.block.takes(self.header.kind, &entry) {
-            self.end_block()?;
-            let taken = self.block.takes(self.header.kind, &entry);
-            assert!(taken, "an empty block has room for an entry");
-        }
-        if self.block.count == 1 {
-            self.fences.extend_from_slice(&entry.key.to_le_bytes());
-            self.fences.extend_from_slice(&entry.revision.to_le_bytes());
-        }
-        if let Some(bloom) = &mut self.bloom {
-            bloom.insert(entry.key);
-        }
-        self.size.n_entries += 1;
-        Ok(())
-    }
-
-    fn end_block(&mut self) -> io::Result<()> {
-        let block = std::mem::take(&mut self.block);
-        let start = self.buffer.len();
-        if self.header.kind != RunKind::Offsets {
-            self.buffer.extend_from_slice(&block.count.to_le_bytes());
-        }
-        self.buffer.extend_from_slice(&block.bytes);
-        self.buffer.resize(start + BLOCK_BYTES - 4, 0);
-        let checksum = crc32c::crc32c(&self.buffer[start..]);
-        self.buffer.extend_from_slice(&checksum.to_le_bytes());
-        self.size.n_blocks += 1;
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.write_at(&self.buffer, self.written)?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    /// Writes what is left; the header comes last, so that half a run is never a run.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
-        if self.block.count > 0 {
-            self.end_block()?;
-        }
-        self.flush()?;
-        let mut tail = std::mem::take(&mut self.fences);
-        if let Some(bloom) = &self.bloom {
-            bloom.encode(&mut tail);
-        }
-        self.file.write_at(&finish(tail), self.written)?;
-        self.file
-            .write_at(&encode_header(&self.header, self.size), 0)
-    }
-}
-
-impl BlockWriter {
-    /// Takes an entry if there is room for it; else the block is to be ended.
-    fn takes(&mut self, kind: RunKind, entry: &RunEntry) -> bool {
-        if kind == RunKind::Offsets {
-            if usize::from(self.count) == BLOCK_OFFSETS {
-                return false;
-            }
-            self.bytes.extend_from_slice(&entry.at.to_le_bytes());
-        } else {
-            self.next.clear();
-            self.packer.push(kind, entry, &mut self.next);
-            if self.bytes.len() + self.next.len() > BLOCK_BYTES - BLOCK_FRAME_BYTES {
-                return false;
-            }
-            self.bytes.append(&mut self.next);
-        }
-        self.count += 1;
-        true
     }
 }
 
