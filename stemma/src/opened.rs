@@ -142,9 +142,12 @@ impl Opened {
     pub(crate) async fn graph_caught_up(&self, timeout: Duration) {
         let end = self.tenant().commands.reader().end().get();
         if let Some(graph) = &self.graph {
-            graph.opened(timeout).await;
+            let caught_up = async {
+                graph.opened(timeout).await;
+                graph.wait_for(end, timeout).await
+            };
             // Where it does not come, the server is there all the same and tells why.
-            let _ = graph.wait_for(end, timeout).await;
+            let _ = tokio::time::timeout(timeout, caught_up).await;
         }
     }
 

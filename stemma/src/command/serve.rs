@@ -27,7 +27,7 @@ use crate::tenants::OpenTenants;
 use crate::wiring::{Places, Tenant, neo4j};
 
 /// How long the graph may take to hold the sample corpus before the user is told what to try.
-const DEMO_GRAPH_TIMEOUT: Duration = Duration::from_secs(10);
+const DEMO_GRAPH_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow::Result<Exit> {
     let places = Places::of(common, settings)?;

@@ -218,9 +218,9 @@ fn broken_off(documents: &[Document], going_on: usize) -> String {
     let files = counted(documents.len() as u64, "file");
     let sent = documents.iter().filter(|d| d.document_id.is_some());
     match sent.count() {
-        0 => format!("nothing of {files} was uploaded"),
+        0 => format!("the server has none of {files}"),
         sent => format!(
-            "{sent} of {files} uploaded, and the server goes on with {going_on}; run it again, and what is there is not sent twice"
+            "the server has {sent} of {files} and goes on with {going_on}; run it again, and what is there is not sent twice"
         ),
     }
 }
@@ -383,11 +383,11 @@ mod tests {
     #[test]
     fn what_is_broken_off_tells_how_much_was_uploaded() {
         let mut documents = vec![Document::default(), Document::default()];
-        assert_eq!(broken_off(&documents, 0), "nothing of 2 files was uploaded");
+        assert_eq!(broken_off(&documents, 0), "the server has none of 2 files");
         documents[1].document_id = Some("one".to_owned());
         let told = broken_off(&documents, 1);
         assert!(
-            told.starts_with("1 of 2 files uploaded, and the server goes on with 1;"),
+            told.starts_with("the server has 1 of 2 files and goes on with 1;"),
             "{told}"
         );
     }

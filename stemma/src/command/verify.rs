@@ -233,8 +233,9 @@ pub(crate) fn online(
     tell: Tell<'_>,
 ) -> anyhow::Result<Value> {
     let (mut findings, named) = log(places, settings, tell)?;
-    // What cannot be decoded is a record as it was written: its place in the chain is sound.
-    let broken = |damage: &&Value| damage["kind"] != "payload";
+    // What cannot be decoded is a record as it was written: its place in the chain is sound. What is
+    // derived is made anew.
+    let broken = |damage: &&Value| damage["kind"] != "payload" && damage["kind"] != "index";
     if let Some(damage) = findings.damage.iter().find(broken) {
         let detail = damage["detail"].as_str().unwrap_or_default();
         let file = damage["file"].as_str().unwrap_or_default();
