@@ -77,13 +77,9 @@ fn one_tenant_is_named_and_all_are_looked_at_where_that_is_asked_for() {
     ] {
         assert!(told.contains(line), "{told}");
     }
-    // Of each damage, in words too: the file, the place, and what is wrong with it.
-    let placed = told.lines().find(|line| line.starts_with("damaged: log/"));
-    let placed = placed.expect("the damage is told with its place");
-    assert!(
-        placed.contains(" at ") && placed.contains("): "),
-        "{placed}"
-    );
+    // Of each damage the place, and what is wrong there.
+    let is_placed = |line: &str| line.starts_with("damaged: log/") && line.contains("): ");
+    assert!(told.lines().any(is_placed), "{told}");
 
     flip(&data.join("tenants/north/log"));
     flip(&data.join("access"));
