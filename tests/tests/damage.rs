@@ -152,17 +152,51 @@ async fn a_running_server_that_finds_its_log_damaged_takes_no_more_writes() {
         let metrics = client.get("/metrics").await.text();
         !metrics.contains("\nstemma_log_writable 0")
     };
-    let job = client.raw("POST", "/api/admin/verify", &[], "").await;
-    let job = job.expect(202)["id"].as_str().expect("an id").to_owned();
-    let begun = Instant::now();
-    while client.get(&format!("/api/jobs/{job}")).await.json()["completed_at"].is_null() {
-        assert!(begun.elapsed() < Duration::from_secs(20));
-    }
+    verified_by(&client).await;
     assert!(!is_writable().await);
     client
         .post("/api/entity_types", &serde_json::json!({ "name": "T" }))
         .await
         .expect_problem(503, "LOG_REFUSES_WRITES");
+}
+
+/// Has a server verify itself; gives the job once it has ended.
+async fn verified_by(client: &Client) -> Value {
+    let job = client.raw("POST", "/api/admin/verify", &[], "").await;
+    let job = job.expect(202)["id"].as_str().expect("an id").to_owned();
+    let begun = Instant::now();
+    loop {
+        let job = client.get(&format!("/api/jobs/{job}")).await.json();
+        if !job["completed_at"].is_null() {
+            return job;
+        }
+        assert!(begun.elapsed() < Duration::from_mins(1), "{job}");
+    }
+}
+
+#[tokio::test]
+async fn a_running_server_that_finds_an_index_damaged_tells_so_and_takes_writes() {
+    let written = written().await;
+    let server = with_small_segments().data(written.data()).start();
+    let client = server.client();
+    let index = written.data().join("tenants/default/log/index");
+    let mut files = std::fs::read_dir(index).expect("indexes");
+    let streams = files.find_map(|file| {
+        let path = file.expect("a file").path();
+        path.to_str()
+            .is_some_and(|path| path.contains("streams-"))
+            .then_some(path)
+    });
+    let streams = streams.expect("an index of streams");
+    let mut bytes = std::fs::read(&streams).expect("it is read");
+    *bytes.last_mut().expect("it is not empty") ^= 1;
+    std::fs::write(&streams, bytes).expect("it is written");
+    let job = verified_by(&client).await;
+    assert!(job.to_string().contains("streams-"), "{job}");
+    let made = client
+        .post("/api/entity_types", &serde_json::json!({ "name": "T" }))
+        .await;
+    made.expect(201);
 }
 
 #[tokio::test]
