@@ -103,21 +103,6 @@ impl Shared {
         Ok(digests)
     }
 
-    /// Stops the writes for a record that the one behind it does not name; gives what is told of it.
-    pub(crate) fn broken_link(&self, position: u64) -> Result<ReadError, ReadError> {
-        let segment = self.segment_of(position);
-        let offsets = self.offsets_in(&segment, position, 1)?;
-        let offset = offsets.and_then(|offsets| offsets.first().copied());
-        let damage = ReadError::Damaged {
-            file: segment.name.clone(),
-            offset: u64::from(offset.unwrap_or(0)),
-            position: Position::new(position),
-            kind: DamageKind::Chain,
-        };
-        self.stop_for_damage(damage.to_string());
-        Ok(damage)
-    }
-
     fn digests_in_segment(
         &self,
         from: u64,
@@ -147,6 +132,21 @@ impl Shared {
         // The record tells where it is wrong, or the table of offsets is made anew.
         self.record_at(from)
             .map(|record| digests.push(record.digest()))
+    }
+
+    /// Stops the writes for a record that the one behind it does not name; gives what is told of it.
+    pub(crate) fn broken_link(&self, position: u64) -> Result<ReadError, ReadError> {
+        let segment = self.segment_of(position);
+        let offsets = self.offsets_in(&segment, position, 1)?;
+        let offset = offsets.and_then(|offsets| offsets.first().copied());
+        let damage = ReadError::Damaged {
+            file: segment.name.clone(),
+            offset: u64::from(offset.unwrap_or(0)),
+            position: Position::new(position),
+            kind: DamageKind::Chain,
+        };
+        self.stop_for_damage(damage.to_string());
+        Ok(damage)
     }
 
     fn read_tail(

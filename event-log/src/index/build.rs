@@ -278,10 +278,8 @@ impl Source {
                 return Ok(None);
             }
             let block: Block = self.run.block(files, self.next_block)?;
-            if !block.is_sorted_behind(self.last) {
-                return Err(wrong(&self.run));
-            }
-            let entries: Vec<RunEntry> = block.entries().collect();
+            let entries = block.sorted_behind(self.last);
+            let entries = entries.ok_or_else(|| wrong(&self.run))?;
             self.last = entries.last().copied().or(self.last);
             self.entries = entries.into_iter();
             self.next_block += 1;

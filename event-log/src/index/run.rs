@@ -237,15 +237,16 @@ impl Run {
     pub(crate) fn wrong_blocks(self: &Arc<Self>, files: &Files) -> (Vec<usize>, bool) {
         let (mut wrong, mut count, mut last) = (Vec::new(), 0, None);
         for index in 0..self.n_blocks() {
-            let is_right =
-                |block: &Block| block.kind == RunKind::Offsets || block.is_sorted_behind(last);
-            match self.block(files, index).ok().filter(is_right) {
-                Some(block) => {
-                    count += block.count as u64;
-                    if block.kind != RunKind::Offsets {
-                        last = block.entries().last();
-                    }
-                }
+            let block = self.block(files, index).ok();
+            let found = block.and_then(|block| match block.kind {
+                RunKind::Offsets => Some(block.count),
+                _ => block.sorted_behind(last).map(|entries| {
+                    last = entries.last().copied().or(last);
+                    entries.len()
+                }),
+            });
+            match found {
+                Some(found) => count += found as u64,
                 None => wrong.push(index),
             }
         }
@@ -377,11 +378,13 @@ impl Block {
         offsets.map(u32::from_le_bytes).collect()
     }
 
-    /// Whether a block that is not of offsets has as many entries as it says, none before `last`.
-    pub(crate) fn is_sorted_behind(&self, last: Option<RunEntry>) -> bool {
-        let mut last = last;
-        let is_next = |entry: &RunEntry| last.replace(*entry).is_none_or(|last| last <= *entry);
-        self.entries().take_while(is_next).count() == self.count
+    /// The entries of a block that is not of offsets, if they are as many as it says, sorted, and
+    /// none before `last`.
+    pub(crate) fn sorted_behind(&self, last: Option<RunEntry>) -> Option<Vec<RunEntry>> {
+        let entries: Vec<RunEntry> = self.entries().collect();
+        let is_behind = entries.first().is_none_or(|first| last <= Some(*first));
+        let is_right = is_behind && entries.len() == self.count && entries.is_sorted();
+        is_right.then_some(entries)
     }
 
     /// The entries of a block of any kind but offsets.

@@ -176,9 +176,8 @@ mod tests {
         Files::new(Arc::new(MemoryStorage::new()), 8)
     }
 
-    /// A run over these entries, sorted, whose positions begin at `first`.
-    fn run_of(kind: RunKind, first: u64, entries: &[RunEntry]) -> Arc<Run> {
-        let count = entries.len() as u64;
+    /// A run over these entries, sorted, of `count` positions from `first` on.
+    fn run_of(kind: RunKind, first: u64, count: u64, entries: &[RunEntry]) -> Arc<Run> {
         let header = RunHeader {
             kind,
             log_id: LogId::from_bytes(LOG),
@@ -229,7 +228,7 @@ mod tests {
             let files = files();
             let (mut first, mut runs, mut all) = (0, Vec::new(), Vec::new());
             for part in &parts {
-                runs.push(run_of(kind, first, part));
+                runs.push(run_of(kind, first, part.len() as u64, part));
                 let shift = u32::try_from(first).unwrap();
                 all.extend(part.iter().map(|e| RunEntry { at: e.at + shift, ..*e }));
                 first += part.len() as u64;
@@ -273,25 +272,7 @@ mod tests {
                 at: 4096 + 700 * index,
             })
             .collect();
-        let header = RunHeader {
-            kind: RunKind::Offsets,
-            log_id: LogId::from_bytes(LOG),
-            first: 10,
-            end: 10 + u64::from(count),
-            end_digest: [7; 32],
-            level: 0,
-            n_keys: u64::from(count),
-        };
-        let file = Scratch::default();
-        let mut writer = RunWriter::new(&file, header);
-        entries
-            .iter()
-            .try_for_each(|entry| writer.push(*entry))
-            .unwrap();
-        writer.finish().unwrap();
-        let file: Arc<dyn StorageFile> = Arc::new(file);
-        let run = Run::open(&file, String::new(), true).unwrap().unwrap();
-        let run = Arc::new(run);
+        let run = run_of(RunKind::Offsets, 10, u64::from(count), &entries);
         for (from, many) in [(0, 1), (1_000, 50), (0, 4_000), (3_068, 1), (2_000, 9_000)] {
             let expected = entries[from..].iter().take(many + 1).map(|entry| entry.at);
             let found = run.offsets(&files(), 10 + from as u64, many).unwrap();
