@@ -1,32 +1,37 @@
-//! Views on lsm-tree 3: sorted tables on the disk, one in memory, and no journal.
+//! Views on lsm-tree 3: its sorted tables on the disk, ours in memory, and no journal.
 //!
 //! The log is the journal. What stands in memory when a process ends by force is folded again, at
-//! most [`SEALED_MAX`] tables of it. Invariants: a table in memory is replaced between two batches
-//! only, and tables are written out in the order in which they were filled, so the disk holds a
-//! prefix of the batches; a number that a reader has taken is not below what merging may forget.
+//! most [`FILLED_MAX`] tables of it and the one that is being filled. Invariants: a table in memory
+//! is replaced between two batches only, and tables are written out in the order in which they were
+//! filled, so the disk holds a prefix of the batches; a number that a reader has taken is not below
+//! what merging may forget; a table leaves memory once a reader finds it on the disk.
+
+mod configured;
+mod recent;
+mod rows;
 
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::thread::JoinHandle;
 
 use lsm_tree::compaction::Leveled;
-use lsm_tree::config::{
-    BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PinningPolicy,
-    RestartIntervalPolicy,
-};
 use lsm_tree::{
-    AbstractTree, AnyTree, Cache, CompressionType, Config, Guard, InternalValue, SeqNo,
-    SequenceNumberCounter, ValueType,
+    AbstractTree, AnyTree, Guard, InternalValue, SeqNo, SequenceNumberCounter, ValueType,
 };
 
+use self::configured::configured;
+use self::recent::{Recent, Row};
+use self::rows::Rows;
 use super::{Change, Direction, Engine, Scan, Show, Store, StoreError, directory_bytes};
 
 /// Most tables in memory that wait to be written; a commit waits beyond.
-const SEALED_MAX: usize = 3;
+const FILLED_MAX: usize = 3;
 /// Most runs of tables that wait to be merged; a commit waits beyond.
 const RUNS_MAX: usize = 20;
 /// The tree's own files, below the engine's directory.
@@ -88,6 +93,9 @@ impl Store for LsmStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.with(|shared| {
             // One row is as it is; there is nothing that it could be seen apart from.
+            if let Some(row) = shared.recent().get(key) {
+                return Ok(row.value().map(<[u8]>::to_vec));
+            }
             let value = shared.tree.get(key, SeqNo::MAX).map_err(failed)?;
             Ok(value.map(|value| value.to_vec()))
         })
@@ -97,13 +105,9 @@ impl Store for LsmStore {
         if from >= to {
             return Box::new(std::iter::empty());
         }
-        let pairs = match self.with(|shared| Ok(shared.range(from, to))) {
-            Ok(pairs) => pairs,
-            Err(error) => return Box::new(std::iter::once(Err(error))),
-        };
-        match direction {
-            Direction::Forward => Box::new(pairs.map(owned)),
-            Direction::Backward => Box::new(pairs.rev().map(owned)),
+        match self.with(|shared| Ok(shared.range(from, to, direction))) {
+            Ok(rows) => Box::new(rows.map(|row| Ok(row.map_err(failed)?.to_pair()))),
+            Err(error) => Box::new(std::iter::once(Err(error))),
         }
     }
 
@@ -111,9 +115,9 @@ impl Store for LsmStore {
         if from >= to {
             return Ok(());
         }
-        for guard in self.with(|shared| Ok(shared.range(from, to)))? {
-            let (key, value) = guard.into_inner().map_err(failed)?;
-            if show(&key, &value).is_break() {
+        for row in self.with(|shared| Ok(shared.range(from, to, Direction::Forward)))? {
+            let row = row.map_err(failed)?;
+            if show(row.key(), row.value()).is_break() {
                 break;
             }
         }
@@ -121,7 +125,7 @@ impl Store for LsmStore {
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        self.with(|shared| shared.commit(changes))
+        self.with(|shared| shared.commit(&changes))
     }
 
     fn make_room(&self) -> Result<(), StoreError> {
@@ -133,7 +137,7 @@ impl Store for LsmStore {
             let turn = shared.turn();
             shared.seal();
             drop(turn);
-            let written = shared.wait_until(|shared| shared.tree.sealed_memtable_count() == 0);
+            let written = shared.wait_until(|shared| shared.recent().n_filled() == 0);
             // Whoever stops on a full disk has other things to write.
             written.inspect_err(|_| shared.remove_unfinished())
         })
@@ -162,11 +166,6 @@ impl Store for LsmStore {
     fn disk_bytes(&self) -> u64 {
         directory_bytes(&self.dir)
     }
-}
-
-fn owned(guard: impl Guard) -> Result<super::Pair, StoreError> {
-    let (key, value) = guard.into_inner().map_err(failed)?;
-    Ok((key.to_vec(), value.to_vec()))
 }
 
 /// A tree with the two threads that keep it; dropped, they have ended.
@@ -233,8 +232,10 @@ impl Drop for Opened {
 }
 
 struct Shared {
+    /// Of its own table in memory no use is made.
     tree: AnyTree,
-    memtable_bytes: u64,
+    recent: RwLock<Recent>,
+    memtable_bytes: usize,
     /// Numbers of batches, and of the tree's versions.
     numbers: SequenceNumberCounter,
     /// The first number that is not to be seen yet. Not the tree's own, which moves with versions
@@ -310,7 +311,8 @@ impl Shared {
         numbers.set(next);
         Ok(Self {
             tree,
-            memtable_bytes: sizes.memtable,
+            recent: RwLock::default(),
+            memtable_bytes: usize::try_from(sizes.memtable).unwrap_or(usize::MAX),
             numbers,
             visible: AtomicU64::new(next),
             taking: RwLock::new(()),
@@ -342,14 +344,32 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    fn recent(&self) -> RwLockReadGuard<'_, Recent> {
+        self.recent.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent_alone(&self) -> RwLockWriteGuard<'_, Recent> {
+        self.recent.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn range(
         &self,
         from: &[u8],
         to: &[u8],
-    ) -> impl DoubleEndedIterator<Item = impl Guard + use<>> + use<> {
+        direction: Direction,
+    ) -> Rows<impl Iterator<Item = impl Guard + use<>> + use<>> {
         let _taking = self.taking.read().unwrap_or_else(PoisonError::into_inner);
+        // What is in memory first: a table that was written meanwhile is then met twice, not never.
+        let recent = self.recent();
         let visible = self.visible.load(Ordering::Acquire);
-        self.tree.range(from..to, visible, None)
+        let in_memory = recent.range(from, to, direction);
+        drop(recent);
+        let mut in_tables = self.tree.range(from..to, visible, None);
+        let in_tables = std::iter::from_fn(move || match direction {
+            Direction::Forward => in_tables.next(),
+            Direction::Backward => in_tables.next_back(),
+        });
+        Rows::over(in_memory, in_tables, direction)
     }
 
     /// The number below which nobody reads any more but through a version that they hold.
@@ -358,27 +378,26 @@ impl Shared {
         self.visible.load(Ordering::Acquire)
     }
 
-    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         let turn = self.turn();
         self.work().refuse()?;
         let number = self.numbers.next();
-        let table = self.tree.active_memtable();
-        for (key, value) in changes {
-            table.insert(match value {
-                Some(value) => InternalValue::from_components(key, value, number, ValueType::Value),
-                None => InternalValue::new_tombstone(key, number),
-            });
-        }
+        let step = self.recent().step(changes, number);
+        let mut recent = self.recent_alone();
+        let replaced = recent.put(step);
         self.visible.store(number + 1, Ordering::Release);
-        if table.size() >= self.memtable_bytes {
+        let is_full = recent.filling_bytes() >= self.memtable_bytes;
+        drop(recent);
+        if is_full {
             self.seal();
         }
         drop(turn);
+        drop(replaced);
         Ok(())
     }
 
     fn make_room(&self) -> Result<(), StoreError> {
-        self.wait_until(|shared| shared.tree.sealed_memtable_count() <= SEALED_MAX)?;
+        self.wait_until(|shared| shared.recent().n_filled() <= FILLED_MAX)?;
         let mut work = self.work();
         while self.tree.l0_run_count() > RUNS_MAX {
             work.refuse()?;
@@ -394,7 +413,8 @@ impl Shared {
 
     /// Begins another table in memory and has this one written. To be called by whose turn it is.
     fn seal(&self) {
-        if self.tree.rotate_memtable().is_some() {
+        let is_filled = self.recent_alone().seal();
+        if is_filled {
             self.tell(|work| work.is_write_due = true);
         }
     }
@@ -428,21 +448,36 @@ impl Shared {
 
     fn keep_writing(&self) {
         while self.takes_work(|work| &mut work.is_write_due) {
-            let one_at_a_time = self.tree.get_flush_lock();
-            let written = self.tree.flush(&one_at_a_time, self.forgettable());
-            drop(one_at_a_time);
-            match written.and_then(|_| self.forget()) {
-                Ok(()) => self.tell(|work| {
-                    work.is_merge_due = true;
-                    work.busy -= 1;
-                }),
+            match self.write_filled() {
+                Ok(()) => self.tell(|work| work.busy -= 1),
                 Err(error) => self.fail(error.into()),
             }
         }
     }
 
-    /// Shows the version that holds the tables just written, and lets go of those that hold the same
-    /// rows in memory.
+    /// Writes the tables that are full, the oldest first.
+    fn write_filled(&self) -> lsm_tree::Result<()> {
+        loop {
+            let Some(table) = self.recent().oldest() else {
+                return Ok(());
+            };
+            let one_at_a_time = self.tree.get_flush_lock();
+            let rows = table.rows().into_iter().map(|row| Ok(stored(&row)));
+            let written = self.tree.flush_to_tables(rows)?;
+            if let Some((tables, _)) = written {
+                let forgettable = self.forgettable();
+                self.tree
+                    .register_tables(&tables, None, None, &[], forgettable)?;
+            }
+            drop(one_at_a_time);
+            self.forget()?;
+            let let_go = self.recent_alone().forget_oldest();
+            self.tell(|work| work.is_merge_due = true);
+            drop((table, let_go));
+        }
+    }
+
+    /// Shows the version that holds the tables just written, and lets go of those before it.
     fn forget(&self) -> lsm_tree::Result<()> {
         let turn = self.turn();
         self.visible.store(self.numbers.get(), Ordering::Release);
@@ -506,28 +541,14 @@ impl Shared {
     }
 }
 
-/// Sizes and policies: rows are short, looked up by key more often than scanned, and many looks
-/// are for rows that are not there.
-fn configured(dir: &Path, numbers: &SequenceNumberCounter, cache_bytes: u64) -> Config {
-    // A table's filter is one block, a good part of a megabyte, on all levels but the last ones,
-    // where it is cut up. Left to the cache, which takes no entry so large, it would be read and
-    // checked whole for each look at a key. In memory it takes ten bits a row.
-    let whole = PinningPolicy::new([true, true, true, false]);
-    // The counter of what the tree shows by itself is not used; see `visible`.
-    Config::new(dir, numbers.clone(), SequenceNumberCounter::default())
-        .use_cache(Arc::new(Cache::with_capacity_bytes(cache_bytes)))
-        .filter_block_pinning_policy(whole.clone())
-        .index_block_pinning_policy(whole)
-        .data_block_restart_interval_policy(RestartIntervalPolicy::new([10, 16]))
-        .data_block_compression_policy(CompressionPolicy::new([
-            CompressionType::None,
-            CompressionType::None,
-            CompressionType::Lz4,
-        ]))
-        .filter_policy(FilterPolicy::new([
-            FilterPolicyEntry::Bloom(BloomConstructionPolicy::FalsePositiveRate(0.0001)),
-            FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0)),
-        ]))
+/// A row as the engine's tables have it.
+fn stored(row: &Row) -> InternalValue {
+    match row.value() {
+        Some(value) => {
+            InternalValue::from_components(row.key(), value, row.number, ValueType::Value)
+        }
+        None => InternalValue::new_tombstone(row.key(), row.number),
+    }
 }
 
 fn is_full(error: &lsm_tree::Error) -> bool {
