@@ -1,8 +1,12 @@
 //! Pages of lists on the wire.
 
 use serde::Serialize;
+use stemma_domain::json_text::write_json_string;
 use stemma_views::Cursor;
 use utoipa::ToSchema;
+
+/// Bytes of a page beside its items.
+const PAGE_BYTES_EXPECTED: usize = 128;
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,6 +40,47 @@ impl<T> Page<T> {
         Self {
             items: page.items.into_iter().map(render).collect(),
             next_cursor: page.next.as_ref().map(Cursor::to_string),
+        }
+    }
+}
+
+/// The JSON of a page of items that are JSON already.
+pub(crate) fn of_texts(items: &[String], next_cursor: Option<&str>) -> String {
+    let bytes: usize = items.iter().map(|item| item.len() + 1).sum();
+    let mut text = String::with_capacity(bytes + PAGE_BYTES_EXPECTED);
+    text.push_str("{\"items\":[");
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        text.push_str(item);
+    }
+    text.push_str("],\"next_cursor\":");
+    match next_cursor {
+        Some(cursor) => write_json_string(cursor, &mut text),
+        None => text.push_str("null"),
+    }
+    text.push('}');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_page_of_texts_is_the_page_of_their_values() {
+        let items = [json!({ "a": 1 }), json!("b")];
+        let texts: Vec<String> = items.iter().map(Value::to_string).collect();
+        for (n_items, next_cursor) in [(2, Some("c\"")), (1, None), (0, None)] {
+            let page = Page {
+                items: items[..n_items].to_vec(),
+                next_cursor: next_cursor.map(str::to_owned),
+            };
+            let expected = serde_json::to_string(&page).unwrap();
+            assert_eq!(of_texts(&texts[..n_items], next_cursor), expected);
         }
     }
 }

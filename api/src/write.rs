@@ -3,13 +3,11 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ETAG, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder};
-use serde_json::Value;
 use stemma_commands::{
     Change, CommandError, Operation, OperationResult, Precondition, Request, Target, Written,
 };
 use stemma_content_store::Pin;
 use stemma_domain::id::ResourceId;
-use stemma_domain::json_text::write_json;
 use stemma_domain::resource::{Command, Descriptor};
 use stemma_event_log::Idempotency;
 
@@ -18,8 +16,6 @@ use crate::context::Context;
 use crate::error::{ApiError, Code};
 use crate::state::{AppState, STEMMA_POSITION};
 
-/// Bytes that most answers fit.
-const BODY_BYTES_EXPECTED: usize = 1024;
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// A write to be carried out.
@@ -131,9 +127,7 @@ pub(crate) fn tagged(
     response
 }
 
-/// The answer with a JSON value as its body.
-pub(crate) fn json_body(mut response: HttpResponseBuilder, value: &Value) -> HttpResponse {
-    let mut text = String::with_capacity(BODY_BYTES_EXPECTED);
-    write_json(value, &mut text);
+/// The answer with a JSON text as its body.
+pub(crate) fn json_body(mut response: HttpResponseBuilder, text: String) -> HttpResponse {
     response.content_type("application/json").body(text)
 }

@@ -51,6 +51,16 @@ impl JsonText {
         &self.0
     }
 
+    /// The properties of an object with their texts, where it is written as [`of`](Self::of) writes
+    /// it: in the order of their names, none of which has to be escaped, without white space. None
+    /// where it is written otherwise, or where it takes the parser to tell.
+    pub fn plain_properties(&self) -> Option<Vec<(&str, &str)>> {
+        let all: Result<Vec<_>, Unknown> = Properties::of(&self.0).ok()?.collect();
+        let all = all.ok()?;
+        let is_in_order = all.is_sorted_by(|(before, _), (name, _)| before < name);
+        is_in_order.then_some(all)
+    }
+
     /// The text of a property; none where there is no such property.
     ///
     /// # Errors
@@ -71,30 +81,57 @@ struct Unknown;
 
 /// The text of a property of an object that is written without white space and escaped keys.
 fn property<'a>(text: &'a str, name: &str) -> Result<Option<&'a str>, Unknown> {
-    let bytes = text.as_bytes();
-    let mut at = 1;
-    match bytes {
-        [b'{', b'}'] => return Ok(None),
-        [b'{', ..] => {}
-        _ => return Err(Unknown),
-    }
-    loop {
-        let key_end = end_of_value(bytes, at).ok_or(Unknown)?;
-        let key = text
-            .get(at..key_end)
-            .and_then(|key| key.strip_prefix('"')?.strip_suffix('"'))
-            .filter(|key| !key.contains('\\'))
-            .ok_or(Unknown)?;
-        let start = key_end + 1;
-        let end = end_of_value(bytes, start).ok_or(Unknown)?;
+    for property in Properties::of(text)? {
+        let (key, value) = property?;
         if key == name {
-            return text.get(start..end).map(Some).ok_or(Unknown);
+            return Ok(Some(value));
         }
-        match bytes.get(end) {
-            Some(b',') => at = end + 1,
-            Some(b'}') => return Ok(None),
+    }
+    Ok(None)
+}
+
+/// Names and texts of the properties of an object; breaks off at one that it does not know to read.
+struct Properties<'a> {
+    text: &'a str,
+    /// Where the next name begins; none behind the last.
+    at: Option<usize>,
+}
+
+impl<'a> Properties<'a> {
+    fn of(text: &'a str) -> Result<Self, Unknown> {
+        let at = match text.as_bytes() {
+            [b'{', b'}'] => None,
+            [b'{', ..] => Some(1),
             _ => return Err(Unknown),
+        };
+        Ok(Self { text, at })
+    }
+
+    fn read(&self, at: usize) -> Option<(&'a str, &'a str, Option<usize>)> {
+        let (text, bytes) = (self.text, self.text.as_bytes());
+        let key_end = end_of_value(bytes, at)?;
+        let key = text.get(at..key_end)?.strip_prefix('"')?;
+        let key = key.strip_suffix('"').filter(|key| !key.contains('\\'))?;
+        let end = end_of_value(bytes, key_end + 1)?;
+        let value = text.get(key_end + 1..end)?;
+        match bytes.get(end)? {
+            b',' => Some((key, value, Some(end + 1))),
+            b'}' => Some((key, value, None)),
+            _ => None,
         }
+    }
+}
+
+impl<'a> Iterator for Properties<'a> {
+    type Item = Result<(&'a str, &'a str), Unknown>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.at.take()?;
+        let read = self.read(at);
+        Some(read.map_or(Err(Unknown), |(key, value, next)| {
+            self.at = next;
+            Ok((key, value))
+        }))
     }
 }
 
@@ -216,6 +253,27 @@ mod tests {
         }
         assert_eq!(JsonText::of(&json!({})).property("a").unwrap(), None);
         assert!(JsonText::of(&json!([1])).property("a").is_err());
+    }
+
+    #[test]
+    fn plain_properties_are_told_apart_and_others_are_left_to_the_parser() {
+        let text = JsonText::of(&json!({ "b": [1, { "c": "}" }], "a": "\"", "ä": null }));
+        let plain = [("a", r#""\"""#), ("b", r#"[1,{"c":"}"}]"#), ("ä", "null")];
+        assert_eq!(text.plain_properties().unwrap(), plain);
+        assert_eq!(JsonText::of(&json!({})).plain_properties(), Some(vec![]));
+        for other in [
+            r#"{"b":1,"a":2}"#,
+            r#"{"a":1,"a":2}"#,
+            r#"{"a" :1}"#,
+            r#"{"a":1e3}"#,
+            r#"{"\u0061":1}"#,
+            r#"{"\n":1}"#,
+            "[1]",
+            "1",
+        ] {
+            let text: JsonText = serde_json::from_str(other).unwrap();
+            assert_eq!(text.plain_properties(), None, "{other}");
+        }
     }
 
     #[test]

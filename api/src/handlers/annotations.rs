@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
 use crate::idempotency;
 use crate::json::Fields;
-use crate::page::Page;
+use crate::page;
 use crate::query::Query;
 use crate::state::AppState;
 use crate::tenants::Served;
@@ -151,10 +151,8 @@ pub(crate) async fn add(
         .ok_or_else(|| ApiError::of(Code::Internal))?;
     let mut response = tagged(StatusCode::CREATED, &written, described);
     response.insert_header((LOCATION, format!("{}/annotations/{}", path(id), added.id)));
-    Ok(json_body(
-        response,
-        &rendered(&state, added, described, unit).await?,
-    ))
+    let body = rendered(&state, added, described, unit).await?;
+    Ok(json_body(response, body))
 }
 
 fn is_repeated(state: &AppState, key: &Idempotency) -> Result<bool, ApiError> {
@@ -168,7 +166,7 @@ async fn rendered(
     annotation: &AnnotationState,
     descriptor: &Descriptor,
     unit: OffsetUnit,
-) -> Result<Value, ApiError> {
+) -> Result<String, ApiError> {
     let mut all = rendered_all(state, vec![annotation.clone()], descriptor, unit).await?;
     all.pop().ok_or_else(|| ApiError::of(Code::Internal))
 }
@@ -179,7 +177,7 @@ async fn rendered_all(
     annotations: Vec<AnnotationState>,
     descriptor: &Descriptor,
     unit: OffsetUnit,
-) -> Result<Vec<Value>, ApiError> {
+) -> Result<Vec<String>, ApiError> {
     let now = state.commands().text_of(descriptor).await?;
     let before = texts_before(state, &annotations, descriptor, unit).await?;
     // A long text, or many annotations, would hold up all others that this thread serves.
@@ -248,11 +246,8 @@ pub(crate) async fn list(
     let items = rendered_all(&state, found.items, &descriptor, unit).await?;
     let mut response = reflecting(StatusCode::OK, at.position());
     response.insert_header((CONTENT_TYPE, kind));
-    let body = Page {
-        items,
-        next_cursor: found.next.as_ref().map(Cursor::to_string),
-    };
-    Ok(response.json(body))
+    let next_cursor = found.next.as_ref().map(Cursor::to_string);
+    Ok(response.body(page::of_texts(&items, next_cursor.as_deref())))
 }
 
 /// `GET /api/resources/{id}/annotations/{aid}`
@@ -275,7 +270,7 @@ pub(crate) async fn get(
     let mut response = reflecting(StatusCode::OK, at.position());
     response.insert_header((CACHE_CONTROL, "no-cache"));
     response.insert_header((CONTENT_TYPE, kind));
-    Ok(response.json(body))
+    Ok(response.body(body))
 }
 
 /// `DELETE /api/resources/{id}/annotations/{aid}`
@@ -330,8 +325,5 @@ pub(crate) async fn change_body(
         .as_ref()
         .ok_or_else(|| ApiError::of(Code::Internal))?;
     let body = rendered(&state, changed, described, OffsetUnit::CodePoint).await?;
-    Ok(json_body(
-        tagged(StatusCode::OK, &written, described),
-        &body,
-    ))
+    Ok(json_body(tagged(StatusCode::OK, &written, described), body))
 }
