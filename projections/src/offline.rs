@@ -7,7 +7,7 @@ use stemma_views::{Model, StateDigest};
 use crate::fill::fill_to;
 use crate::generation::Generations;
 use crate::lockstep::take_over;
-use crate::projection::{NotOfLog, Settings, must_be_of_log};
+use crate::projection::{Settings, must_be_of_log};
 use crate::rebuild::{RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress};
 
 /// Folds the log into a new generation, compares it with the one before where that can be read and
@@ -25,29 +25,34 @@ pub fn rebuild_offline<M: Model>(
     let _lock = generations.lock()?.ok_or(RebuildError::InUse)?;
     let end = settings.reader.end().get();
     let current = generations.current()?;
+    let before = current.and_then(|dir| M::open_existing(&dir, &settings.views).ok());
+    if let Some(before) = &before {
+        must_be_of_log(before, &settings.reader)?;
+    }
     let dir = generations.next()?;
     let model = M::open(&dir, &settings.views)?.model;
     model.discard_when_unused();
-    let before = std::thread::scope(|scope| {
-        let digested = scope.spawn(|| match &current {
-            Some(dir) => digest_of::<M>(dir, settings, end),
-            None => Ok(None),
+    // Whoever opens it next merges beside their work; nobody waits for it here.
+    model.hold_merging(true);
+    fill_to(&model, &settings.reader, end, &mut |applied| {
+        let told = progress(RebuildProgress {
+            applied,
+            end,
+            phase: RebuildPhase::Filling,
         });
-        fill_to(&model, &settings.reader, end, &mut |applied| {
-            let told = progress(RebuildProgress {
-                applied,
-                end,
-                phase: RebuildPhase::Filling,
-            });
-            if told.is_break() {
-                return Err(RebuildError::Cancelled);
-            }
-            Ok(())
-        })?;
-        // An engine that panics over the old rows is no reason not to have new ones.
-        Ok::<_, RebuildError>(digested.join().unwrap_or(Ok(None))?)
+        if told.is_break() {
+            return Err(RebuildError::Cancelled);
+        }
+        Ok(())
     })?;
-    let digest_rebuilt = model.state_digest()?;
+    // Filling keeps as many processors busy as there mostly are; a digest keeps one.
+    let (before, digest_rebuilt) = std::thread::scope(|scope| {
+        let digested = scope.spawn(|| before.and_then(|before| digest_of(&before, settings, end)));
+        let rebuilt = model.state_digest();
+        // An engine that panics over the old rows is no reason not to have new ones.
+        (digested.join().unwrap_or(None), rebuilt)
+    });
+    let digest_rebuilt = digest_rebuilt?;
     let digest_live = before.unwrap_or(digest_rebuilt);
     take_over(&model, &settings.dir, &dir)?;
     let position = model.end().checked_sub(1);
@@ -62,20 +67,9 @@ pub fn rebuild_offline<M: Model>(
     })
 }
 
-/// The digest of rows that are there, brought as far as the new ones will be; none of rows that
-/// cannot be read.
-fn digest_of<M: Model>(
-    dir: &std::path::Path,
-    settings: &Settings,
-    end: u64,
-) -> Result<Option<StateDigest>, NotOfLog> {
-    let Ok(model) = M::open_existing(dir, &settings.views) else {
-        return Ok(None);
-    };
-    must_be_of_log(&model, &settings.reader)?;
-    let brought = || {
-        fill_to(&model, &settings.reader, end, &mut |_| Ok(()))?;
-        Ok::<_, RebuildError>(model.state_digest()?)
-    };
-    Ok(brought().ok())
+/// The digest of rows that are there, brought as far as the new ones are; none of rows that cannot
+/// be read.
+fn digest_of<M: Model>(model: &M, settings: &Settings, end: u64) -> Option<StateDigest> {
+    fill_to(model, &settings.reader, end, &mut |_| Ok(())).ok()?;
+    model.state_digest().ok()
 }

@@ -156,7 +156,9 @@ fn fill_and_swap<M: Model>(
     let shared = &projection.shared;
     let model = M::open(dir, &shared.settings.views)?.model;
     model.discard_when_unused();
+    model.hold_merging(true);
     fill_behind_head(projection, &model, &control)?;
+    model.hold_merging(false);
     let (answer, answered) = mpsc::channel();
     projection.hand_over(Lockstep::new(model, dir.to_path_buf(), control, answer))?;
     answered.recv().unwrap_or(Err(RebuildError::Stopped))

@@ -191,6 +191,12 @@ impl CheckpointedStore {
         self.store.flush()
     }
 
+    /// Says that much is about to be written and little read: what the engine writes is put in order
+    /// later. Taken back with `false`; a store that is opened does not hold.
+    pub fn hold_merging(&self, holds: bool) {
+        self.store.hold_merging(holds);
+    }
+
     /// Bytes on disk.
     pub fn disk_bytes(&self) -> u64 {
         self.store.disk_bytes()

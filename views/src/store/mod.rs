@@ -126,6 +126,9 @@ pub(crate) trait Store: Send + Sync {
     fn make_room(&self) -> Result<(), StoreError> {
         Ok(())
     }
+    /// Whether much is about to be written and little read, so that what the engine wrote is put in
+    /// order later, where it can be.
+    fn hold_merging(&self, _holds: bool) {}
     /// Makes all changes visible at once. Not durable by itself: the log is.
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
     /// Makes an engine whose write failed ready for writing again; what it holds then is some prefix

@@ -9,6 +9,8 @@
 mod configured;
 mod recent;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
@@ -34,6 +36,8 @@ use super::{Change, Direction, Engine, Scan, Show, Store, StoreError, directory_
 const FILLED_MAX: usize = 3;
 /// Most runs of tables that wait to be merged; a commit waits beyond.
 const RUNS_MAX: usize = 20;
+/// Most of them while merging is held: beyond, it begins all the same.
+const RUNS_HELD_MAX: usize = 12;
 /// The tree's own files, below the engine's directory.
 const TREE: &str = "tree";
 /// Tables, each in a file that has its number as its name, below the tree's directory.
@@ -130,6 +134,17 @@ impl Store for LsmStore {
 
     fn make_room(&self) -> Result<(), StoreError> {
         self.with(|shared| shared.make_room())
+    }
+
+    fn hold_merging(&self, holds: bool) {
+        // Of a store that is not open there is nothing to merge.
+        let _ = self.with(|shared| {
+            shared.tell(|work| {
+                work.is_merge_held = holds;
+                work.is_merge_due = true;
+            });
+            Ok(())
+        });
     }
 
     fn flush(&self) -> Result<(), StoreError> {
@@ -258,6 +273,8 @@ struct Work {
     is_closing: bool,
     /// Threads that write or merge now.
     busy: usize,
+    /// Whether merging waits until there are [`RUNS_HELD_MAX`] runs.
+    is_merge_held: bool,
     /// Whether there was no room for what merging writes. Rows are taken all the same, until too
     /// many runs wait.
     is_merge_stuck: bool,
@@ -489,6 +506,11 @@ impl Shared {
 
     fn keep_merging(&self) {
         while self.takes_work(|work| &mut work.is_merge_due) {
+            let is_held = self.work().is_merge_held;
+            if is_held && self.tree.l0_run_count() <= RUNS_HELD_MAX {
+                self.tell(|work| work.busy -= 1);
+                continue;
+            }
             let before = self.tree.current_version().id();
             let merged = self
                 .tree
@@ -563,120 +585,5 @@ fn failed(source: lsm_tree::Error) -> StoreError {
     StoreError::Engine {
         engine,
         source: Box::new(source),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::super::Pair;
-    use super::*;
-
-    /// Small tables, so that many are written and merged.
-    const SMALL: Sizes = Sizes {
-        cache: 1 << 20,
-        memtable: 16 << 10,
-    };
-
-    /// Batches after which every key was written, and the pattern comes again.
-    const ROUND: u32 = 40;
-
-    /// Rows whose value is the number of their batch.
-    fn batch(number: u32) -> Vec<Change> {
-        let keys = (0..32).map(|row| format!("{:02}", (row * 7 + number) % ROUND));
-        keys.chain(["last".to_owned()])
-            .map(|key| (key.into_bytes(), Some(number.to_be_bytes().to_vec())))
-            .collect()
-    }
-
-    /// The rows as they are after some batches.
-    fn after(batches: u32) -> Vec<Pair> {
-        let last_ones = batches.saturating_sub(2 * ROUND)..batches;
-        let rows: BTreeMap<_, _> = last_ones.flat_map(batch).collect();
-        rows.into_iter()
-            .map(|(key, value)| (key, value.expect("none is removed")))
-            .collect()
-    }
-
-    fn rows(store: &LsmStore) -> Vec<Pair> {
-        let rows = store.scan(&[0], &[u8::MAX], Direction::Forward);
-        rows.map(Result::unwrap).collect()
-    }
-
-    fn batches_in(rows: &[Pair]) -> u32 {
-        let number = |(_, last): &Pair| u32::from_be_bytes(last.as_slice().try_into().unwrap());
-        rows.last().map_or(0, |last| number(last) + 1)
-    }
-
-    /// A2: a reader sees whole batches, while tables are replaced, written and merged below.
-    #[test]
-    fn a_scan_sees_some_number_of_whole_batches() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = LsmStore::open(dir.path(), SMALL).unwrap();
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| {
-                for number in 0..3_000 {
-                    store.commit(batch(number)).unwrap();
-                }
-            });
-            let mut seen = 0;
-            while !writer.is_finished() {
-                let rows = rows(&store);
-                let batches = batches_in(&rows);
-                assert!(batches >= seen, "{batches} after {seen}");
-                assert_eq!(rows, after(batches), "{batches} batches");
-                seen = batches;
-            }
-        });
-        assert_eq!(rows(&store), after(3_000));
-    }
-
-    /// A12: without a journal, what was not written out is missing at the end and nowhere else.
-    #[test]
-    fn a_store_that_was_left_unwritten_holds_the_first_batches_and_goes_on_from_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = LsmStore::open(dir.path(), SMALL).unwrap();
-        (0..1_000).for_each(|number| store.commit(batch(number)).unwrap());
-        drop(store);
-        let again = LsmStore::open(dir.path(), SMALL).unwrap();
-        let found = rows(&again);
-        let batches = batches_in(&found);
-        assert!(batches > 0 && batches <= 1_000, "{batches}");
-        assert_eq!(found, after(batches));
-        (batches..batches + 500).for_each(|number| again.commit(batch(number)).unwrap());
-        again.flush().unwrap();
-        drop(again);
-        let flushed = LsmStore::open(dir.path(), SMALL).unwrap();
-        assert_eq!(rows(&flushed), after(batches + 500));
-    }
-
-    /// A12: a table that cannot be written is told of, and opened anew the store goes on.
-    #[test]
-    fn a_write_that_failed_is_refused_until_the_store_is_opened_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = LsmStore::open(dir.path(), SMALL).unwrap();
-        store.commit(batch(0)).unwrap();
-        store.flush().unwrap();
-        // Directories stand where the next tables would go.
-        let tables = dir.path().join(TREE).join(TABLES);
-        let taken: Vec<_> = (0..32).map(|id| tables.join(id.to_string())).collect();
-        let taken: Vec<_> = taken.iter().filter(|path| !path.exists()).collect();
-        taken.iter().for_each(|path| fs::create_dir(path).unwrap());
-        store.commit(batch(1)).unwrap();
-        let refused = store.flush().unwrap_err();
-        let left = fs::read_dir(&tables).unwrap().count();
-        assert_eq!(left, 1 + taken.len(), "nothing half-written");
-        assert!(matches!(refused, StoreError::Engine { .. }), "{refused:?}");
-        store.commit(batch(2)).unwrap_err();
-        assert_eq!(batches_in(&rows(&store)), 2, "reading goes on");
-        taken.iter().for_each(|path| fs::remove_dir(path).unwrap());
-        store.reopen().unwrap();
-        assert_eq!(rows(&store), after(2), "nothing was lost");
-        store.commit(batch(2)).unwrap();
-        store.flush().unwrap();
-        drop(store);
-        let again = LsmStore::open(dir.path(), SMALL).unwrap();
-        assert_eq!(rows(&again), after(3));
     }
 }
