@@ -9,6 +9,7 @@
 mod configured;
 mod recent;
 mod rows;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +17,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
@@ -30,6 +31,7 @@ use lsm_tree::{
 use self::configured::configured;
 use self::recent::{Recent, Row};
 use self::rows::Rows;
+use self::steps::{Merging, Steps};
 use super::{Change, Direction, Engine, Scan, Show, Store, StoreError, directory_bytes};
 
 /// Most tables in memory that wait to be written; a commit waits beyond.
@@ -241,6 +243,7 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
+        self.shared.is_closing.store(true, Ordering::Release);
         self.shared.tell(|work| work.is_closing = true);
         self.join();
     }
@@ -256,6 +259,8 @@ struct Shared {
     /// The first number that is not to be seen yet. Not the tree's own, which moves with versions
     /// also while a batch is half in.
     visible: AtomicU64,
+    /// Breaks off merging that is under way.
+    is_closing: Arc<AtomicBool>,
     /// Held by readers from taking a number until they hold a version of the tree, and alone by
     /// whoever decides what may be forgotten.
     taking: RwLock<()>,
@@ -321,7 +326,12 @@ impl Work {
 impl Shared {
     fn at(dir: &Path, sizes: Sizes) -> Result<Self, StoreError> {
         let numbers = SequenceNumberCounter::default();
-        let tree = configured(dir, &numbers, sizes.cache)
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let merging = Merging {
+            tables: dir.join(TABLES).into(),
+            is_closing: Arc::clone(&is_closing),
+        };
+        let tree = configured(dir, &numbers, sizes.cache, merging)
             .open()
             .map_err(failed)?;
         let next = tree.get_highest_seqno().map_or(1, |last| last + 1);
@@ -332,6 +342,7 @@ impl Shared {
             memtable_bytes: usize::try_from(sizes.memtable).unwrap_or(usize::MAX),
             numbers,
             visible: AtomicU64::new(next),
+            is_closing,
             taking: RwLock::new(()),
             turn: Mutex::new(()),
             work: Mutex::new(Work {
@@ -479,7 +490,11 @@ impl Shared {
                 return Ok(());
             };
             let one_at_a_time = self.tree.get_flush_lock();
-            let rows = table.rows().into_iter().map(|row| Ok(stored(&row)));
+            let mut steps = Steps::of(self.tree.tree_config().path.join(TABLES).into());
+            let rows = table.rows().into_iter().map(|row| {
+                steps.wrote(row.bytes());
+                Ok(stored(&row))
+            });
             let written = self.tree.flush_to_tables(rows)?;
             if let Some((tables, _)) = written {
                 let forgettable = self.forgettable();
@@ -522,6 +537,11 @@ impl Shared {
                     work.is_merge_stuck = false;
                     work.busy -= 1;
                 }),
+                // Broken off: it is begun again by whoever opens the store next.
+                Err(_) if self.is_closing.load(Ordering::Acquire) => {
+                    self.tell(|work| work.busy -= 1);
+                    return;
+                }
                 // It wants more room than a table does; tried again behind the next one.
                 Err(error) if is_full(&error) => {
                     tracing::warn!(%error, "rows are not merged for now");

@@ -52,6 +52,11 @@ impl Row {
         &self.bytes[..self.key_bytes as usize]
     }
 
+    /// How long key and value are together.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// None where the row is removed.
     pub(super) fn value(&self) -> Option<&[u8]> {
         (!self.is_removed).then(|| &self.bytes[self.key_bytes as usize..])
@@ -165,7 +170,7 @@ impl Recent {
         for row in step.rows.iter() {
             // Rows written again count again: what is in memory has to be read from the log once
             // more after a crash, however few rows it comes to.
-            table.bytes += row.bytes.len() + ROW_BYTES;
+            table.bytes += row.bytes() + ROW_BYTES;
             table.by_key.replace(row.clone());
         }
         std::mem::replace(&mut table.tiers, step.tiers)

@@ -132,3 +132,28 @@ fn tables_are_not_merged_while_merging_is_held_and_are_afterwards() {
     merged.unwrap();
     assert_eq!(rows(&store), after(batches));
 }
+
+/// A12: who closes does not wait for a merge to end, and what it had written is gone afterwards.
+#[test]
+fn a_store_that_is_closed_while_it_merges_is_as_it_was_and_merges_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LsmStore::open(dir.path(), SMALL).unwrap();
+    store.hold_merging(true);
+    for number in 0..8 {
+        store.commit(batch(number)).unwrap();
+        store.flush().unwrap();
+    }
+    store.hold_merging(false);
+    drop(store);
+    let again = LsmStore::open(dir.path(), SMALL).unwrap();
+    assert_eq!(rows(&again), after(8));
+    let merged = again.with(|shared| shared.wait_until(|shared| shared.tree.l0_run_count() < 4));
+    merged.unwrap();
+    assert_eq!(rows(&again), after(8));
+    let in_use = again.with(|shared| Ok(shared.tree.table_count())).unwrap();
+    let tables = dir.path().join(TREE).join(TABLES);
+    again
+        .with(|shared| shared.forget().map_err(failed))
+        .unwrap();
+    assert_eq!(fs::read_dir(tables).unwrap().count(), in_use);
+}
