@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use stemma_views::{Model, StateDigest};
+use stemma_views::Model;
 
 use crate::fill::fill_to;
 use crate::generation::Generations;
@@ -34,22 +34,27 @@ pub fn rebuild_offline<M: Model>(
     model.discard_when_unused();
     // Whoever opens it next merges beside their work; nobody waits for it here.
     model.hold_merging(true);
-    fill_to(&model, &settings.reader, end, &mut |applied| {
-        let told = progress(RebuildProgress {
-            applied,
-            end,
-            phase: RebuildPhase::Filling,
-        });
-        if told.is_break() {
-            return Err(RebuildError::Cancelled);
-        }
-        Ok(())
+    let before = std::thread::scope(|scope| {
+        // They mostly are as far as the log already.
+        let brought = scope.spawn(|| before.filter(|rows| bring(rows, settings, end)));
+        fill_to(&model, &settings.reader, end, &mut |applied| {
+            let told = progress(RebuildProgress {
+                applied,
+                end,
+                phase: RebuildPhase::Filling,
+            });
+            if told.is_break() {
+                return Err(RebuildError::Cancelled);
+            }
+            Ok(())
+        })?;
+        // An engine that panics over the old rows is no reason not to have new ones.
+        Ok::<_, RebuildError>(brought.join().unwrap_or(None))
     })?;
     // Filling keeps as many processors busy as there mostly are; a digest keeps one.
     let (before, digest_rebuilt) = std::thread::scope(|scope| {
-        let digested = scope.spawn(|| before.and_then(|before| digest_of(&before, settings, end)));
+        let digested = scope.spawn(|| before?.state_digest().ok());
         let rebuilt = model.state_digest();
-        // An engine that panics over the old rows is no reason not to have new ones.
         (digested.join().unwrap_or(None), rebuilt)
     });
     let digest_rebuilt = digest_rebuilt?;
@@ -67,9 +72,8 @@ pub fn rebuild_offline<M: Model>(
     })
 }
 
-/// The digest of rows that are there, brought as far as the new ones are; none of rows that cannot
-/// be read.
-fn digest_of<M: Model>(model: &M, settings: &Settings, end: u64) -> Option<StateDigest> {
-    fill_to(model, &settings.reader, end, &mut |_| Ok(())).ok()?;
-    model.state_digest().ok()
+/// Brings rows that are there as far as the new ones will be; false where they cannot be.
+fn bring<M: Model>(rows: &M, settings: &Settings, end: u64) -> bool {
+    rows.hold_merging(true);
+    fill_to(rows, &settings.reader, end, &mut |_| Ok(())).is_ok()
 }

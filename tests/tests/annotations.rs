@@ -154,8 +154,11 @@ async fn positions_count_code_points_and_utf16_on_request() {
         at + 1,
         "the planet takes two units"
     );
+    // It is looked for where it is stored to be, whatever the unit of the answer.
+    assert_eq!(page["items"][0]["anchoring"][0]["status"], "exact");
     let units = json!({ "target": { "selector": { "type": "TextPositionSelector", "start": at + 1, "end": at + 7 } } });
     let stored = client.post(&utf16, &units).await.expect(201);
+    assert_eq!(stored["anchoring"][0]["status"], "exact");
     let id = stored["annotation_id"].as_str().expect("an id");
     let read = client
         .get(&format!("{}/{id}", annotations(&made)))

@@ -164,6 +164,8 @@ impl CheckpointedStore {
     ) -> Result<(), StoreError> {
         let (mut changes, outcome) = fold.finish()?;
         changes.push((key::END.to_vec(), Some(row::encode_checkpoint(checkpoint))));
+        // In order already, they are quickly put in while nobody can ask.
+        changes.sort_by(|(a, _), (b, _)| a.cmp(b));
         self.store.make_room()?;
         let _alone = self.alone();
         self.store.commit(changes)?;

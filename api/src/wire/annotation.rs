@@ -36,15 +36,20 @@ pub(crate) fn render(
         .then
         .filter(|_| unit != OffsetUnit::CodePoint)
         .and_then(|text| translated(state, descriptor, text, unit));
-    let annotation = translated.as_ref().unwrap_or(&state.annotation);
-    let plain = annotation.plain_properties();
-    let anchored = match &plain {
+    // Anchors are looked for where the author's positions are, as they are stored.
+    let stored = state.annotation.plain_properties();
+    let anchored = match &stored {
         Some(fields) => target_of(fields),
         None => state.annotation.value(),
     };
     let anchoring = anchoring(&anchored, state, descriptor, texts, unit);
     let own = own(state, descriptor, &anchoring);
-    match plain {
+    let annotation = translated.as_ref().unwrap_or(&state.annotation);
+    let fields = match &translated {
+        Some(translated) => translated.plain_properties(),
+        None => stored,
+    };
+    match fields {
         Some(fields) => {
             let bytes = annotation.as_str().len() + OWN_BYTES_EXPECTED;
             put_between(&fields, &own, String::with_capacity(bytes))

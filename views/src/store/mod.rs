@@ -122,7 +122,8 @@ pub(crate) trait Store: Send + Sync {
         }
         Ok(())
     }
-    /// Waits until the engine can take more; readers go on meanwhile.
+    /// Waits until the engine can take more, and has it do what it need not do while it is given a
+    /// batch; readers go on meanwhile. To be called before each commit.
     fn make_room(&self) -> Result<(), StoreError> {
         Ok(())
     }

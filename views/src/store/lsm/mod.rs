@@ -29,7 +29,7 @@ use lsm_tree::{
 };
 
 use self::configured::configured;
-use self::recent::{Recent, Row};
+use self::recent::{Recent, Row, Tiers};
 use self::rows::Rows;
 use self::steps::{Merging, Steps};
 use super::{Change, Direction, Engine, Scan, Show, Store, StoreError, directory_bytes};
@@ -410,9 +410,8 @@ impl Shared {
         let turn = self.turn();
         self.work().refuse()?;
         let number = self.numbers.next();
-        let step = self.recent().step(changes, number);
         let mut recent = self.recent_alone();
-        let replaced = recent.put(step);
+        recent.put(changes, number);
         self.visible.store(number + 1, Ordering::Release);
         let is_full = recent.filling_bytes() >= self.memtable_bytes;
         drop(recent);
@@ -420,11 +419,11 @@ impl Shared {
             self.seal();
         }
         drop(turn);
-        drop(replaced);
         Ok(())
     }
 
     fn make_room(&self) -> Result<(), StoreError> {
+        self.thin_out();
         self.wait_until(|shared| shared.recent().n_filled() <= FILLED_MAX)?;
         let mut work = self.work();
         while self.tree.l0_run_count() > RUNS_MAX {
@@ -437,6 +436,16 @@ impl Shared {
             work = self.changed_since(work);
         }
         Ok(())
+    }
+
+    /// Makes one of several runs in memory; readers and the disk go on meanwhile.
+    fn thin_out(&self) {
+        let turn = self.turn();
+        let crowded = self.recent().crowded();
+        let thinned = crowded.map(Tiers::thinned);
+        let replaced = thinned.map(|thinned| self.recent_alone().replace(thinned));
+        drop(turn);
+        drop(replaced);
     }
 
     /// Begins another table in memory and has this one written. To be called by whose turn it is.
@@ -549,6 +558,8 @@ impl Shared {
                         work.is_merge_stuck = true;
                         work.busy -= 1;
                     });
+                    // What it had written takes the room that others want.
+                    self.remove_unfinished();
                 }
                 Err(error) => self.fail(error.into()),
             }
@@ -563,7 +574,7 @@ impl Shared {
         });
     }
 
-    /// Removes what a failure left of tables that are in no version; nothing writes after one.
+    /// Removes what a failure left of tables that are in no version, once nobody writes any.
     fn remove_unfinished(&self) {
         let mut work = self.work();
         while work.busy > 0 {

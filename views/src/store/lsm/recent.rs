@@ -1,10 +1,11 @@
 //! Rows in memory that are in no table on the disk yet.
 //!
 //! A batch becomes a sorted run. Runs are never changed: of [`FANOUT`] of about the same length one
-//! is made, so that a row is moved once for each factor of [`FANOUT`] by which what is in memory
-//! grows, from one run into the next, where a tree would look for its place anew. Whoever scans
-//! holds the runs as they were and stands in nobody's way. One row is found by its hash. (The
-//! logarithmic method: Bentley and Saxe, "Decomposable searching problems I", 1980.)
+//! is made, before the next batch and beside readers, so that a row is moved once for each factor of
+//! [`FANOUT`] by which what is in memory grows, from one run into the next, where a tree would look
+//! for its place anew. Whoever scans holds the runs as they were and stands in nobody's way. One row
+//! is found by its hash. (The logarithmic method: Bentley and Saxe, "Decomposable searching problems
+//! I", 1980.)
 //!
 //! Invariants: a key stands in a run once; of two rows of one key the one with the higher number
 //! holds.
@@ -23,7 +24,7 @@ use super::super::{Change, Direction};
 const FANOUT: usize = 4;
 /// Bytes that a row takes beside its key and value: its places in a run and by hash, and what the
 /// allocator adds.
-const ROW_BYTES: usize = 96;
+const ROW_BYTES: usize = 128;
 
 /// A row as a batch left it.
 #[derive(Debug, Clone)]
@@ -92,7 +93,7 @@ type Run = Arc<Vec<Row>>;
 pub(super) struct Table {
     by_key: HashSet<Row>,
     /// At each place those whose length is about that power of the fan-out.
-    tiers: Vec<Vec<Run>>,
+    tiers: Tiers,
     bytes: usize,
 }
 
@@ -105,13 +106,13 @@ impl Table {
         }
     }
 
-    fn runs(&self) -> impl Iterator<Item = &Run> {
-        self.tiers.iter().flatten()
+    fn runs(&self) -> impl Iterator<Item = &Run> + Clone {
+        self.tiers.0.iter().flatten()
     }
 
     /// Its rows in order, each key once, removed ones too.
     pub(super) fn rows(&self) -> Vec<Row> {
-        in_order(self.runs().flat_map(|run| run.iter().cloned()).collect())
+        merged(self.runs())
     }
 }
 
@@ -127,10 +128,39 @@ fn in_order(mut rows: Vec<Row>) -> Vec<Row> {
     rows
 }
 
-/// What a batch makes of the table in memory: worked out beside readers, put in at once.
-pub(super) struct Step {
-    rows: Run,
-    tiers: Vec<Vec<Run>>,
+/// The rows of several runs as one.
+fn merged<'a>(runs: impl Iterator<Item = &'a Run> + Clone) -> Vec<Row> {
+    let mut rows = Vec::with_capacity(runs.clone().map(|run| run.len()).sum());
+    runs.for_each(|run| rows.extend_from_slice(run));
+    in_order(rows)
+}
+
+/// Runs by how long they are.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Tiers(Vec<Vec<Run>>);
+
+impl Tiers {
+    fn add(&mut self, run: Run) -> &mut Vec<Run> {
+        let tier = run.len().max(1).ilog(FANOUT) as usize;
+        if self.0.len() <= tier {
+            self.0.resize_with(tier + 1, Vec::new);
+        }
+        self.0[tier].push(run);
+        &mut self.0[tier]
+    }
+
+    fn are_crowded(&self) -> bool {
+        self.0.iter().any(|tier| tier.len() >= FANOUT)
+    }
+
+    /// The same rows in as few runs as there are to be.
+    pub(super) fn thinned(mut self) -> Self {
+        while let Some(crowded) = self.0.iter_mut().find(|tier| tier.len() >= FANOUT) {
+            let run = merged(std::mem::take(crowded).iter());
+            self.add(Arc::new(run));
+        }
+        self
+    }
 }
 
 /// The table that is being filled and those that wait to be written.
@@ -142,38 +172,31 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// What a batch will make of the table. Nothing may be put in before [`put`](Self::put).
-    pub(super) fn step(&self, changes: &[Change], number: SeqNo) -> Step {
+    /// Puts a batch in.
+    pub(super) fn put(&mut self, changes: &[Change], number: SeqNo) {
         // Of one key the last change holds.
         let newest_first = changes.iter().rev();
         let rows = in_order(newest_first.map(|change| Row::of(change, number)).collect());
-        let rows = Arc::new(rows);
-        let mut tiers = self.filling.tiers.clone();
-        let mut run = Arc::clone(&rows);
-        loop {
-            let tier = run.len().max(1).ilog(FANOUT) as usize;
-            if tiers.len() <= tier {
-                tiers.resize_with(tier + 1, Vec::new);
-            }
-            tiers[tier].push(run);
-            if tiers[tier].len() < FANOUT {
-                return Step { rows, tiers };
-            }
-            let all = tiers[tier].drain(..);
-            run = Arc::new(in_order(all.flat_map(|run| run.to_vec()).collect()));
-        }
-    }
-
-    /// Puts a batch in; gives what it takes the place of, to be dropped where nobody waits for it.
-    pub(super) fn put(&mut self, step: Step) -> impl Sized + use<> {
         let table = &mut self.filling;
-        for row in step.rows.iter() {
+        for row in &rows {
             // Rows written again count again: what is in memory has to be read from the log once
             // more after a crash, however few rows it comes to.
             table.bytes += row.bytes() + ROW_BYTES;
             table.by_key.replace(row.clone());
         }
-        std::mem::replace(&mut table.tiers, step.tiers)
+        table.tiers.add(Arc::new(rows));
+    }
+
+    /// The runs of the table that is being filled, where there are too many of a length: to be
+    /// thinned beside readers, and put back before another batch comes.
+    pub(super) fn crowded(&self) -> Option<Tiers> {
+        let tiers = &self.filling.tiers;
+        tiers.are_crowded().then(|| tiers.clone())
+    }
+
+    /// Puts thinned runs back; gives those that were there, to be dropped where nobody waits for it.
+    pub(super) fn replace(&mut self, thinned: Tiers) -> Tiers {
+        std::mem::replace(&mut self.filling.tiers, thinned)
     }
 
     /// Bytes of the table that is being filled.
@@ -370,8 +393,10 @@ mod tests {
             let (mut recent, mut model) = (Recent::default(), Model::new());
             let mut held = None;
             for (number, (batch, is_sealed)) in (1..).zip(batches.iter().zip(sealed)) {
-                let step = recent.step(batch, number);
-                recent.put(step);
+                recent.put(batch, number);
+                if number % 3 == 0 && let Some(crowded) = recent.crowded() {
+                    recent.replace(crowded.thinned());
+                }
                 for (key, value) in batch {
                     model.insert(key.clone(), (number, value.clone()));
                 }
@@ -415,8 +440,10 @@ mod tests {
                     .map(|key| (key.reverse_bits().to_be_bytes().to_vec(), Some(vec![])))
                     .collect();
                 next += length;
-                let step = recent.step(&batch, number);
-                recent.put(step);
+                recent.put(&batch, number);
+                if let Some(crowded) = recent.crowded() {
+                    recent.replace(crowded.thinned());
+                }
             }
             let tiers = next.ilog(4) as usize + 1;
             let runs = recent.filling.runs().count();

@@ -14,8 +14,9 @@ use lsm_tree::compaction::filter::{CompactionFilter, Context, Factory, ItemAcces
 
 /// Bytes that are written between two steps.
 const STEP_BYTES: usize = 4 << 20;
-/// Tables that may be written at a time: one of rows in memory, one of tables that are merged.
-const UNFINISHED_MAX: usize = 2;
+/// Tables that a step looks at. Two may be written at a time, and while one of them is merged some
+/// of rows in memory are begun and ended; what was synced already is synced again at no cost.
+const LATEST: usize = 6;
 
 /// Counts what is written, and brings it to the medium now and then.
 pub(super) struct Steps {
@@ -55,7 +56,7 @@ fn latest(tables: &Path) -> Vec<PathBuf> {
         .filter_map(|file| file.file_name().to_str()?.parse().ok())
         .collect();
     numbers.sort_unstable();
-    let last = numbers.iter().rev().take(UNFINISHED_MAX);
+    let last = numbers.iter().rev().take(LATEST);
     last.map(|number| tables.join(number.to_string())).collect()
 }
 
@@ -101,13 +102,11 @@ mod tests {
     #[test]
     fn the_tables_that_were_begun_last_are_those_with_the_highest_numbers() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["9", "10", "2", "note"] {
+        for name in ["9", "8", "10", "7", "2", "12", "11", "note"] {
             File::create(dir.path().join(name)).unwrap();
         }
-        assert_eq!(
-            latest(dir.path()),
-            [dir.path().join("10"), dir.path().join("9")]
-        );
+        let names = ["12", "11", "10", "9", "8", "7"];
+        assert_eq!(latest(dir.path()), names.map(|name| dir.path().join(name)));
         assert!(latest(&dir.path().join("none")).is_empty());
     }
 }
