@@ -25,18 +25,24 @@ pub fn rebuild_offline<M: Model>(
     let _lock = generations.lock()?.ok_or(RebuildError::InUse)?;
     let end = settings.reader.end().get();
     let current = generations.current()?;
-    let before = current.and_then(|dir| M::open_existing(&dir, &settings.views).ok());
+    // Whoever opens them next merges beside their work; nobody waits for it here.
+    let options = stemma_views::Options {
+        holds_merging: true,
+        ..settings.views.clone()
+    };
+    let before = current.and_then(|dir| M::open_existing(&dir, &options).ok());
     if let Some(before) = &before {
         must_be_of_log(before, &settings.reader)?;
     }
     let dir = generations.next()?;
-    let model = M::open(&dir, &settings.views)?.model;
+    let model = M::open(&dir, &options)?.model;
     model.discard_when_unused();
-    // Whoever opens it next merges beside their work; nobody waits for it here.
-    model.hold_merging(true);
     let before = std::thread::scope(|scope| {
         // They mostly are as far as the log already.
-        let brought = scope.spawn(|| before.filter(|rows| bring(rows, settings, end)));
+        let brought = scope.spawn(|| {
+            let bring = |rows: &M| fill_to(rows, &settings.reader, end, &mut |_| Ok(()));
+            before.filter(|rows| bring(rows).is_ok())
+        });
         fill_to(&model, &settings.reader, end, &mut |applied| {
             let told = progress(RebuildProgress {
                 applied,
@@ -54,6 +60,8 @@ pub fn rebuild_offline<M: Model>(
     // Filling keeps as many processors busy as there mostly are; a digest keeps one.
     let (before, digest_rebuilt) = std::thread::scope(|scope| {
         let digested = scope.spawn(|| before?.state_digest().ok());
+        // What is still in memory is written meanwhile; who takes over asks whether it could be.
+        scope.spawn(|| model.flush());
         let rebuilt = model.state_digest();
         (digested.join().unwrap_or(None), rebuilt)
     });
@@ -70,10 +78,4 @@ pub fn rebuild_offline<M: Model>(
         equal: before.is_none_or(|before| before == digest_rebuilt),
         swapped: true,
     })
-}
-
-/// Brings rows that are there as far as the new ones will be; false where they cannot be.
-fn bring<M: Model>(rows: &M, settings: &Settings, end: u64) -> bool {
-    rows.hold_merging(true);
-    fill_to(rows, &settings.reader, end, &mut |_| Ok(())).is_ok()
 }

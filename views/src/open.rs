@@ -30,6 +30,9 @@ pub struct Options {
     /// Bytes of rows that lsm-tree gathers in memory before it writes a table, 32 MiB by default. Two
     /// or three times that is resident while much is written.
     pub memtable_bytes: u64,
+    /// Whether merging is held from the opening on, as by
+    /// [`hold_merging`](crate::CheckpointedStore::hold_merging); false by default.
+    pub holds_merging: bool,
     /// Resources whose descriptors are kept decoded, 16,384 by default.
     pub descriptors_max: usize,
     /// Most rows that one page of a list looks at, 10,000 by default; a page that found less
@@ -45,6 +48,7 @@ impl Default for Options {
             engine: Engine::Sled,
             cache_bytes: 64 << 20,
             memtable_bytes: 32 << 20,
+            holds_merging: false,
             descriptors_max: 16_384,
             page_rows_max: 10_000,
             job_feed: JobFeed::default(),
@@ -203,6 +207,7 @@ fn open_store<M: Model>(dir: &Path, options: &Options) -> Result<M, StoreError> 
         &place,
         options.cache_bytes,
         options.memtable_bytes,
+        options.holds_merging,
     )?;
     let is_empty = store.get(key::END)?.is_none();
     match store.get(key::FORMAT)?.as_deref() {

@@ -149,6 +149,7 @@ pub(crate) fn open(
     dir: &Path,
     cache_bytes: u64,
     memtable_bytes: u64,
+    holds_merging: bool,
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match engine {
         Engine::Sled => Arc::new(sled::SledStore::open(dir, cache_bytes)?),
@@ -157,7 +158,7 @@ pub(crate) fn open(
                 cache: cache_bytes,
                 memtable: memtable_bytes,
             };
-            Arc::new(lsm::LsmStore::open(dir, sizes)?)
+            Arc::new(lsm::LsmStore::open(dir, sizes, holds_merging)?)
         }
     })
 }
@@ -186,7 +187,7 @@ mod tests {
         for engine in Engine::ALL {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("store");
-            expect(&|| open(engine, &path, 8 << 20, 8 << 20).unwrap());
+            expect(&|| open(engine, &path, 8 << 20, 8 << 20, false).unwrap());
         }
     }
 
@@ -239,9 +240,9 @@ mod tests {
     fn a_directory_that_is_open_is_locked_and_free_again_afterwards() {
         for engine in Engine::ALL {
             let dir = tempfile::tempdir().unwrap();
-            let store = open(engine, dir.path(), 8 << 20, 8 << 20).unwrap();
+            let store = open(engine, dir.path(), 8 << 20, 8 << 20, false).unwrap();
             store.commit(vec![put("a", "1")]).unwrap();
-            let refused = open(engine, dir.path(), 8 << 20, 8 << 20)
+            let refused = open(engine, dir.path(), 8 << 20, 8 << 20, false)
                 .map(|_| ())
                 .unwrap_err();
             assert!(matches!(refused, StoreError::Locked { .. }), "{refused:?}");

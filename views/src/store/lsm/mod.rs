@@ -65,7 +65,7 @@ pub(super) struct Sizes {
 }
 
 impl LsmStore {
-    pub(super) fn open(dir: &Path, sizes: Sizes) -> Result<Self, StoreError> {
+    pub(super) fn open(dir: &Path, sizes: Sizes, holds_merging: bool) -> Result<Self, StoreError> {
         fs::create_dir_all(dir).map_err(|error| failed(error.into()))?;
         let lock = File::create(dir.join(LOCK)).map_err(|error| failed(error.into()))?;
         lock.try_lock().map_err(|error| match error {
@@ -75,7 +75,7 @@ impl LsmStore {
             TryLockError::Error(error) => failed(error.into()),
         })?;
         Ok(Self {
-            open: RwLock::new(Some(Opened::at(dir, sizes)?)),
+            open: RwLock::new(Some(Opened::at(dir, sizes, holds_merging)?)),
             dir: dir.to_path_buf(),
             sizes,
             _lock: lock,
@@ -176,7 +176,7 @@ impl Store for LsmStore {
             }
         }
         *open = None;
-        *open = Some(Opened::at(&self.dir, self.sizes)?);
+        *open = Some(Opened::at(&self.dir, self.sizes, false)?);
         Ok(())
     }
 
@@ -192,8 +192,8 @@ struct Opened {
 }
 
 impl Opened {
-    fn at(dir: &Path, sizes: Sizes) -> Result<Self, StoreError> {
-        let shared = Arc::new(Shared::at(&dir.join(TREE), sizes)?);
+    fn at(dir: &Path, sizes: Sizes, holds_merging: bool) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared::at(&dir.join(TREE), sizes, holds_merging)?);
         let mut opened = Self {
             shared,
             threads: Vec::new(),
@@ -324,7 +324,7 @@ impl Work {
 }
 
 impl Shared {
-    fn at(dir: &Path, sizes: Sizes) -> Result<Self, StoreError> {
+    fn at(dir: &Path, sizes: Sizes, holds_merging: bool) -> Result<Self, StoreError> {
         let numbers = SequenceNumberCounter::default();
         let is_closing = Arc::new(AtomicBool::new(false));
         let merging = Merging {
@@ -347,6 +347,7 @@ impl Shared {
             turn: Mutex::new(()),
             work: Mutex::new(Work {
                 is_merge_due: true,
+                is_merge_held: holds_merging,
                 ..Work::default()
             }),
             changed: Condvar::new(),

@@ -47,7 +47,7 @@ fn batches_in(rows: &[Pair]) -> u32 {
 #[test]
 fn a_scan_sees_some_number_of_whole_batches() {
     let dir = tempfile::tempdir().unwrap();
-    let store = LsmStore::open(dir.path(), SMALL).unwrap();
+    let store = LsmStore::open(dir.path(), SMALL, false).unwrap();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for number in 0..3_000 {
@@ -70,10 +70,10 @@ fn a_scan_sees_some_number_of_whole_batches() {
 #[test]
 fn a_store_that_was_left_unwritten_holds_the_first_batches_and_goes_on_from_there() {
     let dir = tempfile::tempdir().unwrap();
-    let store = LsmStore::open(dir.path(), SMALL).unwrap();
+    let store = LsmStore::open(dir.path(), SMALL, false).unwrap();
     (0..1_000).for_each(|number| store.commit(batch(number)).unwrap());
     drop(store);
-    let again = LsmStore::open(dir.path(), SMALL).unwrap();
+    let again = LsmStore::open(dir.path(), SMALL, false).unwrap();
     let found = rows(&again);
     let batches = batches_in(&found);
     assert!(batches > 0 && batches <= 1_000, "{batches}");
@@ -81,7 +81,7 @@ fn a_store_that_was_left_unwritten_holds_the_first_batches_and_goes_on_from_ther
     (batches..batches + 500).for_each(|number| again.commit(batch(number)).unwrap());
     again.flush().unwrap();
     drop(again);
-    let flushed = LsmStore::open(dir.path(), SMALL).unwrap();
+    let flushed = LsmStore::open(dir.path(), SMALL, false).unwrap();
     assert_eq!(rows(&flushed), after(batches + 500));
 }
 
@@ -89,7 +89,7 @@ fn a_store_that_was_left_unwritten_holds_the_first_batches_and_goes_on_from_ther
 #[test]
 fn a_write_that_failed_is_refused_until_the_store_is_opened_anew() {
     let dir = tempfile::tempdir().unwrap();
-    let store = LsmStore::open(dir.path(), SMALL).unwrap();
+    let store = LsmStore::open(dir.path(), SMALL, false).unwrap();
     store.commit(batch(0)).unwrap();
     store.flush().unwrap();
     // Directories stand where the next tables would go.
@@ -110,7 +110,7 @@ fn a_write_that_failed_is_refused_until_the_store_is_opened_anew() {
     store.commit(batch(2)).unwrap();
     store.flush().unwrap();
     drop(store);
-    let again = LsmStore::open(dir.path(), SMALL).unwrap();
+    let again = LsmStore::open(dir.path(), SMALL, false).unwrap();
     assert_eq!(rows(&again), after(3));
 }
 
@@ -129,7 +129,7 @@ fn wait_for_runs_below(store: &LsmStore, count: usize) {
 #[test]
 fn tables_are_not_merged_while_merging_is_held_unless_there_are_too_many() {
     let dir = tempfile::tempdir().unwrap();
-    let store = LsmStore::open(dir.path(), SMALL).unwrap();
+    let store = LsmStore::open(dir.path(), SMALL, false).unwrap();
     let held = u32::try_from(RUNS_HELD_MAX).unwrap();
     store.hold_merging(true);
     for number in 0..held {
@@ -151,8 +151,7 @@ fn tables_are_not_merged_while_merging_is_held_unless_there_are_too_many() {
 #[test]
 fn a_merge_that_is_broken_off_changes_nothing_and_is_done_later() {
     let dir = tempfile::tempdir().unwrap();
-    let store = LsmStore::open(dir.path(), SMALL).unwrap();
-    store.hold_merging(true);
+    let store = LsmStore::open(dir.path(), SMALL, true).unwrap();
     for number in 0..8 {
         store.commit(batch(number)).unwrap();
         store.flush().unwrap();
@@ -166,11 +165,11 @@ fn a_merge_that_is_broken_off_changes_nothing_and_is_done_later() {
     assert_eq!((n_runs(&store), rows(&store)), (8, after(8)));
     assert_eq!(fs::read_dir(&tables).unwrap().count(), 9, "one in part");
     drop(store);
-    let again = LsmStore::open(dir.path(), SMALL).unwrap();
+    let again = LsmStore::open(dir.path(), SMALL, false).unwrap();
     wait_for_runs_below(&again, 4);
     assert_eq!(rows(&again), after(8));
     drop(again);
-    let merged = LsmStore::open(dir.path(), SMALL).unwrap();
+    let merged = LsmStore::open(dir.path(), SMALL, false).unwrap();
     let in_use = merged.with(|shared| Ok(shared.tree.table_count())).unwrap();
     assert_eq!(fs::read_dir(&tables).unwrap().count(), in_use);
 }
@@ -188,7 +187,7 @@ proptest! {
         (from, to) in (prop::collection::vec(0_u8..5, 0..3), prop::collection::vec(0_u8..5, 1..3)),
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = LsmStore::open(dir.path(), SMALL).unwrap();
+        let mut store = LsmStore::open(dir.path(), SMALL, false).unwrap();
         let mut model = BTreeMap::new();
         for (batch, then) in batches {
             let value = |value: Option<u8>| value.map(|byte| vec![byte; 300]);
@@ -206,7 +205,7 @@ proptest! {
                 1 => {
                     store.flush().unwrap();
                     drop(store);
-                    store = LsmStore::open(dir.path(), SMALL).unwrap();
+                    store = LsmStore::open(dir.path(), SMALL, false).unwrap();
                 }
                 _ => {}
             }
