@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 
 use lsm_tree::compaction::Leveled;
 use lsm_tree::{
-    AbstractTree, AnyTree, Guard, InternalValue, SeqNo, SequenceNumberCounter, ValueType,
+    AbstractTree, AnyTree, Guard, InternalValue, SeqNo, SequenceNumberCounter, TableId, ValueType,
 };
 
 use self::configured::configured;
@@ -156,7 +156,7 @@ impl Store for LsmStore {
             drop(turn);
             let written = shared.wait_until(|shared| shared.recent().n_filled() == 0);
             // Whoever stops on a full disk has other things to write.
-            written.inspect_err(|_| shared.remove_unfinished())
+            written.inspect_err(|_| shared.remove_unfinished(0))
         })
     }
 
@@ -205,7 +205,7 @@ impl Opened {
     /// Goes on after a failure, with the tables that are in memory.
     fn resume(&mut self) -> Result<(), StoreError> {
         self.join();
-        self.shared.remove_unfinished();
+        self.shared.remove_unfinished(0);
         self.shared.tell(|work| {
             work.failure = None;
             work.is_write_due = true;
@@ -537,6 +537,7 @@ impl Shared {
                 continue;
             }
             let before = self.tree.current_version().id();
+            let first_table = self.tree.next_table_id();
             let merged = self
                 .tree
                 .compact(Arc::new(Leveled::default()), self.forgettable());
@@ -560,7 +561,7 @@ impl Shared {
                         work.busy -= 1;
                     });
                     // What it had written takes the room that others want.
-                    self.remove_unfinished();
+                    self.remove_unfinished(first_table);
                 }
                 Err(error) => self.fail(error.into()),
             }
@@ -575,8 +576,9 @@ impl Shared {
         });
     }
 
-    /// Removes what a failure left of tables that are in no version, once nobody writes any.
-    fn remove_unfinished(&self) {
+    /// Removes what a failure left of tables from this number on that are in no version, once nobody
+    /// writes any.
+    fn remove_unfinished(&self, first: TableId) {
         let mut work = self.work();
         while work.busy > 0 {
             work = self.changed_since(work);
@@ -586,7 +588,7 @@ impl Shared {
         let tables = self.tree.tree_config().path.join(TABLES);
         for file in fs::read_dir(&tables).into_iter().flatten().flatten() {
             let id = file.file_name().to_str().and_then(|name| name.parse().ok());
-            if id.is_some_and(|id| !finished.contains(&id))
+            if id.is_some_and(|id| id >= first && !finished.contains(&id))
                 && let Err(error) = fs::remove_file(file.path())
             {
                 tracing::warn!(%error, file = %file.path().display(), "it stays until the next start");
