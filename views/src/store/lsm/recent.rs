@@ -140,13 +140,12 @@ fn merged<'a>(runs: impl Iterator<Item = &'a Run> + Clone) -> Vec<Row> {
 pub(super) struct Tiers(Vec<Vec<Run>>);
 
 impl Tiers {
-    fn add(&mut self, run: Run) -> &mut Vec<Run> {
+    fn add(&mut self, run: Run) {
         let tier = run.len().max(1).ilog(FANOUT) as usize;
         if self.0.len() <= tier {
             self.0.resize_with(tier + 1, Vec::new);
         }
         self.0[tier].push(run);
-        &mut self.0[tier]
     }
 
     fn are_crowded(&self) -> bool {
