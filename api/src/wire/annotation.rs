@@ -8,6 +8,9 @@ use stemma_domain::event::Relation;
 use stemma_domain::json_text::JsonText;
 use stemma_domain::resource::{AnnotationState, Descriptor};
 
+/// Bytes that our own properties mostly take.
+const OWN_BYTES_EXPECTED: usize = 512;
+
 /// The texts that an annotation's positions are about.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TextsOf<'a> {
@@ -57,9 +60,6 @@ pub(crate) fn render(
         None => put_into(annotation.value(), &own),
     }
 }
-
-/// Bytes that our own properties mostly take.
-const OWN_BYTES_EXPECTED: usize = 512;
 
 /// The annotation with the author's positions in another unit.
 fn translated(

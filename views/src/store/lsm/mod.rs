@@ -244,7 +244,7 @@ impl Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         self.shared.is_closing.store(true, Ordering::Release);
-        self.shared.tell(|work| work.is_closing = true);
+        self.shared.tell(|_| ());
         self.join();
     }
 }
@@ -259,7 +259,7 @@ struct Shared {
     /// The first number that is not to be seen yet. Not the tree's own, which moves with versions
     /// also while a batch is half in.
     visible: AtomicU64,
-    /// Breaks off merging that is under way.
+    /// Ends the threads, and breaks off merging that is under way; told behind it.
     is_closing: Arc<AtomicBool>,
     /// Held by readers from taking a number until they hold a version of the tree, and alone by
     /// whoever decides what may be forgotten.
@@ -275,7 +275,6 @@ struct Shared {
 struct Work {
     is_write_due: bool,
     is_merge_due: bool,
-    is_closing: bool,
     /// Threads that write or merge now.
     busy: usize,
     /// Whether merging waits until there are [`RUNS_HELD_MAX`] runs.
@@ -473,7 +472,7 @@ impl Shared {
     fn takes_work(&self, due: impl Fn(&mut Work) -> &mut bool) -> bool {
         let mut work = self.work();
         loop {
-            if work.is_closing || work.failure.is_some() {
+            if self.is_closing.load(Ordering::Acquire) || work.failure.is_some() {
                 return false;
             }
             if std::mem::take(due(&mut work)) {

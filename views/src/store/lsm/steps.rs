@@ -15,7 +15,8 @@ use lsm_tree::compaction::filter::{CompactionFilter, Context, Factory, ItemAcces
 /// Bytes that are written between two steps.
 const STEP_BYTES: usize = 4 << 20;
 /// Tables that a step looks at. Two may be written at a time, and while one of them is merged some
-/// of rows in memory are begun and ended; what was synced already is synced again at no cost.
+/// of rows in memory are begun and ended; what was synced already costs a flush of
+/// the device.
 const LATEST: usize = 6;
 
 /// Counts what is written, and brings it to the medium now and then.
