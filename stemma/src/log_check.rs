@@ -9,10 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use stemma_event_log::{Appender, Progress, VerifyError};
-
-/// The niceness that gives way to every other.
-#[cfg(target_os = "linux")]
-const LEAST_PRIORITY: i32 = 19;
+use stemma_projections::{Share, give_way};
 
 /// A thread that reads the log.
 pub(crate) struct LogCheck {
@@ -28,7 +25,7 @@ impl LogCheck {
         let thread = std::thread::Builder::new()
             .name("log-check".into())
             .spawn(move || {
-                give_way();
+                give_way(Share::Least);
                 check(&appender, &Pace::new(bytes_per_s), &stopped);
             })?;
         Ok(Self { stop, thread })
@@ -40,15 +37,6 @@ impl LogCheck {
         if self.thread.join().is_err() {
             tracing::error!("the thread that checks the log ended by a mistake of ours");
         }
-    }
-}
-
-/// Gives the calling thread the least share of the processor.
-fn give_way() {
-    // Linux takes this for the thread alone, whatever the name of the call.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, LEAST_PRIORITY) {
-        tracing::debug!(%error, "the log is checked at the priority of all else");
     }
 }
 
@@ -96,29 +84,5 @@ impl Pace {
         let due_us = u128::from(bytes_done) * 1_000_000 / u128::from(self.bytes_per_s.max(1));
         let due = Duration::from_micros(u64::try_from(due_us).unwrap_or(u64::MAX));
         due.saturating_sub(self.begun.elapsed())
-    }
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    /// The niceness of the calling thread.
-    fn niceness() -> i32 {
-        let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("it is told");
-        let (_, behind_name) = stat.rsplit_once(')').expect("the name ends");
-        let field = behind_name.split_whitespace().nth(16);
-        field.expect("field 19").parse().expect("a number")
-    }
-
-    #[test]
-    fn a_thread_that_gives_way_does_so_alone() {
-        let before = niceness();
-        let given = std::thread::spawn(|| {
-            give_way();
-            niceness()
-        });
-        assert_eq!(given.join().expect("it ends"), LEAST_PRIORITY);
-        assert_eq!(niceness(), before);
     }
 }

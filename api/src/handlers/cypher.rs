@@ -15,6 +15,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use stemma_cypher::{Error, Graph, Limits, Query, Value};
 use stemma_domain::access::Sight;
+use stemma_projections::{Share, give_way};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::body;
@@ -32,8 +33,6 @@ const QUERIES_MAX: usize = 4;
 const QUEUED: Duration = Duration::from_secs(30);
 /// Stack of a query's thread, for expressions and patterns within each other.
 const STACK_BYTES: usize = 64 << 20;
-/// How much less than others a query's thread gets of the processors.
-const NICE: i32 = 10;
 /// Bytes of answers that are kept.
 const KEPT_BYTES: u64 = 16 << 20;
 /// Answers that are kept, about.
@@ -181,8 +180,8 @@ async fn answered(
         .stack_size(STACK_BYTES)
         .spawn(move || {
             let _permit = permit;
-            // Others come first; where the system refuses, the limits still hold.
-            let _ = rustix::process::setpriority_process(None, NICE);
+            // Others come first.
+            give_way(Share::Little);
             // Whoever asked may have gone.
             let _ = answer.send(run(&*graph, &asked, &is_cancelled));
         });

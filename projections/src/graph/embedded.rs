@@ -13,9 +13,7 @@ use tokio::sync::watch;
 use super::GraphState;
 use crate::projection::{Projection, Settings};
 use crate::runner::causes;
-
-/// How much less than others the graph's threads get of the processors.
-const NICE: i32 = 19;
+use crate::share::{Share, give_way};
 
 /// The graph of a tenant, in rows beside the views.
 #[derive(Debug)]
@@ -47,8 +45,8 @@ impl Embedded {
             .name("graph-open".to_owned())
             .spawn(move || {
                 // For all threads of the graph, which this one starts: writes and the views come
-                // first. Where the system refuses, the graph takes its equal part.
-                let _ = rustix::process::setpriority_process(None, NICE);
+                // first.
+                give_way(Share::Least);
                 let started = Projection::<Graph>::start(settings).map_err(|error| {
                     let reason = causes(&error);
                     tracing::error!(reason, "the graph cannot be had; the views answer");
