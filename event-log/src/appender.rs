@@ -18,7 +18,7 @@ use crate::error::{AppendError, CloseError, InvalidBatch, OpenError, VerifyError
 use crate::frame::{frame_bytes_max, stream_hash};
 use crate::log::OpenReport;
 use crate::options::Options;
-use crate::queue::{Queue, Request};
+use crate::queue::{Queue, Reply, Request};
 use crate::shared::{AppenderStatus, Shared};
 use crate::stats::AppendStats;
 use crate::verify::verify;
@@ -46,22 +46,25 @@ struct Limits {
 /// The answer to a batch that stands in the queue. Dropping it does not take the batch back.
 #[derive(Debug)]
 pub struct PendingAppend {
-    reply: oneshot::Receiver<Result<Committed, AppendError>>,
+    reply: oneshot::Receiver<Reply>,
 }
 
 impl Future for PendingAppend {
     type Output = Result<Committed, AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.reply).poll(context).map(|reply| {
-            // Without an answer the writer ended by a defect of ours: the outcome is unknown.
-            reply.unwrap_or_else(|_| {
-                let source = std::io::Error::other("writer thread ended early");
-                Err(AppendError::Write {
-                    source: Arc::new(source),
-                })
+        Pin::new(&mut self.reply)
+            .poll(context)
+            .map(|reply| match reply {
+                Ok(reply) => reply.result,
+                // Without an answer the writer ended by a defect of ours: the outcome is unknown.
+                Err(_) => {
+                    let source = std::io::Error::other("writer thread ended early");
+                    Err(AppendError::Write {
+                        source: Arc::new(source),
+                    })
+                }
             })
-        })
     }
 }
 

@@ -19,7 +19,15 @@ pub(crate) struct Request {
     /// The index's hash of each event's stream, in the order of the events.
     pub(crate) stream_hashes: Vec<u64>,
     pub(crate) queued_at: Instant,
-    pub(crate) reply: oneshot::Sender<Result<Committed, AppendError>>,
+    pub(crate) reply: oneshot::Sender<Reply>,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) result: Result<Committed, AppendError>,
+    /// The batch again: memory is given back for less by the thread that took it.
+    pub(crate) _spent: Batch,
 }
 
 /// Told once everything that stood in line before it was dealt with.
@@ -140,7 +148,7 @@ impl Taker {
 mod tests {
     use super::*;
 
-    fn request() -> (Request, oneshot::Receiver<Result<Committed, AppendError>>) {
+    fn request() -> (Request, oneshot::Receiver<Reply>) {
         let (reply, answer) = oneshot::channel();
         let batch = Batch {
             events: Vec::new(),

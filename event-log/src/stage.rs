@@ -18,7 +18,7 @@ use crate::frame::{Draft, encode, written};
 use crate::heads::Heads;
 use crate::id::{Position, Revision};
 use crate::index::Entry;
-use crate::queue::Request;
+use crate::queue::{Reply, Request};
 use crate::segment::{ALIGNMENT, GROUP_HEADER_BYTES, GroupHeader};
 use crate::shared::Shared;
 use crate::stream::StreamId;
@@ -26,9 +26,10 @@ use crate::tail::TailGroup;
 
 /// The answer to one batch, told when its group is durable.
 pub(crate) struct Answer {
-    pub(crate) reply: oneshot::Sender<Result<Committed, AppendError>>,
+    pub(crate) reply: oneshot::Sender<Reply>,
     pub(crate) queued_at: Instant,
     pub(crate) result: Result<Committed, AppendError>,
+    pub(crate) batch: Batch,
 }
 
 /// A group in the making.
@@ -106,6 +107,7 @@ impl Stage {
             reply,
             queued_at,
             result,
+            batch,
         }
     }
 

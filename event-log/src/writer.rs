@@ -22,7 +22,7 @@ use crate::log::OpenReport;
 use crate::mark::{MARK_NAME, Mark};
 use crate::options::Options;
 use crate::prepare::{clear, name_segment, prewrite, segment_bytes_for, write_header};
-use crate::queue::{Queue, Request, Settled, Taker};
+use crate::queue::{Queue, Reply, Request, Settled, Taker};
 use crate::recovery::{Loaded, Mode, Tip, load};
 use crate::segment::{HEADER_BYTES, SEAL_BYTES, SPARE_NAME, Seal, SegmentHeader, segment_name};
 use crate::segments::SegmentInfo;
@@ -181,6 +181,7 @@ impl Writer {
             reply,
             queued_at,
             result,
+            batch,
         } in answers.drain(..)
         {
             match &result {
@@ -193,7 +194,10 @@ impl Writer {
             }
             counters.append_us.record_time(queued_at.elapsed());
             // Whoever waited may have gone; the batch stays.
-            let _ = reply.send(result);
+            let _ = reply.send(Reply {
+                result,
+                _spent: batch,
+            });
         }
     }
 
@@ -210,6 +214,7 @@ impl Writer {
                 reply: request.reply,
                 queued_at: request.queued_at,
                 result: Err(error.clone()),
+                batch: request.batch,
             }));
             return;
         }
