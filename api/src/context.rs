@@ -28,12 +28,14 @@ use crate::connection::Link;
 use crate::error::{ApiError, Code};
 use crate::metrics::known_method;
 use crate::pace::{self, Pace};
-use crate::requests::RequestBody;
+use crate::requests::RequestSeen;
 use crate::state::AppState;
 use crate::tenants::Served;
 
 /// The header that carries the trace id.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header of W3C Trace Context that names a trace and a span in it.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What a browser does with an answer that says nothing of its own: nothing in it runs, loads, or
 /// is shown inside a page of somebody else's.
@@ -110,7 +112,7 @@ impl Surroundings {
         let trace_id =
             trace_id(headers).unwrap_or_else(|| state.commands().new_id().as_simple().to_string());
         let bases = bases(headers, state.options().public_url.as_deref());
-        let parent = headers.get("traceparent");
+        let parent = headers.get(TRACEPARENT);
         let parent = parent.and_then(|parent| parent.to_str().ok());
         let span = Span::of(&trace_id, "request", SpanKind::Server).below(parent);
         let context = Self {
@@ -151,11 +153,11 @@ pub(crate) fn is_trace_id(text: &str) -> bool {
 
 /// The client's own trace id: `X-Request-ID`, or the one in `traceparent` (W3C Trace Context).
 fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(id) = text("x-request-id").filter(|id| is_trace_id(id)) {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(id) = text(X_REQUEST_ID).filter(|id| is_trace_id(id)) {
         return Some(id.to_owned());
     }
-    let mut parts = text("traceparent")?.split('-');
+    let mut parts = text(TRACEPARENT)?.split('-');
     let (version, id, parent) = (parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, len| {
         text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -349,22 +351,22 @@ fn remember(
     served: &Served,
     answer: &ServiceResponse<BoxBody>,
     context: &Context,
-    code: Option<&str>,
+    code: Option<&'static str>,
     took: Duration,
 ) {
     let request = answer.request();
     if request.method().is_safe() && code.is_none() {
         return;
     }
-    served.requests().keep(RequestBody {
+    served.requests().keep(RequestSeen {
         at: served.commands().now(),
-        trace_id: context.trace_id.clone(),
-        actor: context.actor.clone(),
-        method: request.method().as_str().to_owned(),
-        path: request.path().to_owned(),
+        trace_id: &context.trace_id,
+        actor: &context.actor,
+        method: request.method().as_str(),
+        path: request.path(),
         status: answer.status().as_u16(),
         took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        code: code.map(str::to_owned),
+        code,
     });
 }
 

@@ -18,7 +18,7 @@ use crate::context::{Context, is_trace_id};
 use crate::error::{ApiError, Code};
 use crate::handlers::traced_stages::{STAGE_RECORDS_MAX, TracedStageBody, stages_of};
 use crate::query::Query;
-use crate::requests::RequestBody;
+use crate::requests::{RequestBody, RequestSeen};
 use crate::state::AppState;
 use crate::tenants::Served;
 use crate::wire::document::{FailureBody, StepBody, failures_of, steps_of};
@@ -183,15 +183,12 @@ fn story(
             events.push(traced_event(record));
         }
     }
-    let is_of_it = |request: &RequestBody| request.trace_id == trace_id && is_seen(&request.actor);
-    let requests = state.requests().latest(PARTS_MAX, is_of_it);
+    let is_of_it = |asked: &RequestSeen<'_>| asked.trace_id == trace_id && is_seen(asked.actor);
+    let mut requests = state.requests().latest(PARTS_MAX, is_of_it);
+    requests.reverse();
     Ok(TraceBody {
         trace_id: trace_id.to_owned(),
-        requests: requests
-            .iter()
-            .rev()
-            .map(|r| RequestBody::clone(r))
-            .collect(),
+        requests,
         events,
         is_complete: is_complete && page.next.is_none(),
         jobs,
@@ -319,12 +316,7 @@ pub(crate) async fn errors(request: HttpRequest, state: Served) -> Result<HttpRe
         let failed = state
             .requests()
             .latest(usize::MAX, |request| request.code.is_some());
-        items.extend(
-            failed
-                .iter()
-                .map(|request| of_request(request))
-                .filter(fits),
-        );
+        items.extend(failed.iter().map(of_request).filter(fits));
     }
     if is_of("job") {
         // Those that wait for their next try failed in the one before.
