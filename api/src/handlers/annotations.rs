@@ -167,8 +167,12 @@ async fn rendered(
     descriptor: &Descriptor,
     unit: OffsetUnit,
 ) -> Result<String, ApiError> {
-    let mut all = rendered_all(state, vec![annotation.clone()], descriptor, unit).await?;
-    all.pop().ok_or_else(|| ApiError::of(Code::Internal))
+    let texts = Texts::of(state, 1, descriptor, unit).await?;
+    if is_quick(1, descriptor) {
+        return Ok(texts.render(annotation, descriptor, unit));
+    }
+    let (annotation, descriptor) = (annotation.clone(), descriptor.clone());
+    blocking(move || texts.render(&annotation, &descriptor, unit)).await
 }
 
 /// Renders annotations of one resource.
@@ -178,53 +182,71 @@ async fn rendered_all(
     descriptor: &Descriptor,
     unit: OffsetUnit,
 ) -> Result<Vec<String>, ApiError> {
-    let now = state.commands().text_of(descriptor).await?;
-    let before = texts_before(state, &annotations, descriptor, unit).await?;
-    // A long text, or many annotations, would hold up all others that this thread serves.
-    let is_quick = descriptor
-        .byte_size
-        .saturating_mul(annotations.len() as u64)
-        <= QUICK_BYTES;
+    let count = annotations.len();
+    let texts = Texts::of(state, count, descriptor, unit).await?;
+    let quick = is_quick(count, descriptor);
     let descriptor = descriptor.clone();
     let render_all = move || {
-        let one = |annotation: &AnnotationState| {
-            let then = before
-                .iter()
-                .rfind(|(position, _)| *position <= annotation.added_position)
-                .map_or(now.as_deref(), |(_, text)| text.as_deref());
-            let texts = TextsOf {
-                now: now.as_deref(),
-                then,
-            };
-            render(annotation, &descriptor, texts, unit)
-        };
+        let one = |annotation| texts.render(annotation, &descriptor, unit);
         annotations.iter().map(one).collect()
     };
-    if is_quick {
+    if quick {
         return Ok(render_all());
     }
     blocking(render_all).await
 }
 
-/// The texts that older annotations' own positions count in, with the positions that brought them;
-/// none where today's will do.
-async fn texts_before(
-    state: &AppState,
-    annotations: &[AnnotationState],
-    descriptor: &Descriptor,
-    unit: OffsetUnit,
-) -> Result<Vec<(u64, Option<Arc<TextIndex>>)>, ApiError> {
-    let was_revised = descriptor.content_revision > 0;
-    if unit == OffsetUnit::CodePoint || !was_revised || annotations.is_empty() {
-        return Ok(Vec::new());
+/// Whether so many annotations are rendered at once: a long text, or many of them, would hold up
+/// all others that this thread serves.
+fn is_quick(count: usize, descriptor: &Descriptor) -> bool {
+    descriptor.byte_size.saturating_mul(count as u64) <= QUICK_BYTES
+}
+
+/// The texts that annotations of a resource count in.
+struct Texts {
+    now: Option<Arc<TextIndex>>,
+    /// Those before, with the positions that brought them; none where today's will do.
+    before: Vec<(u64, Option<Arc<TextIndex>>)>,
+}
+
+impl Texts {
+    /// Those of so many annotations.
+    async fn of(
+        state: &AppState,
+        count: usize,
+        descriptor: &Descriptor,
+        unit: OffsetUnit,
+    ) -> Result<Self, ApiError> {
+        let now = state.commands().text_of(descriptor).await?;
+        let was_revised = descriptor.content_revision > 0;
+        if unit == OffsetUnit::CodePoint || !was_revised || count == 0 {
+            let before = Vec::new();
+            return Ok(Self { now, before });
+        }
+        let (commands, described) = (state.commands().clone(), descriptor.clone());
+        let contents = blocking(move || commands.contents_of(&described)).await??;
+        let mut before = Vec::with_capacity(contents.len());
+        for (position, content) in &contents {
+            before.push((*position, state.commands().text_of(content).await?));
+        }
+        Ok(Self { now, before })
     }
-    let (commands, now) = (state.commands().clone(), descriptor.clone());
-    let contents = blocking(move || commands.contents_of(&now)).await??;
-    let mut texts = Vec::with_capacity(contents.len());
-    for (position, content) in &contents {
-        texts.push((*position, state.commands().text_of(content).await?));
+
+    /// Renders one annotation.
+    fn render(
+        &self,
+        annotation: &AnnotationState,
+        descriptor: &Descriptor,
+        unit: OffsetUnit,
+    ) -> String {
+        let now = self.now.as_deref();
+        let then = self
+            .before
+            .iter()
+            .rfind(|(position, _)| *position <= annotation.added_position)
+            .map_or(now, |(_, text)| text.as_deref());
+        render(annotation, descriptor, TextsOf { now, then }, unit)
     }
-    Ok(texts)
 }
 
 /// `GET /api/resources/{id}/annotations`

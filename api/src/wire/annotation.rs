@@ -1,12 +1,16 @@
 //! Annotations on the wire: the W3C JSON as it is stored, with what we know of it beside.
 
+use std::fmt::Write;
+
 use serde_json::{Value, json};
 use stemma_domain::annotation::{
     AnchorStatus, ORPHANED, OffsetUnit, TargetAnchor, TextIndex, anchors, translate,
 };
 use stemma_domain::event::Relation;
-use stemma_domain::json_text::JsonText;
+use stemma_domain::json_text::{JsonText, write_json};
 use stemma_domain::resource::{AnnotationState, Descriptor};
+use stemma_domain::time::Timestamp;
+use uuid::Uuid;
 
 /// Bytes that our own properties mostly take.
 const OWN_BYTES_EXPECTED: usize = 512;
@@ -20,12 +24,41 @@ pub(crate) struct TextsOf<'a> {
     pub(crate) then: Option<&'a TextIndex>,
 }
 
-/// A property of ours in an annotation as it is shown, with its JSON.
-struct Own {
+/// A property of ours in an annotation as it is shown.
+struct Own<'a> {
     name: &'static str,
-    json: String,
+    value: OwnValue<'a>,
     /// Whether a client's own property of that name comes back as it was sent.
     gives_way: bool,
+}
+
+/// Its value.
+enum OwnValue<'a> {
+    Json(&'a Value),
+    Id(Uuid),
+    /// The IRI of such an id.
+    Iri(Uuid),
+    Time(Timestamp),
+    Number(u64),
+}
+
+impl OwnValue<'_> {
+    /// Writes it as JSON; none of the texts has anything to escape.
+    fn write(&self, out: &mut String) {
+        let id = |uuid: &Uuid, before: &str, out: &mut String| {
+            out.push_str(before);
+            let mut digits = Uuid::encode_buffer();
+            out.push_str(uuid.hyphenated().encode_lower(&mut digits));
+            out.push('"');
+        };
+        match self {
+            Self::Json(value) => write_json(value, out),
+            Self::Id(uuid) => id(uuid, "\"", out),
+            Self::Iri(uuid) => id(uuid, "\"urn:uuid:", out),
+            Self::Time(time) => write!(out, "\"{time}\"").expect("a string takes all"),
+            Self::Number(number) => write!(out, "{number}").expect("a string takes all"),
+        }
+    }
 }
 
 /// Renders an annotation of a resource as JSON; positions count in `unit`.
@@ -41,11 +74,15 @@ pub(crate) fn render(
         .and_then(|text| translated(state, descriptor, text, unit));
     // Anchors are looked for where the author's positions are, as they are stored.
     let stored = state.annotation.plain_properties();
-    let anchored = match &stored {
-        Some(fields) => target_of(fields),
-        None => state.annotation.value(),
+    let anchoring = if points_into(state, descriptor) {
+        let anchored = match &stored {
+            Some(fields) => target_of(fields),
+            None => state.annotation.value(),
+        };
+        anchoring(&anchored, state, descriptor, texts, unit)
+    } else {
+        Value::Array(Vec::new())
     };
-    let anchoring = anchoring(&anchored, state, descriptor, texts, unit);
     let own = own(state, descriptor, &anchoring);
     let annotation = translated.as_ref().unwrap_or(&state.annotation);
     let fields = match &translated {
@@ -55,10 +92,22 @@ pub(crate) fn render(
     match fields {
         Some(fields) => {
             let bytes = annotation.as_str().len() + OWN_BYTES_EXPECTED;
-            put_between(&fields, &own, String::with_capacity(bytes))
+            put_between(&fields, own, String::with_capacity(bytes))
         }
-        None => put_into(annotation.value(), &own),
+        None => put_into(annotation.value(), own),
     }
+}
+
+/// Whether any target of an annotation names its resource, or a passage in it.
+fn points_into(state: &AnnotationState, descriptor: &Descriptor) -> bool {
+    let mut targets = state.references.iter();
+    targets.any(|r| r.relation == Relation::Target && r.resource_id == descriptor.id)
+}
+
+/// Whether an IRI in a target of an annotation names its resource.
+fn is_of<'a>(state: &'a AnnotationState, descriptor: &Descriptor) -> impl Fn(&str) -> bool + 'a {
+    let id = descriptor.id;
+    move |iri| state.names(Relation::Target, iri) == Some(id)
 }
 
 /// The annotation with the author's positions in another unit.
@@ -68,7 +117,7 @@ fn translated(
     text: &TextIndex,
     unit: OffsetUnit,
 ) -> Option<JsonText> {
-    let is_this = |iri: &str| state.names(Relation::Target, iri) == Some(descriptor.id);
+    let is_this = is_of(state, descriptor);
     let mut annotation = state.annotation.value();
     // A position between the halves of a pair cannot be; were there one, all stay as stored.
     translate(&mut annotation, &is_this, text, OffsetUnit::CodePoint, unit).ok()?;
@@ -91,7 +140,7 @@ fn anchoring(
     texts: TextsOf<'_>,
     unit: OffsetUnit,
 ) -> Value {
-    let is_this = |iri: &str| state.names(Relation::Target, iri) == Some(descriptor.id);
+    let is_this = is_of(state, descriptor);
     // Where there is no text, no passage is found.
     let nothing = TextIndex::new("");
     let mut found = anchors(annotation, &is_this, texts.now.unwrap_or(&nothing));
@@ -105,63 +154,76 @@ fn anchoring(
 }
 
 /// What we add, in the order of the names.
-fn own(state: &AnnotationState, descriptor: &Descriptor, anchoring: &Value) -> Vec<Own> {
-    let text = |text: &dyn std::fmt::Display| format!("\"{text}\"");
-    let gives_way = |name, json| Own {
-        name,
-        json,
-        gives_way: true,
+fn own<'a>(
+    state: &AnnotationState,
+    descriptor: &Descriptor,
+    anchoring: &'a Value,
+) -> impl Iterator<Item = Own<'a>> {
+    let own = |gives_way| {
+        move |name, value| Own {
+            name,
+            value,
+            gives_way,
+        }
     };
-    let holds = |name, json| Own {
-        name,
-        json,
-        gives_way: false,
-    };
-    let modified = state.modified_at.as_ref();
-    let mut own = vec![
-        holds("anchoring", anchoring.to_string()),
-        gives_way("annotation_id", text(&state.id)),
-        gives_way("created", text(&state.added_at)),
-        holds("id", text(&state.id.iri())),
+    let (gives_way, holds) = (own(true), own(false));
+    let modified = state.modified_at.map(OwnValue::Time);
+    let all = [
+        Some(holds("anchoring", OwnValue::Json(anchoring))),
+        Some(gives_way("annotation_id", OwnValue::Id(state.id.uuid()))),
+        Some(gives_way("created", OwnValue::Time(state.added_at))),
+        Some(holds("id", OwnValue::Iri(state.id.uuid()))),
+        modified.map(|modified| holds("modified", modified)),
+        Some(gives_way("resource_id", OwnValue::Id(descriptor.id.uuid()))),
+        Some(gives_way("revision", OwnValue::Number(state.revision))),
     ];
-    own.extend(modified.map(|modified| holds("modified", text(modified))));
-    own.push(gives_way("resource_id", text(&descriptor.id)));
-    own.push(gives_way("revision", state.revision.to_string()));
-    own
+    all.into_iter().flatten()
 }
 
 /// An object of these properties and ours, both in the order of their names.
-fn put_between(fields: &[(&str, &str)], own: &[Own], mut out: String) -> String {
-    let mut put = |name: &str, json: &str| {
+fn put_between<'a>(
+    fields: &[(&str, &str)],
+    own: impl Iterator<Item = Own<'a>>,
+    mut out: String,
+) -> String {
+    let begin = |name: &str, out: &mut String| {
         out.push_str(if out.is_empty() { "{\"" } else { ",\"" });
         out.push_str(name);
         out.push_str("\":");
-        out.push_str(json);
     };
-    let mut own = own.iter().peekable();
+    let put = |own: &Own<'_>, out: &mut String| {
+        begin(own.name, out);
+        own.value.write(out);
+    };
+    let mut own = own.peekable();
     for (name, json) in fields {
         while let Some(before) = own.next_if(|own| own.name < *name) {
-            put(before.name, &before.json);
+            put(&before, &mut out);
         }
         match own.next_if(|own| own.name == *name) {
-            Some(own) if !own.gives_way => put(name, &own.json),
-            _ => put(name, json),
+            Some(own) if !own.gives_way => put(&own, &mut out),
+            _ => {
+                begin(name, &mut out);
+                out.push_str(json);
+            }
         }
     }
-    own.for_each(|own| put(own.name, &own.json));
+    own.for_each(|own| put(&own, &mut out));
     out.push('}');
     out
 }
 
 /// The same for one that was written in another way.
-fn put_into(mut annotation: Value, own: &[Own]) -> String {
+fn put_into<'a>(mut annotation: Value, own: impl Iterator<Item = Own<'a>>) -> String {
     if let Some(fields) = annotation.as_object_mut() {
         for own in own {
             if own.gives_way && fields.contains_key(own.name) {
                 continue;
             }
+            let mut json = String::new();
+            own.value.write(&mut json);
             // What we wrote can be parsed.
-            let value = serde_json::from_str(&own.json).unwrap_or_default();
+            let value = serde_json::from_str(&json).unwrap_or_default();
             fields.insert(own.name.to_owned(), value);
         }
     }
@@ -203,9 +265,7 @@ mod tests {
     use stemma_domain::event::{Envelope, Event, Reference, ResourceCreated};
     use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
     use stemma_domain::resource::Access;
-    use stemma_domain::time::Timestamp;
     use stemma_domain::value::{MediaType, ResourceName};
-    use uuid::Uuid;
 
     use super::*;
 
