@@ -28,6 +28,13 @@ fn parse_uuid(text: &str) -> Result<Uuid, IdError> {
     Uuid::try_parse(text).map_err(|_| IdError::NotUuid)
 }
 
+/// A UUID with something before it. Formatting costs three times as much, and each event is named.
+fn named(before: &str, uuid: &Uuid) -> String {
+    let mut digits = Uuid::encode_buffer();
+    let digits = uuid.hyphenated().encode_lower(&mut digits);
+    [before, digits].concat()
+}
+
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -86,7 +93,7 @@ uuid_id! {
 impl JobId {
     /// The name of the stream that holds this job's events, `job-<id>`.
     pub fn stream_name(&self) -> String {
-        format!("{}{self}", Self::STREAM_PREFIX)
+        named(Self::STREAM_PREFIX, &self.0)
     }
 
     /// The job whose events a stream of this name holds, if it is a job's stream.
@@ -100,7 +107,7 @@ impl JobId {
 impl ResourceId {
     /// The name of the stream that holds this resource's events, `resource-<id>`.
     pub fn stream_name(&self) -> String {
-        format!("{}{self}", Self::STREAM_PREFIX)
+        named(Self::STREAM_PREFIX, &self.0)
     }
 
     /// The resource whose events a stream of this name holds, if it is a resource's stream.
@@ -114,7 +121,7 @@ impl ResourceId {
 impl AnnotationId {
     /// The annotation's own IRI, `urn:uuid:<id>`.
     pub fn iri(&self) -> String {
-        format!("urn:uuid:{self}")
+        named("urn:uuid:", &self.0)
     }
 }
 

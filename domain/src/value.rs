@@ -151,15 +151,25 @@ pub const LABEL_BYTES_MAX: usize = 256;
 /// Most bytes of a [`MediaType`].
 pub const MEDIA_TYPE_BYTES_MAX: usize = 256;
 
+/// Types of text whose names do not tell it.
+const TEXT_TYPES: [&str; 7] = [
+    "application/json",
+    "application/xml",
+    "application/javascript",
+    "application/yaml",
+    "application/toml",
+    "application/x-tex",
+    "application/x-sh",
+];
+
 impl MediaType {
     /// `type/subtype` without parameters, in lower case.
     pub fn essence(&self) -> String {
-        self.as_str()
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase()
+        self.essence_as_written().to_ascii_lowercase()
+    }
+
+    fn essence_as_written(&self) -> &str {
+        self.as_str().split(';').next().unwrap_or_default().trim()
     }
 
     /// The `charset` parameter as it was written, without quotes.
@@ -174,20 +184,19 @@ impl MediaType {
 
     /// Whether content of this type is text that positions and quotes can point into.
     pub fn is_text(&self) -> bool {
-        let essence = self.essence();
-        essence.starts_with("text/")
-            || essence.ends_with("+json")
-            || essence.ends_with("+xml")
-            || matches!(
-                essence.as_str(),
-                "application/json"
-                    | "application/xml"
-                    | "application/javascript"
-                    | "application/yaml"
-                    | "application/toml"
-                    | "application/x-tex"
-                    | "application/x-sh"
-            )
+        let essence = self.essence_as_written();
+        let is = |part: Option<&str>, wanted: &str| {
+            part.is_some_and(|part| part.eq_ignore_ascii_case(wanted))
+        };
+        let starts_with = |wanted: &str| is(essence.get(..wanted.len()), wanted);
+        let ends_with = |wanted: &str| {
+            let at = essence.len().checked_sub(wanted.len());
+            is(at.and_then(|at| essence.get(at..)), wanted)
+        };
+        starts_with("text/")
+            || ends_with("+json")
+            || ends_with("+xml")
+            || TEXT_TYPES.iter().any(|wanted| is(Some(essence), wanted))
     }
 }
 
@@ -280,7 +289,16 @@ mod tests {
             (html.essence().as_str(), html.charset()),
             ("text/html", Some("utf-8"))
         );
-        assert!(html.is_text() && !MediaType::new("image/png").unwrap().is_text());
+        for (name, is_text) in [
+            ("TEXT/markdown", true),
+            ("application/ld+JSON; charset=utf-8", true),
+            ("Application/XML", true),
+            ("application/x-texinfo", false),
+            ("image/png", false),
+            ("x/y", false),
+        ] {
+            assert_eq!(MediaType::new(name).unwrap().is_text(), is_text, "{name}");
+        }
         for bad in [
             "",
             "text",

@@ -8,10 +8,17 @@
 use std::net::IpAddr;
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{HOST, ORIGIN};
+use actix_web::http::header::{
+    FORWARDED, HOST, HeaderName, ORIGIN, VIA, X_FORWARDED_FOR, X_FORWARDED_HOST,
+};
 
 use super::cors::Cors;
 use crate::error::{ApiError, Code};
+
+/// Where a request comes from, as a browser sees it (W3C Fetch Metadata).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// What names end in that lead to this machine (RFC 6761, section 6.3).
+const LOCALHOST_BELOW: &str = ".localhost";
 
 /// Scheme, host and port, as a browser tells where a page is from: in lower case, the port left out
 /// where it is the scheme's own.
@@ -89,7 +96,7 @@ pub(super) fn check(
     if matches!(request.method().as_str(), "GET" | "HEAD" | "OPTIONS") {
         return Ok(());
     }
-    let text = |name: &str| {
+    let text = |name: &HeaderName| {
         let value = request.headers().get(name)?;
         Some(value.to_str().unwrap_or_default())
     };
@@ -99,9 +106,9 @@ pub(super) fn check(
             cors.is_some_and(|cors| cors.trusts(&from)) || own().contains(&from)
         })
     };
-    let is_foreign = match text(ORIGIN.as_str()) {
+    let is_foreign = match text(&ORIGIN) {
         Some(origin) => !is_own(origin),
-        None => matches!(text("sec-fetch-site"), Some("cross-site" | "same-site")),
+        None => matches!(text(&SEC_FETCH_SITE), Some("cross-site" | "same-site")),
     };
     if is_foreign {
         return Err(ApiError::of(Code::OriginRefused));
@@ -112,9 +119,9 @@ pub(super) fn check(
 /// Refuses to be asked by a name that a stranger could have given to this machine, and by way of
 /// somebody who passes requests on: where there are no tokens, nobody outside is let in.
 pub(super) fn check_host(request: &HttpRequest, public_url: Option<&str>) -> Result<(), ApiError> {
-    let is_passed_on = ["forwarded", "x-forwarded-for", "x-forwarded-host", "via"]
+    let is_passed_on = [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, VIA]
         .iter()
-        .any(|name| request.headers().contains_key(*name));
+        .any(|name| request.headers().contains_key(name));
     let host = request.headers().get(HOST);
     let host = host.map(|host| host.to_str().unwrap_or_default());
     let is_public = |host: &str| {
@@ -134,8 +141,11 @@ fn is_of_this_machine(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    let name = name.to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
+    let below = name.len().checked_sub(LOCALHOST_BELOW.len());
+    let is_below = below.and_then(|at| name.get(at..));
+    name.eq_ignore_ascii_case(&LOCALHOST_BELOW[1..])
+        || is_below.is_some_and(|end| end.eq_ignore_ascii_case(LOCALHOST_BELOW))
+        || name.parse::<IpAddr>().is_ok()
 }
 
 #[cfg(test)]
