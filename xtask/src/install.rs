@@ -56,11 +56,7 @@ const WORD_DOCUMENTS: (&str, &str) = ("python-docx", "1.2.0");
 
 /// Installs what is missing.
 pub(crate) fn run_all() -> anyhow::Result<()> {
-    let mut missing: Vec<&str> = PACKAGES
-        .iter()
-        .filter(|(program, probe, _)| !is_there(program, probe))
-        .map(|(_, _, package)| *package)
-        .collect();
+    let mut missing = missing_programs();
     // Some distributions have Python without what makes environments.
     if !succeeds("python3", &["-c", "import ensurepip, venv"]) {
         missing.push("python3-venv");
@@ -71,6 +67,12 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     missing.extend(absent.map(|(_, package)| *package));
     if !missing.is_empty() {
         install_packages(&missing)?;
+    }
+    // A package may have replaced a program that came from elsewhere, as that of Node's
+    // documentation does with another distributor's Node.
+    let replaced = missing_programs();
+    if !replaced.is_empty() {
+        install_packages(&replaced)?;
     }
     install_python("schemathesis")?;
     install_python("moto")?;
@@ -91,6 +93,14 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
             "tests/browser",
         ],
     ))
+}
+
+/// The packages of programs that are not there.
+fn missing_programs() -> Vec<&'static str> {
+    let missing = PACKAGES
+        .iter()
+        .filter(|(program, probe, _)| !is_there(program, probe));
+    missing.map(|(_, _, package)| *package).collect()
 }
 
 /// Into an environment of its own below `target/`, as the versions in the repository say.
