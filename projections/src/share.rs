@@ -1,11 +1,14 @@
 //! The share of the processors that a thread takes where others want them too.
+//!
+//! Invariant: a thread never gets more by giving way. What somebody waits for who has no time, or
+//! who gives up after a while, does not give way: it would wait for as long as others are busy.
 
-/// Who comes after whom, as niceness: each step less is a fifth less of what is wanted by several.
+/// How much less than others a thread takes, by Linux's weights of niceness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
-    /// A tenth of what others get: for what somebody waits for who has time.
+    /// A tenth of what others get: niceness 10.
     Little,
-    /// A hundredth, next to nothing: for what is done where nobody wants the processors.
+    /// A seventieth, next to nothing: niceness 19.
     Least,
 }
 
@@ -19,14 +22,20 @@ impl Share {
     }
 }
 
-/// Has the calling thread, and those that it starts from now on, give way to the others of the
-/// process. There is no way back. Where the system knows no niceness of a thread, or refuses, it
-/// takes its equal part.
+/// Has the calling thread, and those that it starts from now on, give way to all others of the
+/// system that are as nice as the process. There is no way back. Where the system knows no niceness
+/// of a thread, or refuses, it takes its equal part.
 pub fn give_way(share: Share) {
     // Linux takes this for the thread alone, whatever the name of the call; others for the process.
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, share.niceness()) {
-        tracing::debug!(%error, ?share, "a thread does not give way");
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
+        let wanted = share.niceness();
+        let given =
+            getpriority_process(None).and_then(|now| setpriority_process(None, wanted.max(now)));
+        if let Err(error) = given {
+            tracing::debug!(%error, ?share, "a thread does not give way");
+        }
     }
     #[cfg(not(target_os = "linux"))]
     let _ = share;

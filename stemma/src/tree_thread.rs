@@ -5,7 +5,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use stemma_event_log::ProofTree;
-use stemma_projections::{Share, give_way};
 
 /// How often the log is looked at while the tree holds all of it, or cannot be written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -22,8 +21,6 @@ impl TreeThread {
         let thread = std::thread::Builder::new()
             .name("tree".into())
             .spawn(move || {
-                // A proof takes up what the tree lacks by itself.
-                give_way(Share::Little);
                 let mut wait = Duration::ZERO;
                 while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
                     wait = match tree.advance() {

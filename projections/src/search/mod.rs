@@ -33,7 +33,6 @@ use crate::generation::{GenerationLock, Generations};
 use crate::progress::{Progress, WaitError};
 use crate::projection::StartError;
 use crate::rebuild::{RebuildControl, RebuildError, RebuildOutcome};
-use crate::share::{Share, give_way};
 use crate::status::{ProjectionMetrics, ProjectionStatus};
 
 /// Where a search projection finds what it folds, and keeps its index.
@@ -116,12 +115,7 @@ impl SearchProjection {
         let follower = Follower::new(Arc::clone(&shared), inbox);
         let thread = std::thread::Builder::new()
             .name("search".to_owned())
-            .spawn(move || {
-                // For the engine's threads too, which this one starts: writes, the views and
-                // answers come first.
-                give_way(Share::Little);
-                follower.run();
-            });
+            .spawn(move || follower.run());
         let thread = thread.map_err(StartError::Thread)?;
         *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(Self { shared })
