@@ -45,7 +45,7 @@ pub struct Options {
     pub write_wait_ms: u64,
     /// Finished jobs that are remembered, 1,000 by default.
     pub jobs_kept_max: usize,
-    /// Requests that wrote or failed that are remembered of each tenant.
+    /// Requests that wrote or failed that are remembered of each tenant, 2,000 by default.
     pub requests_kept_max: usize,
     /// Bytes of what workers outside hand in that are in memory at a time, of all tenants, 256 MiB
     /// by default; one that has more goes alone.
@@ -225,7 +225,7 @@ impl Options {
             });
         }
         let (sse, limits) = (&self.sse, &self.limits);
-        let ranges: [(&'static str, u64, u64, u64); 30] = [
+        let ranges: [(&'static str, u64, u64, u64); 31] = [
             ("limits.token_per_s", limits.token_per_s, 0, PER_S_MAX),
             ("limits.address_per_s", limits.address_per_s, 0, PER_S_MAX),
             ("limits.failures_per_s", limits.failures_per_s, 0, PER_S_MAX),
@@ -280,6 +280,12 @@ impl Options {
             ("wait_ms_max", self.wait_ms_max, 0, 600_000),
             ("write_wait_ms", self.write_wait_ms, 1, 600_000),
             ("jobs_kept_max", self.jobs_kept_max as u64, 1, 1_000_000),
+            (
+                "requests_kept_max",
+                self.requests_kept_max as u64,
+                1,
+                1_000_000,
+            ),
             ("workers", self.workers as u64, 0, 1024),
             ("connections_max", self.connections_max as u64, 1, 1_000_000),
             ("request_head_ms", self.request_head_ms, 100, 600_000),

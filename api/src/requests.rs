@@ -2,7 +2,8 @@
 //!
 //! They are in memory, a bounded number of them, and end with the server; what they wrote is in the
 //! log. What was read without a failure is not kept. The room of the oldest is used again for the
-//! next: each write is remembered, and thousands that are allocated in turn are never in the cache.
+//! next: each write is remembered, and memory that goes round among thousands is not in the cache
+//! when the allocator takes it up. Invariant: a request's room is bounded by what is kept of it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +14,8 @@ use utoipa::ToSchema;
 
 /// Longest path that is kept of a request, in bytes.
 const PATH_BYTES_MAX: usize = 512;
+/// Longest method that is kept of a request, in bytes: longer ones are made up.
+const METHOD_BYTES_MAX: usize = 32;
 
 /// A request as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -82,13 +85,15 @@ struct Kept {
 impl Kept {
     /// The request, in the room of another one.
     fn of(seen: RequestSeen<'_>, mut texts: String) -> Self {
-        let path = &seen.path[..seen.path.floor_char_boundary(PATH_BYTES_MAX)];
+        let cut = |text: &'_ str, bytes_max| text.floor_char_boundary(bytes_max);
+        let path = &seen.path[..cut(seen.path, PATH_BYTES_MAX)];
+        let method = &seen.method[..cut(seen.method, METHOD_BYTES_MAX)];
         texts.clear();
         texts.push_str(seen.trace_id);
         let trace_end = texts.len();
         texts.push_str(seen.actor);
         let actor_end = texts.len();
-        texts.push_str(seen.method);
+        texts.push_str(method);
         let method_end = texts.len();
         texts.push_str(path);
         Self {
@@ -136,26 +141,22 @@ impl Requests {
     /// Remembers a request, in place of the oldest where there are as many as may be.
     pub(crate) fn keep(&self, request: RequestSeen<'_>) {
         let mut kept = self.lock();
-        let oldest = if kept.len() < self.kept_max {
-            None
-        } else {
-            kept.pop_front()
-        };
-        if kept.len() < self.kept_max {
-            let room = oldest.map_or_else(String::new, |oldest| oldest.texts);
-            kept.push_back(Kept::of(request, room));
-        }
+        let is_full = kept.len() >= self.kept_max;
+        let oldest = if is_full { kept.pop_front() } else { None };
+        let room = oldest.map_or_else(String::new, |oldest| oldest.texts);
+        kept.push_back(Kept::of(request, room));
     }
 
-    /// Those that fit, the latest first, at most so many.
-    pub(crate) fn latest(
+    /// What is made of them, the latest first, at most so many. No request is remembered meanwhile,
+    /// so `make` takes little time, and none for those that are not wanted.
+    pub(crate) fn latest<T>(
         &self,
         limit: usize,
-        fits: impl Fn(&RequestSeen<'_>) -> bool,
-    ) -> Vec<RequestBody> {
+        make: impl FnMut(RequestSeen<'_>) -> Option<T>,
+    ) -> Vec<T> {
         let kept = self.lock();
-        let seen = kept.iter().rev().map(Kept::seen).filter(fits);
-        seen.take(limit).map(RequestBody::from).collect()
+        let made = kept.iter().rev().map(Kept::seen).filter_map(make);
+        made.take(limit).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Kept>> {
@@ -168,57 +169,64 @@ impl Requests {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_latest_are_kept_and_their_paths_are_cut() {
-        let requests = Requests::new(2);
-        let long = "/\u{e4}".repeat(1000);
-        for (number, path) in [long.as_str(), "/2", long.as_str(), "/4"]
-            .into_iter()
-            .enumerate()
-        {
-            requests.keep(RequestSeen {
-                at: Timestamp::from_micros(0),
-                trace_id: &format!("t{number}"),
-                actor: "ada",
-                method: "PUT",
-                path,
-                status: 200,
-                took_us: 1,
-                code: None,
-            });
-        }
-        let all = requests.latest(9, |_| true);
-        let shown = |request: &RequestBody| {
-            let RequestBody {
+    fn keep(requests: &Requests, trace_id: &str, method: &str, path: &str) {
+        requests.keep(RequestSeen {
+            at: Timestamp::from_micros(0),
+            trace_id,
+            actor: "ada",
+            method,
+            path,
+            status: 200,
+            took_us: 1,
+            code: None,
+        });
+    }
+
+    fn all(requests: &Requests) -> Vec<String> {
+        requests.latest(9, |seen| {
+            let RequestSeen {
                 trace_id,
                 actor,
                 method,
                 path,
                 ..
-            } = request;
-            assert!(long.starts_with(path.as_str()) || path == "/4");
-            format!("{trace_id} {actor} {method} {}", path.len())
-        };
-        let shown: Vec<String> = all.iter().map(shown).collect();
-        assert_eq!(shown, ["t3 ada PUT 2", "t2 ada PUT 511"]);
-        assert_eq!(requests.latest(9, |seen| seen.trace_id == "t2"), all[1..]);
-        assert_eq!(requests.latest(1, |_| true), all[..1]);
-        assert_eq!(requests.latest(9, |seen| seen.path == "/2"), []);
+            } = seen;
+            Some(format!("{trace_id} {actor} {method} {path}"))
+        })
     }
 
     #[test]
-    fn where_none_are_to_be_kept_none_are() {
-        let requests = Requests::new(0);
-        requests.keep(RequestSeen {
-            at: Timestamp::from_micros(0),
-            trace_id: "t",
-            actor: "ada",
-            method: "PUT",
-            path: "/",
-            status: 200,
-            took_us: 1,
-            code: None,
-        });
-        assert_eq!(requests.latest(9, |_| true), []);
+    fn the_latest_are_kept_each_with_its_own_texts() {
+        let requests = Requests::new(2);
+        keep(&requests, "t0", "PUT", "/a/long/path");
+        keep(&requests, "t1", "DELETE", "/1");
+        keep(&requests, "t2", "POST", "/\u{e4}");
+        keep(&requests, "third", "PUT", "/3");
+        assert_eq!(all(&requests), ["third ada PUT /3", "t2 ada POST /\u{e4}"]);
+        let paths = |limit, of: &str| {
+            requests.latest(limit, |seen| {
+                (seen.trace_id == of).then(|| seen.path.to_owned())
+            })
+        };
+        assert_eq!(paths(9, "t2"), ["/\u{e4}"]);
+        assert_eq!(paths(9, "t1"), [""; 0]);
+        assert_eq!(paths(0, "third"), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_client_makes_long_is_cut_and_takes_no_room() {
+        let requests = Requests::new(1);
+        let (method, path) = ("M".repeat(100_000), "/\u{e4}".repeat(1000));
+        keep(&requests, "t", &method, &path);
+        let cut = format!("t ada {} {}", &method[..METHOD_BYTES_MAX], &path[..511]);
+        assert_eq!(all(&requests), [cut]);
+        keep(&requests, "t", "PUT", "/");
+        let kept = requests.lock();
+        let bytes_max = 2 * (PATH_BYTES_MAX + METHOD_BYTES_MAX + "tada".len());
+        assert!(
+            kept[0].texts.capacity() <= bytes_max,
+            "{:?}",
+            kept[0].texts.capacity()
+        );
     }
 }

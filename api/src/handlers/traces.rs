@@ -183,8 +183,11 @@ fn story(
             events.push(traced_event(record));
         }
     }
-    let is_of_it = |asked: &RequestSeen<'_>| asked.trace_id == trace_id && is_seen(asked.actor);
-    let mut requests = state.requests().latest(PARTS_MAX, is_of_it);
+    let part_of_it = |asked: RequestSeen<'_>| {
+        let is_of_it = asked.trace_id == trace_id && is_seen(asked.actor);
+        is_of_it.then(|| RequestBody::from(asked))
+    };
+    let mut requests = state.requests().latest(PARTS_MAX, part_of_it);
     requests.reverse();
     Ok(TraceBody {
         trace_id: trace_id.to_owned(),
@@ -313,10 +316,11 @@ pub(crate) async fn errors(request: HttpRequest, state: Served) -> Result<HttpRe
     };
     let mut items = Vec::new();
     if is_of("request") {
-        let failed = state
-            .requests()
-            .latest(usize::MAX, |request| request.code.is_some());
-        items.extend(failed.iter().map(of_request).filter(fits));
+        let failed = |asked: RequestSeen<'_>| {
+            let error = of_request(&asked, asked.code?);
+            fits(&error).then_some(error)
+        };
+        items.extend(state.requests().latest(limit, failed));
     }
     if is_of("job") {
         // Those that wait for their next try failed in the one before.
@@ -335,14 +339,14 @@ pub(crate) async fn errors(request: HttpRequest, state: Served) -> Result<HttpRe
     Ok(HttpResponse::Ok().json(ErrorsBody { items }))
 }
 
-fn of_request(request: &RequestBody) -> ErrorBody {
+fn of_request(request: &RequestSeen<'_>, code: &str) -> ErrorBody {
     ErrorBody {
         at: request.at.to_string(),
         kind: "request".to_owned(),
-        code: request.code.clone().unwrap_or_default(),
+        code: code.to_owned(),
         message: format!("{} {}", request.method, request.path),
-        trace_id: request.trace_id.clone(),
-        actor: Some(request.actor.clone()),
+        trace_id: request.trace_id.to_owned(),
+        actor: Some(request.actor.to_owned()),
         stage: None,
         job_id: None,
         document_id: None,
