@@ -159,14 +159,16 @@ fn own<'a>(
     descriptor: &Descriptor,
     anchoring: &'a Value,
 ) -> impl Iterator<Item = Own<'a>> {
-    let own = |gives_way| {
-        move |name, value| Own {
-            name,
-            value,
-            gives_way,
-        }
+    let gives_way = |name, value| Own {
+        name,
+        value,
+        gives_way: true,
     };
-    let (gives_way, holds) = (own(true), own(false));
+    let holds = |name, value| Own {
+        name,
+        value,
+        gives_way: false,
+    };
     let modified = state.modified_at.map(OwnValue::Time);
     let all = [
         Some(holds("anchoring", OwnValue::Json(anchoring))),
@@ -308,7 +310,44 @@ mod tests {
         assert!(rendered.contains(r#","modified":"1970-01-01T00:00:00.000001Z","resource_id":"#));
     }
 
+    /// A7: a target that names the resource is anchored in its text, however it is written.
+    #[test]
+    fn a_target_in_the_resource_is_told_where_it_stands() {
+        let resource = "00000000-0000-0000-0000-000000000001";
+        let target = format!(
+            r#"{{"selector":{{"exact":"moons","type":"TextQuoteSelector"}},"source":"urn:uuid:{resource}"}}"#
+        );
+        let text = TextIndex::new("four moons");
+        for annotation in [
+            format!(r#"{{"target":{target}}}"#),
+            format!(r#"{{ "target" : {target} }}"#),
+        ] {
+            let mut state = state(&annotation);
+            let rendered = render_over(&state, &text);
+            assert!(rendered.starts_with(r#"{"anchoring":[],"#), "{rendered}");
+            state.references.push(Reference {
+                relation: Relation::Target,
+                resource_id: ResourceId::new(Uuid::from_u128(1)),
+            });
+            let expected = r#"{"anchoring":[{"end":10,"pointer":"/target","revision":0,"score":1.0,"start":5,"status":"moved","target":0}],"annotation_id":"#;
+            let rendered = render_over(&state, &text);
+            assert!(rendered.starts_with(expected), "{rendered}");
+            assert!(rendered.ends_with(&format!(
+                r#""resource_id":"{resource}","revision":2,"target":{target}}}"#
+            )));
+        }
+    }
+
     fn render_in(state: &AnnotationState) -> String {
+        render_with(state, TextsOf::default())
+    }
+
+    fn render_over(state: &AnnotationState, text: &TextIndex) -> String {
+        let (now, then) = (Some(text), Some(text));
+        render_with(state, TextsOf { now, then })
+    }
+
+    fn render_with(state: &AnnotationState, texts: TextsOf<'_>) -> String {
         let created = ResourceCreated {
             access: Access::default(),
             byte_size: 0,
@@ -330,11 +369,6 @@ mod tests {
         };
         let created = Event::ResourceCreated(created);
         let descriptor = Descriptor::start(&envelope, &created).unwrap();
-        render(
-            state,
-            &descriptor,
-            TextsOf::default(),
-            OffsetUnit::default(),
-        )
+        render(state, &descriptor, texts, OffsetUnit::default())
     }
 }
