@@ -17,8 +17,8 @@ use crate::error::{ApiError, Code};
 
 /// Where a request comes from, as a browser sees it (W3C Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// What names end in that lead to this machine (RFC 6761, section 6.3).
-const LOCALHOST_BELOW: &str = ".localhost";
+/// The last label of names that lead to this machine (RFC 6761, section 6.3).
+const LOCALHOST: &str = "localhost";
 
 /// Scheme, host and port, as a browser tells where a page is from: in lower case, the port left out
 /// where it is the scheme's own.
@@ -141,11 +141,8 @@ fn is_of_this_machine(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    let below = name.len().checked_sub(LOCALHOST_BELOW.len());
-    let is_below = below.and_then(|at| name.get(at..));
-    name.eq_ignore_ascii_case(&LOCALHOST_BELOW[1..])
-        || is_below.is_some_and(|end| end.eq_ignore_ascii_case(LOCALHOST_BELOW))
-        || name.parse::<IpAddr>().is_ok()
+    let last = name.rsplit('.').next().unwrap_or_default();
+    last.eq_ignore_ascii_case(LOCALHOST) || name.parse::<IpAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -215,6 +212,8 @@ mod tests {
             "[::1]:8470",
             "10.1.2.3",
             "a.localhost:1",
+            "LOCALHOST",
+            "A.LocalHost:1",
         ] {
             assert!(is_of_this_machine(ours), "{ours}");
         }
@@ -222,6 +221,8 @@ mod tests {
             "evil.example",
             "127.0.0.1.evil.example:80",
             "localhost.evil",
+            "evillocalhost",
+            "localhost.",
             "",
             "[::1",
         ] {
