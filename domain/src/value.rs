@@ -294,6 +294,8 @@ mod tests {
             ("application/ld+JSON; charset=utf-8", true),
             ("Application/XML", true),
             ("application/x-texinfo", false),
+            ("application/atom+XML ;charset=utf-8", true),
+            ("Text/plain;charset=utf-8", true),
             ("image/png", false),
             ("x/y", false),
         ] {

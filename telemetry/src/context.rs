@@ -140,6 +140,10 @@ mod tests {
     fn a_trace_id_of_w3c_is_itself_and_another_one_always_the_same() {
         let trace = trace_of("4bf92f3577b34da6a3ce929d0e0e4736");
         assert_eq!(hex(&trace), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(unhex("0aF0"), None::<[u8; 2]>);
+        assert_eq!(unhex("0af"), None::<[u8; 2]>);
+        assert_eq!(unhex("0000"), None::<[u8; 2]>);
+        assert_eq!(unhex("0af0"), Some([10, 240]));
         assert_eq!(trace_of("order 7"), trace_of("order 7"));
         assert_ne!(trace_of("order 7"), trace_of("order 8"));
     }
