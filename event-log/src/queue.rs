@@ -26,7 +26,9 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) result: Result<Committed, AppendError>,
-    /// The batch again: memory is given back for less by the thread that took it.
+    /// The batch again, so that whoever made it gives its memory back: for a thread that did not
+    /// take it that costs more. Of batches that hold no place any more there are as many as the
+    /// group under way has, and those whose answers nobody has looked at yet.
     pub(crate) _spent: Batch,
 }
 
