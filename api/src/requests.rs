@@ -85,17 +85,14 @@ struct Kept {
 impl Kept {
     /// The request, in the room of another one.
     fn of(seen: RequestSeen<'_>, mut texts: String) -> Self {
-        let cut = |text: &'_ str, bytes_max| text.floor_char_boundary(bytes_max);
-        let path = &seen.path[..cut(seen.path, PATH_BYTES_MAX)];
-        let method = &seen.method[..cut(seen.method, METHOD_BYTES_MAX)];
         texts.clear();
         texts.push_str(seen.trace_id);
         let trace_end = texts.len();
         texts.push_str(seen.actor);
         let actor_end = texts.len();
-        texts.push_str(method);
+        texts.push_str(beginning(seen.method, METHOD_BYTES_MAX));
         let method_end = texts.len();
-        texts.push_str(path);
+        texts.push_str(beginning(seen.path, PATH_BYTES_MAX));
         Self {
             at: seen.at,
             status: seen.status,
@@ -120,6 +117,11 @@ impl Kept {
             code: self.code,
         }
     }
+}
+
+/// As much of a text as fits so many bytes.
+fn beginning(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
 }
 
 /// The requests that are remembered, of one tenant.
