@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lsm_tree::config::{
-    BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PinningPolicy,
-    RestartIntervalPolicy,
+    BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
+    PartitioningPolicy, PinningPolicy, RestartIntervalPolicy,
 };
 use lsm_tree::{Cache, CompressionType, Config, SequenceNumberCounter};
 
@@ -19,16 +19,21 @@ pub(super) fn configured(
     cache_bytes: u64,
     merging: Merging,
 ) -> Config {
-    // A table's filter is one block, a good part of a megabyte, on all levels but the last ones,
-    // where it is cut up. Left to the cache, which takes no entry so large, it would be read and
-    // checked whole for each look at a key. In memory it takes ten bits a row.
-    let whole = PinningPolicy::new([true, true, true, false]);
+    // A filter or an index that is one block is a good part of a megabyte, of compressed tables up
+    // to four. The cache takes no entry so large: it would be read and checked whole for each look.
+    // New tables, where most looks end, have such ones, in memory, on whatever level they come to
+    // lie: the engine counts levels from its last one when it writes, from its first when it opens.
+    // All others have theirs in pieces that the cache takes, so that memory does not grow with them.
+    let pieces = PartitioningPolicy::new([false, true]);
+    let in_memory = PinningPolicy::all(true);
     // The counter of what the tree shows by itself is not used; see `visible`.
     Config::new(dir, numbers.clone(), SequenceNumberCounter::default())
         .with_compaction_filter_factory(Some(Arc::new(merging)))
         .use_cache(Arc::new(Cache::with_capacity_bytes(cache_bytes)))
-        .filter_block_pinning_policy(whole.clone())
-        .index_block_pinning_policy(whole)
+        .filter_block_pinning_policy(in_memory.clone())
+        .index_block_pinning_policy(in_memory)
+        .filter_block_partitioning_policy(pieces.clone())
+        .index_block_partitioning_policy(pieces)
         .data_block_restart_interval_policy(RestartIntervalPolicy::new([10, 16]))
         .data_block_compression_policy(CompressionPolicy::new([
             CompressionType::None,

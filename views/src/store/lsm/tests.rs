@@ -174,6 +174,70 @@ fn a_merge_that_is_broken_off_changes_nothing_and_is_done_later() {
     assert_eq!(fs::read_dir(&tables).unwrap().count(), in_use);
 }
 
+/// A row of a long table: its value says nothing that could be compressed.
+fn long_row(number: u32) -> Pair {
+    let value = blake3::hash(&number.to_be_bytes());
+    let key = format!("row {:08}", number * 2).into_bytes();
+    (key, value.as_bytes().repeat(4))
+}
+
+/// P9: what is kept in memory of tables that were merged does not grow with their rows, nor are
+/// these found by reading all of an index, also behind an opening; rows are found either way.
+#[test]
+fn long_tables_have_the_ends_of_their_indexes_in_memory_and_scans_are_those_of_a_map() {
+    const ROWS: u32 = 60_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = LsmStore::open(dir.path(), SMALL, false).unwrap();
+    for tenth in 0..10 {
+        // Each table has rows from everywhere, so that they have to be merged.
+        let rows = (0..ROWS / 10).map(|row| long_row(row * 10 + tenth));
+        let changes = rows.map(|(key, value)| (key, Some(value))).collect();
+        store.commit(changes).unwrap();
+        store.flush().unwrap();
+        store.make_room().unwrap();
+    }
+    wait_for_runs_below(&store, 4);
+    drop(store);
+    let store = LsmStore::open(dir.path(), SMALL, false).unwrap();
+    store
+        .with(|shared| {
+            let version = shared.tree.current_version();
+            let merged: Vec<_> = version
+                .iter_levels()
+                .skip(1)
+                .flat_map(|l| l.iter())
+                .collect();
+            let tables = merged.iter().flat_map(|run| run.iter());
+            let in_memory = tables.map(|table| {
+                let index = table.pinned_block_index_size();
+                assert!(index > 0, "it is read for each look");
+                index + table.pinned_filter_size()
+            });
+            let in_memory: usize = in_memory.sum();
+            assert!(
+                in_memory > 0 && in_memory < ROWS as usize / 10,
+                "{in_memory}"
+            );
+            Ok(())
+        })
+        .unwrap();
+    for from in (0..ROWS).step_by(911) {
+        let to = (from + 150).min(ROWS);
+        let mut expected: Vec<Pair> = (from..to).map(long_row).collect();
+        let (first, end) = (long_row(from).0, long_row(to).0);
+        let scan = |direction| -> Vec<Pair> {
+            let rows = store.scan(&first, &end, direction);
+            rows.map(Result::unwrap).collect()
+        };
+        assert_eq!(scan(Direction::Forward), expected);
+        expected.reverse();
+        assert_eq!(scan(Direction::Backward), expected);
+        assert_eq!(store.get(&first).unwrap(), Some(long_row(from).1));
+        let between = format!("row {:08}", from * 2 + 1).into_bytes();
+        assert_eq!(store.get(&between).unwrap(), None);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     /// A2: rows in memory over rows in tables are those of a map, by key and in either order,
