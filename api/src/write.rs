@@ -36,12 +36,22 @@ impl Write {
             change,
             precondition,
             expected_revision: None,
+            is_id_new: false,
         };
         Self {
             operations: vec![operation],
             idempotency: None,
             pins: Vec::new(),
         }
+    }
+
+    /// Says that the ids of annotations that it adds were made for them.
+    #[must_use]
+    pub(crate) fn of_new_ids(mut self) -> Self {
+        for operation in &mut self.operations {
+            operation.is_id_new = true;
+        }
+        self
     }
 
     #[must_use]

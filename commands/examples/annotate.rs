@@ -123,6 +123,7 @@ fn operation(command: Command) -> Operation {
         change: Change::Resource(Box::new(command)),
         precondition: Precondition::None,
         expected_revision: None,
+        is_id_new: true,
     }
 }
 

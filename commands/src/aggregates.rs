@@ -18,7 +18,7 @@ use stemma_domain::time::Timestamp;
 use stemma_event_log::{Appender, Reader};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
-use crate::folded::Folded;
+use crate::folded::{Folded, Folding, Looks};
 use crate::history::HistoryError;
 use crate::request::OperationResult;
 
@@ -184,8 +184,13 @@ impl Aggregates {
         }
     }
 
-    /// Locks a resource's slot and folds its state if it is not known.
-    pub(crate) async fn lock(&self, id: ResourceId) -> Result<LockedSlot, HistoryError> {
+    /// Locks a resource's slot and folds its state if it is not known, or does not tell what is
+    /// looked for.
+    pub(crate) async fn lock(
+        &self,
+        id: ResourceId,
+        looks: Looks,
+    ) -> Result<LockedSlot, HistoryError> {
         let slot = self.slot(id);
         if self.abandoned.are_some.load(Ordering::Acquire) {
             let kept = self.abandoned.take();
@@ -202,14 +207,33 @@ impl Aggregates {
             }
             slot.stale.store(false, Ordering::Release);
             *state = SlotState::Unknown;
-            let folded = Folded::of_stream(&self.reader, id)?;
+            let folded = self.fold(id, looks).await?;
             *state = SlotState::Known(folded.map(Box::new));
+        } else if let SlotState::Known(Some(folded)) = &mut *state
+            && looks == Looks::ForSome
+        {
+            let found = if folded.has_places() {
+                None
+            } else {
+                self.fold(id, looks).await?
+            };
+            folded.keep_places(found);
         }
         Ok(LockedSlot {
             state,
             abandoned: Arc::clone(&self.abandoned),
             is_ahead: false,
         })
+    }
+
+    /// Folds a resource's stream as the log holds it; none of an empty one. A long stream is folded
+    /// a piece at a time, and between them others have their turn on this thread.
+    async fn fold(&self, id: ResourceId, looks: Looks) -> Result<Option<Folded>, HistoryError> {
+        let mut folding = Folding::of(id, looks);
+        while folding.step(&self.reader)? {
+            tokio::task::yield_now().await;
+        }
+        Ok(folding.done())
     }
 
     /// The one slot of a resource.
@@ -224,13 +248,14 @@ impl Aggregates {
         kept.slot
     }
 
-    /// Reckons a slot's size again once it has grown a good deal, so that the limit holds.
+    /// Reckons a slot's size again once it has changed a good deal, so that the limit holds.
     pub(crate) fn weigh(&self, locked: &LockedSlot) {
         let (places, whole) = locked.folded().map_or((0, 0), Folded::counts);
         let bytes = RESOURCE_BYTES + places as u64 * PLACE_BYTES + whole as u64 * ANNOTATION_BYTES;
         let bytes = bytes.min(self.slot_bytes_max);
         let slot = &locked.state.slot;
-        if bytes > 2 * slot.bytes.load(Ordering::Relaxed) {
+        let reckoned = slot.bytes.load(Ordering::Relaxed);
+        if bytes > 2 * reckoned || bytes < reckoned / 4 {
             slot.bytes.store(bytes, Ordering::Relaxed);
             let kept = Kept {
                 slot: Arc::clone(slot),

@@ -25,6 +25,7 @@ use crate::aggregates::{Aggregates, Flight, LockedSlot, Slot, UNRECORDED};
 use crate::answered::{self, Answered};
 use crate::environment::{Clock, Ids};
 use crate::error::CommandError;
+use crate::folded::Looks;
 use crate::history::{self, AsOf, HistoryError, PastState};
 use crate::plan::{Plan, Planner, UNPLACED};
 use crate::replay;
@@ -322,7 +323,7 @@ impl Commands {
             let (Target::Resource(id) | Target::Document(id)) = asked.target else {
                 continue;
             };
-            let slot = self.shared.aggregates.lock(id).await?;
+            let slot = self.shared.aggregates.lock(id, Looks::ForNone).await?;
             let is_hidden = |resource: &Resource| !resource.descriptor.is_read_by(&request.sight);
             if slot.resource().is_some_and(is_hidden) {
                 let refusal = Refusal::NotFound;
@@ -388,34 +389,27 @@ impl Commands {
     /// Locks what the request names, each once and in order of id, so that no two requests can
     /// wait for each other.
     async fn lock(&self, request: &Request) -> Result<Vec<LockedSlot>, CommandError> {
-        let mut ids: Vec<ResourceId> = request
+        let mut named: Vec<(ResourceId, Looks)> = request
             .operations
             .iter()
             .flat_map(|operation| {
                 let target = match operation.target {
-                    Target::Resource(id) => Some(id),
+                    Target::Resource(id) => Some((id, operation.looks_at_target())),
                     // Its grants are looked at, unless whoever asks sees everything.
-                    Target::Document(id) if request.sight != Sight::Everything => Some(id),
+                    Target::Document(id) if request.sight != Sight::Everything => {
+                        Some((id, Looks::ForNone))
+                    }
                     Target::EntityTypes | Target::Job(_) | Target::Document(_) => None,
                 };
-                let source = match &operation.change {
-                    Change::CloneFrom { source, .. } => Some(*source),
-                    _ => None,
-                };
-                target.into_iter().chain(source)
+                target.into_iter().chain(operation.looks_at_source())
             })
             .collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let mut slots = Vec::with_capacity(ids.len());
-        for id in ids {
-            slots.push(
-                self.shared
-                    .aggregates
-                    .lock(id)
-                    .await
-                    .map_err(CommandError::from)?,
-            );
+        // Of several that name one resource, the one that looks for more comes first and stays.
+        named.sort_unstable_by_key(|(id, looks)| (*id, *looks == Looks::ForNone));
+        named.dedup_by_key(|(id, _)| *id);
+        let mut slots = Vec::with_capacity(named.len());
+        for (id, looks) in named {
+            slots.push(self.shared.aggregates.lock(id, looks).await?);
         }
         Ok(slots)
     }

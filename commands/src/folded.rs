@@ -1,10 +1,15 @@
 //! A resource folded for deciding: what describes it, and where its annotations stand in the log.
 //!
-//! A resource may have a hundred thousand annotations, and a command looks at one of them. So an
-//! annotation is kept as the positions of the events that made it what it is, and read from there
-//! when it is asked for; in memory as a whole are those that a command works on, or that stand in
-//! the queue. Invariant: each annotation of the resource is kept in one of these ways or in both,
-//! and where in both, they agree once its batch has landed.
+//! A resource may have a million annotations, and a command looks at one of them, or at none: an
+//! annotation whose id was made for it is none of those that are there. So an annotation is kept as
+//! the positions of the events that made it what it is, and read from there when it is asked for;
+//! and of a resource that has many, these places are not kept either until a command asks for one.
+//! In memory as a whole are those that a command works on, or that stand in the queue.
+//!
+//! Invariants: where places are kept, each annotation of the resource is kept as a place, as a whole
+//! or as both, and where as both, they agree once its batch has landed; where none are kept, each
+//! that stands in the queue is there as a whole, and none of those in the queue is changed or
+//! removed; places that were asked for stay.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,20 +17,93 @@ use std::sync::Arc;
 use stemma_domain::event::{Envelope, Event};
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::{AnnotationState, EvolveError, Resource};
-use stemma_event_log::{Position, ReadLimit, Reader, Record};
+use stemma_event_log::{Direction, Position, ReadLimit, Reader, Record, Revision, StreamRange};
 
 use crate::aggregates::Landing;
 use crate::error::FoldError;
-use crate::history::{HistoryError, each_record, envelope_of, event_of};
+use crate::history::{HistoryError, envelope_of, event_of, stream_of};
+use crate::plan::UNPLACED;
 
 /// Annotations that may be in memory as a whole before those that need not be are let go.
-const WHOLE_MAX: usize = 64;
+const WHOLE_MAX: usize = 8;
+/// Places that are kept although no command has asked for one.
+const UNASKED_MAX: usize = 64;
+/// Records of a piece of a stream: what is read and folded before others have their turn.
+const PIECE_RECORDS: usize = 256;
 
 /// A resource with the annotations that are in memory, and the places of all that have landed.
 #[derive(Debug)]
 pub(crate) struct Folded {
     resource: Resource,
-    places: HashMap<AnnotationId, Place>,
+    /// None where there are many and no command has asked for one.
+    places: Option<HashMap<AnnotationId, Place>>,
+    are_places_asked: bool,
+}
+
+/// What a command wants to know of a resource's annotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Looks {
+    /// Nothing.
+    ForNone,
+    /// Where some of them stand.
+    ForSome,
+}
+
+/// A resource's stream on its way to a state.
+#[derive(Debug)]
+pub(crate) struct Folding {
+    id: ResourceId,
+    looks: Looks,
+    next: Revision,
+    folded: Option<Folded>,
+}
+
+impl Folding {
+    pub(crate) fn of(id: ResourceId, looks: Looks) -> Self {
+        Self {
+            id,
+            looks,
+            next: Revision::new(0),
+            folded: None,
+        }
+    }
+
+    /// Takes the next piece of the stream in; says whether there is more.
+    pub(crate) fn step(&mut self, reader: &Reader) -> Result<bool, HistoryError> {
+        let range = StreamRange {
+            from: self.next,
+            direction: Direction::Forward,
+            limit: PIECE_RECORDS,
+        };
+        let records = reader.read_stream(&stream_of(self.id), range)?;
+        for record in &records {
+            self.take(record)?;
+            self.next = record.revision().next();
+        }
+        Ok(records.len() == PIECE_RECORDS)
+    }
+
+    fn take(&mut self, record: &Record) -> Result<(), FoldError> {
+        let misfit = |source| FoldError::Evolve {
+            position: record.position().get(),
+            source,
+        };
+        let (envelope, event) = (envelope_of(record), event_of(record)?);
+        let Some(folded) = &mut self.folded else {
+            let mut folded = Folded::start(&envelope, &event).map_err(misfit)?;
+            folded.are_places_asked = self.looks == Looks::ForSome;
+            self.folded = Some(folded);
+            return Ok(());
+        };
+        folded.take(&envelope, &event).map_err(misfit)?;
+        folded.let_go_of_places();
+        Ok(())
+    }
+
+    /// The resource as far as it is folded; none of an empty stream.
+    pub(crate) fn done(self) -> Option<Folded> {
+        self.folded
+    }
 }
 
 /// Where the log has what an annotation is: the event that added it and the last that changed it.
@@ -38,29 +116,12 @@ struct Place {
 }
 
 impl Folded {
-    /// Folds a resource's stream as the log holds it; none of an empty one.
-    pub(crate) fn of_stream(reader: &Reader, id: ResourceId) -> Result<Option<Self>, HistoryError> {
-        let mut folded: Option<Self> = None;
-        each_record(reader, id, |record| {
-            let misfit = |source| FoldError::Evolve {
-                position: record.position().get(),
-                source,
-            };
-            let (envelope, event) = (envelope_of(record), event_of(record)?);
-            match &mut folded {
-                None => folded = Some(Self::start(&envelope, &event).map_err(misfit)?),
-                Some(folded) => folded.take(&envelope, &event).map_err(misfit)?,
-            }
-            Ok(true)
-        })?;
-        Ok(folded)
-    }
-
     /// The state after the first event of a stream.
     pub(crate) fn start(envelope: &Envelope<'_>, event: &Event) -> Result<Self, EvolveError> {
         Ok(Self {
             resource: Resource::start(envelope, event)?,
-            places: HashMap::new(),
+            places: Some(HashMap::new()),
+            are_places_asked: false,
         })
     }
 
@@ -71,36 +132,33 @@ impl Folded {
             annotation_id,
             problem,
         };
+        let id = match event {
+            Event::AnnotationAdded(added) => added.annotation_id,
+            Event::AnnotationBodyChanged(changed) => changed.annotation_id,
+            Event::AnnotationRemoved(removed) => removed.annotation_id,
+            _ => return self.resource.evolve(envelope, event),
+        };
         let descriptor = &mut self.resource.descriptor;
-        match event {
-            Event::AnnotationAdded(added) => {
-                if self.places.contains_key(&added.annotation_id) {
-                    return Err(misfit(added.annotation_id, "is there already"));
-                }
-                descriptor.evolve(envelope, event)?;
-                let place = Place {
-                    added: envelope.position,
-                    changed: None,
-                    revision: envelope.revision,
-                };
-                self.places.insert(added.annotation_id, place);
-            }
-            Event::AnnotationBodyChanged(changed) => {
-                let place = self.places.get_mut(&changed.annotation_id);
-                let place = place.ok_or_else(|| misfit(changed.annotation_id, "is not there"))?;
-                descriptor.evolve(envelope, event)?;
-                place.changed = Some(envelope.position);
-                place.revision = envelope.revision;
-            }
-            Event::AnnotationRemoved(removed) => {
-                if !self.places.contains_key(&removed.annotation_id) {
-                    return Err(misfit(removed.annotation_id, "is not there"));
-                }
-                descriptor.evolve(envelope, event)?;
-                self.places.remove(&removed.annotation_id);
-            }
-            _ => self.resource.evolve(envelope, event)?,
+        let Some(places) = &mut self.places else {
+            return descriptor.evolve(envelope, event);
+        };
+        let is_added = matches!(event, Event::AnnotationAdded(_));
+        match places.contains_key(&id) {
+            true if is_added => return Err(misfit(id, "is there already")),
+            false if !is_added => return Err(misfit(id, "is not there")),
+            _ => descriptor.evolve(envelope, event)?,
         }
+        if let Event::AnnotationRemoved(_) = event {
+            places.remove(&id);
+            return Ok(());
+        }
+        let added = places.get(&id).map(|place| place.added);
+        let place = Place {
+            added: added.unwrap_or(envelope.position),
+            changed: added.map(|_| envelope.position),
+            revision: envelope.revision,
+        };
+        places.insert(id, place);
         Ok(())
     }
 
@@ -111,8 +169,8 @@ impl Folded {
         event: &Event,
     ) -> Result<(), EvolveError> {
         self.resource.evolve(envelope, event)?;
-        if let Event::AnnotationRemoved(removed) = event {
-            self.places.remove(&removed.annotation_id);
+        if let (Event::AnnotationRemoved(removed), Some(places)) = (event, &mut self.places) {
+            places.remove(&removed.annotation_id);
         }
         Ok(())
     }
@@ -124,7 +182,28 @@ impl Folded {
 
     /// How many annotations are kept as places, and how many in memory.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.places.len(), self.resource.annotations.len())
+        let places = self.places.as_ref().map_or(0, HashMap::len);
+        (places, self.resource.annotations.len())
+    }
+
+    /// Whether a command can look for annotations.
+    pub(crate) fn has_places(&self) -> bool {
+        self.places.is_some()
+    }
+
+    /// Keeps the places from here on, which another fold of the same stream found. What stood in
+    /// the queue meanwhile is in them, or will be when it lands.
+    pub(crate) fn keep_places(&mut self, found: Option<Self>) {
+        if self.places.is_none() {
+            self.places = found.and_then(|found| found.places);
+        }
+        self.are_places_asked = true;
+    }
+
+    /// The places, which whoever looks for annotations has had kept.
+    fn places(&self) -> &HashMap<AnnotationId, Place> {
+        let places = self.places.as_ref();
+        places.expect("who looks for annotations locks the resource to do so")
     }
 
     /// Brings an annotation into memory, if it is there at all.
@@ -132,7 +211,7 @@ impl Folded {
         if self.resource.annotations.contains_key(&id) {
             return Ok(());
         }
-        if let Some(place) = self.places.get(&id) {
+        if let Some(place) = self.places().get(&id) {
             let state = read_annotation(reader, id, *place)?;
             self.resource.annotations.insert(id, Arc::new(state));
         }
@@ -141,13 +220,16 @@ impl Folded {
 
     /// Brings all annotations into memory.
     pub(crate) fn bring_all(&mut self, reader: &Reader) -> Result<(), HistoryError> {
-        let ids: Vec<AnnotationId> = self.places.keys().copied().collect();
+        let ids: Vec<AnnotationId> = self.places().keys().copied().collect();
         ids.into_iter().try_for_each(|id| self.bring(reader, id))
     }
 
     /// Fills in what only the log could tell of a batch, and notes the places of its annotations.
     pub(crate) fn settle(&mut self, landing: &Landing) {
         landing.settle(&mut self.resource);
+        let Some(places) = &mut self.places else {
+            return;
+        };
         for (id, position, revision) in &landing.added {
             // One that a later batch takes away again is no longer in memory.
             if self.resource.annotations.contains_key(id) {
@@ -156,28 +238,38 @@ impl Folded {
                     changed: None,
                     revision: *revision,
                 };
-                self.places.insert(*id, place);
+                places.insert(*id, place);
             }
         }
         for (id, position, revision) in &landing.changed {
             // Without a place it is to be: its beginning has not landed yet, and it stays in memory.
-            if let Some(place) = self.places.get_mut(id).filter(|p| p.revision < *revision) {
+            if let Some(place) = places.get_mut(id).filter(|p| p.revision < *revision) {
                 place.changed = Some(*position);
                 place.revision = *revision;
             }
         }
     }
 
-    /// Lets go from memory what can be read from its place, once it has become much.
+    /// Lets go from memory what the log can tell, once it has become much.
     pub(crate) fn let_go(&mut self) {
+        self.let_go_of_places();
         if self.resource.annotations.len() <= WHOLE_MAX {
             return;
         }
-        let places = &self.places;
-        self.resource.annotations.retain(|id, state| {
-            let place = places.get(id);
-            place.is_none_or(|place| place.revision != state.revision)
-        });
+        let places = self.places.as_ref();
+        self.resource
+            .annotations
+            .retain(|id, state| match places.map(|places| places.get(id)) {
+                Some(place) => place.is_none_or(|place| place.revision != state.revision),
+                None => state.added_position == UNPLACED,
+            });
+    }
+
+    fn let_go_of_places(&mut self) {
+        let are_many = |places: &HashMap<_, _>| places.len() > UNASKED_MAX;
+        if !self.are_places_asked && self.places.as_ref().is_some_and(are_many) {
+            self.places = None;
+        }
     }
 }
 

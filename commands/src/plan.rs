@@ -21,7 +21,7 @@ use stemma_event_log::{EventType, ExpectedRevision, NewEvent, Reader, Revision, 
 use crate::aggregates::{Landing, LockedSlot, SlotState, UNRECORDED};
 use crate::environment::Ids;
 use crate::error::{CommandError, FoldError};
-use crate::folded::Folded;
+use crate::folded::{Folded, Looks};
 use crate::history::stream_of;
 use crate::request::{
     Change, CloneAnnotations, EntityTag, Operation, OperationResult, Precondition, Target,
@@ -172,25 +172,17 @@ impl Planner<'_> {
 
     /// Brings the annotations into memory that the operation is about.
     fn bring(&mut self, operation: &Operation, id: ResourceId) -> Result<(), CommandError> {
-        let (of, annotation) = match &operation.change {
-            Change::Resource(command) => match &**command {
-                Command::AddAnnotation { annotation_id, .. }
-                | Command::ChangeAnnotationBody { annotation_id, .. }
-                | Command::RemoveAnnotation { annotation_id } => (id, Some(*annotation_id)),
-                _ => return Ok(()),
-            },
-            Change::CloneFrom {
-                source,
-                annotations: CloneAnnotations::Bring,
-                ..
-            } => (*source, None),
+        let looked_for = operation.annotation_looked_for();
+        let of = match operation.looks_at_source() {
+            Some((source, Looks::ForSome)) => source,
+            _ if looked_for.is_some() => id,
             _ => return Ok(()),
         };
         let index = self.slot_index(of);
         let Some(folded) = self.slots[index].folded_mut() else {
             return Ok(());
         };
-        match annotation {
+        match looked_for {
             Some(annotation) => folded.bring(self.reader, annotation)?,
             None => folded.bring_all(self.reader)?,
         }

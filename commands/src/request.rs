@@ -12,6 +12,8 @@ use stemma_domain::resource::{AnnotationState, Command, Descriptor};
 use stemma_domain::value::{CollectionName, EntityType, ResourceName};
 use stemma_event_log::Idempotency;
 
+use crate::folded::Looks;
+
 /// Operations that take effect together or not at all.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -43,6 +45,11 @@ pub struct Operation {
     pub precondition: Precondition,
     /// The revision that the target must be at, the operations before this one counted.
     pub expected_revision: Option<u64>,
+    /// Whether the annotation that it adds has an id that was made for it
+    /// ([`Ids::new_id`](crate::Ids::new_id)), so that it is not looked for among those of the
+    /// resource, which takes a while where they are many. An id that is not new and is said to be
+    /// leaves a stream that cannot be folded.
+    pub is_id_new: bool,
 }
 
 /// The stream that an operation writes to.
@@ -171,6 +178,46 @@ impl Operation {
             change,
             precondition: Precondition::None,
             expected_revision: None,
+            is_id_new: false,
+        }
+    }
+
+    /// What must be known of the annotations of the resource that it changes.
+    pub(crate) fn looks_at_target(&self) -> Looks {
+        if self.annotation_looked_for().is_some() {
+            Looks::ForSome
+        } else {
+            Looks::ForNone
+        }
+    }
+
+    /// The resource that it only reads, and what must be known of its annotations.
+    pub(crate) fn looks_at_source(&self) -> Option<(ResourceId, Looks)> {
+        match &self.change {
+            Change::CloneFrom {
+                source,
+                annotations,
+                ..
+            } => Some(match annotations {
+                CloneAnnotations::Bring => (*source, Looks::ForSome),
+                CloneAnnotations::Leave => (*source, Looks::ForNone),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The annotation of the target that may be there already.
+    pub(crate) fn annotation_looked_for(&self) -> Option<AnnotationId> {
+        let Change::Resource(command) = &self.change else {
+            return None;
+        };
+        match &**command {
+            Command::AddAnnotation { annotation_id, .. } => {
+                (!self.is_id_new).then_some(*annotation_id)
+            }
+            Command::ChangeAnnotationBody { annotation_id, .. }
+            | Command::RemoveAnnotation { annotation_id } => Some(*annotation_id),
+            _ => None,
         }
     }
 }

@@ -130,6 +130,8 @@ impl Asked {
             change: Change::Resource(Box::new(command)),
             precondition: Precondition::None,
             expected_revision: None,
+            // It may be asked again.
+            is_id_new: false,
         });
         self.writes.push(Planned {
             stream: id.stream_name(),

@@ -169,6 +169,8 @@ async fn write(
         change,
         precondition: Precondition::None,
         expected_revision: None,
+        // Ids of annotations are made above.
+        is_id_new: true,
     };
     let request = Request {
         sight: stemma_domain::access::Sight::Everything,

@@ -142,7 +142,9 @@ pub(crate) async fn add(
         annotation_id,
         annotation,
     };
-    let write = Write::one(id, command, precondition).with_key(key);
+    let write = Write::one(id, command, precondition)
+        .of_new_ids()
+        .with_key(key);
     let (written, result) = execute_one(&state, &context, write).await?;
     let described = descriptor(&result)?;
     let added = result

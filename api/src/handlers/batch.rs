@@ -281,6 +281,8 @@ async fn store_all(
             change: Change::Resource(Box::new(command)),
             precondition: Precondition::None,
             expected_revision: parsed.expected_revision,
+            // Ids of annotations are made above; clients choose none.
+            is_id_new: true,
         });
     }
     Ok((operations, pins))

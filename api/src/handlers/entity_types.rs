@@ -66,6 +66,7 @@ pub(crate) async fn register(
         },
         precondition: Precondition::None,
         expected_revision: None,
+        is_id_new: false,
     };
     let key = idempotency::of(&request, &context, &[&bytes])?;
     let write = Write {

@@ -483,6 +483,7 @@ pub(crate) async fn clone(
         },
         precondition: precondition(&request)?,
         expected_revision: None,
+        is_id_new: false,
     };
     let key = idempotency::of(&request, &context, &[&bytes])?;
     let write = Write {

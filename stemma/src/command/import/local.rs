@@ -188,6 +188,7 @@ impl Local {
             change,
             precondition: Precondition::None,
             expected_revision: None,
+            is_id_new: false,
         })
     }
 }

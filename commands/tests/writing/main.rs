@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "tests stop at what should not be")]
 
-use std::collections::{BTreeMap, BTreeSet};
+mod model;
+
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::Context;
 
-use proptest::prelude::*;
 use serde_json::json;
 use stemma_commands::{
     AsOf, Change, Clock, CloneAnnotations, CommandError, Commands, Dependencies, Ids, Operation,
@@ -76,6 +76,7 @@ fn request(changes: Vec<Command>) -> Request {
         change: Change::Resource(Box::new(command)),
         precondition: Precondition::None,
         expected_revision: None,
+        is_id_new: false,
     };
     Request {
         sight: stemma_domain::access::Sight::Everything,
@@ -378,13 +379,24 @@ fn a_repeated_request_that_changed_nothing_gets_its_first_answer_and_undoes_noth
         assert_eq!((first.replayed, again.replayed), (false, true));
         assert_eq!(first.position, again.position);
         assert_eq!(first.results[0].descriptor, again.results[0].descriptor);
-        assert_eq!(stored(&commands, 1).name, "second", "it stays as it is");
+        assert_eq!(
+            model::stored(&commands, 1).name,
+            "second",
+            "it stays as it is"
+        );
     });
 }
 
-/// Only some annotations of a resource are in memory; the others are read where the log has them.
+/// Only some annotations of a resource are in memory; the others are read where the log has them,
+/// and where that is, is looked up when somebody asks.
 #[test]
 fn an_annotation_that_memory_let_go_is_changed_removed_and_cloned_like_any_other() {
+    for is_id_new in [false, true] {
+        memory_lets_go_of_annotations(is_id_new);
+    }
+}
+
+fn memory_lets_go_of_annotations(is_id_new: bool) {
     let commands = commands(&MemoryStorage::new());
     let id_of = |n: u128| AnnotationId::new(Uuid::from_u128(1000 + n));
     let change = |n: u128, value: &str| Command::ChangeAnnotationBody {
@@ -398,7 +410,8 @@ fn an_annotation_that_memory_let_go_is_changed_removed_and_cloned_like_any_other
         let made = create(&commands, "text").await;
         commands.execute(request(vec![made])).await.unwrap();
         for n in 0..200 {
-            let added = request(vec![annotate(1000 + n, &format!("body {n}"))]);
+            let mut added = request(vec![annotate(1000 + n, &format!("body {n}"))]);
+            added.operations[0].is_id_new = is_id_new;
             commands.execute(added).await.unwrap();
         }
         for round in ["one", "two"] {
@@ -454,179 +467,63 @@ fn an_annotation_that_memory_let_go_is_changed_removed_and_cloned_like_any_other
     assert_eq!(bodies(ID), bodies(clone));
 }
 
-/// What may be asked of the resource in a random run.
-#[derive(Debug, Clone)]
-enum Step {
-    Rename(u8),
-    AddType(u8),
-    RemoveType(u8),
-    Archive(bool),
-    Metadata(u8, Option<u8>),
-    Annotate(u8),
-    RemoveAnnotation(u8),
-    Revise(u8),
-}
-
-fn steps() -> impl Strategy<Value = Vec<Vec<Step>>> {
-    let step = prop_oneof![
-        (0..4_u8).prop_map(Step::Rename),
-        (0..3_u8).prop_map(Step::AddType),
-        (0..3_u8).prop_map(Step::RemoveType),
-        any::<bool>().prop_map(Step::Archive),
-        (0..3_u8, proptest::option::of(0..3_u8))
-            .prop_map(|(key, value)| Step::Metadata(key, value)),
-        (0..4_u8).prop_map(Step::Annotate),
-        (0..4_u8).prop_map(Step::RemoveAnnotation),
-        (0..3_u8).prop_map(Step::Revise),
-    ];
-    proptest::collection::vec(proptest::collection::vec(step, 1..4), 1..25)
-}
-
-/// The resource as plain data, and how many events it has had.
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Model {
-    name: String,
-    types: BTreeSet<String>,
-    archived: bool,
-    metadata: BTreeMap<String, u8>,
-    annotations: BTreeSet<u128>,
-    text: String,
-    events: u64,
-}
-
-impl Model {
-    /// Does a step; false when it is refused.
-    fn step(&mut self, step: &Step) -> bool {
-        let before = self.clone();
-        match step {
-            Step::Rename(n) => self.name = format!("name {n}"),
-            Step::AddType(n) => _ = self.types.insert(format!("T{n}")),
-            Step::RemoveType(n) => _ = self.types.remove(&format!("T{n}")),
-            Step::Archive(archived) => self.archived = *archived,
-            Step::Metadata(key, Some(value)) => _ = self.metadata.insert(format!("k{key}"), *value),
-            Step::Metadata(key, None) => _ = self.metadata.remove(&format!("k{key}")),
-            Step::Annotate(n) if !self.annotations.insert(u128::from(*n)) => return false,
-            Step::RemoveAnnotation(n) if !self.annotations.remove(&u128::from(*n)) => return false,
-            Step::Annotate(_) | Step::RemoveAnnotation(_) => {}
-            Step::Revise(n) => self.text = format!("text {n}"),
+/// Where the annotations of a resource stand is looked up behind what stands in the queue, which
+/// the log does not have yet.
+#[test]
+fn annotations_that_stand_in_the_queue_are_known_to_who_looks_for_others() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let log = MemoryStorage::with_faults(move |operation: DiskOperation<'_>| {
+        if operation.kind == OperationKind::Sync && operation.name.ends_with(".segment") {
+            held.pass();
         }
-        // What changes nothing is no event.
-        self.events += u64::from(*self != before);
-        true
-    }
-}
-
-async fn command(commands: &Commands, step: &Step) -> Command {
-    let patch = |patch| Command::Patch(patch);
-    match step {
-        Step::Rename(n) => rename(&format!("name {n}")),
-        Step::AddType(n) => Command::AddEntityType(EntityType::new(&format!("T{n}")).unwrap()),
-        Step::RemoveType(n) => {
-            Command::RemoveEntityType(EntityType::new(&format!("T{n}")).unwrap())
-        }
-        Step::Archive(archived) => patch(ResourcePatch {
-            archived: Some(*archived),
-            ..ResourcePatch::default()
-        }),
-        Step::Metadata(key, value) => patch(ResourcePatch {
-            metadata: Some(json!({ format!("k{key}"): value })),
-            ..ResourcePatch::default()
-        }),
-        Step::Annotate(n) => annotate(u128::from(*n), "x"),
-        Step::RemoveAnnotation(n) => Command::RemoveAnnotation {
-            annotation_id: AnnotationId::new(Uuid::from_u128(u128::from(*n))),
-        },
-        Step::Revise(n) => {
-            let text = format!("text {n}");
-            let stored = commands.content().put(text.into()).await.unwrap();
-            Command::Revise {
-                digest: ContentDigest::from_bytes(*stored.digest.as_bytes()),
-                byte_size: stored.len,
-                media_type: None,
-            }
-        }
-    }
-}
-
-fn text_of(commands: &Commands, digest: ContentDigest) -> String {
-    let digest = stemma_content_store::Digest::from_bytes(*digest.as_bytes());
-    let bytes = commands
-        .content()
-        .read_all(&digest, 1 << 20)
-        .unwrap()
-        .unwrap();
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// The resource as the log has it at a revision, in the model's terms.
-fn stored(commands: &Commands, revision: u64) -> Model {
-    let past = commands.resource_at(ID, AsOf::Revision(revision)).unwrap();
-    let PastState::Found(resource) = past else {
-        panic!("revision {revision} is not there")
+        Fate::Proceed
+    });
+    let commands = commands(&log);
+    let add = |ids: std::ops::Range<u128>| {
+        let mut added = request(ids.map(|id| annotate(id, "x")).collect());
+        let operations = added.operations.iter_mut();
+        operations.for_each(|operation| operation.is_id_new = true);
+        commands.execute(added)
     };
-    let described = &resource.descriptor;
-    let number = |value: &serde_json::Value| u8::try_from(value.as_u64().unwrap()).unwrap();
-    let metadata = described
-        .metadata
-        .iter()
-        .map(|(key, value)| (key.clone(), number(value)));
-    assert_eq!(
-        described.annotation_count,
-        resource.annotations.len() as u64
-    );
-    Model {
-        name: described.name.as_str().to_owned(),
-        types: described
-            .entity_types
-            .iter()
-            .map(|t| t.as_str().to_owned())
-            .collect(),
-        archived: described.archived,
-        metadata: metadata.collect(),
-        annotations: resource
-            .annotations
-            .keys()
-            .map(|id| id.uuid().as_u128())
-            .collect(),
-        text: text_of(commands, described.digest),
-        events: described.revision + 1,
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
-
-    /// Each request is done whole or refused whole, every revision of the past can be read, and all
-    /// of it is there again after a restart.
-    #[test]
-    fn random_requests_do_to_the_resource_what_they_do_to_the_model(requests in steps()) {
-        let log = MemoryStorage::new();
-        let first = commands(&log);
-        block_on(async {
-            let made = create(&first, "text 0").await;
-            first.execute(request(vec![made])).await.unwrap();
-            let mut model = Model { name: "first".into(), text: "text 0".into(), events: 1, ..Model::default() };
-            let mut past = BTreeMap::from([(0, model.clone())]);
-            for steps in &requests {
-                let mut changes = Vec::new();
-                for step in steps {
-                    changes.push(command(&first, step).await);
-                }
-                let mut next = model.clone();
-                let is_taken = steps.iter().all(|step| next.step(step));
-                let written = first.execute(request(changes)).await;
-                assert_eq!(written.is_ok(), is_taken, "{steps:?}: {written:?}");
-                if is_taken {
-                    model = next;
-                    past.insert(model.events - 1, model.clone());
-                }
-            }
-            for (revision, model) in &past {
-                assert_eq!(&stored(&first, *revision), model);
-            }
-            first.appender().close().unwrap();
-            let again = Log::open(Arc::new(log), LogOptions::default()).unwrap();
-            assert_eq!(again.reader.end().get(), model.events);
-        });
-    }
+    let remove = |id: u128| {
+        let annotation_id = AnnotationId::new(Uuid::from_u128(id));
+        commands.execute(request(vec![Command::RemoveAnnotation { annotation_id }]))
+    };
+    let is_gone = |result| {
+        let refusal = Refusal::AnnotationNotFound;
+        matches!(result, Err(CommandError::Refused { refusal: r, .. }) if r == refusal)
+    };
+    block_on(async {
+        let made = create(&commands, "text").await;
+        commands.execute(request(vec![made])).await.unwrap();
+        add(0..100).await.unwrap();
+        gate.set(true);
+        // In this order they are decided on; none is answered before the gate opens.
+        let opened = async { gate.set(false) };
+        let (added, newest, oldest, twice, late, ()) = tokio::join!(
+            add(100..102),
+            remove(100),
+            remove(5),
+            remove(5),
+            add(102..103),
+            opened
+        );
+        for written in [added, newest, oldest, late] {
+            written.unwrap();
+        }
+        assert!(is_gone(twice) && is_gone(remove(100).await) && is_gone(remove(5).await));
+        for id in [6, 101, 102] {
+            remove(id).await.unwrap();
+        }
+        let last = remove(99).await.unwrap();
+        let described = last.results[0].descriptor.as_ref().unwrap();
+        assert_eq!(described.annotation_count, 103 - 6);
+        // What the log has can be folded, and is the same.
+        let now = AsOf::Revision(described.revision);
+        let PastState::Found(folded) = commands.resource_at(ID, now).unwrap() else {
+            panic!("it is there");
+        };
+        assert_eq!(folded.annotations.len(), 103 - 6);
+    });
 }
