@@ -274,12 +274,20 @@ impl Reader {
         places: &[(u32, u64)],
     ) -> Result<Vec<Record>, ReadError> {
         let end = self.shared.end();
-        let mut records = Vec::with_capacity(places.len());
-        for (_, position) in places.iter().filter(|(_, position)| *position < end) {
-            let record = self.shared.record_at(*position)?;
-            if record.stream_id() == stream {
-                records.push(record);
-            }
+        let positions: Vec<u64> = places
+            .iter()
+            .map(|(_, position)| *position)
+            .filter(|position| *position < end)
+            .collect();
+        let mut records = Vec::with_capacity(positions.len());
+        // What a batch wrote of one stream stands in a row, and is read at once.
+        for row in positions.chunk_by(|before, position| before + 1 == *position) {
+            let limit = ReadLimit {
+                records: row.len(),
+                bytes: usize::MAX,
+            };
+            let read = self.shared.read(row[0], limit, Check::Checksum)?;
+            records.extend(read.into_iter().filter(|r| r.stream_id() == stream));
         }
         Ok(records)
     }
