@@ -26,7 +26,7 @@ use crate::answered::{self, Answered};
 use crate::environment::{Clock, Ids};
 use crate::error::CommandError;
 use crate::folded::Looks;
-use crate::history::{self, AsOf, HistoryError, PastState};
+use crate::history::{self, AsOf, HistoryError, Past, PastState};
 use crate::plan::{Plan, Planner, UNPLACED};
 use crate::replay;
 use crate::request::{Change, OperationResult, Request, Target, Written};
@@ -171,7 +171,21 @@ impl Commands {
         self.shared.texts.hits_and_misses()
     }
 
-    /// A resource as its stream made it at a moment of the past.
+    /// What described a resource at a moment of the past, without its annotations. However many
+    /// events it has had, others have their turn on this thread meanwhile.
+    ///
+    /// # Errors
+    /// [`HistoryError`] when the log cannot be read.
+    pub async fn descriptor_at(
+        &self,
+        id: ResourceId,
+        as_of: AsOf,
+    ) -> Result<Past<Descriptor>, HistoryError> {
+        history::descriptor_at(&self.shared.on.reader, self.now(), id, as_of).await
+    }
+
+    /// A resource as its stream made it at a moment of the past, with all its annotations in
+    /// memory, of which there may be many.
     ///
     /// # Errors
     /// [`HistoryError`] when the log cannot be read.

@@ -17,19 +17,17 @@ use std::sync::Arc;
 use stemma_domain::event::{Envelope, Event};
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::{AnnotationState, EvolveError, Resource};
-use stemma_event_log::{Direction, Position, ReadLimit, Reader, Record, Revision, StreamRange};
+use stemma_event_log::{Position, ReadLimit, Reader, Record};
 
 use crate::aggregates::Landing;
 use crate::error::FoldError;
-use crate::history::{HistoryError, envelope_of, event_of, stream_of};
+use crate::history::{HistoryError, Pieces, envelope_of, event_of};
 use crate::plan::UNPLACED;
 
 /// Annotations that may be in memory as a whole before those that need not be are let go.
 const WHOLE_MAX: usize = 8;
 /// Places that are kept although no command has asked for one.
 const UNASKED_MAX: usize = 64;
-/// Records of a piece of a stream: what is read and folded before others have their turn.
-const PIECE_RECORDS: usize = 256;
 
 /// A resource with the annotations that are in memory, and the places of all that have landed.
 #[derive(Debug)]
@@ -52,35 +50,26 @@ pub(crate) enum Looks {
 /// A resource's stream on its way to a state.
 #[derive(Debug)]
 pub(crate) struct Folding {
-    id: ResourceId,
+    pieces: Pieces,
     looks: Looks,
-    next: Revision,
     folded: Option<Folded>,
 }
 
 impl Folding {
     pub(crate) fn of(id: ResourceId, looks: Looks) -> Self {
         Self {
-            id,
+            pieces: Pieces::of(id),
             looks,
-            next: Revision::new(0),
             folded: None,
         }
     }
 
-    /// Takes the next piece of the stream in; says whether there is more.
+    /// Takes the next piece of the stream in; says whether there may be another.
     pub(crate) fn step(&mut self, reader: &Reader) -> Result<bool, HistoryError> {
-        let range = StreamRange {
-            from: self.next,
-            direction: Direction::Forward,
-            limit: PIECE_RECORDS,
-        };
-        let records = reader.read_stream(&stream_of(self.id), range)?;
-        for record in &records {
-            self.take(record)?;
-            self.next = record.revision().next();
+        for record in self.pieces.next(reader)?.unwrap_or_default() {
+            self.take(&record)?;
         }
-        Ok(records.len() == PIECE_RECORDS)
+        Ok(self.pieces.go_on())
     }
 
     fn take(&mut self, record: &Record) -> Result<(), FoldError> {

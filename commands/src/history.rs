@@ -11,8 +11,8 @@ use stemma_event_log::{Direction, ReadError, Reader, Record, Revision, StreamId,
 
 use crate::error::FoldError;
 
-/// Records read at a time while folding.
-const FOLD_RECORDS: usize = 1024;
+/// Records of a piece of a stream: what is read and folded before others have their turn.
+const PIECE_RECORDS: usize = 256;
 
 /// A moment of a resource's past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +27,88 @@ pub enum AsOf {
 
 /// What the past holds of a resource.
 #[derive(Debug, Clone, PartialEq)]
-pub enum PastState {
-    /// The resource as it was.
-    Found(Box<Resource>),
+pub enum Past<T> {
+    /// The resource as it was, or what was asked of it.
+    Found(T),
     /// It was not there.
     Absent,
     /// The moment has not come.
     NotYet,
+}
+
+/// A resource with all its annotations, as it was.
+pub type PastState = Past<Box<Resource>>;
+
+impl<T> Past<T> {
+    fn of(folded: Option<T>) -> Self {
+        folded.map_or(Self::Absent, Self::Found)
+    }
+}
+
+impl AsOf {
+    /// Whether a record of the resource's stream is not behind the moment.
+    fn holds(self, record: &Record) -> bool {
+        match self {
+            Self::Revision(revision) => record.revision().get() <= revision,
+            Self::Position(position) => record.position().get() <= position,
+            Self::Time(instant) => record.recorded_at_us() <= instant.micros(),
+        }
+    }
+
+    /// Whether the moment has not come.
+    fn is_ahead(
+        self,
+        reader: &Reader,
+        now: Timestamp,
+        id: ResourceId,
+    ) -> Result<bool, HistoryError> {
+        Ok(match self {
+            Self::Revision(revision) => {
+                let head = reader.stream_head(&stream_of(id))?;
+                head.is_some_and(|head| head.get() < revision)
+            }
+            Self::Position(position) => position >= reader.end().get(),
+            Self::Time(instant) => instant > now,
+        })
+    }
+}
+
+/// A resource's stream, from its start, a piece at a time.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    stream: StreamId,
+    /// None behind the last one.
+    next: Option<Revision>,
+}
+
+impl Pieces {
+    pub(crate) fn of(id: ResourceId) -> Self {
+        Self {
+            stream: stream_of(id),
+            next: Some(Revision::new(0)),
+        }
+    }
+
+    /// The next piece; none at the end.
+    pub(crate) fn next(&mut self, reader: &Reader) -> Result<Option<Vec<Record>>, HistoryError> {
+        let Some(from) = self.next else {
+            return Ok(None);
+        };
+        let range = StreamRange {
+            from,
+            direction: Direction::Forward,
+            limit: PIECE_RECORDS,
+        };
+        let records = reader.read_stream(&self.stream, range)?;
+        let last = records.last().filter(|_| records.len() == PIECE_RECORDS);
+        self.next = last.map(|last| last.revision().next());
+        Ok(Some(records))
+    }
+
+    /// Whether there may be another piece.
+    pub(crate) fn go_on(&self) -> bool {
+        self.next.is_some()
+    }
 }
 
 /// Why the past could not be read.
@@ -95,25 +170,15 @@ pub(crate) fn each_record(
     id: ResourceId,
     mut take: impl FnMut(&Record) -> Result<bool, FoldError>,
 ) -> Result<(), HistoryError> {
-    let stream = stream_of(id);
-    let mut from = Revision::new(0);
-    loop {
-        let range = StreamRange {
-            from,
-            direction: Direction::Forward,
-            limit: FOLD_RECORDS,
-        };
-        let records = reader.read_stream(&stream, range)?;
+    let mut pieces = Pieces::of(id);
+    while let Some(records) = pieces.next(reader)? {
         for record in &records {
             if !take(record)? {
                 return Ok(());
             }
         }
-        let Some(last) = records.last().filter(|_| records.len() == FOLD_RECORDS) else {
-            return Ok(());
-        };
-        from = last.revision().next();
     }
+    Ok(())
 }
 
 /// Folds a resource's stream for as long as `keep` says yes to the next record.
@@ -143,27 +208,46 @@ pub(crate) fn resource_at(
     id: ResourceId,
     as_of: AsOf,
 ) -> Result<PastState, HistoryError> {
-    let folded = match as_of {
-        AsOf::Revision(revision) => {
-            let head = reader.stream_head(&stream_of(id))?;
-            match head {
-                None => return Ok(PastState::Absent),
-                Some(head) if head.get() < revision => return Ok(PastState::NotYet),
-                Some(_) => fold_while(reader, id, |record| record.revision().get() <= revision)?,
+    if as_of.is_ahead(reader, now, id)? {
+        return Ok(Past::NotYet);
+    }
+    let folded = fold_while(reader, id, |record| as_of.holds(record))?;
+    Ok(Past::of(folded.map(Box::new)))
+}
+
+/// What described a resource at a moment, without its annotations. A long stream is folded a piece
+/// at a time, and between them others have their turn on this thread.
+pub(crate) async fn descriptor_at(
+    reader: &Reader,
+    now: Timestamp,
+    id: ResourceId,
+    as_of: AsOf,
+) -> Result<Past<Descriptor>, HistoryError> {
+    if as_of.is_ahead(reader, now, id)? {
+        return Ok(Past::NotYet);
+    }
+    let mut described: Option<Descriptor> = None;
+    let mut pieces = Pieces::of(id);
+    while let Some(records) = pieces.next(reader)? {
+        for record in &records {
+            if !as_of.holds(record) {
+                return Ok(Past::of(described));
             }
+            let (envelope, event) = (envelope_of(record), event_of(record)?);
+            let evolved = match &mut described {
+                Some(described) => described.evolve(&envelope, &event),
+                None => Descriptor::start(&envelope, &event).map(|start| described = Some(start)),
+            };
+            evolved.map_err(|source| FoldError::Evolve {
+                position: record.position().get(),
+                source,
+            })?;
         }
-        AsOf::Position(position) if position >= reader.end().get() => return Ok(PastState::NotYet),
-        AsOf::Position(position) => {
-            fold_while(reader, id, |record| record.position().get() <= position)?
+        if pieces.go_on() {
+            tokio::task::yield_now().await;
         }
-        AsOf::Time(instant) if instant > now => return Ok(PastState::NotYet),
-        AsOf::Time(instant) => fold_while(reader, id, |record| {
-            record.recorded_at_us() <= instant.micros()
-        })?,
-    };
-    Ok(folded.map_or(PastState::Absent, |resource| {
-        PastState::Found(Box::new(resource))
-    }))
+    }
+    Ok(Past::of(described))
 }
 
 /// A resource as it is now, but with each of the contents that it has had, oldest first, and the

@@ -21,7 +21,7 @@ pub use answered::Answered;
 pub use commands::{Commands, Dependencies, Options};
 pub use environment::{Clock, Ids};
 pub use error::CommandError;
-pub use history::{AsOf, HistoryError, PastState};
+pub use history::{AsOf, HistoryError, Past, PastState};
 pub use request::{
     Change, CloneAnnotations, EntityTag, Operation, OperationResult, Precondition, Request, Target,
     Written,

@@ -60,7 +60,7 @@ pub(crate) async fn get(
     let at = state.views_at(wait).await?;
     let descriptor = match revision {
         None => find(&at, id)?.as_ref().clone(),
-        Some(revision) => past(&state, &at, id, AsOf::Revision(revision))?,
+        Some(revision) => past(&state, &at, id, AsOf::Revision(revision)).await?,
     };
     let mut response = reflecting(StatusCode::OK, at.position());
     head(&mut response, &descriptor, revision.is_some());

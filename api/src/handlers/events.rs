@@ -114,7 +114,7 @@ async fn page_of_log(
             }
             next = record.position().get() + 1;
             looked_at += 1;
-            let is_wanted = filter.takes_all() || filter.takes(&record, state.commands())?;
+            let is_wanted = filter.takes_all() || filter.takes(&record, state.commands()).await?;
             if is_wanted && seen.shows(&record)? {
                 page.items.push(record);
             }
@@ -158,7 +158,7 @@ async fn page_of_stream(
                 return Ok(page);
             }
             last = Some(record.position().get());
-            if filter.takes_all() || filter.takes(&record, state.commands())? {
+            if filter.takes_all() || filter.takes(&record, state.commands()).await? {
                 page.items.push(record);
             }
         }

@@ -9,7 +9,7 @@ use actix_web::http::header::{
 use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use stemma_commands::{
-    AsOf, Change, CloneAnnotations, Commands, EntityTag, Operation, PastState, Precondition, Target,
+    AsOf, Change, CloneAnnotations, Commands, EntityTag, Operation, Past, Precondition, Target,
 };
 use stemma_content_store::Stored;
 use stemma_domain::access::Sight;
@@ -288,7 +288,7 @@ pub(crate) fn as_of(query: &mut Query, revision: Option<AsOf>) -> Option<AsOf> {
 }
 
 /// A resource at a moment of the past, as it was: whoever may read it now may read what it was.
-pub(crate) fn past(
+pub(crate) async fn past(
     state: &AppState,
     at: &Reflected,
     id: ResourceId,
@@ -297,10 +297,10 @@ pub(crate) fn past(
     if *at.views.sight() != Sight::Everything && !at.views.sees(id)? {
         return Err(never(state, as_of));
     }
-    match state.commands().resource_at(id, as_of)? {
-        PastState::Found(resource) => Ok(resource.descriptor),
-        PastState::Absent => Err(ApiError::of(Code::ResourceNotFound)),
-        PastState::NotYet => Err(ApiError::of(Code::NotHappenedYet)),
+    match state.commands().descriptor_at(id, as_of).await? {
+        Past::Found(descriptor) => Ok(descriptor),
+        Past::Absent => Err(ApiError::of(Code::ResourceNotFound)),
+        Past::NotYet => Err(ApiError::of(Code::NotHappenedYet)),
     }
 }
 
@@ -335,7 +335,7 @@ pub(crate) async fn get(
     let at = state.views_at(wait).await?;
     let descriptor = match as_of {
         None => find(&at, id)?.as_ref().clone(),
-        Some(as_of) => past(&state, &at, id, as_of)?,
+        Some(as_of) => past(&state, &at, id, as_of).await?,
     };
     let tag = revision_tag(descriptor.revision);
     let mut response = reflecting(StatusCode::OK, at.position());

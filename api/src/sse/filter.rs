@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use stemma_commands::{AsOf, Commands, HistoryError, PastState};
+use stemma_commands::{AsOf, Commands, HistoryError, Past};
 use stemma_domain::event::{self, Event};
 use stemma_domain::id::ResourceId;
 use stemma_domain::value::EntityType;
@@ -62,7 +62,7 @@ impl Filter {
     }
 
     /// Whether an event meets it. Events must be shown in the order of their positions.
-    pub(crate) fn takes(
+    pub(crate) async fn takes(
         &mut self,
         record: &Record,
         commands: &Commands,
@@ -77,13 +77,17 @@ impl Filter {
             .as_ref()
             .is_none_or(|actor| record.actor() == actor);
         // The types are followed even past events that are not wanted.
-        let fits_entity = self.entity_types.is_empty() || self.had_type(record, commands)?;
+        let fits_entity = self.entity_types.is_empty() || self.had_type(record, commands).await?;
         Ok(fits_type && fits_actor && fits_entity)
     }
 
     /// Whether the event's resource had one of the types at the event: right after it, or right
     /// before it where the event took the type away.
-    fn had_type(&mut self, record: &Record, commands: &Commands) -> Result<bool, HistoryError> {
+    async fn had_type(
+        &mut self,
+        record: &Record,
+        commands: &Commands,
+    ) -> Result<bool, HistoryError> {
         let Some(id) = ResourceId::from_stream_name(record.stream()) else {
             return Ok(false);
         };
@@ -108,9 +112,9 @@ impl Filter {
             }
         } else {
             let at = AsOf::Position(record.position().get());
-            let types = match commands.resource_at(id, at)? {
-                PastState::Found(resource) => resource.descriptor.entity_types,
-                PastState::Absent | PastState::NotYet => Vec::new(),
+            let types = match commands.descriptor_at(id, at).await? {
+                Past::Found(descriptor) => descriptor.entity_types,
+                Past::Absent | Past::NotYet => Vec::new(),
             };
             self.remember(id, types);
         }

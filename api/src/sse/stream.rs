@@ -352,7 +352,7 @@ impl Subscription {
         }
         let mut wanted: Vec<Bytes> = Vec::new();
         for frame in frames {
-            if let Some(bytes) = self.shown(frame, seen.as_ref())? {
+            if let Some(bytes) = self.shown(frame, seen.as_ref()).await? {
                 wanted.push(bytes);
                 self.passed_over = 0;
             } else {
@@ -398,8 +398,12 @@ impl Subscription {
     }
 
     /// What is sent of an event; none where it is not wanted, or not seen.
-    fn shown(&mut self, frame: &Frame, seen: Option<&Seen>) -> Result<Option<Bytes>, ApiError> {
-        if !self.takes(frame)? {
+    async fn shown(
+        &mut self,
+        frame: &Frame,
+        seen: Option<&Seen>,
+    ) -> Result<Option<Bytes>, ApiError> {
+        if !self.takes(frame).await? {
             return Ok(None);
         }
         let Some(seen) = seen else {
@@ -415,7 +419,7 @@ impl Subscription {
         }))
     }
 
-    fn takes(&mut self, frame: &Frame) -> Result<bool, ApiError> {
+    async fn takes(&mut self, frame: &Frame) -> Result<bool, ApiError> {
         if let Subject::Resource(id) = self.subject
             && ResourceId::from_stream_name(frame.record.stream()) != Some(id)
         {
@@ -424,7 +428,8 @@ impl Subscription {
         if self.filter.takes_all() {
             return Ok(true);
         }
-        Ok(self.filter.takes(&frame.record, self.state.commands())?)
+        let commands = self.state.commands();
+        Ok(self.filter.takes(&frame.record, commands).await?)
     }
 
     /// A frame that only tells where the stream is, so that a reconnect starts near.

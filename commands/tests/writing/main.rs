@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests stop at what should not be")]
 
+mod long;
 mod model;
 
 use std::future::Future;
@@ -12,7 +13,7 @@ use std::task::Context;
 use serde_json::json;
 use stemma_commands::{
     AsOf, Change, Clock, CloneAnnotations, CommandError, Commands, Dependencies, Ids, Operation,
-    Options, PastState, Precondition, Request, Target, Written,
+    Options, Past, PastState, Precondition, Request, Target, Written,
 };
 use stemma_content_store::{
     ContentStore, MemoryStorage as ContentMemory, Options as ContentOptions,

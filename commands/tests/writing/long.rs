@@ -1,0 +1,85 @@
+//! Resources whose streams are long.
+
+use super::*;
+
+/// Events of the stream, several pieces of what is folded at a time.
+const EVENTS: u64 = 1_000;
+
+/// The write path after a restart, over a resource of so many events.
+fn long_one() -> Commands {
+    let log = MemoryStorage::new();
+    let before = commands(&log);
+    block_on(async {
+        let made = create(&before, "text").await;
+        before.execute(request(vec![made])).await.unwrap();
+        let annotations: Vec<_> = (1..EVENTS).map(|n| annotate(n.into(), "x")).collect();
+        for some in annotations.chunks(100) {
+            before.execute(request(some.to_vec())).await.unwrap();
+        }
+        let renamed = request(vec![rename("last")]);
+        before.execute(renamed).await.unwrap();
+    });
+    before.appender().close().unwrap();
+    commands(&log)
+}
+
+/// How often others had their turn on the thread until a question was answered that waits for
+/// nothing but the log's bytes.
+fn turns_during<T>(question: impl Future<Output = T>) -> (T, u32) {
+    block_on(async {
+        let (mut turns, answered) = (0, std::cell::Cell::new(false));
+        let others = async {
+            while !answered.get() {
+                turns += 1;
+                tokio::task::yield_now().await;
+            }
+        };
+        let question = async {
+            let answer = question.await;
+            answered.set(true);
+            answer
+        };
+        // The question is asked first, so that a turn is one between its pieces.
+        let (answer, ()) = tokio::join!(biased; question, others);
+        (answer, turns)
+    })
+}
+
+/// P9: a write to a resource with many events costs others no more than a piece of them.
+#[test]
+fn others_have_their_turn_while_a_long_stream_is_folded_for_a_write() {
+    let commands = long_one();
+    let mut late = request(vec![rename("late")]);
+    late.operations[0].expected_revision = Some(3);
+    let (refused, turns) = turns_during(commands.execute(late.clone()));
+    let actual = Some(EVENTS);
+    assert!(
+        matches!(refused, Err(CommandError::Conflict { actual: a, .. }) if a == actual),
+        "{refused:?}"
+    );
+    assert_eq!(turns, 3, "one between two pieces");
+    let (_, turns) = turns_during(commands.execute(late));
+    assert_eq!(turns, 0, "it is known now");
+}
+
+/// The past is what it was, whether or not the annotations of then are brought along.
+#[test]
+fn what_described_a_resource_is_that_of_the_whole_and_others_have_their_turn() {
+    let commands = long_one();
+    for as_of in [0, 1, 255, 256, 257, EVENTS - 1, EVENTS].map(AsOf::Revision) {
+        let (described, turns) = turns_during(commands.descriptor_at(ID, as_of));
+        let (Past::Found(described), Past::Found(whole)) =
+            (described.unwrap(), commands.resource_at(ID, as_of).unwrap())
+        else {
+            panic!("{as_of:?} is not there");
+        };
+        assert_eq!(described, whole.descriptor);
+        let whole_pieces = u32::try_from((described.revision + 1) / 256).unwrap();
+        assert_eq!(turns, whole_pieces, "one behind each whole piece");
+    }
+    let ahead = block_on(commands.descriptor_at(ID, AsOf::Revision(EVENTS + 1)));
+    assert_eq!(ahead.unwrap(), Past::NotYet);
+    let nobody = ResourceId::new(Uuid::from_u128(8));
+    let absent = block_on(commands.descriptor_at(nobody, AsOf::Revision(0)));
+    assert_eq!(absent.unwrap(), Past::Absent);
+}
