@@ -441,6 +441,7 @@ impl Commands {
             },
             ids: self.shared.on.ids.as_ref(),
             reader: &self.shared.on.reader,
+            events_max: self.shared.options.batch_events_max,
             slots,
             jobs: short::Folded::default(),
             documents: short::Folded::default(),

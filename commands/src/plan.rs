@@ -85,6 +85,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) names: IriNames<'a>,
     pub(crate) ids: &'a dyn Ids,
     pub(crate) reader: &'a Reader,
+    /// Most events of the batch.
+    pub(crate) events_max: usize,
     pub(crate) slots: &'a mut [LockedSlot],
     pub(crate) jobs: short::Folded<Job>,
     pub(crate) documents: short::Folded<Document>,
@@ -184,7 +186,17 @@ impl Planner<'_> {
         };
         match looked_for {
             Some(annotation) => folded.bring(self.reader, annotation)?,
-            None => folded.bring_all(self.reader)?,
+            None => {
+                // Each is to be an event, and a resource may have any number.
+                let (places, _) = folded.counts();
+                if places >= self.events_max {
+                    return Err(CommandError::TooManyEvents {
+                        events: places + 1,
+                        events_max: self.events_max,
+                    });
+                }
+                folded.bring_all(self.reader)?;
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::*;
 const EVENTS: u64 = 1_000;
 
 /// The write path after a restart, over a resource of so many events.
-fn long_one() -> Commands {
+fn long_one(options: Options) -> Commands {
     let log = MemoryStorage::new();
     let before = commands(&log);
     block_on(async {
@@ -20,7 +20,7 @@ fn long_one() -> Commands {
         before.execute(renamed).await.unwrap();
     });
     before.appender().close().unwrap();
-    commands(&log)
+    commands_with(&log, options)
 }
 
 /// How often others had their turn on the thread until a question was answered that waits for
@@ -48,7 +48,7 @@ fn turns_during<T>(question: impl Future<Output = T>) -> (T, u32) {
 /// P9: a write to a resource with many events costs others no more than a piece of them.
 #[test]
 fn others_have_their_turn_while_a_long_stream_is_folded_for_a_write() {
-    let commands = long_one();
+    let commands = long_one(Options::default());
     let mut late = request(vec![rename("late")]);
     late.operations[0].expected_revision = Some(3);
     let (refused, turns) = turns_during(commands.execute(late.clone()));
@@ -62,10 +62,37 @@ fn others_have_their_turn_while_a_long_stream_is_folded_for_a_write() {
     assert_eq!(turns, 0, "it is known now");
 }
 
+/// A clone with more annotations than a batch has events is refused before they are read.
+#[test]
+fn a_clone_with_more_annotations_than_a_batch_holds_is_refused() {
+    for (events_max, is_taken) in [(EVENTS - 1, false), (EVENTS, true)] {
+        let options = Options {
+            batch_events_max: usize::try_from(events_max).unwrap(),
+            ..Options::default()
+        };
+        let commands = long_one(options);
+        let mut clone = request(vec![rename("unused")]);
+        clone.operations[0].target = Target::Resource(ResourceId::new(Uuid::from_u128(8)));
+        clone.operations[0].change = Change::CloneFrom {
+            source: ID,
+            name: None,
+            collection: None,
+            annotations: CloneAnnotations::Bring,
+        };
+        match block_on(commands.execute(clone)) {
+            Ok(written) => assert!(is_taken, "{written:?}"),
+            Err(CommandError::TooManyEvents { events, .. }) => {
+                assert_eq!((events as u64, is_taken), (EVENTS, false));
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
 /// The past is what it was, whether or not the annotations of then are brought along.
 #[test]
 fn what_described_a_resource_is_that_of_the_whole_and_others_have_their_turn() {
-    let commands = long_one();
+    let commands = long_one(Options::default());
     for as_of in [0, 1, 255, 256, 257, EVENTS - 1, EVENTS].map(AsOf::Revision) {
         let (described, turns) = turns_during(commands.descriptor_at(ID, as_of));
         let (Past::Found(described), Past::Found(whole)) =
