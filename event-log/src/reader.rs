@@ -198,6 +198,37 @@ impl Reader {
         Ok(last.map(|record| record.revision()))
     }
 
+    /// The first revision of a stream that does not stand before a position; the one behind the
+    /// last where all do. It looks at as many records as the number of them has digits, in binary.
+    pub fn revision_from(
+        &self,
+        stream: &StreamId,
+        position: Position,
+    ) -> Result<Revision, ReadError> {
+        let last = self.shared.stream_last(stream, self.hash(stream))?;
+        let Some(last) = last.filter(|_| position.get() > 0) else {
+            return Ok(Revision::new(0));
+        };
+        if last.position() < position {
+            return Ok(last.revision().next());
+        }
+        // All below `low` stand before the position, and `high` does not.
+        let (mut low, mut high) = (0, last.revision().get());
+        while low < high {
+            let middle = u64::midpoint(low, high);
+            let range = StreamRange {
+                from: Revision::new(middle),
+                direction: Direction::Forward,
+                limit: 1,
+            };
+            match self.read_stream(stream, range)?.pop() {
+                Some(record) if record.position() < position => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(Revision::new(low))
+    }
+
     /// Where the event with this identity stands.
     pub fn position_of(&self, digest: &EventDigest) -> Result<Option<Position>, ReadError> {
         Ok(self

@@ -189,6 +189,13 @@ fn compare(log: &Log, model: &Model) {
             .map(|at| at as u64)
             .collect();
         assert_eq!(last, wanted);
+        for position in 0..=model.records.len() {
+            let before = model.records[..position].iter();
+            let before = before.filter(|record| record.0 == stream_index).count();
+            let from = Position::new(position as u64);
+            let revision = log.reader.revision_from(&id, from).unwrap();
+            assert_eq!(revision, Revision::new(before as u64), "from {position}");
+        }
     }
 }
 

@@ -38,6 +38,7 @@ mod jwt;
 mod killed_jobs;
 mod killed_workers;
 mod limits;
+mod long_streams;
 mod operation;
 mod operators_files;
 mod operators_view;

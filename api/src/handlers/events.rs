@@ -91,6 +91,7 @@ async fn page_of_log(
     };
     let (mut next, mut looked_at) = (from, 0);
     loop {
+        tokio::task::yield_now().await;
         let step = if filter.takes_all() {
             STEP.records.min(limit + 1)
         } else {
@@ -133,8 +134,10 @@ async fn page_of_stream(
         items: Vec::new(),
         next: None,
     };
-    let (mut revision, mut last) = (Revision::new(0), from.checked_sub(1));
+    let mut revision = state.reader().revision_from(stream, Position::new(from))?;
+    let (mut last, mut looked_at) = (from.checked_sub(1), 0);
     loop {
+        tokio::task::yield_now().await;
         let range = StreamRange {
             from: revision,
             direction: Direction::Forward,
@@ -146,18 +149,17 @@ async fn page_of_stream(
         };
         revision = newest.revision().next();
         let seen = state.seen_after(newest.position().get() + 1).await?;
-        for record in records
-            .into_iter()
-            .filter(|record| record.position().get() >= from)
-        {
+        for record in records {
+            // What is hidden is passed over whole, so that nothing is told of where it ends.
             if !seen.shows(&record)? {
                 continue;
             }
-            if page.items.len() == limit {
+            if page.items.len() == limit || looked_at == PAGE_RECORDS_MAX {
                 page.next = last;
                 return Ok(page);
             }
             last = Some(record.position().get());
+            looked_at += 1;
             if filter.takes_all() || filter.takes(&record, state.commands()).await? {
                 page.items.push(record);
             }
@@ -335,7 +337,13 @@ pub(crate) async fn of_annotation(
         next: None,
     };
     let mut revision = Revision::new(cursor.map_or(0, |cursor| cursor.saturating_add(1)));
+    // One that is still there has no event before the one that added it.
+    if let Some(added) = at.views.annotation(id, annotation_id)? {
+        let added = Position::new(added.added_position);
+        revision = revision.max(state.reader().revision_from(&stream, added)?);
+    }
     'pages: loop {
+        tokio::task::yield_now().await;
         let range = StreamRange {
             from: revision,
             direction: Direction::Forward,

@@ -10,7 +10,7 @@ use actix_web::web::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream};
 use stemma_domain::access::Sight;
 use stemma_domain::id::ResourceId;
-use stemma_event_log::{Direction, Revision, StreamId, StreamRange};
+use stemma_event_log::{Direction, Position, Revision, StreamRange};
 use stemma_views::{Seen, tells_grants};
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -18,6 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use super::filter::Filter;
 use super::frame::Frame;
 use crate::error::{ApiError, Code};
+use crate::handlers::events::stream_of;
 use crate::metrics::OpenStream;
 use crate::state::AppState;
 use crate::tenants::Served;
@@ -168,17 +169,21 @@ pub(crate) fn open(
     let period = Duration::from_millis(options.heartbeat_ms);
     let mut heartbeat = interval_at(Instant::now() + period, period);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let catching_up = match subject {
-        Subject::Resource(_) if next < end => Some(0),
-        _ => None,
+    let revision = match subject {
+        Subject::Resource(id) => {
+            let from = Position::new(next);
+            state.reader().revision_from(&stream_of(id)?, from)?.get()
+        }
+        Subject::Everything => 0,
     };
+    let catching_up = matches!(subject, Subject::Resource(_)) && next < end;
     let subscription = Subscription {
         state: state.clone(),
         subject,
         filter,
         next,
-        catching_up,
-        revision: 0,
+        catching_up: catching_up.then_some(revision),
+        revision,
         first: Some(first.into()),
         is_live: false,
         passed_over: 0,
@@ -302,6 +307,8 @@ impl Subscription {
             if let Some(chunk) = self.wanted(&frames).await? {
                 return Ok(Some(chunk));
             }
+            // Nothing of much may be wanted, and others have requests.
+            tokio::task::yield_now().await;
         }
         if self.is_live {
             return Ok(None);
@@ -318,7 +325,7 @@ impl Subscription {
             return Ok(Vec::new());
         };
         let end = self.state.reader().end().get();
-        let stream = StreamId::new(id.stream_name()).map_err(|_| ApiError::of(Code::Internal))?;
+        let stream = stream_of(id)?;
         let (direction, limit) = (Direction::Forward, CATCH_UP_RECORDS);
         let range = StreamRange {
             from: Revision::new(revision),

@@ -1,0 +1,125 @@
+//! Resources with more events than a page looks at (rows A5, A8, measure P9).
+
+use serde_json::{Value, json};
+use stemma_tests::{Client, Server, SseReader};
+
+/// Events that a page looks at, at the most; the long resource has more.
+const LOOKED_AT: usize = 10_000;
+/// Batches of annotations, and how many of each go to the long resource; the rest go to another.
+const BATCHES: usize = 12;
+const OF_EACH: usize = 900;
+
+fn annotate(id: &str, n: usize) -> Value {
+    let annotation = json!({
+        "motivation": "commenting", "target": "http://example.org/",
+        "body": { "type": "TextualBody", "value": format!("remark {n}") },
+    });
+    json!({ "op": "add_annotation", "resource_id": id, "annotation": annotation })
+}
+
+/// A resource with many events among those of another, and the positions of its own.
+async fn long_one(client: &Client) -> (String, Vec<u64>) {
+    let [long, other] = ["long", "other"].map(|name| client.create(name, "text"));
+    let (long, other) = (long.await, other.await);
+    let [long, other] = [long, other].map(|made| made["id"].as_str().expect("an id").to_owned());
+    let mut positions = vec![0];
+    for batch in 0..BATCHES {
+        let of = |n| if n % 10 == 9 { &other } else { &long };
+        let operations: Vec<_> = (0..1000).map(|n| annotate(of(n), n)).collect();
+        let batch_of = json!({ "operations": operations });
+        client
+            .json("POST", "/api/batch", &batch_of)
+            .await
+            .expect(200);
+        let first = 2 + batch * 1000;
+        let own = (0..1000).filter(|n| n % 10 != 9);
+        positions.extend(own.map(|n| (first + n) as u64));
+    }
+    assert_eq!(positions.len(), 1 + BATCHES * OF_EACH);
+    (long, positions)
+}
+
+fn positions_of(page: &Value) -> impl Iterator<Item = u64> + '_ {
+    let items = page["items"].as_array().expect("a page").iter();
+    items.map(|item| item["position"].as_u64().expect("a position"))
+}
+
+#[tokio::test]
+async fn a_long_stream_is_paged_from_anywhere_and_a_page_looks_at_so_many() {
+    let server = Server::start();
+    let client = server.client();
+    let (id, positions) = long_one(&client).await;
+    let stream = format!("/api/events?stream=resource-{id}");
+    for from in [0, 1, 899, 900, 901, positions.len() - 300] {
+        let after = positions[from];
+        let path = format!("{stream}&after={after}&limit=200");
+        let page = client.get(&path).await.expect(200);
+        let found: Vec<u64> = positions_of(&page).collect();
+        assert_eq!(found, positions[from + 1..from + 201], "after {after}");
+        let cursor = page["next_cursor"].as_str().expect("there are more");
+        let path = format!("{stream}&cursor={cursor}&limit=50");
+        let next: Vec<u64> = positions_of(&client.get(&path).await.expect(200)).collect();
+        assert_eq!(next, positions[from + 201..from + 251]);
+    }
+    // Of what nobody did a page looks at so many events, and says where to go on.
+    let nothing = client.get(&format!("{stream}&actor=nobody")).await;
+    let nothing = nothing.expect(200);
+    assert_eq!(positions_of(&nothing).count(), 0);
+    let cursor = nothing["next_cursor"].as_str().expect("not all was seen");
+    assert_eq!(cursor, positions[LOOKED_AT - 1].to_string());
+    let rest = format!("{stream}&actor=nobody&cursor={cursor}");
+    let rest = client.get(&rest).await.expect(200);
+    assert_eq!(rest["next_cursor"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_long_resource_is_followed_from_anywhere() {
+    let server = Server::start();
+    let client = server.client();
+    let (id, positions) = long_one(&client).await;
+    let path = format!("/api/resources/{id}/events/stream");
+    for from in [0, 1, 899, 5000, positions.len() - 3, positions.len() - 1] {
+        // Also after what is another resource's.
+        for after in [positions[from], positions[from] + 1] {
+            let request = client.request("GET", &format!("{path}?after={after}"));
+            let mut reader = SseReader::open(request).await;
+            let behind = positions.iter().filter(|position| **position > after);
+            for expected in behind.take(5) {
+                let event = reader.next_event().await.expect("it goes on");
+                assert_eq!(event.position(), *expected, "after {after}");
+            }
+        }
+    }
+    let last = positions.last().expect("some");
+    let request = client.request("GET", &format!("{path}?after={last}"));
+    let mut reader = SseReader::open(request).await;
+    reader.until("stemma.live").await;
+    let path = format!("/api/resources/{id}");
+    let renamed = json!({ "name": "renamed" });
+    client.json("PATCH", &path, &renamed).await.expect(200);
+    let event = reader.next_event().await.expect("what was just written");
+    assert_eq!(event.event.as_deref(), Some("resource.renamed"));
+}
+
+#[tokio::test]
+async fn an_annotation_among_many_has_its_own_history() {
+    let server = Server::start();
+    let client = server.client();
+    let (id, _) = long_one(&client).await;
+    let path = format!("/api/resources/{id}/annotations");
+    let late = json!({
+        "motivation": "commenting", "target": "http://example.org/",
+        "body": { "type": "TextualBody", "value": "late" },
+    });
+    let added = client.json("POST", &path, &late).await;
+    let location = added.header("location").to_owned();
+    let types = async || {
+        let history = client.get(&format!("{location}/history")).await.expect(200);
+        let items = history["items"].as_array().expect("a page").iter();
+        let types = items.map(|item| item["type"].as_str().expect("a type").to_owned());
+        types.collect::<Vec<_>>()
+    };
+    assert_eq!(types().await, ["annotation.added"]);
+    client.raw("DELETE", &location, &[], "").await.expect(204);
+    assert_eq!(types().await, ["annotation.added", "annotation.removed"]);
+}
