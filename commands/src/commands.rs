@@ -325,7 +325,8 @@ impl Commands {
             return Err(CommandError::KeyReused);
         }
         self.check_seen(request).await?;
-        replay::first_answer(&self.shared.on.reader, request, &first_use).map(Some)
+        let answered = replay::first_answer(&self.shared.on.reader, request, &first_use);
+        answered.await.map(Some)
     }
 
     /// What somebody wrote is told again only while they may know of what they wrote to.

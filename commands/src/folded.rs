@@ -21,7 +21,7 @@ use stemma_event_log::{Position, ReadLimit, Reader, Record};
 
 use crate::aggregates::Landing;
 use crate::error::FoldError;
-use crate::history::{HistoryError, Pieces, envelope_of, event_of};
+use crate::history::{HistoryError, Pieces, annotation_of, envelope_of, event_of};
 use crate::plan::UNPLACED;
 
 /// Annotations that may be in memory as a whole before those that need not be are let go.
@@ -121,11 +121,8 @@ impl Folded {
             annotation_id,
             problem,
         };
-        let id = match event {
-            Event::AnnotationAdded(added) => added.annotation_id,
-            Event::AnnotationBodyChanged(changed) => changed.annotation_id,
-            Event::AnnotationRemoved(removed) => removed.annotation_id,
-            _ => return self.resource.evolve(envelope, event),
+        let Some(id) = annotation_of(event) else {
+            return self.resource.evolve(envelope, event);
         };
         let descriptor = &mut self.resource.descriptor;
         let Some(places) = &mut self.places else {

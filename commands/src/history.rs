@@ -3,8 +3,10 @@
 //! Invariant: what is folded is what the log holds durably, in order, and all of it up to the
 //! moment asked for.
 
+use std::collections::HashSet;
+
 use stemma_domain::event::{self, Envelope, Event};
-use stemma_domain::id::ResourceId;
+use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::{Descriptor, Resource};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{Direction, ReadError, Reader, Record, Revision, StreamId, StreamRange};
@@ -148,6 +150,16 @@ pub(crate) fn envelope_of(record: &Record) -> Envelope<'_> {
     }
 }
 
+/// The annotation that an event is about.
+pub(crate) fn annotation_of(event: &Event) -> Option<AnnotationId> {
+    match event {
+        Event::AnnotationAdded(added) => Some(added.annotation_id),
+        Event::AnnotationBodyChanged(changed) => Some(changed.annotation_id),
+        Event::AnnotationRemoved(removed) => Some(removed.annotation_id),
+        _ => None,
+    }
+}
+
 /// Applies one record to what its stream has made so far.
 pub(crate) fn fold_record(state: &mut Option<Resource>, record: &Record) -> Result<(), FoldError> {
     let event = event_of(record)?;
@@ -215,8 +227,7 @@ pub(crate) fn resource_at(
     Ok(Past::of(folded.map(Box::new)))
 }
 
-/// What described a resource at a moment, without its annotations. A long stream is folded a piece
-/// at a time, and between them others have their turn on this thread.
+/// What described a resource at a moment, without its annotations.
 pub(crate) async fn descriptor_at(
     reader: &Reader,
     now: Timestamp,
@@ -226,17 +237,33 @@ pub(crate) async fn descriptor_at(
     if as_of.is_ahead(reader, now, id)? {
         return Ok(Past::NotYet);
     }
-    let mut described: Option<Descriptor> = None;
+    let holds = |record: &Record| as_of.holds(record);
+    let folded = fold_some(reader, id, holds, &HashSet::new()).await?;
+    Ok(Past::of(folded.map(|resource| resource.descriptor)))
+}
+
+/// Folds a resource's stream for as long as `keep` says yes to the next record, of its annotations
+/// only those that are wanted. A long stream is folded a piece at a time, and between them others
+/// have their turn on this thread.
+pub(crate) async fn fold_some(
+    reader: &Reader,
+    id: ResourceId,
+    keep: impl Fn(&Record) -> bool,
+    wanted: &HashSet<AnnotationId>,
+) -> Result<Option<Resource>, HistoryError> {
+    let mut state: Option<Resource> = None;
     let mut pieces = Pieces::of(id);
     while let Some(records) = pieces.next(reader)? {
         for record in &records {
-            if !as_of.holds(record) {
-                return Ok(Past::of(described));
+            if !keep(record) {
+                return Ok(state);
             }
             let (envelope, event) = (envelope_of(record), event_of(record)?);
-            let evolved = match &mut described {
-                Some(described) => described.evolve(&envelope, &event),
-                None => Descriptor::start(&envelope, &event).map(|start| described = Some(start)),
+            let is_passed_over = annotation_of(&event).is_some_and(|id| !wanted.contains(&id));
+            let evolved = match &mut state {
+                Some(resource) if is_passed_over => resource.descriptor.evolve(&envelope, &event),
+                Some(resource) => resource.evolve(&envelope, &event),
+                None => Resource::start(&envelope, &event).map(|start| state = Some(start)),
             };
             evolved.map_err(|source| FoldError::Evolve {
                 position: record.position().get(),
@@ -247,7 +274,7 @@ pub(crate) async fn descriptor_at(
             tokio::task::yield_now().await;
         }
     }
-    Ok(Past::of(described))
+    Ok(state)
 }
 
 /// A resource as it is now, but with each of the contents that it has had, oldest first, and the

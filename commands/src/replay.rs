@@ -4,7 +4,7 @@
 //! caused, and both are at hand. Which events belong to which operation is found by deciding
 //! again, from the states before the first of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use stemma_domain::document;
 use stemma_domain::event::{Event, REQUESTS_STREAM};
@@ -13,7 +13,7 @@ use stemma_domain::resource::{Command, IriNames, Resource, decide};
 use stemma_event_log::{FirstUse, ReadLimit, Reader, Record};
 
 use crate::error::CommandError;
-use crate::history::{HistoryError, event_of, fold_record, fold_while};
+use crate::history::{HistoryError, annotation_of, event_of, fold_record, fold_some};
 use crate::request::{Change, Operation, OperationResult, Request, Target, Written};
 use crate::short::{self, Short};
 
@@ -21,7 +21,7 @@ use crate::short::{self, Short};
 ///
 /// # Errors
 /// [`CommandError::Read`] and [`CommandError::Fold`] when the log cannot be read.
-pub(crate) fn first_answer(
+pub(crate) async fn first_answer(
     reader: &Reader,
     request: &Request,
     first_use: &FirstUse,
@@ -30,11 +30,7 @@ pub(crate) fn first_answer(
     let mut records = records_of(reader, first_use)?;
     // That a request was answered is no event of what it is about.
     records.retain(|record| record.stream() != REQUESTS_STREAM);
-    let mut states = States {
-        reader,
-        before: first,
-        by_id: HashMap::new(),
-    };
+    let mut states = States::before(reader, first, request, &records).await?;
     let mut rest = records.as_slice();
     let mut results = Vec::with_capacity(request.operations.len());
     for (index, operation) in request.operations.iter().enumerate() {
@@ -42,7 +38,7 @@ pub(crate) fn first_answer(
         let taken = if is_last {
             rest.len()
         } else {
-            states.events_of(request, operation, rest)?
+            states.events_of(request, operation, rest)
         };
         let (own, others) = rest.split_at(taken.min(rest.len()));
         results.push(states.result(operation, own)?);
@@ -82,59 +78,85 @@ pub(crate) fn records_of(
     Ok(records)
 }
 
-/// The resources as they were before the request, moved on record by record.
+/// The resources as they were before the request, moved on record by record: all that it names, or
+/// that it wrote to, each with the annotations that it was about and no others.
 struct States<'a> {
     reader: &'a Reader,
     before: u64,
     by_id: HashMap<ResourceId, Option<Resource>>,
 }
 
-impl States<'_> {
-    fn load(&mut self, id: ResourceId) -> Result<&mut Option<Resource>, CommandError> {
-        if !self.by_id.contains_key(&id) {
-            let before = self.before;
-            let folded = fold_while(self.reader, id, |record| record.position().get() < before);
+impl<'a> States<'a> {
+    async fn before(
+        reader: &'a Reader,
+        before: u64,
+        request: &Request,
+        records: &[Record],
+    ) -> Result<Self, CommandError> {
+        let mut wanted = HashSet::new();
+        let mut ids = HashSet::new();
+        for operation in &request.operations {
+            ids.extend(match operation.target {
+                Target::Resource(id) => Some(id),
+                _ => None,
+            });
+            wanted.extend(operation.annotation_looked_for());
+        }
+        for record in records {
+            let written = ResourceId::from_stream_name(record.stream());
+            if written.is_some() {
+                wanted.extend(annotation_of(&event_of(record)?));
+            }
+            ids.extend(written);
+        }
+        let mut by_id = HashMap::with_capacity(ids.len());
+        for id in ids {
+            let keep = |record: &Record| record.position().get() < before;
+            let folded = fold_some(reader, id, keep, &wanted).await;
             let folded = folded.map_err(|error| match error {
                 HistoryError::Read(source) => source.into(),
                 HistoryError::Fold(source) => CommandError::from(source),
             })?;
-            self.by_id.insert(id, folded);
+            by_id.insert(id, folded);
         }
-        Ok(self.by_id.get_mut(&id).expect("put there just above"))
+        Ok(Self {
+            reader,
+            before,
+            by_id,
+        })
+    }
+
+    fn of(&mut self, id: ResourceId) -> &mut Option<Resource> {
+        self.by_id.entry(id).or_default()
     }
 
     /// How many of the records that are left an operation caused.
-    fn events_of(
-        &mut self,
-        request: &Request,
-        operation: &Operation,
-        rest: &[Record],
-    ) -> Result<usize, CommandError> {
+    fn events_of(&mut self, request: &Request, operation: &Operation, rest: &[Record]) -> usize {
         let id = match operation.target {
             Target::Resource(id) => id,
-            Target::EntityTypes => return Ok(1),
-            Target::Job(_) => return Ok(first_run(rest, JobId::from_stream_name)),
-            Target::Document(_) => return Ok(first_run(rest, document::from_stream_name)),
+            Target::EntityTypes => return 1,
+            Target::Job(_) => return first_run(rest, JobId::from_stream_name),
+            Target::Document(_) => return first_run(rest, document::from_stream_name),
         };
         let Change::Resource(command) = &operation.change else {
             // A clone is its creation and the annotations that come along, all in one stream.
             let stream = id.stream_name();
-            return Ok(rest
+            return rest
                 .iter()
                 .take_while(|record| record.stream() == stream)
-                .count());
+                .count();
         };
         if matches!(
             **command,
             Command::Create(_) | Command::AddAnnotation { .. }
         ) {
-            return Ok(1);
+            return 1;
         }
         let names = IriNames {
             bases: &request.bases,
         };
-        let state = self.load(id)?.as_ref();
-        Ok(decide(state, command, names, None).map_or(0, |events| events.len()))
+        let state = self.of(id).as_ref();
+        decide(state, command, names, None).map_or(0, |events| events.len())
     }
 
     fn result(
@@ -170,7 +192,7 @@ impl States<'_> {
                 .and_then(|r| ResourceId::from_stream_name(r.stream()))
                 .unwrap_or(id),
         };
-        let state = self.load(target)?;
+        let state = self.of(target);
         for record in own {
             fold_record(state, record)?;
         }

@@ -13,6 +13,7 @@ use stemma_domain::value::{CollectionName, EntityType, ResourceName};
 use stemma_event_log::Idempotency;
 
 use crate::folded::Looks;
+use crate::history::annotation_of;
 
 /// Operations that take effect together or not at all.
 #[derive(Debug, Clone)]
@@ -249,11 +250,6 @@ impl OperationResult {
 
     /// The annotation that the operation named, removed ones included.
     pub fn annotation_id(&self) -> Option<AnnotationId> {
-        self.events.iter().find_map(|event| match event {
-            Event::AnnotationAdded(added) => Some(added.annotation_id),
-            Event::AnnotationBodyChanged(changed) => Some(changed.annotation_id),
-            Event::AnnotationRemoved(removed) => Some(removed.annotation_id),
-            _ => None,
-        })
+        self.events.iter().find_map(annotation_of)
     }
 }

@@ -62,6 +62,45 @@ fn others_have_their_turn_while_a_long_stream_is_folded_for_a_write() {
     assert_eq!(turns, 0, "it is known now");
 }
 
+/// A repeated request gets its first answer, whatever it was about, and costs others no more than a
+/// piece of the stream.
+#[test]
+fn a_repeated_request_to_a_long_stream_gets_its_first_answer_and_others_have_their_turn() {
+    let commands = long_one(Options::default());
+    let annotation = |n| AnnotationId::new(Uuid::from_u128(n));
+    let keyed = || {
+        let mut keyed = request(vec![
+            Command::RemoveAnnotation {
+                annotation_id: annotation(5),
+            },
+            Command::ChangeAnnotationBody {
+                annotation_id: annotation(7),
+                operations: vec![BodyOperation::Add {
+                    item: json!({ "type": "TextualBody", "value": "more" }),
+                }],
+            },
+            rename("again"),
+            annotate(5_000, "new"),
+        ]);
+        keyed.idempotency = Some(Idempotency {
+            key: [7; 32],
+            request: [8; 32],
+        });
+        keyed
+    };
+    let first = block_on(commands.execute(keyed())).unwrap();
+    let (again, turns) = turns_during(commands.execute(keyed()));
+    let again = again.unwrap();
+    assert_eq!((first.replayed, again.replayed), (false, true));
+    assert_eq!(turns, 3, "one behind each whole piece");
+    assert_eq!(first.results.len(), again.results.len());
+    for (first, again) in first.results.iter().zip(&again.results) {
+        assert_eq!(first.descriptor, again.descriptor);
+        assert_eq!(first.annotation, again.annotation);
+        assert_eq!(first.annotation_id(), again.annotation_id());
+    }
+}
+
 /// A clone with more annotations than a batch has events is refused before they are read.
 #[test]
 fn a_clone_with_more_annotations_than_a_batch_holds_is_refused() {
