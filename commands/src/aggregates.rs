@@ -67,6 +67,8 @@ pub(crate) enum SlotState {
     /// Nothing: it must be folded.
     #[default]
     Unknown,
+    /// As far as it was folded before whoever did so left.
+    Begun(Box<Folding>),
     /// There is no such resource, or this is it.
     Known(Option<Box<Folded>>),
 }
@@ -199,41 +201,58 @@ impl Aggregates {
         }
         let mut state = slot.lock().await;
         let is_stale = slot.stale.load(Ordering::Acquire);
-        if is_stale || matches!(*state, SlotState::Unknown) {
+        let mut is_folded = false;
+        if is_stale || !matches!(*state, SlotState::Known(_)) {
             // What stands in the queue is not in the log yet, and nothing would bring it in later.
             // None can join it meanwhile, for that takes the lock.
             if is_stale || slot.in_flight.load(Ordering::Acquire) > 0 {
                 self.appender.settled().await;
             }
             slot.stale.store(false, Ordering::Release);
-            *state = SlotState::Unknown;
-            let folded = self.fold(id, looks).await?;
-            *state = SlotState::Known(folded.map(Box::new));
+            self.fold(&mut state, id, looks).await?;
+            is_folded = true;
         } else if let SlotState::Known(Some(folded)) = &mut *state
             && looks == Looks::ForSome
         {
-            let found = if folded.has_places() {
-                None
-            } else {
-                self.fold(id, looks).await?
-            };
-            folded.keep_places(found);
+            while folded.seek_places(&self.reader, id)? {
+                is_folded = true;
+                tokio::task::yield_now().await;
+            }
         }
-        Ok(LockedSlot {
+        let locked = LockedSlot {
             state,
             abandoned: Arc::clone(&self.abandoned),
             is_ahead: false,
-        })
+        };
+        if is_folded {
+            self.weigh(&locked);
+        }
+        Ok(locked)
     }
 
-    /// Folds a resource's stream as the log holds it; none of an empty one. A long stream is folded
-    /// a piece at a time, and between them others have their turn on this thread.
-    async fn fold(&self, id: ResourceId, looks: Looks) -> Result<Option<Folded>, HistoryError> {
-        let mut folding = Folding::of(id, looks);
+    /// Folds a resource's stream as the log holds it. A long stream is folded a piece at a time, and
+    /// between them others have their turn on this thread; who leaves meanwhile leaves what is
+    /// folded by then to the next one, for what the log holds it holds for good.
+    async fn fold(
+        &self,
+        state: &mut SlotState,
+        id: ResourceId,
+        looks: Looks,
+    ) -> Result<(), HistoryError> {
+        let mut folding = match std::mem::take(state) {
+            SlotState::Begun(folding) if folding.serves(looks) => folding,
+            _ => Box::new(Folding::of(id, looks)),
+        };
         while folding.step(&self.reader)? {
+            *state = SlotState::Begun(folding);
             tokio::task::yield_now().await;
+            folding = match std::mem::take(state) {
+                SlotState::Begun(folding) => folding,
+                _ => unreachable!("the slot is locked"),
+            };
         }
-        Ok(folding.done())
+        *state = SlotState::Known(folding.done().map(Box::new));
+        Ok(())
     }
 
     /// The one slot of a resource.
@@ -286,8 +305,8 @@ impl Slot {
 
     /// Locks the state for whoever runs when it is free, not for the one who has waited longest.
     ///
-    /// It is held for some microseconds, which is less than waking a sleeping thread takes: handed
-    /// over in line, a resource that many write to would pass from sleeper to sleeper. Who lost it
+    /// Unless a long stream is folded, it is held for some microseconds, which is less than waking a
+    /// sleeping thread takes: handed over in line, a resource that many write to would pass from sleeper to sleeper. Who lost it
     /// too often waits in line all the same.
     async fn lock(self: &Arc<Self>) -> StateGuard {
         let guard = |locked| StateGuard {
@@ -362,7 +381,7 @@ impl LockedSlot {
     fn folded(&self) -> Option<&Folded> {
         match &*self.state {
             SlotState::Known(folded) => folded.as_deref(),
-            SlotState::Unknown => None,
+            SlotState::Unknown | SlotState::Begun(_) => None,
         }
     }
 
@@ -375,7 +394,7 @@ impl LockedSlot {
     pub(crate) fn folded_mut(&mut self) -> Option<&mut Folded> {
         match &mut *self.state {
             SlotState::Known(folded) => folded.as_deref_mut(),
-            SlotState::Unknown => None,
+            SlotState::Unknown | SlotState::Begun(_) => None,
         }
     }
 

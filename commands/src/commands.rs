@@ -5,6 +5,7 @@
 //! log holds by then. Invariant: locks are held until the batch stands in the queue, so batches of
 //! one resource stand there in the order in which they were decided.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use stemma_content_store::{ContentStore, ReadError};
@@ -17,8 +18,8 @@ use stemma_domain::job::Job;
 use stemma_domain::resource::{Command, Descriptor, IriNames, Refusal, Resource};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{
-    AppendError, Appender, Batch, Committed, Idempotency, Metadata, Outcome, Reader, Revision,
-    StreamId,
+    AppendError, Appender, Batch, Committed, Idempotency, Metadata, Outcome, Reader, Record,
+    Revision, StreamId,
 };
 
 use crate::aggregates::{Aggregates, Flight, LockedSlot, Slot, UNRECORDED};
@@ -597,9 +598,14 @@ impl Commands {
         for slot in slots {
             slot.all_landed().await;
         }
-        let past = self.resource_at(descriptor.id, AsOf::Revision(descriptor.revision));
+        let wanted = result.annotation.as_ref().map(|annotation| annotation.id);
+        let revision = descriptor.revision;
+        let keep = |record: &Record| record.revision().get() <= revision;
+        let reader = &self.shared.on.reader;
+        let wanted = HashSet::from_iter(wanted);
+        let past = history::fold_some(reader, descriptor.id, keep, &wanted).await;
         let past = past.map_err(|error| CommandError::Answer(Arc::new(error)))?;
-        if let PastState::Found(resource) = past {
+        if let Some(resource) = past {
             *descriptor = resource.descriptor;
             if let Some(annotation) = &mut result.annotation
                 && let Some(settled) = resource.annotations.get(&annotation.id)

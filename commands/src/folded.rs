@@ -6,10 +6,10 @@
 //! and of a resource that has many, these places are not kept either until a command asks for one.
 //! In memory as a whole are those that a command works on, or that stand in the queue.
 //!
-//! Invariants: where places are kept, each annotation of the resource is kept as a place, as a whole
-//! or as both, and where as both, they agree once its batch has landed; where none are kept, each
-//! that stands in the queue is there as a whole, and none of those in the queue is changed or
-//! removed; places that were asked for stay.
+//! Invariants: where places are kept, each annotation of the resource is kept as a place, as a
+//! whole or as both, and where as both, they agree once its batch has landed; where none are kept,
+//! each that stands in the queue is there as a whole, and none that has a place in the log is
+//! changed or removed by what stands in the queue; places that were asked for stay.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,13 +29,15 @@ const WHOLE_MAX: usize = 8;
 /// Places that are kept although no command has asked for one.
 const UNASKED_MAX: usize = 64;
 
-/// A resource with the annotations that are in memory, and the places of all that have landed.
+/// A resource with the annotations that are in memory, and where all stand that have landed.
 #[derive(Debug)]
 pub(crate) struct Folded {
     resource: Resource,
     /// None where there are many and no command has asked for one.
     places: Option<HashMap<AnnotationId, Place>>,
     are_places_asked: bool,
+    /// While they are looked up: as far as that has come.
+    seeking: Option<Box<Folding>>,
 }
 
 /// What a command wants to know of a resource's annotations.
@@ -62,6 +64,11 @@ impl Folding {
             looks,
             folded: None,
         }
+    }
+
+    /// Whether it comes to know what somebody looks for.
+    pub(crate) fn serves(&self, looks: Looks) -> bool {
+        looks == Looks::ForNone || self.looks == looks
     }
 
     /// Takes the next piece of the stream in; says whether there may be another.
@@ -111,6 +118,7 @@ impl Folded {
             resource: Resource::start(envelope, event)?,
             places: Some(HashMap::new()),
             are_places_asked: false,
+            seeking: None,
         })
     }
 
@@ -154,6 +162,15 @@ impl Folded {
         envelope: &Envelope<'_>,
         event: &Event,
     ) -> Result<(), EvolveError> {
+        if let (Event::AnnotationAdded(added), Some(places)) = (event, &self.places)
+            && places.contains_key(&added.annotation_id)
+        {
+            return Err(EvolveError::Annotation {
+                event_type: event.type_name(),
+                annotation_id: added.annotation_id,
+                problem: "is there already",
+            });
+        }
         self.resource.evolve(envelope, event)?;
         if let (Event::AnnotationRemoved(removed), Some(places)) = (event, &mut self.places) {
             places.remove(&removed.annotation_id);
@@ -172,18 +189,25 @@ impl Folded {
         (places, self.resource.annotations.len())
     }
 
-    /// Whether a command can look for annotations.
-    pub(crate) fn has_places(&self) -> bool {
-        self.places.is_some()
-    }
-
-    /// Keeps the places from here on, which another fold of the same stream found. What stood in
-    /// the queue meanwhile is in them, or will be when it lands.
-    pub(crate) fn keep_places(&mut self, found: Option<Self>) {
-        if self.places.is_none() {
-            self.places = found.and_then(|found| found.places);
-        }
+    /// Looks a piece further for the places, which are kept from there on; says whether there may be
+    /// more to look at. What stands in the queue meanwhile is found, or will be noted when it lands.
+    pub(crate) fn seek_places(
+        &mut self,
+        reader: &Reader,
+        id: ResourceId,
+    ) -> Result<bool, HistoryError> {
         self.are_places_asked = true;
+        if self.places.is_some() {
+            return Ok(false);
+        }
+        let begun = self.seeking.take();
+        let mut seeking = begun.unwrap_or_else(|| Box::new(Folding::of(id, Looks::ForSome)));
+        if seeking.step(reader)? {
+            self.seeking = Some(seeking);
+            return Ok(true);
+        }
+        self.places = seeking.done().and_then(|found| found.places);
+        Ok(false)
     }
 
     /// The places, which whoever looks for annotations has had kept.
@@ -217,8 +241,10 @@ impl Folded {
             return;
         };
         for (id, position, revision) in &landing.added {
-            // One that a later batch takes away again is no longer in memory.
-            if self.resource.annotations.contains_key(id) {
+            // One that a later batch takes away again is no longer in memory; one that was looked up
+            // may have been changed since.
+            let is_later = |place: &Place| place.revision >= *revision;
+            if self.resource.annotations.contains_key(id) && !places.get(id).is_some_and(is_later) {
                 let place = Place {
                     added: *position,
                     changed: None,

@@ -174,31 +174,36 @@ impl Planner<'_> {
 
     /// Brings the annotations into memory that the operation is about.
     fn bring(&mut self, operation: &Operation, id: ResourceId) -> Result<(), CommandError> {
-        let looked_for = operation.annotation_looked_for();
-        let of = match operation.looks_at_source() {
-            Some((source, Looks::ForSome)) => source,
-            _ if looked_for.is_some() => id,
-            _ => return Ok(()),
-        };
-        let index = self.slot_index(of);
-        let Some(folded) = self.slots[index].folded_mut() else {
-            return Ok(());
-        };
-        match looked_for {
-            Some(annotation) => folded.bring(self.reader, annotation)?,
-            None => {
-                // Each is to be an event, and a resource may have any number.
-                let (places, _) = folded.counts();
-                if places >= self.events_max {
-                    return Err(CommandError::TooManyEvents {
-                        events: places + 1,
-                        events_max: self.events_max,
-                    });
-                }
-                folded.bring_all(self.reader)?;
+        let reader = self.reader;
+        if let Some((source, Looks::ForSome)) = operation.looks_at_source() {
+            // What is hidden is not there, and of what cannot be made nothing is brought.
+            let Some(seen) = self.seen(source).filter(|_| self.resource(id).is_none()) else {
+                return Ok(());
+            };
+            let annotations = seen.descriptor.annotation_count;
+            let annotations = usize::try_from(annotations).unwrap_or(usize::MAX);
+            // Each is to be an event, and a resource may have any number.
+            if annotations >= self.events_max {
+                return Err(CommandError::TooManyEvents {
+                    events: annotations.saturating_add(1),
+                    events_max: self.events_max,
+                });
+            }
+            if let Some(folded) = self.folded(source) {
+                folded.bring_all(reader)?;
             }
         }
+        if let Some(annotation) = operation.annotation_looked_for()
+            && let Some(folded) = self.folded(id)
+        {
+            folded.bring(reader, annotation)?;
+        }
         Ok(())
+    }
+
+    fn folded(&mut self, id: ResourceId) -> Option<&mut Folded> {
+        let index = self.slot_index(id);
+        self.slots[index].folded_mut()
     }
 
     /// The same, if whoever asks may know of it.

@@ -18,6 +18,9 @@ use crate::segment::segment_first;
 use crate::shared::Shared;
 use crate::stream::StreamId;
 
+/// Records of a stream that are read at once where they stand in a row.
+const ROW_RECORDS: usize = 32;
+
 /// Reads a log; cheap to clone.
 #[derive(Clone)]
 pub struct Reader {
@@ -311,8 +314,10 @@ impl Reader {
             .filter(|position| *position < end)
             .collect();
         let mut records = Vec::with_capacity(positions.len());
-        // What a batch wrote of one stream stands in a row, and is read at once.
-        for row in positions.chunk_by(|before, position| before + 1 == *position) {
+        // What a batch wrote of one stream stands in a row, and is read at once, few at a time: who
+        // keeps one record keeps the bytes of those that were read with it.
+        let rows = positions.chunk_by(|before, position| before + 1 == *position);
+        for row in rows.flat_map(|row| row.chunks(ROW_RECORDS)) {
             let limit = ReadLimit {
                 records: row.len(),
                 bytes: usize::MAX,

@@ -135,6 +135,7 @@ async fn page_of_stream(
         next: None,
     };
     let mut revision = state.reader().revision_from(stream, Position::new(from))?;
+    let resource = ResourceId::from_stream_name(stream.as_str());
     let (mut last, mut looked_at) = (from.checked_sub(1), 0);
     loop {
         tokio::task::yield_now().await;
@@ -149,8 +150,14 @@ async fn page_of_stream(
         };
         revision = newest.revision().next();
         let seen = state.seen_after(newest.position().get() + 1).await?;
+        // Of what is hidden nothing is told, not where it ends nor how long it is.
+        if let Some(id) = resource
+            && !seen.is_everything()
+            && !seen.sees(id)?
+        {
+            return Ok(page);
+        }
         for record in records {
-            // What is hidden is passed over whole, so that nothing is told of where it ends.
             if !seen.shows(&record)? {
                 continue;
             }
@@ -337,11 +344,6 @@ pub(crate) async fn of_annotation(
         next: None,
     };
     let mut revision = Revision::new(cursor.map_or(0, |cursor| cursor.saturating_add(1)));
-    // One that is still there has no event before the one that added it.
-    if let Some(added) = at.views.annotation(id, annotation_id)? {
-        let added = Position::new(added.added_position);
-        revision = revision.max(state.reader().revision_from(&stream, added)?);
-    }
     'pages: loop {
         tokio::task::yield_now().await;
         let range = StreamRange {

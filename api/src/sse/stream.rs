@@ -169,21 +169,13 @@ pub(crate) fn open(
     let period = Duration::from_millis(options.heartbeat_ms);
     let mut heartbeat = interval_at(Instant::now() + period, period);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let revision = match subject {
-        Subject::Resource(id) => {
-            let from = Position::new(next);
-            state.reader().revision_from(&stream_of(id)?, from)?.get()
-        }
-        Subject::Everything => 0,
-    };
-    let catching_up = matches!(subject, Subject::Resource(_)) && next < end;
-    let subscription = Subscription {
+    let mut subscription = Subscription {
         state: state.clone(),
         subject,
         filter,
         next,
-        catching_up: catching_up.then_some(revision),
-        revision,
+        catching_up: None,
+        revision: 0,
         first: Some(first.into()),
         is_live: false,
         passed_over: 0,
@@ -195,6 +187,12 @@ pub(crate) fn open(
         is_over: false,
         _open: open,
     };
+    if let Subject::Resource(id) = subject {
+        let from = Position::new(next);
+        let revision = state.reader().revision_from(&stream_of(id)?, from)?;
+        subscription.revision = revision.get();
+        subscription.catching_up = (next < end).then_some(revision.get());
+    }
     Ok(stream::try_unfold(
         subscription,
         |mut subscription| async move {

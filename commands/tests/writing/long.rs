@@ -1,5 +1,11 @@
 //! Resources whose streams are long.
 
+use std::pin::pin;
+
+use stemma_domain::access::Sight;
+use stemma_domain::resource::Access;
+use stemma_domain::value::PrincipalName;
+
 use super::*;
 
 /// Events of the stream, several pieces of what is folded at a time.
@@ -7,8 +13,11 @@ const EVENTS: u64 = 1_000;
 
 /// The write path after a restart, over a resource of so many events.
 fn long_one(options: Options) -> Commands {
-    let log = MemoryStorage::new();
-    let before = commands(&log);
+    long_one_on(&MemoryStorage::new(), options)
+}
+
+fn long_one_on(log: &MemoryStorage, options: Options) -> Commands {
+    let before = commands(log);
     block_on(async {
         let made = create(&before, "text").await;
         before.execute(request(vec![made])).await.unwrap();
@@ -20,7 +29,7 @@ fn long_one(options: Options) -> Commands {
         before.execute(renamed).await.unwrap();
     });
     before.appender().close().unwrap();
-    commands_with(&log, options)
+    commands_with(log, options)
 }
 
 /// How often others had their turn on the thread until a question was answered that waits for
@@ -101,15 +110,64 @@ fn a_repeated_request_to_a_long_stream_gets_its_first_answer_and_others_have_the
     }
 }
 
+/// Whoever asks, and leaves once a first piece is folded.
+fn leaves_behind_a_piece<T>(question: impl Future<Output = T>) {
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    assert!(pin!(question).poll(&mut context).is_pending());
+}
+
+/// Clients that have less patience than a long stream takes get there all the same: each goes on
+/// where the one before left, and what they would have done is not done.
+#[test]
+fn a_fold_whose_client_leaves_is_gone_on_with_by_the_next() {
+    let commands = long_one(Options::default());
+    let late = || {
+        let mut late = request(vec![rename("late")]);
+        late.operations[0].expected_revision = Some(3);
+        late
+    };
+    let remove = |id| {
+        let annotation_id = AnnotationId::new(Uuid::from_u128(id));
+        request(vec![Command::RemoveAnnotation { annotation_id }])
+    };
+    let end = commands.reader().end();
+    for _ in 0..3 {
+        leaves_behind_a_piece(commands.execute(late()));
+    }
+    let (_, turns) = turns_during(commands.execute(late()));
+    assert_eq!(turns, 0, "three of four pieces were folded");
+    // Where its annotations stand was not kept; it is looked up the same way.
+    for _ in 0..3 {
+        leaves_behind_a_piece(commands.execute(remove(7)));
+    }
+    assert_eq!(commands.reader().end(), end, "nothing was written");
+    block_on(async {
+        let mut more = request(vec![annotate(5_000, "between")]);
+        more.operations[0].is_id_new = true;
+        commands.execute(more).await.unwrap();
+        commands.execute(remove(7)).await.unwrap();
+        commands.execute(remove(5_000)).await.unwrap();
+        commands.execute(remove(7)).await.unwrap_err();
+    });
+}
+
 /// A clone with more annotations than a batch has events is refused before they are read.
 #[test]
-fn a_clone_with_more_annotations_than_a_batch_holds_is_refused() {
+fn a_clone_with_more_annotations_than_a_batch_holds_is_refused_unread() {
     for (events_max, is_taken) in [(EVENTS - 1, false), (EVENTS, true)] {
+        let reads = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&reads);
+        let log = MemoryStorage::with_faults(move |operation: DiskOperation<'_>| {
+            if operation.kind == OperationKind::Read && operation.name.ends_with(".segment") {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            Fate::Proceed
+        });
         let options = Options {
             batch_events_max: usize::try_from(events_max).unwrap(),
             ..Options::default()
         };
-        let commands = long_one(options);
+        let commands = long_one_on(&log, options);
         let mut clone = request(vec![rename("unused")]);
         clone.operations[0].target = Target::Resource(ResourceId::new(Uuid::from_u128(8)));
         clone.operations[0].change = Change::CloneFrom {
@@ -118,6 +176,15 @@ fn a_clone_with_more_annotations_than_a_batch_holds_is_refused() {
             collection: None,
             annotations: CloneAnnotations::Bring,
         };
+        // Of what is hidden it is not told how much there is to clone.
+        let private = Command::ChangeAccess(Access::private());
+        block_on(commands.execute(request(vec![private]))).unwrap();
+        let mut hidden = clone.clone();
+        hidden.sight = Sight::Of(PrincipalName::new("nina").unwrap());
+        let refused = block_on(commands.execute(hidden));
+        let refusal = Refusal::NotFound;
+        assert!(matches!(refused, Err(CommandError::Refused { refusal: r, .. }) if r == refusal));
+        let before = reads.load(Ordering::Relaxed);
         match block_on(commands.execute(clone)) {
             Ok(written) => assert!(is_taken, "{written:?}"),
             Err(CommandError::TooManyEvents { events, .. }) => {
@@ -125,6 +192,9 @@ fn a_clone_with_more_annotations_than_a_batch_holds_is_refused() {
             }
             Err(other) => panic!("{other}"),
         }
+        // All is folded by now; annotations are read one by one.
+        let read = reads.load(Ordering::Relaxed) - before;
+        assert_eq!(read >= EVENTS - 1, is_taken, "{read} reads");
     }
 }
 

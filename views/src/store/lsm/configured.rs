@@ -21,9 +21,10 @@ pub(super) fn configured(
 ) -> Config {
     // A filter or an index that is one block is a good part of a megabyte, of compressed tables up
     // to four. The cache takes no entry so large: it would be read and checked whole for each look.
-    // New tables, where most looks end, have such ones, in memory, on whatever level they come to
-    // lie: the engine counts levels from its last one when it writes, from its first when it opens.
-    // All others have theirs in pieces that the cache takes, so that memory does not grow with them.
+    // New tables, where most looks end, have such ones, in memory, wherever they come to lie: the
+    // engine counts a table's level from the first one below the new tables that is filled when it
+    // writes it, and from the top when it opens it. Merged tables have theirs in pieces that the
+    // cache takes, so that memory does not grow with them.
     let pieces = PartitioningPolicy::new([false, true]);
     let in_memory = PinningPolicy::all(true);
     // The counter of what the tree shows by itself is not used; see `visible`.
