@@ -130,8 +130,8 @@ impl Asked {
             change: Change::Resource(Box::new(command)),
             precondition: Precondition::None,
             expected_revision: None,
-            // It may be asked again.
-            is_id_new: false,
+            // Each annotation has its own; what is sent again has a key, and is answered from the log.
+            is_id_new: true,
         });
         self.writes.push(Planned {
             stream: id.stream_name(),
