@@ -214,8 +214,8 @@ impl Aggregates {
         } else if let SlotState::Known(Some(folded)) = &mut *state
             && looks == Looks::ForSome
         {
+            is_folded = true;
             while folded.seek_places(&self.reader, id)? {
-                is_folded = true;
                 tokio::task::yield_now().await;
             }
         }
