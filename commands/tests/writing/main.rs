@@ -217,8 +217,8 @@ impl Gate {
     }
 }
 
-#[test]
-fn a_retry_while_the_first_request_stands_in_the_queue_gets_its_answer() {
+/// A log whose syncs wait while the gate is closed, so that batches stand in its queue.
+fn gated_log() -> (Arc<Gate>, MemoryStorage) {
     let gate = Arc::new(Gate::default());
     let held = Arc::clone(&gate);
     let log = MemoryStorage::with_faults(move |operation: DiskOperation<'_>| {
@@ -227,6 +227,12 @@ fn a_retry_while_the_first_request_stands_in_the_queue_gets_its_answer() {
         }
         Fate::Proceed
     });
+    (gate, log)
+}
+
+#[test]
+fn a_retry_while_the_first_request_stands_in_the_queue_gets_its_answer() {
+    let (gate, log) = gated_log();
     let commands = commands(&log);
     block_on(async {
         let made = create(&commands, "text").await;
@@ -264,14 +270,7 @@ fn a_retry_while_the_first_request_stands_in_the_queue_gets_its_answer() {
 /// another one without it, which then stayed: what the batch had done was not seen any more.
 #[test]
 fn a_resource_that_leaves_the_cache_while_its_batch_is_queued_is_not_decided_on_without_it() {
-    let gate = Arc::new(Gate::default());
-    let held = Arc::clone(&gate);
-    let log = MemoryStorage::with_faults(move |operation: DiskOperation<'_>| {
-        if operation.kind == OperationKind::Sync && operation.name.ends_with(".segment") {
-            held.pass();
-        }
-        Fate::Proceed
-    });
+    let (gate, log) = gated_log();
     let small = Options {
         aggregate_cache_bytes: 16 * 1024,
         ..Options::default()
@@ -311,14 +310,7 @@ fn a_resource_that_leaves_the_cache_while_its_batch_is_queued_is_not_decided_on_
 /// stood in the queue; and so was that of a batch whose client had left. Nothing brought it in later.
 #[test]
 fn what_stands_in_the_queue_is_decided_on_whoever_was_refused_or_left_meanwhile() {
-    let gate = Arc::new(Gate::default());
-    let held = Arc::clone(&gate);
-    let log = MemoryStorage::with_faults(move |operation: DiskOperation<'_>| {
-        if operation.kind == OperationKind::Sync && operation.name.ends_with(".segment") {
-            held.pass();
-        }
-        Fate::Proceed
-    });
+    let (gate, log) = gated_log();
     let commands = commands(&log);
     let absent = || {
         let nothing = Command::RemoveAnnotation {
@@ -472,14 +464,7 @@ fn memory_lets_go_of_annotations(is_id_new: bool) {
 /// the log does not have yet.
 #[test]
 fn annotations_that_stand_in_the_queue_are_known_to_who_looks_for_others() {
-    let gate = Arc::new(Gate::default());
-    let held = Arc::clone(&gate);
-    let log = MemoryStorage::with_faults(move |operation: DiskOperation<'_>| {
-        if operation.kind == OperationKind::Sync && operation.name.ends_with(".segment") {
-            held.pass();
-        }
-        Fate::Proceed
-    });
+    let (gate, log) = gated_log();
     let commands = commands(&log);
     let add = |ids: std::ops::Range<u128>| {
         let mut added = request(ids.map(|id| annotate(id, "x")).collect());
