@@ -239,20 +239,19 @@ impl Aggregates {
         id: ResourceId,
         looks: Looks,
     ) -> Result<(), HistoryError> {
-        let mut folding = match std::mem::take(state) {
-            SlotState::Begun(folding) if folding.serves(looks) => folding,
-            _ => Box::new(Folding::of(id, looks)),
-        };
-        while folding.step(&self.reader)? {
+        loop {
+            // A piece that cannot be read leaves nothing begun.
+            let mut folding = match std::mem::take(state) {
+                SlotState::Begun(folding) if folding.serves(looks) => folding,
+                _ => Box::new(Folding::of(id, looks)),
+            };
+            if !folding.step(&self.reader)? {
+                *state = SlotState::Known(folding.done().map(Box::new));
+                return Ok(());
+            }
             *state = SlotState::Begun(folding);
             tokio::task::yield_now().await;
-            folding = match std::mem::take(state) {
-                SlotState::Begun(folding) => folding,
-                _ => unreachable!("the slot is locked"),
-            };
         }
-        *state = SlotState::Known(folding.done().map(Box::new));
-        Ok(())
     }
 
     /// The one slot of a resource.
