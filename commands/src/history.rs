@@ -162,18 +162,27 @@ pub(crate) fn annotation_of(event: &Event) -> Option<AnnotationId> {
 
 /// Applies one record to what its stream has made so far.
 pub(crate) fn fold_record(state: &mut Option<Resource>, record: &Record) -> Result<(), FoldError> {
-    let event = event_of(record)?;
-    let envelope = envelope_of(record);
-    let misfit = |source| FoldError::Evolve {
+    fold_wanted(state, record, |_| true)
+}
+
+/// The same; of annotations that are not wanted, what they do to the description alone.
+fn fold_wanted(
+    state: &mut Option<Resource>,
+    record: &Record,
+    is_wanted: impl Fn(AnnotationId) -> bool,
+) -> Result<(), FoldError> {
+    let (envelope, event) = (envelope_of(record), event_of(record)?);
+    let evolved = match state {
+        None => Resource::start(&envelope, &event).map(|start| *state = Some(start)),
+        Some(resource) if annotation_of(&event).is_none_or(is_wanted) => {
+            resource.evolve(&envelope, &event)
+        }
+        Some(resource) => resource.descriptor.evolve(&envelope, &event),
+    };
+    evolved.map_err(|source| FoldError::Evolve {
         position: record.position().get(),
         source,
-    };
-    if let Some(resource) = state {
-        resource.evolve(&envelope, &event).map_err(misfit)
-    } else {
-        *state = Some(Resource::start(&envelope, &event).map_err(misfit)?);
-        Ok(())
-    }
+    })
 }
 
 /// Reads a resource's stream from its start for as long as `take` says yes.
@@ -258,17 +267,7 @@ pub(crate) async fn fold_some(
             if !keep(record) {
                 return Ok(state);
             }
-            let (envelope, event) = (envelope_of(record), event_of(record)?);
-            let is_passed_over = annotation_of(&event).is_some_and(|id| !wanted.contains(&id));
-            let evolved = match &mut state {
-                Some(resource) if is_passed_over => resource.descriptor.evolve(&envelope, &event),
-                Some(resource) => resource.evolve(&envelope, &event),
-                None => Resource::start(&envelope, &event).map(|start| state = Some(start)),
-            };
-            evolved.map_err(|source| FoldError::Evolve {
-                position: record.position().get(),
-                source,
-            })?;
+            fold_wanted(&mut state, record, |id| wanted.contains(&id))?;
         }
         if pieces.go_on() {
             tokio::task::yield_now().await;

@@ -91,7 +91,6 @@ async fn page_of_log(
     };
     let (mut next, mut looked_at) = (from, 0);
     loop {
-        tokio::task::yield_now().await;
         let step = if filter.takes_all() {
             STEP.records.min(limit + 1)
         } else {
@@ -120,6 +119,8 @@ async fn page_of_log(
                 page.items.push(record);
             }
         }
+        // Others have their turn before more is looked at.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -138,7 +139,6 @@ async fn page_of_stream(
     let resource = ResourceId::from_stream_name(stream.as_str());
     let (mut last, mut looked_at) = (from.checked_sub(1), 0);
     loop {
-        tokio::task::yield_now().await;
         let range = StreamRange {
             from: revision,
             direction: Direction::Forward,
@@ -171,6 +171,8 @@ async fn page_of_stream(
                 page.items.push(record);
             }
         }
+        // Others have their turn before more is looked at.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -345,7 +347,6 @@ pub(crate) async fn of_annotation(
     };
     let mut revision = Revision::new(cursor.map_or(0, |cursor| cursor.saturating_add(1)));
     'pages: loop {
-        tokio::task::yield_now().await;
         let range = StreamRange {
             from: revision,
             direction: Direction::Forward,
@@ -367,6 +368,8 @@ pub(crate) async fn of_annotation(
             }
             page.items.push(record);
         }
+        // Others have their turn before more is looked at.
+        tokio::task::yield_now().await;
     }
     if page.items.is_empty() && cursor.is_none() {
         return Err(ApiError::of(Code::AnnotationNotFound));
