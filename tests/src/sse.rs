@@ -52,6 +52,8 @@ impl SseEvent {
 pub struct SseReader {
     body: Pin<Box<dyn Stream<Item = Vec<u8>> + Send>>,
     buffer: Vec<u8>,
+    /// How much of the buffer has been taken.
+    taken: usize,
 }
 
 impl SseReader {
@@ -74,17 +76,21 @@ impl SseReader {
         Self {
             body: Box::pin(body),
             buffer: Vec::new(),
+            taken: 0,
         }
     }
 
     /// The next frame; none at the end of the stream.
     pub async fn next(&mut self) -> Option<SseEvent> {
         loop {
-            if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
-                let frame: Vec<u8> = self.buffer.drain(..end + 2).collect();
-                return Some(parse(&String::from_utf8(frame).expect("UTF-8")));
+            let left = &self.buffer[self.taken..];
+            if let Some(end) = memchr::memmem::find(left, b"\n\n") {
+                let frame = parse(std::str::from_utf8(&left[..end]).expect("UTF-8"));
+                self.taken += end + 2;
+                return Some(frame);
             }
-            self.buffer.extend(self.body.next().await?);
+            self.buffer.drain(..std::mem::take(&mut self.taken));
+            self.buffer.extend_from_slice(&self.body.next().await?);
         }
     }
 

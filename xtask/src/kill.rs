@@ -16,14 +16,14 @@ pub(crate) struct Args {
 
 /// Runs the rounds on the binary as the tests have it.
 pub(crate) fn run_all(args: &Args) -> anyhow::Result<()> {
-    run(command(
-        "cargo",
-        &["build", "--package", "stemma", "--locked"],
-    ))?;
+    let (binary, tests) = (["--bin", "stemma"], ["--test", "end_to_end"]);
+    let build = ["build", "--workspace", "--locked"];
+    run(command("cargo", &[&build[..], &binary, &tests].concat()))?;
     let test = [
         "test",
-        "--package",
-        "stemma-tests",
+        "--workspace",
+        "--test",
+        "end_to_end",
         "--locked",
         "--",
         "--nocapture",
