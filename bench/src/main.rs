@@ -13,6 +13,7 @@ mod jobs;
 mod load;
 mod replay;
 mod soak;
+mod stack;
 mod upload;
 
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Answer writes with the HTTP server that Stemma has, and keep nothing.
+    Stack,
     /// Write, and tell writes a second and their times as one line of JSON.
     Load(load::Args),
     /// Write while many listen, and tell how long until the last has seen it.
@@ -54,6 +57,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Floor { dir } => floor::serve(&dir),
+        Command::Stack => stack::serve(),
         Command::Load(args) => load::run(&args),
         Command::FanOut(args) => fan_out::run(&args),
         Command::Replay(args) => replay::run(&args),

@@ -60,6 +60,7 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     let binaries = server::build()?;
     let dir = server::directory()?;
     let floor = server::Server::floor(&binaries, dir.path())?;
+    let stack = server::Server::stack(&binaries)?;
     let data = dir.path().join("data");
     let server = server::Server::start(&binaries.stemma, &data, &args.engine)?;
     server.fill_for_bench(RESOURCES)?;
@@ -77,9 +78,10 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
         };
         row(&mut table, &one, probe_name, &figures, None, None);
         let mut floor_rate = None;
-        // The same bytes, of which the floor knows nothing.
+        // The same bytes, of which only Stemma knows what they say.
         for (who, host, path) in [
             ("floor", &floor.host, "/"),
+            ("actix-web, nothing kept", &stack.host, "/"),
             ("Stemma", &server.host, one.path),
         ] {
             let before = flushes();
@@ -119,6 +121,7 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     }
     eprintln!("peak resident memory: {} MiB", server.peak_kib() / 1024);
     floor.stop()?;
+    stack.stop()?;
     server.stop()?;
     table.keep(keep)
 }

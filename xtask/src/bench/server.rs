@@ -89,6 +89,13 @@ impl Server {
         Self::of(floor)
     }
 
+    /// The HTTP server that Stemma is built on, which keeps nothing.
+    pub(crate) fn stack(binaries: &Binaries) -> anyhow::Result<Self> {
+        let mut stack = Command::new(&binaries.bench);
+        stack.arg("stack");
+        Self::of(stack)
+    }
+
     /// The server that a command starts, which tells its address on its first line.
     pub(crate) fn of(mut command: Command) -> anyhow::Result<Self> {
         let mut child = command
