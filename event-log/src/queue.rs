@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::batch::{Batch, Committed};
@@ -127,11 +128,11 @@ impl Taker {
         let mut orders = Orders::default();
         let mut next = if sleep {
             // None: whoever could put something in is gone.
-            self.line.blocking_recv().or(Some(Item::Close))
+            Ok(self.line.blocking_recv().unwrap_or(Item::Close))
         } else {
-            self.line.try_recv().ok()
+            self.line.try_recv()
         };
-        while let Some(item) = next {
+        while let Ok(item) = next {
             match item {
                 Item::Request(request) => into.push_back(request),
                 Item::Reopen(reply) => orders.reopen.push(reply),
@@ -139,9 +140,10 @@ impl Taker {
                 // Who has a place already may be about to put a request in: it comes or is refused.
                 Item::Close => self.line.close(),
             }
-            next = self.line.try_recv().ok();
+            next = self.line.try_recv();
         }
-        orders.closing = self.line.is_closed() && self.line.is_empty();
+        // Empty alone is not the end: somebody may be about to put in what has its place.
+        orders.closing = next.is_err_and(|none| none == TryRecvError::Disconnected);
         orders
     }
 }

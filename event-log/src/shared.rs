@@ -106,19 +106,22 @@ impl Shared {
     }
 
     pub(crate) fn set_status(&self, status: AppenderStatus) {
-        let is_damaged = matches!(status, AppenderStatus::Damaged { .. });
         let mut now = self.status.write().unwrap_or_else(PoisonError::into_inner);
-        self.is_damaged.store(is_damaged, Ordering::Release);
+        if status == AppenderStatus::Ok {
+            self.is_damaged.store(false, Ordering::Release);
+        }
         *now = status;
     }
 
     /// Has the log take no more batches, since a durable record is not what was written. What
-    /// keeps it from taking any already stays as it is.
+    /// keeps it from taking any already stays as it is; that it is damaged is known until it takes
+    /// batches again.
     pub(crate) fn stop_for_damage(&self, damage: String) {
         let mut now = self.status.write().unwrap_or_else(PoisonError::into_inner);
-        if *now == AppenderStatus::Ok {
+        if !self.is_damaged.swap(true, Ordering::AcqRel) {
             tracing::error!(damage, "log takes no more batches, since it is damaged");
-            self.is_damaged.store(true, Ordering::Release);
+        }
+        if *now == AppenderStatus::Ok {
             *now = AppenderStatus::Damaged { damage };
         }
     }

@@ -71,7 +71,11 @@ pub fn verify(
         .cloned()
         .collect();
     verifier.report.clean = matches!(mark, Found::Mark(_));
-    verifier.marked = !matches!(mark, Found::Nothing);
+    verifier.marked_to = match &mark {
+        Found::Nothing => 0,
+        Found::Mark(mark) => mark.chain.end,
+        Found::Garbled => u64::MAX,
+    };
     let last = segments.len().saturating_sub(1);
     for (index, (first, file)) in segments.iter().enumerate() {
         verifier.segment(*first, file, index == last);
@@ -120,7 +124,8 @@ struct Verifier<'a> {
     whole: bool,
     /// Last revision and digest prefix of each stream, by hash.
     streams: HashMap<u64, (u64, u64)>,
-    marked: bool,
+    /// Up to where the log was closed when the check began: nothing before it can be torn.
+    marked_to: u64,
     /// First position of the last segment and where its last frame ends.
     stands: (u64, u64),
     bytes_before: u64,
@@ -169,7 +174,7 @@ impl<'a> Verifier<'a> {
             expected,
             whole: true,
             streams: HashMap::new(),
-            marked: false,
+            marked_to: 0,
             stands: (0, 0),
             bytes_before: 0,
             bytes_told: 0,
@@ -311,41 +316,44 @@ impl<'a> Verifier<'a> {
             .map(|log_id| log_id.tag())
             .unwrap_or_default();
         let mut scan = Scan::new(file, tag, HEADER_BYTES as u64)?;
-        let may_be_torn = last && !self.marked;
         let mut looked_again = None;
         self.stands = (first, scan.at());
         loop {
             let at = scan.at();
             let (kind, resume) = match scan.step()? {
-                Step::Group(group) => match self.group(name, &group, may_be_torn, file, tag)? {
-                    GroupEnd::Taken => {
-                        self.stands = (first, scan.at());
-                        self.tell(scan.at());
-                        if self.is_stopped {
-                            return Ok(());
+                Step::Group(group) => {
+                    if last && !is_whole(&group) {
+                        let behind = good_frame_behind(file, tag, scan.at())?;
+                        if behind.is_none() && self.may_be_torn() {
+                            return self.torn(name, file, at);
                         }
-                        continue;
+                        // What is behind it says that a writer is done with it.
+                        if looked_again != Some(at) {
+                            looked_again = Some(at);
+                            scan.look_again()?;
+                            scan.go_to(at);
+                            continue;
+                        }
                     }
-                    GroupEnd::Torn => return self.torn(name, file, at),
-                },
+                    self.group(name, &group);
+                    self.stands = (first, scan.at());
+                    self.tell(scan.at());
+                    if self.is_stopped {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 Step::Seal(seal) => {
                     self.stands = (first, scan.at());
                     return self.check_seal(name, file, &seal, first, at, scan.at());
                 }
                 Step::End if scan.bytes() < planned_bytes => {
-                    self.damage(
-                        name,
-                        at,
-                        Some(self.expected.position),
-                        DamageKind::Truncated,
-                    );
-                    self.lose_place();
+                    self.lose(name, at, DamageKind::Truncated);
                     return Ok(());
                 }
                 Step::End if end_of_bytes(file, at)?.is_none() => {
                     if !last {
-                        self.damage(name, at, Some(self.expected.position), DamageKind::Seal);
-                        self.lose_place();
+                        self.lose(name, at, DamageKind::Seal);
                     }
                     return Ok(());
                 }
@@ -353,7 +361,7 @@ impl<'a> Verifier<'a> {
                 Step::Bad { kind, resume } => (kind, resume),
             };
             let behind = good_frame_behind(file, tag, resume)?;
-            if behind.is_none() && may_be_torn {
+            if behind.is_none() && last && self.may_be_torn() {
                 return self.torn(name, file, at);
             }
             if last && looked_again != Some(at) {
@@ -363,8 +371,7 @@ impl<'a> Verifier<'a> {
                 scan.go_to(at);
                 continue;
             }
-            self.damage(name, at, Some(self.expected.position), kind);
-            self.lose_place();
+            self.lose(name, at, kind);
             match behind {
                 Some(next) => scan.go_to(next),
                 None => return Ok(()),
@@ -372,26 +379,21 @@ impl<'a> Verifier<'a> {
         }
     }
 
+    /// Tells of what cannot be read where the next record is to be, and goes on behind it.
+    fn lose(&mut self, name: &str, at: u64, kind: DamageKind) {
+        self.damage(name, at, Some(self.expected.position), kind);
+        self.lose_place();
+    }
+
+    /// Whether what comes next, in the last segment, may be what a writer has not written wholly:
+    /// the log was not closed, or has been opened since, and that was before.
+    fn may_be_torn(&self) -> bool {
+        let is_opened = || matches!(Mark::read(&**self.storage), Ok(Found::Nothing));
+        self.marked_to == 0 || (self.expected.position >= self.marked_to && is_opened())
+    }
+
     /// Looks at the records of a group.
-    fn group(
-        &mut self,
-        name: &str,
-        group: &Group,
-        may_be_torn: bool,
-        file: &dyn StorageFile,
-        tag: [u8; 4],
-    ) -> io::Result<GroupEnd> {
-        if may_be_torn {
-            let mut whole = true;
-            group.walk(Check::Checksum, &mut |_, record| {
-                whole &= record.is_ok();
-                whole
-            });
-            let behind = group.offset + group.bytes.len() as u64;
-            if !whole && good_frame_behind(file, tag, behind)?.is_none() {
-                return Ok(GroupEnd::Torn);
-            }
-        }
+    fn group(&mut self, name: &str, group: &Group) {
         if self.expected.position != group.header.first {
             if self.expected.is_certain {
                 let position = self.expected.position.min(group.header.first);
@@ -423,7 +425,6 @@ impl<'a> Verifier<'a> {
         }
         // After a bad length the rest of the group is lost too.
         self.expected.position = group.header.first + u64::from(group.header.count);
-        Ok(GroupEnd::Taken)
     }
 
     fn record(&mut self, name: &str, place: Place, record: &Record) {
@@ -593,7 +594,12 @@ impl<'a> Verifier<'a> {
     }
 }
 
-enum GroupEnd {
-    Taken,
-    Torn,
+/// Whether every record of a group is as its checksum says.
+fn is_whole(group: &Group) -> bool {
+    let mut is_whole = true;
+    group.walk(Check::Checksum, &mut |_, record| {
+        is_whole &= record.is_ok();
+        is_whole
+    });
+    is_whole
 }

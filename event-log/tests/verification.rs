@@ -9,13 +9,20 @@
 
 mod support;
 
+use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use stemma_event_log::{
-    Access, AppendError, AppenderStatus, DamageKind, Log, Loss, MemoryStorage, OpenError, Options,
-    Position, Storage, VerifyError, VerifyReport, verify,
+    Access, AppendError, AppenderStatus, DamageKind, Fate, LockOutcome, Log, Loss, MemoryStorage,
+    OpenError, Operation, OperationKind, Options, Position, Storage, StorageFile, StoredFile,
+    VerifyError, VerifyReport, verify,
 };
 use support::*;
+
+/// Bytes that a system copies at a time.
+const PAGE: usize = 4096;
 
 fn look(storage: &MemoryStorage) -> VerifyReport {
     verify(
@@ -165,6 +172,143 @@ fn a_missing_segment_is_told() {
             .iter()
             .any(|d| d.kind == DamageKind::SegmentMissing && d.file == names[1])
     );
+}
+
+/// What a reader may see of a file that is written to meanwhile: the first page of a group, and
+/// zeros behind it.
+struct Overtaken {
+    of: MemoryStorage,
+    reads: Arc<AtomicUsize>,
+}
+
+struct OvertakenFile {
+    of: Arc<dyn StorageFile>,
+    reads: Arc<AtomicUsize>,
+}
+
+impl StorageFile for OvertakenFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let read = self.of.read_at(bytes, offset)?;
+        if bytes.len() > PAGE && self.reads.fetch_add(1, Ordering::Relaxed) == 0 {
+            bytes[PAGE..].fill(0);
+        }
+        Ok(read)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.of.write_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.of.sync_data()
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.of.truncate(bytes)
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        self.of.bytes()
+    }
+}
+
+impl Storage for Overtaken {
+    fn create_dirs(&self) -> io::Result<()> {
+        self.of.create_dirs()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.of.create(name)
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn StorageFile>> {
+        let of = self.of.open(name, access)?;
+        if !name.ends_with(".segment") {
+            return Ok(of);
+        }
+        let reads = Arc::clone(&self.reads);
+        Ok(Arc::new(OvertakenFile { of, reads }))
+    }
+
+    fn list(&self) -> io::Result<Vec<StoredFile>> {
+        self.of.list()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.of.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.of.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.of.sync_dir()
+    }
+
+    fn lock(&self, name: &str, holder: &str) -> io::Result<LockOutcome> {
+        self.of.lock(name, holder)
+    }
+}
+
+/// A group of several pages that was read while it was written was taken for damage, where it had
+/// been written, and the next one too, by the time its place was looked behind.
+#[test]
+fn a_group_that_is_read_while_it_is_written_is_looked_at_again() {
+    let storage = MemoryStorage::new();
+    let large = Options {
+        segment_bytes_first: 64 * 1024,
+        segment_bytes_max: 64 * 1024,
+        ..options()
+    };
+    let log = Log::open(shared(&storage), large).unwrap();
+    append(
+        &log.appender,
+        batch("thing-1", &["x".repeat(3 * PAGE).as_str()]),
+    )
+    .unwrap();
+    append(&log.appender, batch("thing-1", &["next"])).unwrap();
+    let reads = Arc::new(AtomicUsize::new(0));
+    let overtaken: Arc<dyn Storage> = Arc::new(Overtaken {
+        of: storage.clone(),
+        reads: Arc::clone(&reads),
+    });
+    let mut go_on = |_| ControlFlow::Continue(());
+    let report = verify(&overtaken, &options(), &mut go_on, &mut |_| {}).unwrap();
+    assert!(reads.load(Ordering::Relaxed) > 1, "it was read anew");
+    assert_eq!(report.damages, []);
+    assert_eq!((report.records, report.torn_tail), (2, None));
+}
+
+/// Damage that was met while the log was poisoned was forgotten, and a reopening looked for none.
+#[test]
+fn damage_that_a_poisoned_log_meets_is_looked_for_by_a_reopening() {
+    let (storage, name, at) = flipped_in_a_sealed_segment();
+    let fails = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&fails);
+    let storage = storage.after_crash(Loss::None, move |operation: Operation<'_>| {
+        let is_sync = operation.kind == OperationKind::Sync && operation.name.ends_with(".segment");
+        if is_sync && asked.load(Ordering::Relaxed) {
+            Fate::Fail(io::ErrorKind::Other)
+        } else {
+            Fate::Proceed
+        }
+    });
+    let log = Log::open(shared(&storage), trusting()).unwrap();
+    append(&log.appender, batch("thing-1", &["before"])).unwrap();
+    fails.store(true, Ordering::Relaxed);
+    append(&log.appender, batch("thing-1", &["lost"])).unwrap_err();
+    fails.store(false, Ordering::Relaxed);
+    assert!(matches!(
+        log.appender.status(),
+        AppenderStatus::Poisoned { .. }
+    ));
+    let report = log.appender.check(&mut |_| ControlFlow::Continue(()));
+    assert_eq!(report.unwrap().damages.len(), 1);
+    assert!(block_on(log.appender.reopen()).is_err());
+    flip(&storage, &name, at);
+    block_on(log.appender.reopen()).unwrap();
+    append(&log.appender, batch("thing-1", &["mended"])).unwrap();
 }
 
 /// A clean log of several segments with one bit of its first record's data turned; gives the name

@@ -56,14 +56,23 @@ pub(crate) fn write_run(
         Target::Memory => Arc::new(Scratch::default()),
     };
     let mut writer = RunWriter::new(&*file, header);
-    entries(&mut writer)?;
-    writer.finish().map_err(failed)?;
+    let written = entries(&mut writer).and_then(|()| {
+        writer.finish().map_err(failed)?;
+        if target == Target::Disk {
+            // Synced before it has its name: a crash loses the file, never a part of it.
+            file.sync_data().map_err(failed)?;
+            files.storage().rename(&draft, &name).map_err(failed)?;
+        }
+        Ok(())
+    });
     if target == Target::Disk {
-        // Synced before it has its name: a crash loses the file, never a part of it.
-        file.sync_data().map_err(failed)?;
-        files.storage().rename(&draft, &name).map_err(failed)?;
+        if written.is_err() {
+            // Half a file is of no use, and may be what fills the disk.
+            let _ = files.storage().remove(&draft);
+        }
         files.forget(&name);
     }
+    written?;
     let run = Run::open(&file, name.clone(), target == Target::Memory).map_err(failed)?;
     run.ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))
 }

@@ -235,7 +235,11 @@ pub(crate) fn online(
     let (mut findings, named) = log(places, settings, tell)?;
     // What cannot be decoded is a record as it was written: its place in the chain is sound. What is
     // derived is made anew.
-    let broken = |damage: &&Value| damage["kind"] != "payload" && damage["kind"] != "index";
+    let is_derived = |damage: &Value| {
+        let file = damage["file"].as_str().unwrap_or_default();
+        damage["kind"] == "index" || file.starts_with("log/index/")
+    };
+    let broken = |damage: &&Value| damage["kind"] != "payload" && !is_derived(damage);
     if let Some(damage) = findings.damage.iter().find(broken) {
         let detail = damage["detail"].as_str().unwrap_or_default();
         let file = damage["file"].as_str().unwrap_or_default();
