@@ -195,9 +195,9 @@ impl Aggregates {
     ) -> Result<LockedSlot, HistoryError> {
         let slot = self.slot(id);
         if self.abandoned.are_some.load(Ordering::Acquire) {
-            let kept = self.abandoned.take();
+            let mut kept = self.abandoned.take();
             self.appender.settled().await;
-            drop(kept);
+            kept.slots.clear();
         }
         let mut state = slot.lock().await;
         let is_stale = slot.stale.load(Ordering::Acquire);
@@ -372,9 +372,22 @@ impl LockedSlot {
         Arc::clone(&self.state.slot)
     }
 
-    /// Whether some of this state may still be refused by the log.
-    pub(crate) fn has_in_flight(&self) -> bool {
-        self.state.slot.in_flight.load(Ordering::Acquire) > 0
+    /// Whether some of this state may still be refused by the log, or has been since it was locked.
+    pub(crate) fn is_unsure(&self) -> bool {
+        let slot = &self.state.slot;
+        slot.in_flight.load(Ordering::Acquire) > 0 || slot.stale.load(Ordering::Acquire)
+    }
+
+    /// Whether the state holds what no batch in the queue carries yet.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.is_ahead
+    }
+
+    /// Lets go from memory what was brought there to be looked at.
+    pub(crate) fn let_go(&mut self) {
+        if let Some(folded) = self.folded_mut() {
+            folded.let_go();
+        }
     }
 
     fn folded(&self) -> Option<&Folded> {
@@ -397,16 +410,19 @@ impl LockedSlot {
         }
     }
 
-    /// The state, to be moved on. Unless [`take_off`](Self::take_off) follows it is forgotten.
+    /// The state, to be moved on. Unless [`is_queued`](Self::is_queued) follows it is forgotten.
     pub(crate) fn state_mut(&mut self) -> &mut SlotState {
         self.is_ahead = true;
         &mut self.state
     }
 
-    /// Marks that a batch with this slot's next events is about to stand in the queue; the flight
-    /// answers for the state from here on.
-    pub(crate) fn take_off(&mut self) -> Flight {
+    /// Marks that the batch stands in the queue: its flight answers for the state from here on.
+    pub(crate) fn is_queued(&mut self) {
         self.is_ahead = false;
+    }
+
+    /// Marks that a batch with this slot's next events is about to stand in the queue.
+    pub(crate) fn take_off(&self) -> Flight {
         let slot = self.slot();
         slot.in_flight.fetch_add(1, Ordering::AcqRel);
         Flight {
@@ -439,10 +455,26 @@ impl Abandoned {
         self.are_some.store(true, Ordering::Release);
     }
 
-    fn take(&self) -> Vec<Arc<Slot>> {
+    fn take(&self) -> KeptAbandoned<'_> {
         let mut slots = self.slots();
         self.are_some.store(false, Ordering::Release);
-        std::mem::take(&mut *slots)
+        KeptAbandoned {
+            abandoned: self,
+            slots: std::mem::take(&mut *slots),
+        }
+    }
+}
+
+/// Slots of abandoned batches that somebody waits for. Who leaves meanwhile gives them back, for
+/// their batches still stand in the queue.
+struct KeptAbandoned<'a> {
+    abandoned: &'a Abandoned,
+    slots: Vec<Arc<Slot>>,
+}
+
+impl Drop for KeptAbandoned<'_> {
+    fn drop(&mut self) {
+        self.slots.iter().for_each(|slot| self.abandoned.add(slot));
     }
 }
 

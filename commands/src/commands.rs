@@ -355,9 +355,15 @@ impl Commands {
             Ok(plan) => plan,
             Err(error) => return self.refused(request, slots, error).await,
         };
-        if plan.events.is_empty() && request.idempotency.is_some() {
+        if !plan.events.is_empty() {
+            // What it does not write to it may rest on, and that may be refused yet.
+            let only_looked_at = slots.iter().filter(|slot| !slot.is_ahead());
+            plan.rest_on(only_looked_at.filter(|slot| slot.is_unsure()));
+        } else if request.idempotency.is_some() {
             plan.note_answer(&slots, RequestAnswered::default());
         }
+        let only_looked_at = slots.iter_mut().filter(|slot| !slot.is_ahead());
+        only_looked_at.for_each(LockedSlot::let_go);
         if plan.events.is_empty() {
             return Ok(self.nothing_to_do(slots, plan).await);
         }
@@ -365,12 +371,12 @@ impl Commands {
             .touched
             .iter()
             .filter_map(|touched| {
-                let slot = slots.iter_mut().find(|slot| slot.id() == touched.id)?;
+                let slot = slots.iter().find(|slot| slot.id() == touched.id)?;
                 Some(slot.take_off())
             })
             .collect();
         let batch = self.batch(request, &mut plan);
-        // Refused, the flights make their slots stale.
+        // Refused, the flights make their slots stale, and the slots forget their states.
         let pending = match self.shared.on.appender.enqueue(batch).await {
             Ok(pending) => pending,
             Err(error) => {
@@ -378,9 +384,10 @@ impl Commands {
                 return Err(error.into());
             }
         };
-        slots
-            .iter()
-            .for_each(|slot| self.shared.aggregates.weigh(slot));
+        for slot in &mut slots {
+            slot.is_queued();
+            self.shared.aggregates.weigh(slot);
+        }
         let by_id: Vec<Arc<Slot>> = slots.iter().map(LockedSlot::slot).collect();
         drop(slots);
         let answer = pending.await;
@@ -444,6 +451,7 @@ impl Commands {
             ids: self.shared.on.ids.as_ref(),
             reader: &self.shared.on.reader,
             events_max: self.shared.options.batch_events_max,
+            bytes_max: self.shared.on.appender.batch_bytes_max(),
             slots,
             jobs: short::Folded::default(),
             documents: short::Folded::default(),
@@ -480,10 +488,11 @@ impl Commands {
     async fn refused(
         &self,
         request: &Request,
-        slots: Vec<LockedSlot>,
+        mut slots: Vec<LockedSlot>,
         error: CommandError,
     ) -> Result<Pass, CommandError> {
-        let waiting = in_flight(&slots);
+        slots.iter_mut().for_each(LockedSlot::let_go);
+        let waiting = unsure(&slots);
         drop(slots);
         let is_there_already = matches!(
             error,
@@ -506,7 +515,7 @@ impl Commands {
 
     /// All is as asked already; but that must be durable before anyone is told.
     async fn nothing_to_do(&self, slots: Vec<LockedSlot>, plan: Plan) -> Pass {
-        let waiting = in_flight(&slots);
+        let waiting = unsure(&slots);
         drop(slots);
         if waiting.is_empty() {
             let end = self.shared.on.reader.end().get();
@@ -635,11 +644,11 @@ impl Commands {
     }
 }
 
-/// The slots of which something stands in the queue.
-fn in_flight(slots: &[LockedSlot]) -> Vec<Arc<Slot>> {
+/// The slots of which something stands in the queue, or was refused since they were locked.
+fn unsure(slots: &[LockedSlot]) -> Vec<Arc<Slot>> {
     slots
         .iter()
-        .filter(|slot| slot.has_in_flight())
+        .filter(|slot| slot.is_unsure())
         .map(LockedSlot::slot)
         .collect()
 }

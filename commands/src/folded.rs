@@ -216,22 +216,40 @@ impl Folded {
         places.expect("who looks for annotations locks the resource to do so")
     }
 
-    /// Brings an annotation into memory, if it is there at all.
-    pub(crate) fn bring(&mut self, reader: &Reader, id: AnnotationId) -> Result<(), HistoryError> {
+    /// Brings an annotation into memory, if it is there at all, and says how many bytes were read
+    /// that it needs at the least.
+    pub(crate) fn bring(
+        &mut self,
+        reader: &Reader,
+        id: AnnotationId,
+    ) -> Result<usize, HistoryError> {
         if self.resource.annotations.contains_key(&id) {
-            return Ok(());
+            return Ok(0);
         }
-        if let Some(place) = self.places().get(&id) {
-            let state = read_annotation(reader, id, *place)?;
-            self.resource.annotations.insert(id, Arc::new(state));
-        }
-        Ok(())
+        let Some(place) = self.places().get(&id) else {
+            return Ok(0);
+        };
+        let (state, bytes) = read_annotation(reader, id, *place)?;
+        self.resource.annotations.insert(id, Arc::new(state));
+        Ok(bytes)
     }
 
-    /// Brings all annotations into memory.
-    pub(crate) fn bring_all(&mut self, reader: &Reader) -> Result<(), HistoryError> {
+    /// Brings all annotations into memory, or as many as it takes for more than so many bytes, and
+    /// says how many bytes that is.
+    pub(crate) fn bring_all(
+        &mut self,
+        reader: &Reader,
+        bytes_max: u64,
+    ) -> Result<u64, HistoryError> {
         let ids: Vec<AnnotationId> = self.places().keys().copied().collect();
-        ids.into_iter().try_for_each(|id| self.bring(reader, id))
+        let mut bytes = 0;
+        for id in ids {
+            bytes += self.bring(reader, id)? as u64;
+            if bytes > bytes_max {
+                break;
+            }
+        }
+        Ok(bytes)
     }
 
     /// Fills in what only the log could tell of a batch, and notes the places of its annotations.
@@ -285,16 +303,18 @@ impl Folded {
     }
 }
 
+/// The annotation, and how many bytes the larger of the events holds that made it what it is.
 fn read_annotation(
     reader: &Reader,
     id: AnnotationId,
     place: Place,
-) -> Result<AnnotationState, HistoryError> {
+) -> Result<(AnnotationState, usize), HistoryError> {
     let added = record_at(reader, place.added)?;
     let Event::AnnotationAdded(event) = event_of(&added)? else {
         return Err(elsewhere(id, place.added));
     };
     let mut state = AnnotationState::start(&envelope_of(&added), &event);
+    let mut bytes = added.data().len();
     if let Some(position) = place.changed {
         // Each change holds the whole body as it made it.
         let changed = record_at(reader, position)?;
@@ -302,8 +322,9 @@ fn read_annotation(
             return Err(elsewhere(id, position));
         };
         state.change_body(&envelope_of(&changed), &event);
+        bytes = bytes.max(changed.data().len());
     }
-    Ok(state)
+    Ok((state, bytes))
 }
 
 fn record_at(reader: &Reader, position: u64) -> Result<Record, HistoryError> {

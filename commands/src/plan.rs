@@ -16,7 +16,9 @@ use stemma_domain::job::Job;
 use stemma_domain::resource::{
     Access, AnnotationState, CloneResource, Command, IriNames, Refusal, Resource, decide,
 };
-use stemma_event_log::{EventType, ExpectedRevision, NewEvent, Reader, Revision, StreamId};
+use stemma_event_log::{
+    AppendError, EventType, ExpectedRevision, NewEvent, Reader, Revision, StreamId,
+};
 
 use crate::aggregates::{Landing, LockedSlot, SlotState, UNRECORDED};
 use crate::environment::Ids;
@@ -87,6 +89,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) reader: &'a Reader,
     /// Most events of the batch.
     pub(crate) events_max: usize,
+    /// Most bytes of them.
+    pub(crate) bytes_max: u64,
     pub(crate) slots: &'a mut [LockedSlot],
     pub(crate) jobs: short::Folded<Job>,
     pub(crate) documents: short::Folded<Document>,
@@ -189,8 +193,12 @@ impl Planner<'_> {
                     events_max: self.events_max,
                 });
             }
+            let bytes_max = self.bytes_max;
             if let Some(folded) = self.folded(source) {
-                folded.bring_all(reader)?;
+                let bytes = folded.bring_all(reader, bytes_max)?;
+                if bytes > bytes_max {
+                    return Err(AppendError::TooLarge { bytes, bytes_max }.into());
+                }
             }
         }
         if let Some(annotation) = operation.annotation_looked_for()
@@ -464,6 +472,13 @@ impl Plan {
     /// Notes that the request changes nothing, on condition that all that it is about is as it was
     /// found, so that a repetition gets this answer and is not decided anew.
     pub(crate) fn note_answer(&mut self, slots: &[LockedSlot], answered: RequestAnswered) {
+        self.rest_on(slots.iter());
+        let stream = StreamId::new(REQUESTS_STREAM).expect("a constant that is a stream id");
+        self.push(stream, &Event::RequestAnswered(answered));
+    }
+
+    /// Makes it a condition of the batch that these are as they were found.
+    pub(crate) fn rest_on<'s>(&mut self, slots: impl Iterator<Item = &'s LockedSlot>) {
         for slot in slots {
             let expected = slot
                 .resource()
@@ -472,8 +487,6 @@ impl Plan {
                 });
             self.expected.push((stream_of(slot.id()), expected));
         }
-        let stream = StreamId::new(REQUESTS_STREAM).expect("a constant that is a stream id");
-        self.push(stream, &Event::RequestAnswered(answered));
     }
 
     /// Writes the batch's next event down.

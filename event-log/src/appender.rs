@@ -114,6 +114,11 @@ impl Appender {
         self.enqueue(batch).await?.await
     }
 
+    /// Most bytes that the records of one batch may take.
+    pub fn batch_bytes_max(&self) -> u64 {
+        self.inner.limits.batch_bytes_max
+    }
+
     /// Puts a batch in line. Batches are admitted in the order in which this returned.
     pub async fn enqueue(&self, batch: Batch) -> Result<PendingAppend, AppendError> {
         self.inner.limits.check(&batch)?;

@@ -306,6 +306,92 @@ fn a_resource_that_leaves_the_cache_while_its_batch_is_queued_is_not_decided_on_
     });
 }
 
+/// Who waited for the batches of those who had left, and left too, took along what keeps their
+/// resources in the cache.
+#[test]
+fn a_resource_stays_known_however_many_leave_while_its_batch_is_queued() {
+    let (gate, log) = gated_log();
+    let small = Options {
+        aggregate_cache_bytes: 16 * 1024,
+        ..Options::default()
+    };
+    let commands = commands_with(&log, small);
+    let of = |id, command| {
+        let mut asked = request(vec![command]);
+        asked.operations[0].target = Target::Resource(ResourceId::new(Uuid::from_u128(id)));
+        asked
+    };
+    block_on(async {
+        let made = create(&commands, "text").await;
+        commands.execute(request(vec![made])).await.unwrap();
+        gate.set(true);
+        let leaves = |request| {
+            let mut left = Box::pin(commands.execute(request));
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let _ = left.as_mut().poll(&mut context);
+        };
+        leaves(request(vec![rename("second")]));
+        leaves(of(99, rename("x")));
+        for other in (100..200).flat_map(|other| [other; 4]) {
+            leaves(of(other, rename("x")));
+        }
+        let nothing = Command::RemoveEntityType(EntityType::new("T").unwrap());
+        leaves(request(vec![nothing]));
+        gate.set(false);
+        commands.appender().settled().await;
+        let back = commands.execute(request(vec![rename("first")]));
+        let back = back.await.unwrap();
+        assert!(back.position.is_some(), "{back:?}");
+    });
+}
+
+/// A part of a batch that found nothing to do rested on what stood in the queue and was refused: it
+/// was acknowledged, and nobody had done it.
+#[test]
+fn what_a_batch_only_rests_on_is_a_condition_of_it() {
+    let (gate, log) = gated_log();
+    let commands = commands(&log);
+    let other = ResourceId::new(Uuid::from_u128(8));
+    let keyed = |request: Request, hash: u8| Request {
+        idempotency: Some(Idempotency {
+            key: [1; 32],
+            request: [hash; 32],
+        }),
+        ..request
+    };
+    block_on(async {
+        let made = create(&commands, "text").await;
+        let Command::Create(mut created) = made.clone() else {
+            panic!("it creates")
+        };
+        created.id = other;
+        commands.execute(request(vec![made])).await.unwrap();
+        let mut beside = request(vec![Command::Create(created)]);
+        beside.operations[0].target = Target::Resource(other);
+        commands.execute(beside).await.unwrap();
+        let mut of_other = request(vec![rename("third")]);
+        of_other.operations[0].target = Target::Resource(other);
+        let mut both = request(vec![rename("second"), rename("fourth")]);
+        both.operations[1].target = Target::Resource(other);
+        gate.set(true);
+        let first = commands.execute(keyed(of_other, 1));
+        // The same key with another request: the log refuses it when the first has landed.
+        let refused = commands.execute(keyed(request(vec![rename("second")]), 2));
+        let resting = commands.execute(both);
+        let open = async { gate.set(false) };
+        let (first, refused, resting, ()) = tokio::join!(first, refused, resting, open);
+        first.unwrap();
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, CommandError::KeyReused), "{refused:?}");
+        resting.unwrap();
+        let now = AsOf::Time(commands.now());
+        let PastState::Found(resource) = commands.resource_at(ID, now).unwrap() else {
+            panic!("it is there")
+        };
+        assert_eq!(resource.descriptor.name, name("second"));
+    });
+}
+
 /// A resource's state that a refused request had moved on was folded anew from the log, without what
 /// stood in the queue; and so was that of a batch whose client had left. Nothing brought it in later.
 #[test]
