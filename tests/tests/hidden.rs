@@ -32,6 +32,14 @@ async fn told_of_all(client: &Client) -> Vec<(String, Value)> {
         "/api/graph/path?from=person:olga&to=collection:Vault-collection",
         "/api/graph/stats",
         "/api/traces/the-vaults-trace",
+        // Full pages: whether there is another tells of what is there.
+        "/api/resources?limit=1&archived=any",
+        "/api/resources?limit=2&archived=any",
+        "/api/resources?limit=3&archived=any",
+        "/api/resources?limit=1&entity_type=OpenType",
+        "/api/resources?limit=2&entity_type=OpenType",
+        "/api/entity_types?limit=1",
+        "/api/jobs?limit=1",
     ] {
         let mut answer = client.get(path).await.text();
         if let Ok(mut value) = serde_json::from_str::<Value>(&answer) {

@@ -42,59 +42,50 @@ impl Views {
         query: &ResourceQuery,
         sight: &Sight,
     ) -> Result<Page<Arc<Descriptor>>, QueryError> {
-        let mut items = Vec::new();
-        let mut rest = query.clone();
-        let mut left = self.page_rows_max();
-        loop {
-            rest.limit = query.limit - items.len();
-            let rows = left.min(SLICE_ROWS);
-            let page = self.slice_of_resources(&rest, rows, sight)?;
-            items.extend(page.items);
-            left -= rows;
-            if page.next.is_none() || items.len() == query.limit || left == 0 {
-                let next = page.next;
-                return Ok(Page { items, next });
-            }
-            rest.after = page.next;
+        let mark = query.mark();
+        let after = query.after.as_ref();
+        let after = after.map(|cursor| cursor.last(&mark)).transpose()?;
+        let mut filling = Filling::new(query.limit, self.page_rows_max());
+        filling.last = after.map(<[u8]>::to_vec);
+        while filling.goes_on() {
+            let rows_max = filling.left.min(SLICE_ROWS);
+            self.fill_slice(query, rows_max, sight, &mut filling)?;
         }
+        Ok(filling.into_page(&mark))
     }
 
-    /// A part of a page that looks at so many rows at the most, all as of one moment. Between two
-    /// of them those who apply have their turn.
-    fn slice_of_resources(
+    /// Fills a part of a page that looks at so many rows at the most, all as of one moment. Between
+    /// two of them those who apply have their turn.
+    fn fill_slice(
         &self,
         query: &ResourceQuery,
         rows_max: usize,
         sight: &Sight,
-    ) -> Result<Page<Arc<Descriptor>>, QueryError> {
+        filling: &mut Filling<Arc<Descriptor>>,
+    ) -> Result<(), QueryError> {
         let _moment = self.moment();
-        let mark = query.mark();
-        let after = query
-            .after
-            .as_ref()
-            .map(|cursor| cursor.last(&mark))
-            .transpose()?;
         let (prefix, label) = self.narrowest(query)?;
-        let mut walk = Walk::new(self.store(), query, prefix, label.as_deref(), after);
-        let mut page = Page {
-            items: Vec::new(),
-            next: None,
-        };
-        let mut looked_at = 0;
-        let mut last: Option<Vec<u8>> = None;
-        while let Some((order, id)) = walk.next()? {
-            let is_full = page.items.len() == query.limit;
-            if is_full || looked_at == rows_max {
-                page.next = last.map(|key| Cursor::new(&mark, &key));
-                return Ok(page);
-            }
-            looked_at += 1;
-            last = Some(order);
+        let after = filling.last.clone();
+        let mut walk = Walk::new(
+            self.store(),
+            query,
+            prefix,
+            label.as_deref(),
+            after.as_deref(),
+        );
+        for _ in 0..rows_max {
+            let Some((order, id)) = walk.next()? else {
+                filling.end();
+                return Ok(());
+            };
             let found = self.read_resource(id)?;
             let is_wanted = |d: &Arc<Descriptor>| query.takes(d) && d.is_read_by(sight);
-            page.items.extend(found.filter(is_wanted));
+            filling.take(order, found.filter(is_wanted));
+            if !filling.goes_on() {
+                return Ok(());
+            }
         }
-        Ok(page)
+        Ok(())
     }
 
     fn narrowest(&self, query: &ResourceQuery) -> Result<(u8, Option<String>), StoreError> {
@@ -223,23 +214,82 @@ impl Views {
             from.extend_from_slice(cursor.last(mark)?);
             from.push(0);
         }
-        let mut page = Page {
-            items: Vec::new(),
-            next: None,
-        };
-        let mut last: Option<Vec<u8>> = None;
+        let mut filling = Filling::new(limit, self.page_rows_max());
         let to = key::after_prefix(prefix);
-        let rows = self.store().scan(&from, &to, Direction::Forward);
-        for (looked_at, pair) in rows.enumerate() {
-            if page.items.len() == limit || looked_at == self.page_rows_max() {
-                page.next = last.map(|key| Cursor::new(mark, &key));
-                return Ok(page);
-            }
+        let mut rows = self.store().scan(&from, &to, Direction::Forward);
+        while filling.goes_on() {
+            let Some(pair) = rows.next() else {
+                filling.end();
+                break;
+            };
             let (key, value) = pair?;
-            page.items.extend(read(&key, &value)?);
-            last = Some(key[prefix.len()..].to_vec());
+            let item = read(&key, &value)?;
+            filling.take(key[prefix.len()..].to_vec(), item);
         }
-        Ok(page)
+        Ok(filling.into_page(mark))
+    }
+}
+
+/// A page that is being filled, row by row.
+///
+/// Once it is full, rows are looked at until another belongs to the list: that there is a next page
+/// is told of rows that are shown there, not of such that are passed over, which may be hidden from
+/// whoever asks.
+pub(crate) struct Filling<T> {
+    items: Vec<T>,
+    limit: usize,
+    /// How many more rows may be looked at.
+    left: usize,
+    /// The place of the row that was looked at last.
+    last: Option<Vec<u8>>,
+    /// The place of the last item, once the page is full.
+    full_at: Option<Vec<u8>>,
+    has_more: bool,
+    is_at_end: bool,
+}
+
+impl<T> Filling<T> {
+    pub(crate) fn new(limit: usize, rows_max: usize) -> Self {
+        Self {
+            items: Vec::new(),
+            limit,
+            left: rows_max,
+            last: None,
+            full_at: None,
+            has_more: false,
+            is_at_end: false,
+        }
+    }
+
+    /// Whether another row is to be looked at.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.left > 0 && !self.has_more && !self.is_at_end
+    }
+
+    /// Takes a row's place in the order, and its item if it belongs to the list.
+    pub(crate) fn take(&mut self, place: Vec<u8>, item: Option<T>) {
+        self.left -= 1;
+        if self.full_at.is_some() {
+            self.has_more = item.is_some();
+        } else {
+            self.items.extend(item);
+            self.full_at = (self.items.len() == self.limit).then(|| place.clone());
+        }
+        self.last = Some(place);
+    }
+
+    /// Notes that there is no further row.
+    pub(crate) fn end(&mut self) {
+        self.is_at_end = true;
+    }
+
+    /// The page. Where no more rows may be looked at it has a cursor, however few items it has.
+    pub(crate) fn into_page(self, mark: &str) -> Page<T> {
+        let last = self.full_at.or(self.last).filter(|_| !self.is_at_end);
+        Page {
+            items: self.items,
+            next: last.map(|place| Cursor::new(mark, &place)),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::apply::{Reason, key_changes};
 use crate::cursor::Cursor;
 use crate::job_feed::ChangedJobs;
 use crate::key;
+use crate::list::Filling;
 use crate::query::Page;
 use crate::row;
 use crate::store::{Change, Direction, Store, StoreError};
@@ -160,6 +161,11 @@ impl<'a> Processing<'a> {
     ) -> Result<(), Reason> {
         let id = document::from_stream_name(record.stream())
             .ok_or_else(|| format!("stream {} is not a document's", record.stream()))?;
+        // Looked up first: what cannot be read stops the fold before this event has left anything.
+        let uploaded = match event {
+            Event::DocumentUploaded(_) => Some(self.uploads_before(envelope)?),
+            _ => None,
+        };
         let now = self.documents.now(self.store, id, key::document)?;
         match now {
             Some(document) => document.evolve(envelope, event)?,
@@ -171,17 +177,21 @@ impl<'a> Processing<'a> {
                 *now = Some(document);
             }
         }
-        if !matches!(event, Event::DocumentUploaded(_)) {
-            return Ok(());
+        if let Some((place, before)) = uploaded {
+            self.uploads.insert(place, before + 1);
         }
+        Ok(())
+    }
+
+    /// How many documents somebody has uploaded on the day of an event, before it.
+    fn uploads_before(&self, envelope: &Envelope<'_>) -> Result<((u32, String), u64), StoreError> {
         let day = day_of(envelope.recorded_at);
         let place = (day, envelope.actor.to_owned());
         let before = match self.uploads.get(&place) {
             Some(count) => *count,
             None => read_uploads(self.store, day, envelope.actor)?,
         };
-        self.uploads.insert(place, before + 1);
-        Ok(())
+        Ok((place, before))
     }
 
     /// The rows to write, and the jobs that changed.
@@ -317,30 +327,25 @@ impl Views {
             Some(cursor) => [&prefix, cursor.last(&mark)?].concat(),
             None => key::after_prefix(&prefix),
         };
-        let mut page = Page {
-            items: Vec::new(),
-            next: None,
-        };
-        let mut last: Option<Vec<u8>> = None;
-        let rows = self.store().scan(&prefix, &to, Direction::Backward);
-        for (looked_at, pair) in rows.enumerate() {
-            if page.items.len() == query.limit || looked_at == self.page_rows_max() {
-                page.next = last.map(|key| Cursor::new(&mark, &key));
-                return Ok(page);
-            }
+        let mut filling = Filling::new(query.limit, self.page_rows_max());
+        let mut rows = self.store().scan(&prefix, &to, Direction::Backward);
+        while filling.goes_on() {
+            let Some(pair) = rows.next() else {
+                filling.end();
+                break;
+            };
             let (key, value) = pair?;
             let job = match prefix[0] {
                 key::JOB => Some(row::decode_state(&key, &value)?),
                 _ => self.indexed(&key)?,
             };
-            if let Some(job) = job.filter(|job| query.takes(job))
-                && is_seen(&job)?
-            {
-                page.items.push(job);
-            }
-            last = Some(key[prefix.len()..].to_vec());
+            let job = match job.filter(|job| query.takes(job)) {
+                Some(job) if is_seen(&job)? => Some(job),
+                _ => None,
+            };
+            filling.take(key[prefix.len()..].to_vec(), job);
         }
-        Ok(page)
+        Ok(filling.into_page(&mark))
     }
 
     fn indexed(&self, key: &[u8]) -> Result<Option<Job>, StoreError> {

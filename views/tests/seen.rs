@@ -11,7 +11,7 @@ use stemma_domain::access::Sight;
 use stemma_domain::resource::{AnnotationState, Descriptor};
 use stemma_domain::value::PrincipalName;
 use stemma_event_log::Record;
-use stemma_views::{Archived, Model, Options, ResourceQuery, Seen, Sort, Views};
+use stemma_views::{Archived, Cursor, Model, Options, Page, ResourceQuery, Seen, Sort, Views};
 use written::*;
 
 const CASES: u32 = 48;
@@ -48,12 +48,23 @@ fn queries() -> Vec<ResourceQuery> {
     queries
 }
 
+/// All items, page by page; that there is a cursor tells of items that are seen, and of no others.
+fn all_seen<T>(mut page: impl FnMut(Option<Cursor>) -> Page<T>) -> Vec<T> {
+    let mut is_first = true;
+    all(|after| {
+        let page = page(after);
+        assert!(is_first || !page.items.is_empty(), "a cursor to nothing");
+        is_first = false;
+        page
+    })
+}
+
 /// Holds what is seen against a model that lacks what is not; pages are as full as they can be.
 fn check(seen: &Seen, model: &Plain, records: &[Record]) {
     for mut query in queries() {
         let expected = model.listed(&query);
         let mut pages = Vec::new();
-        let found = all(|after| {
+        let found = all_seen(|after| {
             query.after = after;
             let page = seen.resources(&query).unwrap();
             pages.push(page.items.len());
@@ -64,7 +75,7 @@ fn check(seen: &Seen, model: &Plain, records: &[Record]) {
         let full = pages.iter().take(expected.len() / 2);
         assert!(full.copied().all(|items| items == 2), "{pages:?}");
     }
-    let listed = all(|after| seen.entity_types(2, after.as_ref()).unwrap());
+    let listed = all_seen(|after| seen.entity_types(2, after.as_ref()).unwrap());
     assert_eq!(listed, model.types());
     for row in &listed {
         assert_eq!(seen.entity_type(&row.name).unwrap().as_ref(), Some(row));
@@ -81,7 +92,7 @@ fn check(seen: &Seen, model: &Plain, records: &[Record]) {
         for AnnotationState { id: annotation, .. } in &annotations {
             assert!(seen.annotation(id, *annotation).unwrap().is_some());
         }
-        let named = all(|after| {
+        let named = all_seen(|after| {
             let page = seen.referenced_by(id, Archived::Any, 2, after.as_ref());
             page.unwrap()
         });

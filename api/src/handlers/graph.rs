@@ -362,8 +362,14 @@ async fn pages(
 ) -> Result<Option<Page<Arc<Descriptor>>>, String> {
     let mut items = Vec::new();
     let mut rest = asked.clone();
+    // Behind the last item of a full page. Whether more is seen behind it is looked at where not
+    // all is seen: a cursor would tell of what is hidden.
+    let mut full_at = None;
     for _ in 0..PAGES_MAX {
-        rest.limit = asked.limit - items.len();
+        rest.limit = match asked.limit.saturating_sub(items.len()) {
+            0 => asked.limit,
+            left => left,
+        };
         let found = if graph.unseen().is_local() {
             graph.unseen().resources(&rest)
         } else {
@@ -389,10 +395,20 @@ async fn pages(
             }
         }
         rest.after = page.next;
-        if rest.after.is_none() || items.len() == asked.limit {
+        let is_full = items.len() >= asked.limit;
+        if is_full && full_at.is_none() {
+            full_at = rest.after.clone();
+        }
+        let looks_further = !is_full || (items.len() == asked.limit && !at.views.is_everything());
+        if rest.after.is_none() || !looks_further {
             break;
         }
     }
-    let next = rest.after;
+    let has_more = items.len() > asked.limit;
+    items.truncate(asked.limit);
+    let next = match rest.after {
+        None if !has_more => None,
+        after => full_at.or(after),
+    };
     Ok(Some(Page { items, next }))
 }
