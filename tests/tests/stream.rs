@@ -1,8 +1,12 @@
 //! Live streams over SSE: catch-up, following, reconnects, gaps, filters (row A8).
 
+use std::io::Write;
+
 use serde_json::json;
 use stemma_tests::{Client, Server, SseEvent, SseReader};
 use tokio::task::JoinSet;
+
+use crate::bad_input::{connect, rest};
 
 async fn open(client: &Client, path: &str) -> SseReader {
     SseReader::open(client.request("GET", path)).await
@@ -348,5 +352,24 @@ async fn read_with_cuts(url: String, seed: u64, events: u64) {
             assert_eq!(event.position(), next);
             next += 1;
         }
+    }
+}
+
+/// What has no end would else be read to it, in one go, on a thread that others wait for.
+#[tokio::test]
+async fn the_head_of_a_stream_is_told_without_reading_any_of_it() {
+    let server = Server::start();
+    server.client().create("a", "x").await;
+    for path in ["/api/events/stream?after=start", "/api/events/stream"] {
+        let mut stream = connect(&server);
+        let both = format!(
+            "HEAD {path} HTTP/1.1\r\nhost: localhost\r\n\r\n\
+             GET /api/resources HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(both.as_bytes()).expect("it is sent");
+        let told = rest(&mut stream);
+        let (head, next) = told.split_once("\r\n\r\n").expect("a head");
+        assert!(head.contains("text/event-stream"), "{told}");
+        assert!(next.starts_with("HTTP/1.1 200"), "{told}");
     }
 }

@@ -1,7 +1,10 @@
 //! The door of each route: whether who asks may, and which tenant it is about.
 
-use actix_web::body::{BoxBody, MessageBody};
+use std::convert::Infallible;
+
+use actix_web::body::{BodyStream, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest, ResponseError, web};
@@ -47,6 +50,7 @@ pub(crate) async fn admitted(
         sent::while_admitted(&mut request, caller.clone(), registry);
     }
     let is_read = request.method().is_safe();
+    let is_of_head = request.method() == Method::HEAD;
     let opened = match open_stream(pattern, &request, &caller, &state) {
         Ok(opened) => opened,
         Err(refused) => return Ok(request.error_response(refused)),
@@ -57,6 +61,10 @@ pub(crate) async fn admitted(
         let (request, _) = answer.into_parts();
         let refused = super::invalid().error_response();
         return Ok(ServiceResponse::new(request, refused));
+    }
+    if is_of_head && is_stream(&answer) {
+        // Nothing of it is sent, and so nobody would ever stop reading what has no end.
+        return Ok(answer.map_body(|_, _| nothing()));
     }
     if need != Need::Nothing && is_stream(&answer) {
         answer = answer.map_body(|_, body| cut::until_ended(body, caller, registry, opened));
@@ -109,6 +117,12 @@ fn admit(entry: &Entry, need: Need) -> Result<Caller, ApiError> {
         Entry::Nobody => Err(missing()),
         Entry::Refused(refused) => Err(refused.clone()),
     }
+}
+
+/// The body of a stream that ends before it has begun.
+fn nothing() -> BoxBody {
+    let chunks = futures_util::stream::empty::<Result<web::Bytes, Infallible>>();
+    BoxBody::new(BodyStream::new(chunks))
 }
 
 fn is_stream(answer: &ServiceResponse<BoxBody>) -> bool {
