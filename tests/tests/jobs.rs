@@ -83,14 +83,15 @@ async fn a_job_of_ones_own_type_is_queued_claimed_told_of_and_completed() {
         (&seen["progress"], &seen["message"]),
         (&json!(40), &json!("page 3 of 7"))
     );
-    let done = json!({ "result": { "text": "Zīj" }, "warnings": ["page 5 is blank"] });
+    let warnings = json!(["page 5 is blank", "ī".repeat(1024)]);
+    let done = json!({ "result": { "text": "Zīj" }, "warnings": warnings });
     let done = tell(&client, &claimed, "complete", done).await.expect(200);
     assert_eq!(
         (&done["status"], &done["result"]),
         (&json!("completed"), &json!({ "text": "Zīj" }))
     );
     assert_eq!(client.job(text_of(&job["id"])).await, done);
-    assert_eq!(done["warnings"], json!(["page 5 is blank"]));
+    assert_eq!(done["warnings"], warnings);
     for (call, body) in [
         ("complete", json!({})),
         ("heartbeat", json!({})),
@@ -329,6 +330,7 @@ async fn what_is_no_job_or_no_workers_call_is_refused() {
         json!({ "type": "" }),
         json!({ "type": "document.process" }),
         json!({ "type": "rebuild.views" }),
+        json!({ "type": "backup" }),
         json!({ "type": "ocr", "priority": 1001 }),
         json!({ "type": "ocr", "max_retries": -1 }),
         json!({ "type": "ocr", "payload": [] }),

@@ -23,7 +23,7 @@ use crate::state::{AppState, Tell};
 use crate::tenants::Served;
 
 /// The type of a backup's job.
-const KIND: &str = "backup";
+pub(super) const KIND: &str = "backup";
 
 /// Makes backups of a server.
 pub trait Backups: Send + Sync {

@@ -199,9 +199,8 @@ fn priority_of(value: &Value) -> Option<i32> {
 
 /// Whether jobs of a kind are what an operator has the server do.
 fn is_operators(kind: &JobKind) -> bool {
-    ["rebuild.", "verify"]
-        .iter()
-        .any(|prefix| kind.as_str().starts_with(prefix))
+    let is_below = |prefix: &&str| kind.as_str().starts_with(*prefix);
+    kind.as_str() == super::backup::KIND || ["rebuild.", "verify"].iter().any(is_below)
 }
 
 /// Whether jobs of a kind are the server's own.

@@ -37,8 +37,10 @@ use crate::write::answer;
 
 /// Most kinds of one claim.
 const KINDS_MAX: usize = 64;
-/// Most bytes of a message.
+/// Most characters of what a worker says meanwhile.
 const MESSAGE_CHARS_MAX: usize = 256;
+/// Most characters of an error or a warning, which is as much as a stage may put out.
+const TOLD_CHARS_MAX: usize = stemma_pipeline::stages::WARNING_BYTES_MAX;
 /// Most warnings of a job: those of two stages.
 const WARNINGS_MAX: usize = 2 * stemma_pipeline::stages::WARNINGS_MAX;
 
@@ -233,11 +235,18 @@ pub(crate) async fn progress(
 }
 
 fn message(value: Value) -> Result<String, String> {
+    of_at_most(MESSAGE_CHARS_MAX, value)
+}
+
+/// An error or a warning.
+fn told(value: Value) -> Result<String, String> {
+    of_at_most(TOLD_CHARS_MAX, value)
+}
+
+fn of_at_most(chars_max: usize, value: Value) -> Result<String, String> {
     let message = text(value)?;
-    if message.chars().count() > MESSAGE_CHARS_MAX {
-        return Err(format!(
-            "a message has at most {MESSAGE_CHARS_MAX} characters"
-        ));
+    if message.chars().count() > chars_max {
+        return Err(format!("a message has at most {chars_max} characters"));
     }
     Ok(message)
 }
@@ -300,7 +309,7 @@ fn warnings(value: Value) -> Result<Vec<String>, String> {
     if items.len() > WARNINGS_MAX {
         return Err(format!("a job has at most {WARNINGS_MAX} warnings"));
     }
-    items.into_iter().map(message).collect()
+    items.into_iter().map(told).collect()
 }
 
 /// `POST /api/workers/jobs/{id}/fail`
@@ -316,7 +325,7 @@ pub(crate) async fn fail(
         let nested = Fields::of(value, "/error");
         let mut nested = nested.map_err(|_| "expected an object".to_owned())?;
         let code = nested.required("code", code);
-        let message = nested.required("message", message);
+        let message = nested.required("message", told);
         let stage = nested.optional("stage", message_of_stage);
         let transient = nested.required("transient", boolean);
         match (code, message, transient, nested.finish()) {

@@ -262,12 +262,12 @@ pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
     let token = || json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX });
     let message = || json!({ "type": ["string", "null"], "maxLength": 256 });
     let kind = || json!({ "type": "string", "pattern": "^x[a-z0-9._-]{0,62}$|^[a-z][a-z0-9._-]{0,63}$", "maxLength": 64 });
-    let job_kind = json!({ "type": "string", "pattern": "^(?!document\\.|rebuild\\.|verify|resource\\.)[a-z][a-z0-9._-]{0,63}$" });
+    let job_kind = json!({ "type": "string", "pattern": "^(?!document\\.|rebuild\\.|verify|resource\\.|backup$)[a-z][a-z0-9._-]{0,63}$" });
     let error = object(
         &["code", "message", "transient"],
         json!({
             "code": { "type": "string", "pattern": "^[A-Z0-9_]{1,64}$" },
-            "message": { "type": "string", "maxLength": 256 },
+            "message": { "type": "string", "maxLength": 1024 },
             "stage": message(),
             "transient": { "type": "boolean" },
         }),
@@ -341,7 +341,7 @@ pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
                 json!({
                     "fencing_token": token(),
                     "result": { "type": ["object", "null"] },
-                    "warnings": { "type": ["array", "null"], "items": { "type": "string", "maxLength": 256 } },
+                    "warnings": { "type": ["array", "null"], "items": { "type": "string", "maxLength": 1024 } },
                 }),
             ),
         ),

@@ -11,7 +11,9 @@ use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 use stemma_domain::document::Stage;
 use stemma_domain::value::WorkerName;
-use stemma_pipeline::stages::{PROCESS, STEP, StageError, Tools, process_again, run as run_stage};
+use stemma_pipeline::stages::{
+    PROCESS, STEP, StageError, Tools, WARNING_BYTES_MAX, process_again, run as run_stage,
+};
 use stemma_telemetry::{Span, SpanKind};
 
 use crate::api_client::{Refused, Server};
@@ -208,7 +210,7 @@ fn told(stage: Option<Stage>, error: &StageError) -> (&'static str, Value) {
         return ("release", json!({ "reason": GIVEN_BACK }));
     };
     // As long as the server takes a message.
-    let message = &message[..message.floor_char_boundary(1024)];
+    let message = &message[..message.floor_char_boundary(WARNING_BYTES_MAX)];
     let mut body = json!({
         "error": { "code": code, "message": message, "transient": transient },
     });
