@@ -272,6 +272,9 @@ async fn an_idempotency_key_repeated_gives_the_first_answer() {
     let other = Upload::of("a.md", format!("{TEXT}more"));
     let refused = send("k1", &other).await;
     refused.expect_problem(422, "IDEMPOTENCY_KEY_REUSED");
+    let elsewhere = Upload::of("a.md", TEXT).with("collection", "drafts");
+    let refused = send("k1", &elsewhere).await;
+    refused.expect_problem(422, "IDEMPOTENCY_KEY_REUSED");
     let deduplicated = send("k2", &upload).await.expect(202);
     assert_eq!(deduplicated["deduplicated"], true);
     assert_eq!(deduplicated["document_id"], told["document_id"]);

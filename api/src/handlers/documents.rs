@@ -69,14 +69,14 @@ impl Upload {
 
     /// What is asked for beside the bytes, by which an idempotency key is held to one request.
     fn described(&self) -> String {
-        format!(
-            "{:?} {:?} {:?} {:?} {:?}",
-            self.file_name,
-            self.media_type,
-            self.chunking,
-            self.steps,
-            self.access()
-        )
+        let (access, collection) = (self.access(), &self.collection);
+        let asked = format!(
+            "{:?} {:?} {:?} {:?} {access:?}",
+            self.file_name, self.media_type, self.chunking, self.steps
+        );
+        // Keys of before knew of none.
+        let collection = collection.as_ref().map(|name| format!(" {name:?}"));
+        asked + &collection.unwrap_or_default()
     }
 }
 
