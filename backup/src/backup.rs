@@ -49,8 +49,10 @@ pub struct TenantSource {
     pub content: PathBuf,
     /// The file of its signing key.
     pub signing_key: PathBuf,
-    /// Whether it has jobs to go on with.
+    /// Whether it had jobs to go on with when the backup began.
     pub is_unfinished: bool,
+    /// The file that is there while it has.
+    pub unfinished: PathBuf,
 }
 
 /// How a backup is made.
@@ -167,8 +169,15 @@ pub fn back_up(
         copied_files: work.copied_files,
         bytes: manifest.body.files().iter().map(|file| file.bytes).sum(),
     };
+    let manifest_bytes = manifest.to_bytes();
+    if manifest_bytes.len() as u64 > MANIFEST_BYTES_MAX {
+        return Err(BackupError::TargetFull {
+            target: target.told(),
+            files: manifest.body.files().len(),
+        });
+    }
     let draft = work.replace(MANIFEST, &seen).and_then(|mut draft| {
-        draft.write(&manifest.to_bytes())?;
+        draft.write(&manifest_bytes)?;
         Ok(draft)
     });
     work.finish(draft?)?;
@@ -328,6 +337,8 @@ fn tenant(
         signing_key: None,
     };
     let extents = source.extents()?;
+    // Those before it take their time, and meanwhile it may have got some.
+    copy.is_unfinished |= tenant.unfinished.is_file();
     let id = extents.as_ref().map(|extents| extents.log_id.to_string());
     let previous = previous.and_then(|manifest| manifest.tenant(name));
     let log = previous.and_then(|copy| copy.log.as_ref());

@@ -56,6 +56,16 @@ pub enum BackupError {
         /// The target, for people.
         target: String,
     },
+    /// What the target would hold is more than a manifest names.
+    #[error(
+        "{target} would hold {files} files, more than one backup names; the last backup is as it was: name another target"
+    )]
+    TargetFull {
+        /// The target, for people.
+        target: String,
+        /// So many.
+        files: usize,
+    },
     /// Another backup is being written.
     #[error("{target} is being written to by process {holder}")]
     Locked {

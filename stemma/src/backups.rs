@@ -63,9 +63,11 @@ fn one(common: &Common, settings: &Settings, name: &TenantName) -> anyhow::Resul
     let places = Places::of(&of_tenant, settings)?;
     // The tenant that a server is started for is opened in any case, and bears no mark.
     let is_first = name.as_str() == common.tenant;
+    let unfinished = places.tenant.join(UNFINISHED);
     Ok(TenantSource {
         name: name.clone(),
-        is_unfinished: is_first || places.tenant.join(UNFINISHED).is_file(),
+        is_unfinished: is_first || unfinished.is_file(),
+        unfinished,
         signing_key: places.tenant.join(crate::keys::NAME),
         dir: places.tenant,
         log: places.log,
