@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::error::is_full;
 use crate::index::Slot;
 use crate::large::{BLOCK_BYTES, block_value, encode_trailer, large_dir, large_name, root};
 use crate::storage::StorageFile;
@@ -176,7 +177,13 @@ impl Ingest {
         }
         let dir = large_dir(digest);
         let storage = &vault.storage;
-        storage.make_dir(&dir).map_err(PutError::from_io)?;
+        if let Err(error) = storage.make_dir(&dir) {
+            // It may be there and not be durable, which a later sync would not tell.
+            if !is_full(&error) {
+                vault.poison("make a directory of large blobs", &error);
+            }
+            return Err(PutError::from_io(error));
+        }
         let named = storage.rename(&file.name, &large_name(digest));
         // Also when it failed, for it may have been carried out: whoever puts the blob again after
         // a proper close finds the name and is told that it is there.

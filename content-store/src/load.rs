@@ -152,7 +152,9 @@ impl Loader<'_> {
         if self.mark.is_some() {
             return Ok(());
         }
-        self.storage.sync_dir("packs").map_err(at("packs"))?;
+        for dir in ["packs", "blobs"] {
+            self.storage.sync_dir(dir).map_err(at(dir))?;
+        }
         for first in 0..=u8::MAX {
             let dir = format!("blobs/{first:02x}");
             if !self.storage.list(&dir).map_err(at(&dir))?.is_empty() {
