@@ -211,7 +211,11 @@ impl Opened {
             work.is_write_due = true;
             work.is_merge_due = true;
         });
-        self.start()
+        // Without them nothing would be written, and nobody told so.
+        self.start().inspect_err(|error| {
+            let failure = Failure::Other(error.to_string());
+            self.shared.tell(|work| work.failure = Some(failure));
+        })
     }
 
     fn start(&mut self) -> Result<(), StoreError> {
