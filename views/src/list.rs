@@ -118,6 +118,16 @@ impl Views {
         after: Option<&Cursor>,
     ) -> Result<Page<AnnotationState>, QueryError> {
         let _moment = self.moment();
+        self.read_annotations(id, limit, after)
+    }
+
+    /// To be called with the moment held.
+    pub(crate) fn read_annotations(
+        &self,
+        id: ResourceId,
+        limit: usize,
+        after: Option<&Cursor>,
+    ) -> Result<Page<AnnotationState>, QueryError> {
         let mark = format!("annotations {id}");
         self.page(&mark, &key::annotations(id), limit, after, |key, value| {
             row::decode_annotation(key, value).map(Some)

@@ -257,6 +257,11 @@ impl Views {
     /// [`StoreError`].
     pub fn document(&self, id: ResourceId) -> Result<Option<Document>, StoreError> {
         let _moment = self.moment();
+        self.read_document(id)
+    }
+
+    /// To be called with the moment held.
+    pub(crate) fn read_document(&self, id: ResourceId) -> Result<Option<Document>, StoreError> {
         read(self.store(), &key::document(id))
     }
 

@@ -67,6 +67,12 @@ impl Seen {
         Ok(self.resource(id)?.is_some())
     }
 
+    /// The same, with the moment held: what is read in it is of the resource as it is seen.
+    fn sees_now(&self, id: ResourceId) -> Result<bool, StoreError> {
+        let found = self.views.read_resource(id)?;
+        Ok(found.is_some_and(|descriptor| descriptor.is_read_by(&self.sight)))
+    }
+
     /// A resource as it is.
     ///
     /// # Errors
@@ -85,10 +91,11 @@ impl Seen {
         id: ResourceId,
         annotation: AnnotationId,
     ) -> Result<Option<AnnotationState>, StoreError> {
-        if !self.sees(id)? {
+        let _moment = self.views.moment();
+        if !self.sees_now(id)? {
             return Ok(None);
         }
-        self.views.annotation(id, annotation)
+        self.views.read_annotation(id, annotation)
     }
 
     /// A page of the resources that a query asks for, as [`Views::resources`].
@@ -109,11 +116,12 @@ impl Seen {
         limit: usize,
         after: Option<&Cursor>,
     ) -> Result<Page<AnnotationState>, QueryError> {
-        if !self.sees(id)? {
+        let _moment = self.views.moment();
+        if !self.sees_now(id)? {
             let items = Vec::new();
             return Ok(Page { items, next: None });
         }
-        self.views.annotations(id, limit, after)
+        self.views.read_annotations(id, limit, after)
     }
 
     /// A page of what names a resource from elsewhere, as [`Views::referenced_by`].
@@ -207,10 +215,11 @@ impl Seen {
     /// # Errors
     /// [`StoreError`].
     pub fn document(&self, id: ResourceId) -> Result<Option<Document>, StoreError> {
-        if !self.sees(id)? {
+        let _moment = self.views.moment();
+        if !self.sees_now(id)? {
             return Ok(None);
         }
-        self.views.document(id)
+        self.views.read_document(id)
     }
 
     /// A job as it is, if all resources are seen that it is about.

@@ -210,6 +210,15 @@ impl Views {
         annotation: AnnotationId,
     ) -> Result<Option<AnnotationState>, StoreError> {
         let _moment = self.moment();
+        self.read_annotation(id, annotation)
+    }
+
+    /// To be called with the moment held.
+    pub(crate) fn read_annotation(
+        &self,
+        id: ResourceId,
+        annotation: AnnotationId,
+    ) -> Result<Option<AnnotationState>, StoreError> {
         read_annotation(self.store(), id, annotation)
     }
 
