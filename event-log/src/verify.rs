@@ -72,9 +72,9 @@ pub fn verify(
         .collect();
     verifier.report.clean = matches!(mark, Found::Mark(_));
     verifier.marked_to = match &mark {
-        Found::Nothing => 0,
-        Found::Mark(mark) => mark.chain.end,
-        Found::Garbled => u64::MAX,
+        Found::Nothing => None,
+        Found::Mark(mark) => Some(mark.chain.end),
+        Found::Garbled => Some(u64::MAX),
     };
     let last = segments.len().saturating_sub(1);
     for (index, (first, file)) in segments.iter().enumerate() {
@@ -125,7 +125,7 @@ struct Verifier<'a> {
     /// Last revision and digest prefix of each stream, by hash.
     streams: HashMap<u64, (u64, u64)>,
     /// Up to where the log was closed when the check began: nothing before it can be torn.
-    marked_to: u64,
+    marked_to: Option<u64>,
     /// First position of the last segment and where its last frame ends.
     stands: (u64, u64),
     bytes_before: u64,
@@ -174,7 +174,7 @@ impl<'a> Verifier<'a> {
             expected,
             whole: true,
             streams: HashMap::new(),
-            marked_to: 0,
+            marked_to: None,
             stands: (0, 0),
             bytes_before: 0,
             bytes_told: 0,
@@ -389,7 +389,8 @@ impl<'a> Verifier<'a> {
     /// the log was not closed, or has been opened since, and that was before.
     fn may_be_torn(&self) -> bool {
         let is_opened = || matches!(Mark::read(&**self.storage), Ok(Found::Nothing));
-        self.marked_to == 0 || (self.expected.position >= self.marked_to && is_opened())
+        let is_behind = |end| self.expected.position >= end && is_opened();
+        self.marked_to.is_none_or(is_behind)
     }
 
     /// Looks at the records of a group.
