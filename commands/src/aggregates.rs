@@ -410,14 +410,14 @@ impl LockedSlot {
         }
     }
 
-    /// The state, to be moved on. Unless [`is_queued`](Self::is_queued) follows it is forgotten.
+    /// The state, to be moved on. Unless [`mark_queued`](Self::mark_queued) follows it is forgotten.
     pub(crate) fn state_mut(&mut self) -> &mut SlotState {
         self.is_ahead = true;
         &mut self.state
     }
 
     /// Marks that the batch stands in the queue: its flight answers for the state from here on.
-    pub(crate) fn is_queued(&mut self) {
+    pub(crate) fn mark_queued(&mut self) {
         self.is_ahead = false;
     }
 

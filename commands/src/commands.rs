@@ -385,7 +385,7 @@ impl Commands {
             }
         };
         for slot in &mut slots {
-            slot.is_queued();
+            slot.mark_queued();
             self.shared.aggregates.weigh(slot);
         }
         let by_id: Vec<Arc<Slot>> = slots.iter().map(LockedSlot::slot).collect();
