@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::graph::MemoryGraph;
 use crate::limits::Limits;
+use crate::patience::Patience;
 use crate::run::Query;
 use crate::value::Value;
 
@@ -24,8 +24,8 @@ pub fn queries(data: &[u8]) {
         return;
     };
     let parameters = BTreeMap::from([(Arc::from("p"), Value::text("a"))]);
-    let is_cancelled = AtomicBool::new(false);
-    if let Ok(answer) = query.run(&graph(), &parameters, &limits, &is_cancelled) {
+    let patience = Patience::of(&limits, Arc::default());
+    if let Ok(answer) = query.run(&graph(), &parameters, &limits, &patience) {
         let width = answer.columns.len();
         assert!(answer.rows.iter().all(|row| row.len() == width), "{text}");
         assert!(answer.rows.len() <= limits.rows, "{text}");

@@ -1,10 +1,10 @@
 //! What one query may take, and the count of what it took.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::Error;
+use crate::patience::Patience;
 
 /// What one query may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,18 +42,16 @@ const STRIDE: u32 = 256;
 /// What a running query has taken.
 pub(crate) struct Meter<'a> {
     pub(crate) limits: &'a Limits,
-    is_cancelled: &'a AtomicBool,
-    until: Instant,
+    patience: &'a Patience,
     left: Cell<u32>,
     bytes: Cell<usize>,
 }
 
 impl<'a> Meter<'a> {
-    pub(crate) fn start(limits: &'a Limits, is_cancelled: &'a AtomicBool) -> Self {
+    pub(crate) fn start(limits: &'a Limits, patience: &'a Patience) -> Self {
         Self {
             limits,
-            is_cancelled,
-            until: Instant::now() + limits.time,
+            patience,
             left: Cell::new(STRIDE),
             bytes: Cell::new(0),
         }
@@ -67,16 +65,7 @@ impl<'a> Meter<'a> {
             return Ok(());
         }
         self.left.set(STRIDE);
-        if self.is_cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
-        }
-        if Instant::now() < self.until {
-            return Ok(());
-        }
-        Err(Error::Limit {
-            what: "the query's time",
-            limit: format!("{} ms", self.limits.time.as_millis()),
-        })
+        self.patience.check()
     }
 
     /// Counts a piece of work that takes as long as so many bytes do to be copied.

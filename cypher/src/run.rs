@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use crate::aggregate::Gathered;
 use crate::ast::{Aggregate, Clause, Expr, Item, MapItem, Name, Projection, Union};
@@ -18,6 +17,7 @@ use crate::graph::Graph;
 use crate::limits::{Limits, Meter};
 use crate::matching::Flow;
 use crate::parser::parse;
+use crate::patience::Patience;
 use crate::value::Value;
 
 /// A query that was read and checked.
@@ -55,7 +55,7 @@ impl Query {
         Ok(Self { union, columns })
     }
 
-    /// Runs it, until `is_cancelled` becomes true.
+    /// Runs it, as long as there is patience.
     ///
     /// # Errors
     /// [`Error::Runtime`], [`Error::Limit`], [`Error::Graph`], [`Error::Cancelled`].
@@ -64,7 +64,7 @@ impl Query {
         graph: &dyn Graph,
         parameters: &BTreeMap<Arc<str>, Value>,
         limits: &Limits,
-        is_cancelled: &AtomicBool,
+        patience: &Patience,
     ) -> Result<Answer, Error> {
         if parameters.len() > limits.parameters {
             return Err(Error::Limit {
@@ -72,7 +72,7 @@ impl Query {
                 limit: limits.parameters.to_string(),
             });
         }
-        let env = Env::new(graph, parameters, Meter::start(limits, is_cancelled));
+        let env = Env::new(graph, parameters, Meter::start(limits, patience));
         let mut rows = Rows {
             env: &env,
             found: Vec::new(),

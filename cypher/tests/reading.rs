@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use stemma_cypher::{Answer, Error, Limits, MemoryGraph, Query, Value};
+use stemma_cypher::{Answer, Error, Limits, MemoryGraph, Patience, Query, Value};
 
 /// Four people, two cities, a cycle of who knows whom.
 fn graph() -> MemoryGraph {
@@ -46,7 +46,8 @@ fn ask(text: &str, limits: &Limits) -> Result<Answer, Error> {
             Value::list(vec![Value::text("a"), Value::text("c")]),
         ),
     ]);
-    Query::parse(text, limits)?.run(&graph(), &parameters, limits, &AtomicBool::new(false))
+    let patience = Patience::of(limits, Arc::default());
+    Query::parse(text, limits)?.run(&graph(), &parameters, limits, &patience)
 }
 
 /// A value as the tables below write it.
@@ -595,10 +596,10 @@ fn a_query_that_nobody_waits_for_ends() {
         "MATCH (a), (b), (c), (d), (e), (f), (g), (h) RETURN count(*)",
         &limits,
     );
-    let is_cancelled = AtomicBool::new(true);
+    let patience = Patience::of(&limits, Arc::new(AtomicBool::new(true)));
     let ended = query
         .unwrap()
-        .run(&graph(), &BTreeMap::new(), &limits, &is_cancelled);
+        .run(&graph(), &BTreeMap::new(), &limits, &patience);
     assert_eq!(ended.unwrap_err(), Error::Cancelled);
 }
 

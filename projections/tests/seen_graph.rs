@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::json;
-use stemma_cypher::{Limits, Query};
+use stemma_cypher::{Error, Limits, Patience, Query};
 use stemma_domain::access::Sight;
 use stemma_domain::event::{AnnotationAdded, Encoded, Event, Reference, Relation, ResourceCreated};
 use stemma_domain::id::{AnnotationId, ContentDigest};
@@ -167,7 +167,8 @@ fn told(graph: &dyn GraphStore, nodes: &[NodeId]) -> Vec<String> {
             }));
         }
     }
-    let queried = graph.queried();
+    let patience = Patience::of(&Limits::default(), Arc::default());
+    let queried = graph.queried(&patience);
     for text in [
         "MATCH (n) RETURN n.id, n.name ORDER BY n.id",
         "MATCH (a)-[r]-(b) RETURN a.id, type(r), b.id ORDER BY a.id, type(r), b.id",
@@ -175,13 +176,12 @@ fn told(graph: &dyn GraphStore, nodes: &[NodeId]) -> Vec<String> {
         "MATCH (p:Person)-->(x) RETURN p.name, count(x) ORDER BY p.name",
     ] {
         let limits = Limits::default();
-        let never = std::sync::atomic::AtomicBool::new(false);
         let answer = Query::parse(text, &limits).and_then(|query| {
             query.run(
                 &*queried,
                 &std::collections::BTreeMap::new(),
                 &limits,
-                &never,
+                &patience,
             )
         });
         told.push(format!("{text}: {:?}", answer.map(|answer| answer.rows)));
@@ -222,4 +222,45 @@ proptest! {
         without.stop();
         views.stop();
     }
+}
+
+/// C2: one look that passes over much that is hidden ends as its question does.
+#[test]
+fn whoever_sees_little_of_a_graph_is_asked_no_longer_than_they_wait() {
+    let hidden = |number| Made {
+        number,
+        is_hidden: true,
+        kind: Some(1),
+        collection: Some(0),
+        from: None,
+        names: vec![1],
+    };
+    let made: Vec<Made> = (1..=3).map(hidden).collect();
+    let (_written, graph, views) = folded(made.iter());
+    let nina = Sight::Of(PrincipalName::new("nina").unwrap());
+    let seen = SeenGraph::of(graph.store().unwrap(), &views, &nina);
+    let hurried = Limits {
+        time: std::time::Duration::ZERO,
+        ..Limits::default()
+    };
+    let is_over = |error: &Error| matches!(error, Error::Limit { .. });
+    let is_gone = |error: &Error| *error == Error::Cancelled;
+    let gone = Patience::of(&Limits::default(), Arc::new(true.into()));
+    let late = Patience::of(&hurried, Arc::default());
+    let hub = "collection:place 0";
+    for (patience, is_expected) in [(&late, is_over as fn(&Error) -> bool), (&gone, is_gone)] {
+        let look = seen.queried(patience);
+        let nodes = look.nodes(None, None, 10).unwrap_err();
+        assert!(is_expected(&nodes), "{nodes:?}");
+        let either = stemma_cypher::Direction::Either;
+        let edges = look.relationships(hub, either, &[], None, 10).unwrap_err();
+        assert!(is_expected(&edges), "{edges:?}");
+        // Whether a hub is seen is a walk of its own, along all that lead there.
+        let properties = look.properties(hub).unwrap_err();
+        assert!(is_expected(&properties), "{properties:?}");
+    }
+    let patient = Patience::of(&Limits::default(), Arc::default());
+    assert!(seen.queried(&patient).properties(hub).unwrap().is_none());
+    graph.stop();
+    views.stop();
 }

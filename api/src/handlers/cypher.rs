@@ -5,15 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use stemma_cypher::{Error, Graph, Limits, Query, Value};
+use stemma_cypher::{Error, Graph, Limits, Patience, Query, Value};
 use stemma_domain::access::Sight;
 use stemma_projections::{Share, give_way};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -139,8 +139,10 @@ pub(crate) async fn query(
     // Whoever waited takes the graph as it is by now: the one from before may have been replaced.
     let at = moment.graph(&state).await?;
     let key = key(&bytes, at.end, of);
-    let graph = at.seen_by(&state).queried();
-    let body = answered(gate, graph, asked, permit).await?;
+    let given_up = GivenUp::new();
+    let patience = Patience::of(&asked.limits, given_up.flag());
+    let graph = at.seen_by(&state).queried(&patience);
+    let body = answered(gate, graph, asked, patience, permit).await?;
     // Each look at the graph sees it as it is then: of one position only if none came meanwhile.
     let is_kept = is_shared && body.len() <= KEPT_BYTES_MAX;
     if is_kept && at.unseen().end() == at.end {
@@ -169,11 +171,10 @@ async fn answered(
     gate: &GraphGate,
     graph: Box<dyn Graph + Send>,
     asked: Asked,
+    patience: Patience,
     permit: OwnedSemaphorePermit,
 ) -> Result<Bytes, ApiError> {
     let queries = gate.queries();
-    let given_up = GivenUp::new();
-    let is_cancelled = given_up.flag();
     let (answer, answered) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("graph-query".to_owned())
@@ -183,7 +184,7 @@ async fn answered(
             // Others come first.
             give_way(Share::Little);
             // Whoever asked may have gone.
-            let _ = answer.send(run(&*graph, &asked, &is_cancelled));
+            let _ = answer.send(run(&*graph, &asked, &patience));
         });
     thread.map_err(|error| ApiError::of(Code::StorageUnavailable).because(&error))?;
     let answered = answered.await.map_err(|_| ApiError::of(Code::Internal))?;
@@ -194,11 +195,10 @@ async fn answered(
     })?)
 }
 
-fn run(graph: &dyn Graph, asked: &Asked, is_cancelled: &AtomicBool) -> Result<Bytes, Error> {
-    let started = Instant::now();
+fn run(graph: &dyn Graph, asked: &Asked, patience: &Patience) -> Result<Bytes, Error> {
     let query = Query::parse(&asked.query, &asked.limits)?;
-    let answer = query.run(graph, &asked.parameters, &asked.limits, is_cancelled)?;
-    let writer = Writer::new(graph, is_cancelled, (started, asked.limits.time));
+    let answer = query.run(graph, &asked.parameters, &asked.limits, patience)?;
+    let writer = Writer::new(graph, patience);
     Ok(Bytes::from(writer.answer(&answer)?))
 }
 

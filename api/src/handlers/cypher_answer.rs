@@ -5,11 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use stemma_cypher::{Answer, Error, Graph, Relationship, Value};
+use stemma_cypher::{Answer, Error, Graph, Patience, Relationship, Value};
 
 /// Most bytes of an answer.
 const BYTES_MAX: usize = 32 << 20;
@@ -19,25 +17,16 @@ const LOOK_EVERY: u32 = 64;
 /// Writes one answer.
 pub(super) struct Writer<'a> {
     graph: &'a dyn Graph,
-    is_cancelled: &'a AtomicBool,
-    started: Instant,
-    /// How long all of it may take, from `started` on.
-    time: Duration,
+    patience: &'a Patience,
     out: Vec<u8>,
     values: u32,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(
-        graph: &'a dyn Graph,
-        is_cancelled: &'a AtomicBool,
-        (started, time): (Instant, Duration),
-    ) -> Self {
+    pub(super) fn new(graph: &'a dyn Graph, patience: &'a Patience) -> Self {
         Self {
             graph,
-            is_cancelled,
-            started,
-            time,
+            patience,
             out: Vec::new(),
             values: 0,
         }
@@ -55,7 +44,7 @@ impl<'a> Writer<'a> {
         self.put(b"],\"truncated\":");
         self.plain(&answer.is_truncated);
         self.put(b",\"took_ms\":");
-        let took = self.started.elapsed().as_millis();
+        let took = self.patience.elapsed().as_millis();
         self.plain(&u64::try_from(took).unwrap_or(u64::MAX));
         self.put(b"}");
         Ok(self.out)
@@ -95,16 +84,7 @@ impl<'a> Writer<'a> {
         if !self.values.is_multiple_of(LOOK_EVERY) {
             return Ok(());
         }
-        if self.is_cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
-        }
-        if self.started.elapsed() > self.time {
-            return Err(Error::Limit {
-                what: "the query's time",
-                limit: format!("{} ms", self.time.as_millis()),
-            });
-        }
-        Ok(())
+        self.patience.check()
     }
 
     fn each<T>(

@@ -144,7 +144,9 @@ impl From<GraphError> for ApiError {
     fn from(error: GraphError) -> Self {
         match &error {
             GraphError::NoNode(_) => Self::new(Code::NodeNotFound, error.to_string()),
-            GraphError::TooFar { .. } => Self::new(Code::QueryLimit, error.to_string()),
+            GraphError::TooFar { .. } | GraphError::Limit(_) => {
+                Self::new(Code::QueryLimit, error.to_string())
+            }
             GraphError::Cursor(cursor) => stemma_views::QueryError::from(*cursor).into(),
             GraphError::Elsewhere(_) => Self::new(Code::GraphUnavailable, error.to_string()),
             _ => Self::of(Code::GraphUnavailable).because(&error),

@@ -3,7 +3,7 @@
 //! What a resource is to whoever asks is asked of the views, which hold the grants as they are now,
 //! of the past as well. Invariant: it is asked once the views have reached what was read of the
 //! graph, so neither lag nor haste of the graph shows what is hidden; where nothing is hidden, the
-//! graph answers by itself.
+//! graph answers by itself. Whatever is passed over, a question ends with its patience.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use stemma_cypher::{Direction, Error, Graph, Relationship, Value};
+use stemma_cypher::{Direction, Error, Graph, Limits, Patience, Relationship, Value};
 use stemma_domain::access::Sight;
 use stemma_domain::id::ResourceId;
 use stemma_views::graph::{
@@ -59,12 +59,11 @@ impl SeenGraph {
     }
 
     /// The views once they hold what the graph holds by now, where they hide something.
-    fn hidden_by(&self) -> Result<Option<Seen>, String> {
+    fn hidden_by(&self, is_cancelled: &AtomicBool) -> Result<Option<Seen>, String> {
         let end = self.graph.end();
         let mut views = self.views.views();
         if views.end() < end {
-            let never = AtomicBool::new(false);
-            let waited = self.views.wait_for_blocking(end, VIEWS, &never);
+            let waited = self.views.wait_for_blocking(end, VIEWS, is_cancelled);
             waited.map_err(|error| format!("the views are behind the graph: {error}"))?;
             views = self.views.views();
         }
@@ -72,12 +71,19 @@ impl SeenGraph {
         Ok((!seen.is_everything()).then_some(seen))
     }
 
-    pub(super) fn look(&self) -> SeenLook {
+    fn look(&self, patience: Patience) -> SeenLook {
         SeenLook {
             of: self.clone(),
-            inner: self.graph.queried(),
+            inner: self.graph.queried(&patience),
+            patience,
             known: RefCell::default(),
         }
+    }
+
+    /// A look for what is walked here instead of where the graph is kept, within the time that a
+    /// query has.
+    fn walk(&self) -> SeenLook {
+        self.look(Patience::of(&Limits::default(), Arc::default()))
     }
 
     /// What the graph itself answers, if nothing is hidden before and after.
@@ -85,7 +91,8 @@ impl SeenGraph {
         &self,
         ask: impl FnOnce(&dyn GraphStore) -> Result<T, GraphError>,
     ) -> Option<Result<T, GraphError>> {
-        let hides = || self.hidden_by().map(|seen| seen.is_some());
+        let never = AtomicBool::new(false);
+        let hides = || self.hidden_by(&never).map(|seen| seen.is_some());
         match hides() {
             Ok(false) => {}
             Ok(true) => return None,
@@ -115,17 +122,18 @@ impl GraphStore for SeenGraph {
 
     fn neighbors(&self, query: &NeighborsQuery) -> Result<Neighborhood, GraphError> {
         let plainly = self.plainly(|graph| graph.neighbors(query));
-        plainly.unwrap_or_else(|| self.look().neighbors(query))
+        plainly.unwrap_or_else(|| self.walk().neighbors(query))
     }
 
     fn shortest_path(&self, query: &PathQuery) -> Result<Option<ShortestPath>, GraphError> {
         let plainly = self.plainly(|graph| graph.shortest_path(query));
-        plainly.unwrap_or_else(|| self.look().shortest_path(query))
+        plainly.unwrap_or_else(|| self.walk().shortest_path(query))
     }
 
     fn resources(&self, query: &ResourceQuery) -> Result<ListedResources, GraphError> {
         let mut page = self.graph.resources(query)?;
-        let hidden_by = self.hidden_by().map_err(GraphError::Elsewhere)?;
+        let hidden_by = self.hidden_by(&AtomicBool::new(false));
+        let hidden_by = hidden_by.map_err(GraphError::Elsewhere)?;
         if let Some(seen) = hidden_by {
             let mut items = Vec::with_capacity(page.items.len());
             for id in page.items {
@@ -149,23 +157,31 @@ impl GraphStore for SeenGraph {
         })
     }
 
-    fn queried(&self) -> Box<dyn Graph + Send> {
-        Box::new(self.look())
+    fn queried(&self, patience: &Patience) -> Box<dyn Graph + Send> {
+        Box::new(self.look(patience.clone()))
     }
+}
+
+/// Whether nodes are seen, as far as it was asked, as the views were at one end of theirs.
+#[derive(Debug, Default)]
+struct Known {
+    end: u64,
+    nodes: HashMap<Arc<str>, bool>,
 }
 
 /// One question's look at a graph, as somebody sees it.
 pub(super) struct SeenLook {
     of: SeenGraph,
     inner: Box<dyn Graph + Send>,
-    /// Whether nodes are seen, as far as it was asked.
-    known: RefCell<HashMap<Arc<str>, bool>>,
+    patience: Patience,
+    known: RefCell<Known>,
 }
 
 impl SeenLook {
     /// The views, where they hide something of what was read so far.
     fn hidden_by(&self) -> Result<Option<Seen>, Error> {
-        self.of.hidden_by().map_err(Error::Graph)
+        let hidden_by = self.of.hidden_by(self.patience.is_cancelled());
+        hidden_by.map_err(Error::Graph)
     }
 
     /// Those of a page that are seen, as the views are once it was read.
@@ -197,6 +213,7 @@ impl SeenLook {
     ) -> Result<Vec<T>, Error> {
         let mut found = Vec::new();
         while found.len() < limit {
+            self.patience.check()?;
             let left = limit - found.len();
             let next = page(after.as_ref(), left)?;
             let is_last = next.len() < left;
@@ -211,8 +228,8 @@ impl SeenLook {
 
     /// Whether a node is seen. What is not there is not hidden.
     fn sees(&self, seen: &Seen, id: &Arc<str>) -> Result<bool, Error> {
-        if let Some(known) = self.known.borrow().get(id) {
-            return Ok(*known);
+        if let Some(known) = self.known(seen, id) {
+            return Ok(known);
         }
         let is_seen = match id.parse() {
             Ok(NodeId::Resource(resource)) => sees(seen, resource)?,
@@ -220,12 +237,22 @@ impl SeenLook {
             Ok(_) => self.sees_any_end(seen, id)?,
             Err(_) => false,
         };
-        let mut known = self.known.borrow_mut();
-        if known.len() >= REMEMBERED_MAX {
-            known.clear();
+        let nodes = &mut self.known.borrow_mut().nodes;
+        if nodes.len() >= REMEMBERED_MAX {
+            nodes.clear();
         }
-        known.insert(Arc::clone(id), is_seen);
+        nodes.insert(Arc::clone(id), is_seen);
         Ok(is_seen)
+    }
+
+    /// What is remembered of a node. Views that have gone on may hide what they showed before.
+    fn known(&self, seen: &Seen, id: &Arc<str>) -> Option<bool> {
+        let mut known = self.known.borrow_mut();
+        if known.end != seen.end() {
+            known.nodes.clear();
+            known.end = seen.end();
+        }
+        known.nodes.get(id).copied()
     }
 
     /// Whether the resource is seen that an annotation was made in.
@@ -250,6 +277,7 @@ impl SeenLook {
         }
         let (mut after, mut looked_at) = (None, 0);
         while looked_at < HUB_EDGES_MAX {
+            self.patience.check()?;
             let either = Direction::Either;
             let page = self
                 .inner

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use stemma_cypher::Patience;
 use stemma_views::ResourceQuery;
 use stemma_views::graph::{
     Graph, GraphError, GraphStats, ListedResources, Neighborhood, NeighborsQuery, PathQuery,
@@ -50,8 +51,8 @@ pub trait GraphStore: Send + Sync + Debug {
     /// What keeps the graph fails with.
     fn stats(&self) -> Result<GraphStats, GraphError>;
 
-    /// What Cypher is run over.
-    fn queried(&self) -> Box<dyn stemma_cypher::Graph + Send>;
+    /// What one question of Cypher is run over; no look of it takes longer than its patience.
+    fn queried(&self, patience: &Patience) -> Box<dyn stemma_cypher::Graph + Send>;
 }
 
 impl GraphStore for Graph {
@@ -83,7 +84,7 @@ impl GraphStore for Graph {
         Ok(self.stats()?)
     }
 
-    fn queried(&self) -> Box<dyn stemma_cypher::Graph + Send> {
+    fn queried(&self, _patience: &Patience) -> Box<dyn stemma_cypher::Graph + Send> {
         Box::new(Queried(self.clone()))
     }
 }

@@ -18,7 +18,10 @@ type Id = Arc<str>;
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err gives it")]
 fn failed(error: Error) -> GraphError {
-    GraphError::Elsewhere(error.to_string())
+    match error {
+        Error::Limit { .. } => GraphError::Limit(error.to_string()),
+        _ => GraphError::Elsewhere(error.to_string()),
+    }
 }
 
 fn unreadable(what: &str) -> GraphError {

@@ -75,6 +75,9 @@ pub enum GraphError {
         /// Most edges that are looked at.
         rows_max: usize,
     },
+    /// It would take more than one question may.
+    #[error("{0}")]
+    Limit(String),
     /// The cursor cannot be used.
     #[error(transparent)]
     Cursor(#[from] crate::cursor::CursorError),

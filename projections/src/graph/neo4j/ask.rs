@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use neo4rs::{Query, Row, query};
+use stemma_cypher::Patience;
 use stemma_domain::id::ResourceId;
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::EntityType;
@@ -88,7 +89,7 @@ impl GraphStore for Neo4jStore {
         })
     }
 
-    fn queried(&self) -> Box<dyn stemma_cypher::Graph + Send> {
+    fn queried(&self, _patience: &Patience) -> Box<dyn stemma_cypher::Graph + Send> {
         Box::new(Look::at(self.client.clone(), self.label.clone()))
     }
 }
