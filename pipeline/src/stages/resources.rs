@@ -207,12 +207,81 @@ fn asked(payload: &Metadata) -> Option<Asked> {
     })
 }
 
+/// What came of an attempt before, which was broken off behind what it wrote: that stands, and is
+/// not written again. Its id is told to nobody before it is there.
+fn written_before(work: &Work, asked: &Asked) -> Result<Option<Metadata>, StageError> {
+    let now = AsOf::Time(work.commands().now());
+    let state = work.commands().resource_at(asked.id, now);
+    let state = state.map_err(|error| CommitError::from(JobsError::from(error)))?;
+    let PastState::Found(resource) = state else {
+        return Ok(None);
+    };
+    let descriptor = &resource.descriptor;
+    let is_ours = descriptor.created_by == work.job.owner
+        && descriptor.metadata.get("prompt") == Some(&json!(asked.prompt));
+    let model = descriptor.metadata.get("model");
+    let Some(model) = model.and_then(|model| model.as_str()).filter(|_| is_ours) else {
+        let why = format!("another resource has the id {}", asked.id);
+        return Err(StageError::permanent("ALREADY_EXISTS", why));
+    };
+    let text = text_of(work, &resource)?;
+    Ok(Some(told(asked.id, model, &text)))
+}
+
+/// What is told of a resource that was written.
+fn told(id: ResourceId, model: &str, text: &str) -> Metadata {
+    let mut result = Metadata::new();
+    result.insert("resource_id".into(), json!(id));
+    result.insert("model".into(), json!(model));
+    result.insert("characters".into(), json!(text.chars().count()));
+    result
+}
+
 /// Has a model write a resource, derived from the first that it was given as context.
 pub(crate) fn generate(work: &Work, completer: &dyn Completer) -> Result<Metadata, StageError> {
     let asked = asked(&work.job.payload).ok_or_else(|| {
         StageError::permanent("INVALID_PAYLOAD", "the job says not what to write")
     })?;
+    if let Some(result) = written_before(work, &asked)? {
+        return Ok(result);
+    }
     work.progress(5, "reading the context");
+    let (prompt, access) = prompt(work, &asked)?;
+    let stop = Stop::by(work.stop_flag());
+    let mut written = 0;
+    let mut on_delta = |delta: &str| {
+        written += delta.chars().count();
+        work.progress(50, &format!("writing: {written} characters"));
+    };
+    let completion = completer.complete(&prompt, &mut on_delta, &stop)?;
+    let putting = work
+        .commands()
+        .content()
+        .put(completion.text.clone().into());
+    let stored: Stored = work.block_on(putting).map_err(CommitError::from)?;
+    let mut metadata = Metadata::new();
+    metadata.insert("model".into(), json!(completer.model()));
+    metadata.insert("prompt".into(), json!(asked.prompt));
+    let created = ResourceCreated {
+        access,
+        byte_size: stored.len,
+        collection: asked.collection,
+        derived_from: asked.context.first().copied(),
+        digest: ContentDigest::from_bytes(*stored.digest.as_bytes()),
+        entity_types: Vec::new(),
+        id: asked.id,
+        language: None,
+        media_type: asked.media_type,
+        metadata,
+        name: asked.name,
+    };
+    let create = Operation::of_resource(asked.id, Command::Create(created));
+    execute(work, vec![create], vec![stored.pin])?;
+    Ok(told(asked.id, completer.model(), &completion.text))
+}
+
+/// What the model is asked, and who may see what it writes.
+fn prompt(work: &Work, asked: &Asked) -> Result<(Prompt, Access), StageError> {
     let mut messages = Vec::new();
     let mut access = Access::default();
     for id in &asked.context {
@@ -240,44 +309,11 @@ pub(crate) fn generate(work: &Work, completer: &dyn Completer) -> Result<Metadat
         messages,
         tokens_max: TOKENS_MAX,
     };
-    let stop = Stop::by(work.stop_flag());
-    let mut written = 0;
-    let mut on_delta = |delta: &str| {
-        written += delta.chars().count();
-        work.progress(50, &format!("writing: {written} characters"));
-    };
-    let completion = completer.complete(&prompt, &mut on_delta, &stop)?;
-    let stored: Stored = work
-        .block_on(
-            work.commands()
-                .content()
-                .put(completion.text.clone().into()),
-        )
-        .map_err(CommitError::from)?;
-    let mut metadata = Metadata::new();
-    metadata.insert("model".into(), json!(completer.model()));
-    metadata.insert("prompt".into(), json!(asked.prompt));
-    let created = ResourceCreated {
-        access,
-        byte_size: stored.len,
-        collection: asked.collection,
-        derived_from: asked.context.first().copied(),
-        digest: ContentDigest::from_bytes(*stored.digest.as_bytes()),
-        entity_types: Vec::new(),
-        id: asked.id,
-        language: None,
-        media_type: asked.media_type,
-        metadata,
-        name: asked.name,
-    };
-    let create = Operation::of_resource(asked.id, Command::Create(created));
-    execute(work, vec![create], vec![stored.pin])?;
-    let mut result = Metadata::new();
-    result.insert("resource_id".into(), json!(asked.id));
-    result.insert("model".into(), json!(completer.model()));
-    result.insert("characters".into(), json!(completion.text.chars().count()));
-    Ok(result)
+    Ok((prompt, access))
 }
 
 /// What was found, in the order of the text, and how many spans were dropped.
 pub(crate) type Mentions = (Vec<EntityMention>, u64);
+
+#[cfg(test)]
+mod tests;
