@@ -9,12 +9,17 @@ use stemma_domain::event::{self, Envelope, Event};
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::{Descriptor, Resource};
 use stemma_domain::time::Timestamp;
-use stemma_event_log::{Direction, ReadError, Reader, Record, Revision, StreamId, StreamRange};
+use stemma_event_log::{
+    Direction, ReadError, ReadLimit, Reader, Record, Revision, StreamId, StreamRange,
+};
 
 use crate::error::FoldError;
 
 /// Records of a piece of a stream: what is read and folded before others have their turn.
-const PIECE_RECORDS: usize = 256;
+const PIECE: ReadLimit = ReadLimit {
+    records: 256,
+    bytes: 4 << 20,
+};
 
 /// A moment of a resource's past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,10 +104,10 @@ impl Pieces {
         let range = StreamRange {
             from,
             direction: Direction::Forward,
-            limit: PIECE_RECORDS,
+            limit: PIECE,
         };
         let records = reader.read_stream(&self.stream, range)?;
-        let last = records.last().filter(|_| records.len() == PIECE_RECORDS);
+        let last = records.last().filter(|_| PIECE.is_reached_by(&records));
         self.next = last.map(|last| last.revision().next());
         Ok(Some(records))
     }

@@ -13,7 +13,7 @@ use stemma_domain::job::{self, Job, JobCommand};
 use stemma_domain::resource::Refusal;
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{
-    Direction, ExpectedRevision, Reader, Record, Revision, StreamId, StreamRange,
+    Direction, ExpectedRevision, ReadLimit, Reader, Record, Revision, StreamId, StreamRange,
 };
 
 use crate::aggregates::UNRECORDED;
@@ -22,7 +22,10 @@ use crate::history::{HistoryError, envelope_of, event_of};
 use crate::plan::UNPLACED;
 
 /// Records of a stream that are read at a time.
-const FOLD_RECORDS: usize = 256;
+const FOLD: ReadLimit = ReadLimit {
+    records: 256,
+    bytes: 4 << 20,
+};
 
 /// What a short stream folds to.
 pub(crate) trait Short: Sized + Clone {
@@ -219,7 +222,7 @@ pub(crate) fn fold<T: Short>(
         let range = StreamRange {
             from,
             direction: Direction::Forward,
-            limit: FOLD_RECORDS,
+            limit: FOLD,
         };
         let records = reader.read_stream(&stream, range)?;
         for record in &records {
@@ -228,7 +231,7 @@ pub(crate) fn fold<T: Short>(
             }
             step_record(&mut state, record)?;
         }
-        let Some(last) = records.last().filter(|_| records.len() == FOLD_RECORDS) else {
+        let Some(last) = records.last().filter(|_| FOLD.is_reached_by(&records)) else {
             return Ok(state);
         };
         from = last.revision().next();

@@ -34,6 +34,14 @@ pub struct ReadLimit {
     pub bytes: usize,
 }
 
+impl ReadLimit {
+    /// Whether what was read ended at this limit, so that there may be more.
+    pub fn is_reached_by(&self, records: &[Record]) -> bool {
+        let bytes = || records.iter().map(|record| record.bytes().len()).sum();
+        records.len() >= self.records || self.bytes <= bytes()
+    }
+}
+
 impl Shared {
     /// Records from `from` up to the limit, never past the durable end.
     pub(crate) fn read(

@@ -82,7 +82,10 @@ pub fn files(data: &[u8]) {
         let range = StreamRange {
             from: Revision::new(u64::MAX),
             direction: Direction::Backward,
-            limit: 5,
+            limit: ReadLimit {
+                records: 5,
+                bytes: 1000,
+            },
         };
         let _ = reader.read_stream(&stream, range);
     }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing past the durable end is ever seen, and no read waits for the writer.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, PoisonError};
 
@@ -20,6 +21,11 @@ use crate::stream::StreamId;
 
 /// Records of a stream that are read at once where they stand in a row.
 const ROW_RECORDS: usize = 32;
+/// The limit of whoever looks at one record.
+const ONE: ReadLimit = ReadLimit {
+    records: 1,
+    bytes: 1,
+};
 
 /// Reads a log; cheap to clone.
 #[derive(Clone)]
@@ -54,8 +60,15 @@ pub struct StreamRange {
     pub from: Revision,
     /// Which way to go from there.
     pub direction: Direction,
-    /// At most this many records.
-    pub limit: usize,
+    /// How much is returned at the most.
+    pub limit: ReadLimit,
+}
+
+/// Records of a stream that were read.
+struct OfStream {
+    records: Vec<Record>,
+    /// Whether every place was one of the stream's and durable.
+    is_whole: bool,
 }
 
 /// What the log takes on disk.
@@ -164,10 +177,11 @@ impl Reader {
         stream: &StreamId,
         range: StreamRange,
     ) -> Result<Vec<Record>, ReadError> {
-        if range.limit == 0 {
+        let records_max = range.limit.records;
+        if records_max == 0 {
             return Ok(Vec::new());
         }
-        let count = u32::try_from(range.limit - 1).unwrap_or(u32::MAX);
+        let count = u32::try_from(records_max - 1).unwrap_or(u32::MAX);
         let mut from = Shared::index_revision(range.from);
         let revisions = match range.direction {
             Direction::Forward => from..=from.saturating_add(count),
@@ -182,17 +196,14 @@ impl Reader {
         let hash = self.hash(stream);
         let places = self
             .shared
-            .stream_places(hash, revisions.clone(), range.limit)?;
-        let mut records = self.records_of(stream, &places)?;
-        if records.len() < places.len() {
-            // A stream of another name has the same hash, and may have hidden older places.
-            let places = self.shared.stream_places(hash, revisions, usize::MAX)?;
-            records = self.records_of(stream, &places)?;
+            .stream_places(hash, revisions.clone(), records_max)?;
+        let found = self.records_of(stream, &places, range)?;
+        if found.is_whole {
+            return Ok(found.records);
         }
-        if range.direction == Direction::Backward {
-            records.reverse();
-        }
-        Ok(records)
+        // A stream of another name has the same hash, and may have hidden older places.
+        let places = self.shared.stream_places(hash, revisions, usize::MAX)?;
+        Ok(self.records_of(stream, &places, range)?.records)
     }
 
     /// The last revision of a stream; none when it has no record.
@@ -222,7 +233,7 @@ impl Reader {
             let range = StreamRange {
                 from: Revision::new(middle),
                 direction: Direction::Forward,
-                limit: 1,
+                limit: ONE,
             };
             match self.read_stream(stream, range)?.pop() {
                 Some(record) if record.position() < position => low = middle + 1,
@@ -301,31 +312,86 @@ impl Reader {
         Ok(self.end())
     }
 
-    /// Records at these places that are of the stream and durable.
+    /// Records at these places that are of the stream and durable, in the order of the range.
     fn records_of(
         &self,
         stream: &StreamId,
         places: &[(u32, u64)],
-    ) -> Result<Vec<Record>, ReadError> {
+        range: StreamRange,
+    ) -> Result<OfStream, ReadError> {
         let end = self.shared.end();
-        let positions: Vec<u64> = places
-            .iter()
-            .map(|(_, position)| *position)
-            .filter(|position| *position < end)
-            .collect();
-        let mut records = Vec::with_capacity(positions.len());
+        let positions = places.iter().map(|(_, position)| *position);
+        let mut positions: Vec<u64> = positions.filter(|position| *position < end).collect();
+        if range.direction == Direction::Backward {
+            positions.reverse();
+        }
+        let mut found = OfStream {
+            is_whole: positions.len() == places.len(),
+            records: Vec::with_capacity(positions.len()),
+        };
+        let mut left = range.limit.bytes;
         // What a batch wrote of one stream stands in a row, and is read at once, few at a time: who
         // keeps one record keeps the bytes of those that were read with it.
-        let rows = positions.chunk_by(|before, position| before + 1 == *position);
+        let rows = positions.chunk_by(|before, position| before.abs_diff(*position) == 1);
         for row in rows.flat_map(|row| row.chunks(ROW_RECORDS)) {
-            let limit = ReadLimit {
-                records: row.len(),
-                bytes: usize::MAX,
+            let read = match range.direction {
+                Direction::Forward => self.oldest_of(row[0], row.len(), left)?,
+                Direction::Backward => self.newest_of(row[row.len() - 1], row.len(), left)?,
             };
-            let read = self.shared.read(row[0], limit, Check::Checksum)?;
-            records.extend(read.into_iter().filter(|r| r.stream_id() == stream));
+            for record in read {
+                left = left.saturating_sub(record.bytes().len());
+                if record.stream_id() == stream {
+                    found.records.push(record);
+                } else {
+                    found.is_whole = false;
+                }
+            }
+            if left == 0 {
+                break;
+            }
         }
-        Ok(records)
+        Ok(found)
+    }
+
+    /// The oldest of so many records in a row, within so many bytes or the first alone.
+    fn oldest_of(
+        &self,
+        first: u64,
+        records: usize,
+        bytes: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        let limit = ReadLimit { records, bytes };
+        self.shared.read(first, limit, Check::Checksum)
+    }
+
+    /// The newest of so many records in a row, the newest first, within so many bytes or it alone.
+    fn newest_of(
+        &self,
+        first: u64,
+        records: usize,
+        bytes: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        let end = first + records as u64;
+        let mut newest: VecDeque<Record> = VecDeque::with_capacity(records);
+        let (mut next, mut held) = (first, 0);
+        while next < end {
+            let records = usize::try_from(end - next).unwrap_or(usize::MAX);
+            let read = self.oldest_of(next, records, bytes)?;
+            next += read.len() as u64;
+            held += read
+                .iter()
+                .map(|record| record.bytes().len())
+                .sum::<usize>();
+            newest.extend(read);
+            while let Some(oldest) = newest.front().map(|oldest| oldest.bytes().len())
+                && newest.len() > 1
+                && held - oldest >= bytes
+            {
+                newest.pop_front();
+                held -= oldest;
+            }
+        }
+        Ok(newest.into_iter().rev().collect())
     }
 
     fn hash(&self, stream: &StreamId) -> u64 {

@@ -216,11 +216,14 @@ fn a_group_larger_than_a_segment_gets_a_segment_of_its_own() {
 fn a_stream_is_read_both_ways_across_segments() {
     let log = open(&MemoryStorage::new());
     fill(&log.appender, 210);
-    let read = |from, direction, limit| {
+    let read = |from, direction, records| {
         let range = StreamRange {
             from: Revision::new(from),
             direction,
-            limit,
+            limit: ReadLimit {
+                records,
+                bytes: usize::MAX,
+            },
         };
         let records = log.reader.read_stream(&stream("thing-3"), range).unwrap();
         assert!(records.iter().all(|r| r.stream() == "thing-3"));
@@ -255,6 +258,38 @@ fn a_stream_is_read_both_ways_across_segments() {
             .unwrap(),
         None
     );
+}
+
+/// What a batch wrote of a stream stands in a row and is read several records at once.
+#[test]
+fn a_row_of_a_stream_is_read_both_ways_as_far_as_its_bytes_are_asked_for() {
+    let log = open(&MemoryStorage::new());
+    let sizes: Vec<String> = (0..100).map(|n| "x".repeat(n % 7 * 100)).collect();
+    let data: Vec<&str> = sizes.iter().map(String::as_str).collect();
+    append(&log.appender, batch("t-1", &data)).unwrap();
+    let records = all(&log.reader);
+    for bytes in [1, 1000, 15_000, usize::MAX] {
+        let limit = ReadLimit {
+            records: usize::MAX,
+            bytes,
+        };
+        for (direction, from) in [(Direction::Forward, 0), (Direction::Backward, 99)] {
+            let range = StreamRange {
+                from: Revision::new(from),
+                direction,
+                limit,
+            };
+            let read = log.reader.read_stream(&stream("t-1"), range).unwrap();
+            let mut expected = records.clone();
+            if direction == Direction::Backward {
+                expected.reverse();
+            }
+            assert_eq!(read, expected[..read.len()], "{bytes} {direction:?}");
+            let size = |read: &[Record]| read.iter().map(|r| r.bytes().len()).sum::<usize>();
+            assert!(read.len() == 100 || size(&read) >= bytes);
+            assert!(size(&read[..read.len() - 1]) < bytes);
+        }
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use stemma_event_log::{
     Direction, Fate, FileStorage, Log, Loss, MemoryStorage, OpenError, Operation, OperationKind,
-    Options, Reader, Record, Revision, Storage, StreamRange, VerifyReport, verify,
+    Options, ReadLimit, Reader, Record, Revision, Storage, StreamRange, VerifyReport, verify,
 };
 use support::*;
 
@@ -50,7 +50,10 @@ fn check(reader: &Reader, records: &[Record]) {
         let range = StreamRange {
             from: Revision::new(0),
             direction: Direction::Forward,
-            limit: 1000,
+            limit: ReadLimit {
+                records: 1000,
+                bytes: usize::MAX,
+            },
         };
         let name = stream(&format!("thing-{n}"));
         let expected: Vec<Record> = records

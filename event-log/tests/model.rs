@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 
 use stemma_event_log::{
     AppendError, Batch, Direction, ExpectedRevision, Log, Loss, MemoryStorage, Outcome, Position,
-    Revision, StreamRange, verify,
+    ReadLimit, Record, Revision, StreamId, StreamRange, verify,
 };
 use support::*;
 
@@ -151,6 +151,37 @@ fn apply(log: &Log, model: &mut Model, step: &Step) {
     }
 }
 
+fn read_stream(log: &Log, id: &StreamId, direction: Direction, limit: ReadLimit) -> Vec<Record> {
+    let from = match direction {
+        Direction::Forward => Revision::new(0),
+        Direction::Backward => Revision::new(u64::MAX),
+    };
+    let range = StreamRange {
+        from,
+        direction,
+        limit,
+    };
+    let read = log.reader.read_stream(id, range).unwrap();
+    let all = read.len() < limit.records && !limit.is_reached_by(&read);
+    let head = log.reader.stream_head(id).unwrap();
+    let n_records = head.map_or(0, |head| head.get() + 1);
+    assert!(!all || read.len() as u64 == n_records, "{limit:?}");
+    read
+}
+
+/// The first of some records, none more once there are so many or so many bytes.
+fn within<'r>(limit: ReadLimit, records: impl Iterator<Item = &'r Record>) -> Vec<Record> {
+    let mut taken = Vec::new();
+    for record in records {
+        let bytes: usize = taken.iter().map(|r: &Record| r.bytes().len()).sum();
+        if taken.len() == limit.records || (!taken.is_empty() && bytes >= limit.bytes) {
+            break;
+        }
+        taken.push(record.clone());
+    }
+    taken
+}
+
 fn compare(log: &Log, model: &Model) {
     let records = all(&log.reader);
     assert_eq!(log.reader.end(), Position::new(model.records.len() as u64));
@@ -170,25 +201,16 @@ fn compare(log: &Log, model: &Model) {
             log.reader.stream_head(&id).unwrap().map(Revision::get),
             model.head(stream_index)
         );
-        let range = StreamRange {
-            from: Revision::new(u64::MAX),
-            direction: Direction::Backward,
-            limit: 7,
-        };
-        let last: Vec<u64> = log
-            .reader
-            .read_stream(&id, range)
-            .unwrap()
-            .iter()
-            .map(|record| record.position().get())
-            .collect();
-        let wanted: Vec<u64> = (0..model.records.len())
-            .rev()
-            .filter(|at| model.records[*at].0 == stream_index)
-            .take(7)
-            .map(|at| at as u64)
-            .collect();
-        assert_eq!(last, wanted);
+        let of_it = records.iter().filter(|record| record.stream_id() == &id);
+        let of_it: Vec<&Record> = of_it.collect();
+        for bytes in [0, 1, 700, 2500, usize::MAX] {
+            let limit = ReadLimit { records: 7, bytes };
+            let oldest = read_stream(log, &id, Direction::Forward, limit);
+            assert_eq!(oldest, within(limit, of_it.iter().copied()), "{limit:?}");
+            let newest = read_stream(log, &id, Direction::Backward, limit);
+            let reversed = of_it.iter().rev().copied();
+            assert_eq!(newest, within(limit, reversed), "{limit:?}");
+        }
         for position in 0..=model.records.len() {
             let before = model.records[..position].iter();
             let before = before.filter(|record| record.0 == stream_index).count();

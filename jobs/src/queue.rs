@@ -14,7 +14,7 @@ use stemma_domain::event::{JobError, JobQueued, Metadata};
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand, JobRefusal};
 use stemma_domain::value::{JobKind, WorkerName};
-use stemma_event_log::{Direction, Idempotency, Revision, StreamId, StreamRange};
+use stemma_event_log::{Direction, Idempotency, ReadLimit, Revision, StreamId, StreamRange};
 use stemma_views::{ChangedJobs, JobFeed};
 use tokio::sync::watch;
 
@@ -417,7 +417,10 @@ impl Queue {
         let range = StreamRange {
             from: Revision::new(token),
             direction: Direction::Forward,
-            limit: 1,
+            limit: ReadLimit {
+                records: 1,
+                bytes: 1,
+            },
         };
         let records = self.shared.commands.reader().read_stream(&stream, range);
         let records = records.map_err(HistoryError::from)?;

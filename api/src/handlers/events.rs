@@ -33,11 +33,27 @@ const STEP: ReadLimit = ReadLimit {
     bytes: 4 << 20,
 };
 
+/// Bytes of events that fill a page, however few they are; one is always given.
+const PAGE_BYTES_MAX: usize = 16 << 20;
+
 /// A page in the course of being filled.
+#[derive(Default)]
 struct Filling {
     items: Vec<Record>,
+    bytes: usize,
     /// What `cursor` is to be for the next page.
     next: Option<u64>,
+}
+
+impl Filling {
+    fn push(&mut self, record: Record) {
+        self.bytes += record.bytes().len();
+        self.items.push(record);
+    }
+
+    fn is_full(&self, limit: usize) -> bool {
+        self.items.len() >= limit || self.bytes >= PAGE_BYTES_MAX
+    }
 }
 
 /// `GET /api/events`
@@ -85,10 +101,7 @@ async fn page_of_log(
     limit: usize,
     mut filter: Filter,
 ) -> Result<Filling, ApiError> {
-    let mut page = Filling {
-        items: Vec::new(),
-        next: None,
-    };
+    let mut page = Filling::default();
     let (mut next, mut looked_at) = (from, 0);
     loop {
         let step = if filter.takes_all() {
@@ -108,7 +121,7 @@ async fn page_of_log(
         };
         let seen = state.seen_after(last.position().get() + 1).await?;
         for record in records {
-            if page.items.len() == limit || looked_at == PAGE_RECORDS_MAX {
+            if page.is_full(limit) || looked_at == PAGE_RECORDS_MAX {
                 page.next = next.checked_sub(1);
                 return Ok(page);
             }
@@ -116,7 +129,7 @@ async fn page_of_log(
             looked_at += 1;
             let is_wanted = filter.takes_all() || filter.takes(&record, state.commands()).await?;
             if is_wanted && seen.shows(&record)? {
-                page.items.push(record);
+                page.push(record);
             }
         }
         // Others have their turn before more is looked at.
@@ -131,10 +144,7 @@ async fn page_of_stream(
     limit: usize,
     mut filter: Filter,
 ) -> Result<Filling, ApiError> {
-    let mut page = Filling {
-        items: Vec::new(),
-        next: None,
-    };
+    let mut page = Filling::default();
     let mut revision = state.reader().revision_from(stream, Position::new(from))?;
     let resource = ResourceId::from_stream_name(stream.as_str());
     let (mut last, mut looked_at) = (from.checked_sub(1), 0);
@@ -142,7 +152,7 @@ async fn page_of_stream(
         let range = StreamRange {
             from: revision,
             direction: Direction::Forward,
-            limit: STEP.records,
+            limit: STEP,
         };
         let records = state.reader().read_stream(stream, range)?;
         let Some(newest) = records.last() else {
@@ -161,14 +171,14 @@ async fn page_of_stream(
             if !seen.shows(&record)? {
                 continue;
             }
-            if page.items.len() == limit || looked_at == PAGE_RECORDS_MAX {
+            if page.is_full(limit) || looked_at == PAGE_RECORDS_MAX {
                 page.next = last;
                 return Ok(page);
             }
             last = Some(record.position().get());
             looked_at += 1;
             if filter.takes_all() || filter.takes(&record, state.commands()).await? {
-                page.items.push(record);
+                page.push(record);
             }
         }
         // Others have their turn before more is looked at.
@@ -284,29 +294,32 @@ fn history(
             .map_or(0, |revision| revision.saturating_add(1)),
         (Direction::Backward, None) => u64::MAX,
         (Direction::Backward, Some(0)) => {
-            return Ok(Filling {
-                items: Vec::new(),
-                next: None,
-            });
+            return Ok(Filling::default());
         }
         (Direction::Backward, Some(cursor)) => cursor - 1,
     };
     let range = StreamRange {
         from: Revision::new(from),
         direction,
-        limit: limit + 1,
+        limit: ReadLimit {
+            records: limit + 1,
+            bytes: PAGE_BYTES_MAX,
+        },
     };
     let mut items = state.reader().read_stream(&stream, range)?;
+    let is_cut = range.limit.is_reached_by(&items);
+    let n_read = items.len();
     if direction == Direction::Backward {
         items.retain(|record| after.is_none_or(|after| record.revision().get() > after));
     }
-    let has_more = items.len() > limit;
-    items.truncate(limit);
-    let next = items
-        .last()
-        .filter(|_| has_more)
-        .map(|record| record.revision().get());
-    Ok(Filling { items, next })
+    let has_more = is_cut && items.len() == n_read;
+    let mut page = Filling::default();
+    for record in items.into_iter().take(limit) {
+        page.push(record);
+    }
+    let last = page.items.last().filter(|_| has_more);
+    page.next = last.map(|record| record.revision().get());
+    Ok(page)
 }
 
 /// The views as of the last of these events: a resource that was lost meanwhile is not there.
@@ -341,16 +354,13 @@ pub(crate) async fn of_annotation(
     find(&at, id)?;
     let stream = stream_of(id)?;
     let wanted = annotation_id.to_string();
-    let mut page = Filling {
-        items: Vec::new(),
-        next: None,
-    };
+    let mut page = Filling::default();
     let mut revision = Revision::new(cursor.map_or(0, |cursor| cursor.saturating_add(1)));
     'pages: loop {
         let range = StreamRange {
             from: revision,
             direction: Direction::Forward,
-            limit: STEP.records,
+            limit: STEP,
         };
         let records = state.reader().read_stream(&stream, range)?;
         let Some(newest) = records.last() else { break };
@@ -359,14 +369,14 @@ pub(crate) async fn of_annotation(
             .into_iter()
             .filter(|record| is_of_annotation(record, &wanted))
         {
-            if page.items.len() == limit {
+            if page.is_full(limit) {
                 page.next = page
                     .items
                     .last()
                     .map(|record: &Record| record.revision().get());
                 break 'pages;
             }
-            page.items.push(record);
+            page.push(record);
         }
         // Others have their turn before more is looked at.
         tokio::task::yield_now().await;

@@ -10,7 +10,7 @@ use stemma_domain::event::{Event, decode};
 use stemma_domain::id::ResourceId;
 use stemma_domain::job::Job;
 use stemma_domain::time::Timestamp;
-use stemma_event_log::{Direction, Reader, Record, Revision, StreamId, StreamRange};
+use stemma_event_log::{Direction, ReadLimit, Reader, Record, Revision, StreamId, StreamRange};
 use stemma_views::Seen;
 use utoipa::ToSchema;
 
@@ -20,7 +20,10 @@ use crate::wire::job::JobError;
 /// Most records that are looked at for one trace, over all its jobs and their documents.
 pub(super) const STAGE_RECORDS_MAX: usize = 20_000;
 /// Records that are read at a time.
-const STEP: usize = 500;
+const STEP: ReadLimit = ReadLimit {
+    records: 500,
+    bytes: 4 << 20,
+};
 
 /// A try at a stage that is over.
 #[derive(Debug, Serialize, ToSchema)]
@@ -194,7 +197,10 @@ fn records(
             StreamRange {
                 from,
                 direction: Direction::Backward,
-                limit: STEP.min(*left),
+                limit: ReadLimit {
+                    records: STEP.records.min(*left),
+                    ..STEP
+                },
             },
         )?;
         *left -= page.len();

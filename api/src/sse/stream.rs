@@ -10,7 +10,7 @@ use actix_web::web::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream};
 use stemma_domain::access::Sight;
 use stemma_domain::id::ResourceId;
-use stemma_event_log::{Direction, Position, Revision, StreamRange};
+use stemma_event_log::{Direction, Position, ReadLimit, Revision, StreamRange};
 use stemma_views::{Seen, tells_grants};
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -24,7 +24,10 @@ use crate::state::AppState;
 use crate::tenants::Served;
 
 /// Records of one resource read at a time while catching up.
-const CATCH_UP_RECORDS: usize = 256;
+const CATCH_UP: ReadLimit = ReadLimit {
+    records: 256,
+    bytes: 4 << 20,
+};
 
 /// Where a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -324,11 +327,10 @@ impl Subscription {
         };
         let end = self.state.reader().end().get();
         let stream = stream_of(id)?;
-        let (direction, limit) = (Direction::Forward, CATCH_UP_RECORDS);
         let range = StreamRange {
             from: Revision::new(revision),
-            direction,
-            limit,
+            direction: Direction::Forward,
+            limit: CATCH_UP,
         };
         let records = self.state.reader().read_stream(&stream, range)?;
         if let Some(last) = records.last() {
