@@ -123,3 +123,45 @@ async fn an_annotation_among_many_has_its_own_history() {
     client.raw("DELETE", &location, &[], "").await.expect(204);
     assert_eq!(types().await, ["annotation.added", "annotation.removed"]);
 }
+
+/// Bytes of each of a few annotations; three of them fill a page.
+const LARGE_BYTES: usize = 6 << 20;
+
+/// A page of 500 of what one request may write were 8 GB.
+#[tokio::test]
+async fn a_page_is_full_once_it_has_so_many_bytes_and_the_next_goes_on() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("few and large", "text").await;
+    let id = made["id"].as_str().expect("an id").to_owned();
+    let annotations = format!("/api/resources/{id}/annotations");
+    for letter in ["a", "b", "c", "d"] {
+        let annotation = json!({
+            "motivation": "commenting", "target": "http://example.org/",
+            "body": { "type": "TextualBody", "value": letter.repeat(LARGE_BYTES) },
+        });
+        client.post(&annotations, &annotation).await.expect(201);
+    }
+    let history = format!("/api/resources/{id}/events");
+    // Each page as the number of its items; of the events the first one made the resource.
+    for (path, expected) in [
+        (annotations, [3, 1]),
+        ("/api/events".to_owned(), [4, 1]),
+        (format!("/api/events?stream=resource-{id}"), [4, 1]),
+        (format!("{history}?order=asc"), [4, 1]),
+        (format!("{history}?order=desc"), [3, 2]),
+    ] {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let (mut sizes, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = client.get(&format!("{path}{joint}limit=50{cursor}")).await;
+            let page = page.expect(200);
+            sizes.push(page["items"].as_array().expect("a page").len());
+            let Some(next) = page["next_cursor"].as_str() else {
+                break;
+            };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(sizes, expected, "{path}");
+    }
+}

@@ -24,6 +24,7 @@ use crate::row::{self, Sizes, TypeRow};
 use crate::store::{Change, Store, StoreError};
 use crate::touches::Touches;
 use crate::traces;
+use crate::views::Described;
 
 /// The record at which the fold stopped. All before it are applied.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +97,7 @@ impl<T> Touched<T> {
 
 /// What a batch touched, as it is now.
 pub(crate) struct Outcome {
-    pub(crate) descriptors: Vec<Arc<Descriptor>>,
+    pub(crate) descriptors: Vec<Described>,
     pub(crate) jobs: ChangedJobs,
     /// How many resources are not open to everybody, where that changed.
     pub(crate) restricted: Option<u64>,
@@ -137,8 +138,11 @@ impl Fold for Overlay<'_> {
         let mut descriptors = Vec::with_capacity(self.resources.len());
         for (_, touched) in self.resources.into_pairs() {
             let Some(now) = touched.now else { continue };
-            resource_changes(touched.before.as_deref(), &now, &mut changes);
-            descriptors.push(now);
+            let bytes = resource_changes(touched.before.as_deref(), &now, &mut changes);
+            descriptors.push(Described {
+                descriptor: now,
+                bytes,
+            });
         }
         for ((id, annotation_id), touched) in self.annotations.into_pairs() {
             annotation_changes(id, annotation_id, &touched, &mut changes);
@@ -414,7 +418,12 @@ pub(crate) fn key_changes(old: &[Vec<u8>], new: &[Vec<u8>], changes: &mut Vec<Ch
     changes.extend(come.map(|key| (key.clone(), Some(vec![]))));
 }
 
-fn resource_changes(before: Option<&Descriptor>, now: &Descriptor, changes: &mut Vec<Change>) {
+/// Gives the bytes of its row.
+fn resource_changes(
+    before: Option<&Descriptor>,
+    now: &Descriptor,
+    changes: &mut Vec<Change>,
+) -> usize {
     let same_place = before.is_some_and(|before| {
         before.name == now.name
             && before.archived == now.archived
@@ -435,7 +444,10 @@ fn resource_changes(before: Option<&Descriptor>, now: &Descriptor, changes: &mut
         let key = key::reference(source, now.id, row::DERIVED_FROM, None);
         changes.push((key, Some(vec![])));
     }
-    changes.push((key::resource(now.id), Some(row::encode_resource(now))));
+    let row = row::encode_resource(now);
+    let bytes = row.len();
+    changes.push((key::resource(now.id), Some(row)));
+    bytes
 }
 
 fn annotation_changes(

@@ -1,6 +1,7 @@
 //! Lists, page by page.
 //!
-//! A page looks at a bounded number of rows and then ends with a cursor, however few it found.
+//! A page looks at a bounded number of rows and then ends with a cursor, however few it found; it
+//! is full as well once its items have so many bytes.
 //! Invariant: pages of one query, joined, hold each item that was there all the time exactly once.
 
 use std::sync::Arc;
@@ -45,7 +46,7 @@ impl Views {
         let mark = query.mark();
         let after = query.after.as_ref();
         let after = after.map(|cursor| cursor.last(&mark)).transpose()?;
-        let mut filling = Filling::new(query.limit, self.page_rows_max());
+        let mut filling = self.filling(query.limit);
         filling.last = after.map(<[u8]>::to_vec);
         while filling.goes_on() {
             let rows_max = filling.left.min(SLICE_ROWS);
@@ -78,9 +79,11 @@ impl Views {
                 filling.end();
                 return Ok(());
             };
-            let found = self.read_resource(id)?;
+            let found = self.read_described(id)?;
+            let bytes = found.as_ref().map_or(0, |described| described.bytes);
+            let found = found.map(|described| described.descriptor);
             let is_wanted = |d: &Arc<Descriptor>| query.takes(d) && d.is_read_by(sight);
-            filling.take(order, found.filter(is_wanted));
+            filling.take(order, found.filter(is_wanted), bytes);
             if !filling.goes_on() {
                 return Ok(());
             }
@@ -224,7 +227,7 @@ impl Views {
             from.extend_from_slice(cursor.last(mark)?);
             from.push(0);
         }
-        let mut filling = Filling::new(limit, self.page_rows_max());
+        let mut filling = self.filling(limit);
         let to = key::after_prefix(prefix);
         let mut rows = self.store().scan(&from, &to, Direction::Forward);
         while filling.goes_on() {
@@ -234,9 +237,14 @@ impl Views {
             };
             let (key, value) = pair?;
             let item = read(&key, &value)?;
-            filling.take(key[prefix.len()..].to_vec(), item);
+            filling.take(key[prefix.len()..].to_vec(), item, value.len());
         }
         Ok(filling.into_page(mark))
+    }
+
+    /// A page of these views' that is empty yet.
+    pub(crate) fn filling<T>(&self, limit: usize) -> Filling<T> {
+        Filling::new(limit, self.page_rows_max(), self.page_bytes_max())
     }
 }
 
@@ -250,6 +258,8 @@ pub(crate) struct Filling<T> {
     limit: usize,
     /// How many more rows may be looked at.
     left: usize,
+    /// How many more bytes of items there is room for.
+    bytes_left: usize,
     /// The place of the row that was looked at last.
     last: Option<Vec<u8>>,
     /// The place of the last item, once the page is full.
@@ -259,11 +269,12 @@ pub(crate) struct Filling<T> {
 }
 
 impl<T> Filling<T> {
-    pub(crate) fn new(limit: usize, rows_max: usize) -> Self {
+    fn new(limit: usize, rows_max: usize, bytes_max: usize) -> Self {
         Self {
             items: Vec::new(),
             limit,
             left: rows_max,
+            bytes_left: bytes_max,
             last: None,
             full_at: None,
             has_more: false,
@@ -276,14 +287,16 @@ impl<T> Filling<T> {
         self.left > 0 && !self.has_more && !self.is_at_end
     }
 
-    /// Takes a row's place in the order, and its item if it belongs to the list.
-    pub(crate) fn take(&mut self, place: Vec<u8>, item: Option<T>) {
+    /// Takes a row's place in the order, and its item, of so many bytes, if it belongs to the list.
+    pub(crate) fn take(&mut self, place: Vec<u8>, item: Option<T>, bytes: usize) {
         self.left -= 1;
         if self.full_at.is_some() {
             self.has_more = item.is_some();
-        } else {
-            self.items.extend(item);
-            self.full_at = (self.items.len() == self.limit).then(|| place.clone());
+        } else if let Some(item) = item {
+            self.items.push(item);
+            self.bytes_left = self.bytes_left.saturating_sub(bytes);
+            let is_full = self.items.len() == self.limit || self.bytes_left == 0;
+            self.full_at = is_full.then(|| place.clone());
         }
         self.last = Some(place);
     }

@@ -33,11 +33,15 @@ pub struct Options {
     /// Whether merging is held from the opening on, as by
     /// [`hold_merging`](crate::CheckpointedStore::hold_merging); false by default.
     pub holds_merging: bool,
-    /// Resources whose descriptors are kept decoded, 16,384 by default.
+    /// Resources whose descriptors are kept decoded, 16,384 by default; one whose row is larger
+    /// than 4 KiB counts as so many more.
     pub descriptors_max: usize,
     /// Most rows that one page of a list looks at, 10,000 by default; a page that found less
     /// than asked by then ends early, with a cursor.
     pub page_rows_max: usize,
+    /// Bytes of rows that fill a page of a list, 16 MiB by default, however few items they are; one
+    /// is always given.
+    pub page_bytes_max: usize,
     /// Who is told of jobs that change; nobody by default.
     pub job_feed: JobFeed,
 }
@@ -51,6 +55,7 @@ impl Default for Options {
             holds_merging: false,
             descriptors_max: 16_384,
             page_rows_max: 10_000,
+            page_bytes_max: 16 << 20,
             job_feed: JobFeed::default(),
         }
     }

@@ -22,7 +22,6 @@ use crate::apply::{Reason, key_changes};
 use crate::cursor::Cursor;
 use crate::job_feed::ChangedJobs;
 use crate::key;
-use crate::list::Filling;
 use crate::query::Page;
 use crate::row;
 use crate::store::{Change, Direction, Store, StoreError};
@@ -332,7 +331,7 @@ impl Views {
             Some(cursor) => [&prefix, cursor.last(&mark)?].concat(),
             None => key::after_prefix(&prefix),
         };
-        let mut filling = Filling::new(query.limit, self.page_rows_max());
+        let mut filling = self.filling(query.limit);
         let mut rows = self.store().scan(&prefix, &to, Direction::Backward);
         while filling.goes_on() {
             let Some(pair) = rows.next() else {
@@ -340,24 +339,29 @@ impl Views {
                 break;
             };
             let (key, value) = pair?;
-            let job = match prefix[0] {
-                key::JOB => Some(row::decode_state(&key, &value)?),
-                _ => self.indexed(&key)?,
+            let (job, bytes) = match prefix[0] {
+                key::JOB => (Some(row::decode_state(&key, &value)?), value.len()),
+                _ => self
+                    .indexed(&key)?
+                    .map_or((None, 0), |(job, n)| (Some(job), n)),
             };
             let job = match job.filter(|job| query.takes(job)) {
                 Some(job) if is_seen(&job)? => Some(job),
                 _ => None,
             };
-            filling.take(key[prefix.len()..].to_vec(), job);
+            filling.take(key[prefix.len()..].to_vec(), job, bytes);
         }
         Ok(filling.into_page(&mark))
     }
 
-    fn indexed(&self, key: &[u8]) -> Result<Option<Job>, StoreError> {
-        match key::indexed_job(key) {
-            Some(id) => read(self.store(), &key::job(id)),
-            None => Ok(None),
-        }
+    /// The job that a row of an index names, and the bytes of its row.
+    fn indexed(&self, key: &[u8]) -> Result<Option<(Job, usize)>, StoreError> {
+        let Some(key) = key::indexed_job(key).map(key::job) else {
+            return Ok(None);
+        };
+        let row = self.store().get(&key)?;
+        let read = |row: &[u8]| Ok((row::decode_state(&key, row)?, row.len()));
+        row.as_deref().map(read).transpose()
     }
 
     /// Every job that is not ended, with the position that the answer reflects: one look at all
@@ -372,7 +376,7 @@ impl Views {
             let prefix = key::jobs_of_status(status);
             let to = key::after_prefix(&prefix);
             for pair in self.store().scan(&prefix, &to, Direction::Forward) {
-                jobs.extend(self.indexed(&pair?.0)?);
+                jobs.extend(self.indexed(&pair?.0)?.map(|(job, _)| job));
             }
         }
         Ok((self.end(), jobs))

@@ -49,6 +49,11 @@ impl Seen {
         &self.sight
     }
 
+    /// Bytes of rows that fill a page.
+    pub fn page_bytes_max(&self) -> usize {
+        self.views.page_bytes_max()
+    }
+
     /// How many records were applied.
     pub fn end(&self) -> u64 {
         self.views.end()
@@ -80,6 +85,20 @@ impl Seen {
     pub fn resource(&self, id: ResourceId) -> Result<Option<Arc<Descriptor>>, StoreError> {
         let found = self.views.resource(id)?;
         Ok(found.filter(|descriptor| descriptor.is_read_by(&self.sight)))
+    }
+
+    /// A resource as it is, and the bytes of its row.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn resource_of_bytes(
+        &self,
+        id: ResourceId,
+    ) -> Result<Option<(Arc<Descriptor>, usize)>, StoreError> {
+        let _moment = self.views.moment();
+        let found = self.views.read_described(id)?;
+        let found = found.filter(|found| found.descriptor.is_read_by(&self.sight));
+        Ok(found.map(|found| (found.descriptor, found.bytes)))
     }
 
     /// An annotation as it is.

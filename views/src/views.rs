@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use stemma_domain::event::{DecodeError, Event};
 use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
@@ -34,9 +35,28 @@ pub struct Views {
 struct Shared {
     rows: CheckpointedStore,
     options: Options,
-    descriptors: Cache<ResourceId, Arc<Descriptor>>,
+    descriptors: Cache<ResourceId, Described, RowPieces>,
     /// How many resources are not open to everybody, as of `end`.
     restricted: AtomicU64,
+}
+
+/// A descriptor, and how many bytes its row has.
+#[derive(Debug, Clone)]
+pub(crate) struct Described {
+    pub(crate) descriptor: Arc<Descriptor>,
+    pub(crate) bytes: usize,
+}
+
+/// Bytes of a row that a kept descriptor counts once for.
+const ROW_PIECE_BYTES: usize = 4096;
+
+#[derive(Debug, Clone)]
+struct RowPieces;
+
+impl Weighter<ResourceId, Described> for RowPieces {
+    fn weight(&self, _: &ResourceId, described: &Described) -> u64 {
+        1 + (described.bytes / ROW_PIECE_BYTES) as u64
+    }
 }
 
 /// Why a question could not be answered.
@@ -97,7 +117,11 @@ impl Model for Views {
             rows,
             restricted,
             options: options.clone(),
-            descriptors: Cache::new(options.descriptors_max),
+            descriptors: Cache::with_weighter(
+                options.descriptors_max,
+                options.descriptors_max as u64,
+                RowPieces,
+            ),
         };
         Self {
             shared: Arc::new(shared),
@@ -131,11 +155,15 @@ impl Views {
         &self,
         records: impl Iterator<Item = (R, Result<Event, DecodeError>)>,
     ) -> Result<u64, ApplyError> {
-        let cached = |id| self.shared.descriptors.peek(&id);
+        let cached = |id| {
+            let described = self.shared.descriptors.peek(&id);
+            described.map(|described| described.descriptor)
+        };
         let overlay = Overlay::new(self.store(), &cached);
         self.shared.rows.apply_each(overlay, records, |outcome| {
-            for descriptor in outcome.descriptors {
-                self.shared.descriptors.insert(descriptor.id, descriptor);
+            for described in outcome.descriptors {
+                let id = described.descriptor.id;
+                self.shared.descriptors.insert(id, described);
             }
             // Before the end moves on: who sees that sees this.
             if let Some(restricted) = outcome.restricted {
@@ -157,6 +185,11 @@ impl Views {
         self.shared.options.page_rows_max
     }
 
+    /// Bytes of rows that fill a page.
+    pub(crate) fn page_bytes_max(&self) -> usize {
+        self.shared.options.page_bytes_max
+    }
+
     /// A resource as it is.
     ///
     /// # Errors
@@ -171,16 +204,25 @@ impl Views {
         &self,
         id: ResourceId,
     ) -> Result<Option<Arc<Descriptor>>, StoreError> {
-        if let Some(descriptor) = self.shared.descriptors.get(&id) {
-            return Ok(Some(descriptor));
+        let described = self.read_described(id)?;
+        Ok(described.map(|described| described.descriptor))
+    }
+
+    /// The same, with the bytes of its row.
+    pub(crate) fn read_described(&self, id: ResourceId) -> Result<Option<Described>, StoreError> {
+        if let Some(described) = self.shared.descriptors.get(&id) {
+            return Ok(Some(described));
         }
         let key = key::resource(id);
         let Some(bytes) = self.store().get(&key)? else {
             return Ok(None);
         };
-        let descriptor = Arc::new(row::decode_resource(&key, &bytes)?);
-        self.shared.descriptors.insert(id, Arc::clone(&descriptor));
-        Ok(Some(descriptor))
+        let described = Described {
+            descriptor: Arc::new(row::decode_resource(&key, &bytes)?),
+            bytes: bytes.len(),
+        };
+        self.shared.descriptors.insert(id, described.clone());
+        Ok(Some(described))
     }
 
     /// What is known of an entity type.

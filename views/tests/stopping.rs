@@ -215,6 +215,42 @@ fn a_page_ends_after_so_many_rows_and_the_next_goes_on() {
 }
 
 #[test]
+fn a_page_is_full_once_its_items_have_so_many_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |page_bytes_max| {
+        let options = Options {
+            page_bytes_max,
+            ..options(Engine::Sled)
+        };
+        Views::open(dir.path(), &options).unwrap().model
+    };
+    let views = open(1);
+    views.apply(&with_resources(4).records()).unwrap();
+    let lengths = |views: &Views| {
+        let mut query = ResourceQuery {
+            limit: 3,
+            ..ResourceQuery::default()
+        };
+        let (mut lengths, mut found) = (Vec::new(), Vec::new());
+        loop {
+            let page = views.resources(&query).unwrap();
+            lengths.push(page.items.len());
+            found.extend(page.items.iter().map(|d| d.id));
+            query.after = page.next;
+            if query.after.is_none() {
+                found.sort_unstable();
+                found.dedup();
+                assert_eq!(found.len(), 4);
+                return lengths;
+            }
+        }
+    };
+    assert_eq!(lengths(&views), [1, 1, 1, 1]);
+    drop(views);
+    assert_eq!(lengths(&open(1 << 20)), [3, 1]);
+}
+
+#[test]
 fn a_cursor_of_another_list_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let views = Views::open(dir.path(), &options(Engine::Sled))

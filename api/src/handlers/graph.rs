@@ -362,7 +362,7 @@ async fn pages(
     at: &Reflected,
     asked: &ResourceQuery,
 ) -> Result<Option<Page<Arc<Descriptor>>>, String> {
-    let mut items = Vec::new();
+    let (mut items, mut bytes) = (Vec::new(), 0);
     let mut rest = asked.clone();
     // Behind the last item of a full page. Whether more is seen behind it is looked at where not
     // all is seen: a cursor would tell of what is hidden.
@@ -390,10 +390,18 @@ async fn pages(
             }
         };
         for id in page.items {
-            match at.views.resource(id) {
-                Ok(found) => items.extend(found.filter(|descriptor| asked.takes(descriptor))),
+            match at.views.resource_of_bytes(id) {
+                Ok(found) => {
+                    let found = found.filter(|(descriptor, _)| asked.takes(descriptor));
+                    bytes += found.as_ref().map_or(0, |(_, bytes)| *bytes);
+                    items.extend(found.map(|(descriptor, _)| descriptor));
+                }
                 // Asked again, the views tell what is wrong.
                 Err(_) => return Ok(None),
+            }
+            // The views end a page at any item.
+            if bytes >= at.views.page_bytes_max() {
+                return Ok(None);
             }
         }
         rest.after = page.next;
