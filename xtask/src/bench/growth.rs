@@ -1,11 +1,14 @@
-//! Growth (measures P3b, P3c, P6, P7, P9): one server whose log grows, measured at each size.
+//! Growth (measures P3b, P3c, P6, P7, P9): a log that grows, and at each size a copy of it.
 //!
-//! One event of ten makes a resource with a little content, the others annotate it.
+//! One event of ten makes a resource with a little content, the others annotate it. What is on the
+//! disk and how it starts is measured as it grows; what requests take, on the copies in turns.
+
+mod turns;
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 
@@ -13,6 +16,7 @@ use super::load::Connection;
 use super::rebuild::{BATCH, operations};
 use super::server::{Binaries, Server, build, directory};
 use super::table::{Table, count, place};
+use crate::run::{command, run as run_command};
 
 /// How to measure growth.
 #[derive(clap::Args)]
@@ -25,8 +29,6 @@ pub(crate) struct Args {
     engine: String,
 }
 
-/// Requests of which the median is taken.
-const SAMPLES: usize = 2000;
 /// Most events that are read from the beginning.
 const REPLAYED_MAX: usize = 1_000_000;
 
@@ -48,16 +50,24 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
         data: dir.path().join("data"),
         engine: &args.engine,
     };
-    let (mut from, mut all) = (0, Vec::new());
+    let (mut from, mut all, mut copies) = (0, Vec::new(), Vec::new());
     for events in &args.events {
         let filled = growth.fill(from, *events)?;
         let mut figures = vec![("filling, events/s", filled)];
         figures.extend(growth.measure(*events)?);
-        for (name, figure) in &figures {
-            eprintln!("{events}: {name}: {figure:.1}");
-        }
         all.push(figures);
+        copies.push(dir.path().join(format!("of-{events}")));
+        // A log that is measured is written to, and the next size is to have no more than was filled.
+        run_command(command(
+            "cp",
+            &["-a", &text(&growth.data), &text(&copies[copies.len() - 1])],
+        ))?;
         from = *events;
+    }
+    std::fs::remove_dir_all(&growth.data)?;
+    let sizes = args.events.iter().copied().zip(copies);
+    for (figures, turns) in all.iter_mut().zip(turns::measure(&growth, sizes)?) {
+        figures.extend(turns);
     }
     let sizes = args.events.iter().map(|events| count(*events as f64));
     let mut columns = vec!["what".to_owned()];
@@ -80,6 +90,10 @@ pub(crate) fn run(args: &Args, keep: bool) -> anyhow::Result<()> {
     table.keep(keep)
 }
 
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
 fn shown(figure: f64) -> String {
     if figure < 100.0 {
         format!("{figure:.2}")
@@ -89,15 +103,15 @@ fn shown(figure: f64) -> String {
 }
 
 impl Growth<'_> {
-    fn start(&self) -> anyhow::Result<(Server, f64)> {
+    fn start(&self, data: &Path) -> anyhow::Result<(Server, f64)> {
         let started = Instant::now();
-        let server = Server::start(&self.binaries.stemma, &self.data, self.engine)?;
+        let server = Server::start(&self.binaries.stemma, data, self.engine)?;
         Ok((server, started.elapsed().as_secs_f64() * 1000.0))
     }
 
     /// Grows the log; gives events a second.
     fn fill(&self, from: usize, to: usize) -> anyhow::Result<f64> {
-        let (server, _) = self.start()?;
+        let (server, _) = self.start(&self.data)?;
         let mut connection = Connection::open(&server.host)?;
         let started = Instant::now();
         for batch in from / BATCH..to / BATCH {
@@ -108,12 +122,12 @@ impl Growth<'_> {
         Ok(rate)
     }
 
+    /// What is on the disk, how long a start takes, and how fast all of it is read.
     fn measure(&self, events: usize) -> anyhow::Result<Figures> {
         let tenant = self.data.join("tenants/default");
         let log = bytes_of(&tenant.join("log"))?;
         let views = bytes_of(&tenant.join("views"))?;
-        let (server, clean) = self.start()?;
-        // More than were filled in: what was measured at a smaller size appended too.
+        let (server, clean) = self.start(&self.data)?;
         let held = events_held(&server)?;
         let mut figures = vec![
             ("P6: log with indexes and tree, bytes an event", log / held),
@@ -123,7 +137,7 @@ impl Growth<'_> {
         let resident = server.resident_kib() as f64 / 1024.0;
         figures.push(("resident after the start, MiB", resident));
         drop(server);
-        let (server, killed) = self.start()?;
+        let (server, killed) = self.start(&self.data)?;
         figures.push(("P3c: start after kill -9, ms", killed));
         let replayed = events.min(REPLAYED_MAX);
         for (name, path) in [
@@ -138,74 +152,8 @@ impl Growth<'_> {
         ] {
             figures.push((name, self.replay(&server, path, replayed)?));
         }
-        Self::reads(&server, events, &mut figures)?;
-        figures.push(("append, 1 client, p50 µs", self.append(&server, 1)?.1));
-        figures.push(("append, 32 clients, events/s", self.append(&server, 32)?.0));
-        let resident = server.resident_kib() as f64 / 1024.0;
-        figures.push(("P7: resident after all of it, MiB", resident));
         server.stop()?;
         Ok(figures)
-    }
-
-    fn reads(server: &Server, events: usize, figures: &mut Figures) -> anyhow::Result<()> {
-        let resources = (events / 10) as u64;
-        // Far from each other, and each but once where there are enough.
-        let number = |index: usize| (index as u64 * 7_919_003) % resources;
-        let one = |index| {
-            format!(
-                "/api/resources/019b0000-0000-7000-8000-{:012x}",
-                number(index)
-            )
-        };
-        let mut connection = Connection::open(&server.host)?;
-        let deep = Self::deep_page(&mut connection)?;
-        let mut median = |name, path: &dyn Fn(usize) -> String| -> anyhow::Result<()> {
-            let mut times = Vec::with_capacity(SAMPLES);
-            for index in 0..SAMPLES {
-                let path = path(index);
-                let asked = Instant::now();
-                connection.get(&path)?;
-                times.push(asked.elapsed());
-            }
-            times.sort_unstable();
-            figures.push((name, times[SAMPLES / 2].as_secs_f64() * 1e6));
-            Ok(())
-        };
-        median("GET a resource, p50 µs", &one)?;
-        median("GET its content, p50 µs", &|index| {
-            format!("{}/content", one(index))
-        })?;
-        median("GET its annotations, p50 µs", &|index| {
-            format!("{}/annotations", one(index))
-        })?;
-        median("first page of resources, p50 µs", &|_| {
-            "/api/resources?limit=50".to_owned()
-        })?;
-        median("a page further in, p50 µs", &|_| deep.clone())?;
-        median("page of an entity type, p50 µs", &|_| {
-            "/api/resources?entityType=T0&limit=50".to_owned()
-        })?;
-        let mut starts: Vec<Duration> = (0..50)
-            .map(|_| first_event(&server.host, events))
-            .collect::<anyhow::Result<_>>()?;
-        starts.sort_unstable();
-        let start = starts[starts.len() / 2].as_secs_f64() * 1e6;
-        figures.push((
-            "a stream from 100 before the end, to its first event, p50 µs",
-            start,
-        ));
-        Ok(())
-    }
-
-    /// The twentieth page of the list.
-    fn deep_page(connection: &mut Connection) -> anyhow::Result<String> {
-        let mut path = "/api/resources?limit=50".to_owned();
-        for _ in 0..20 {
-            let page: serde_json::Value = serde_json::from_str(&connection.get(&path)?)?;
-            let cursor = page["next_cursor"].as_str().context("a page behind it")?;
-            path = format!("/api/resources?limit=50&cursor={cursor}");
-        }
-        Ok(path)
     }
 
     fn replay(&self, server: &Server, path: &str, events: usize) -> anyhow::Result<f64> {
@@ -214,26 +162,6 @@ impl Growth<'_> {
             &["replay", "--path", path, "--events", &events.to_string()],
         )?;
         told["per_second"].as_f64().context("a figure")
-    }
-
-    /// Appends; gives events a second and the median in microseconds.
-    fn append(&self, server: &Server, writers: usize) -> anyhow::Result<(f64, f64)> {
-        let body = r#"{"motivation":"commenting","body":{"type":"TextualBody","value":"VALUE"},"target":"http://example.org/page"}"#
-            .replace("VALUE", &"{U}".repeat(24));
-        let path = "/api/resources/019b0000-0000-7000-8000-{W}/annotations";
-        let writers = writers.to_string();
-        let arguments = [
-            "load",
-            "--path",
-            path,
-            "--body",
-            &body,
-            "--writers",
-            &writers,
-        ];
-        let told = self.bench(server, &arguments)?;
-        let figure = |name: &str| told[name].as_f64().context("a figure");
-        Ok((figure("per_second")?, figure("p50_us")?))
     }
 
     fn bench(&self, server: &Server, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
@@ -253,23 +181,6 @@ fn events_held(server: &Server) -> anyhow::Result<f64> {
     let checkpoint = connection.get("/api/log/checkpoint")?;
     let size = checkpoint.lines().nth(1).context("the number of events")?;
     Ok(size.parse()?)
-}
-
-/// How long until a stream that begins near the end shows its first event.
-fn first_event(host: &str, events: usize) -> anyhow::Result<Duration> {
-    use std::io::{Read, Write};
-    let begun = Instant::now();
-    let mut stream = std::net::TcpStream::connect(host)?;
-    let after = events.saturating_sub(100);
-    let request = format!("GET /api/events/stream?after={after} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let (mut told, mut chunk) = (Vec::new(), [0; 4096]);
-    while !told.windows(7).any(|part| part == b"\ndata: ") {
-        let count = stream.read(&mut chunk)?;
-        anyhow::ensure!(count > 0, "the stream ended");
-        told.extend_from_slice(&chunk[..count]);
-    }
-    Ok(begun.elapsed())
 }
 
 /// Bytes of all files below a directory, as they are counted by their lengths, without the room at

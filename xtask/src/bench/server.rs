@@ -3,11 +3,15 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context;
 
 use super::load::Connection;
 use crate::run::{command, root, run};
+
+/// Milliseconds of a tick in `/proc`, which are a hundredth of a second on Linux.
+const MS_A_TICK: u64 = 10;
 
 /// A running server, ended by its process id when it is dropped.
 pub(crate) struct Server {
@@ -120,6 +124,17 @@ impl Server {
         run(command("kill", &["-TERM", &self.child.id().to_string()]))?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// The processor time that it has taken.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        // Behind the name, which may hold anything, its state is the third field of all.
+        let stat = stat.unwrap_or_default();
+        let fields = stat.rsplit(") ").next().unwrap_or_default();
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * MS_A_TICK)
     }
 
     /// The most memory that it has had resident, in kibibytes.
