@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
+
 /// Values by key, in the order in which they were first touched.
 pub(crate) struct Touches<K, V> {
-    places: HashMap<K, usize>,
+    places: HashMap<K, usize, RandomState>,
     touched: Vec<(K, V)>,
     last: usize,
 }
@@ -18,7 +20,7 @@ pub(crate) struct Touches<K, V> {
 impl<K: Copy + Eq + Hash, V> Touches<K, V> {
     pub(crate) fn new() -> Self {
         Self {
-            places: HashMap::new(),
+            places: HashMap::default(),
             touched: Vec::new(),
             last: 0,
         }

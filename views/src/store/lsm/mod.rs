@@ -602,11 +602,11 @@ impl Shared {
 
 /// A row as the engine's tables have it.
 fn stored(row: &Row) -> InternalValue {
-    match row.value() {
-        Some(value) => {
-            InternalValue::from_components(row.key(), value, row.number, ValueType::Value)
+    match row.to_slices() {
+        (key, Some(value)) => {
+            InternalValue::from_components(key, value, row.number, ValueType::Value)
         }
-        None => InternalValue::new_tombstone(row.key(), row.number),
+        (key, None) => InternalValue::new_tombstone(key, row.number),
     }
 }
 

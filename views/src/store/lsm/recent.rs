@@ -16,7 +16,9 @@ use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use lsm_tree::SeqNo;
+use byteview::ByteView;
+use foldhash::fast::RandomState;
+use lsm_tree::{SeqNo, Slice};
 
 use super::super::{Change, Direction};
 
@@ -29,8 +31,9 @@ const ROW_BYTES: usize = 128;
 /// A row as a batch left it.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
-    /// The key, and behind it the value.
-    bytes: Arc<[u8]>,
+    /// The key, and behind it the value: what the engine's tables are made of, which take both
+    /// without a copy.
+    bytes: ByteView,
     key_bytes: u32,
     is_removed: bool,
     /// The number of the batch.
@@ -40,9 +43,7 @@ pub(super) struct Row {
 impl Row {
     fn of((key, value): &Change, number: SeqNo) -> Self {
         Self {
-            bytes: [key.as_slice(), value.as_deref().unwrap_or_default()]
-                .concat()
-                .into(),
+            bytes: ByteView::fused(key, value.as_deref().unwrap_or_default()),
             key_bytes: u32::try_from(key.len()).expect("keys are short"),
             is_removed: value.is_none(),
             number,
@@ -56,6 +57,13 @@ impl Row {
     /// How long key and value are together.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Key and value as the engine takes them; no value where the row is removed.
+    pub(super) fn to_slices(&self) -> (Slice, Option<Slice>) {
+        let key_bytes = self.key_bytes as usize;
+        let value = (!self.is_removed).then(|| self.bytes.slice(key_bytes..).into());
+        (self.bytes.slice(..key_bytes).into(), value)
     }
 
     /// None where the row is removed.
@@ -91,7 +99,7 @@ type Run = Arc<Vec<Row>>;
 /// The rows of some batches that follow one another.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    by_key: HashSet<Row>,
+    by_key: HashSet<Row, RandomState>,
     /// At each place those whose length is about that power of the fan-out.
     tiers: Tiers,
     bytes: usize,
@@ -101,7 +109,7 @@ impl Table {
     /// A table that will hold about as many rows.
     fn with_room(rows: usize) -> Self {
         Self {
-            by_key: HashSet::with_capacity(rows),
+            by_key: HashSet::with_capacity_and_hasher(rows, RandomState::default()),
             ..Self::default()
         }
     }
@@ -173,9 +181,13 @@ pub(super) struct Recent {
 impl Recent {
     /// Puts a batch in.
     pub(super) fn put(&mut self, changes: &[Change], number: SeqNo) {
-        // Of one key the last change holds.
-        let newest_first = changes.iter().rev();
-        let rows = in_order(newest_first.map(|change| Row::of(change, number)).collect());
+        let row = |change| Row::of(change, number);
+        let rows = if changes.is_sorted_by(|(before, _), (key, _)| before < key) {
+            changes.iter().map(row).collect()
+        } else {
+            // Of one key the last change holds.
+            in_order(changes.iter().rev().map(row).collect())
+        };
         let table = &mut self.filling;
         for row in &rows {
             // Rows written again count again: what is in memory has to be read from the log once
