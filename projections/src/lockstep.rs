@@ -108,12 +108,12 @@ impl<M: Model> Lockstep<M> {
 
     /// Has the new model take over; `swap` puts it in the live one's place.
     pub(crate) fn finish(self, live: &M, settings: &Settings, swap: impl FnOnce(M)) {
-        let (digest_live, digest_rebuilt) =
-            (self.live_hasher.finish(), self.rebuilt_hasher.finish());
-        let equal =
-            !self.live_failed && digest_live == digest_rebuilt && self.rebuilt.end() == live.end();
+        let digest_live = (!self.live_failed).then(|| self.live_hasher.finish());
+        let digest_rebuilt = self.rebuilt_hasher.finish();
+        let equal = digest_live == Some(digest_rebuilt) && self.rebuilt.end() == live.end();
         if !equal {
-            tracing::warn!(model = M::NAME, %digest_live, %digest_rebuilt, "the rebuilt one differs");
+            let live = digest_live.map(tracing::field::display);
+            tracing::warn!(model = M::NAME, live, %digest_rebuilt, "the rebuilt one differs");
         }
         let position = self.rebuilt.end().checked_sub(1);
         if let Err(error) = take_over(&self.rebuilt, &settings.dir, &self.dir) {

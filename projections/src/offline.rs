@@ -1,6 +1,7 @@
 //! Making a model anew while nothing else runs.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use stemma_views::Model;
 
@@ -9,6 +10,7 @@ use crate::generation::Generations;
 use crate::lockstep::take_over;
 use crate::projection::{Settings, must_be_of_log};
 use crate::rebuild::{RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress};
+use crate::share::{Share, give_way};
 
 /// Folds the log into a new generation, compares it with the one before where that can be read and
 /// is as far, and swaps.
@@ -30,6 +32,7 @@ pub fn rebuild_offline<M: Model>(
         holds_merging: true,
         ..settings.views.clone()
     };
+    let was_there = current.is_some();
     let before = current.and_then(|dir| M::open_existing(&dir, &options).ok());
     if let Some(before) = &before {
         must_be_of_log(before, &settings.reader)?;
@@ -37,13 +40,18 @@ pub fn rebuild_offline<M: Model>(
     let dir = generations.next()?;
     let model = M::open(&dir, &options)?.model;
     model.discard_when_unused();
-    let before = std::thread::scope(|scope| {
-        // They mostly are as far as the log already.
-        let brought = scope.spawn(|| {
-            let bring = |rows: &M| fill_to(rows, &settings.reader, end, &mut |_| Ok(()));
-            before.filter(|rows| bring(rows).is_ok())
+    let is_broken_off = AtomicBool::new(false);
+    let (digest_live, digest_rebuilt) = std::thread::scope(|scope| {
+        let digested = scope.spawn(|| {
+            // The fold comes first: it is what takes longest, and is done by one thread.
+            give_way(Share::Little);
+            let before = before?;
+            // They mostly are as far as the log already.
+            fill_to(&before, &settings.reader, end, &mut |_| Ok(())).ok()?;
+            let goes_on = || !is_broken_off.load(Ordering::Relaxed);
+            before.state_digest_while(&goes_on).ok()?
         });
-        fill_to(&model, &settings.reader, end, &mut |applied| {
+        let rebuilt = fill_to(&model, &settings.reader, end, &mut |applied| {
             let told = progress(RebuildProgress {
                 applied,
                 end,
@@ -53,20 +61,17 @@ pub fn rebuild_offline<M: Model>(
                 return Err(RebuildError::Cancelled);
             }
             Ok(())
-        })?;
+        });
+        let rebuilt = rebuilt.and_then(|()| {
+            // What is still in memory is written meanwhile; who takes over asks whether it could be.
+            scope.spawn(|| model.flush());
+            Ok(model.state_digest()?)
+        });
+        is_broken_off.store(rebuilt.is_err(), Ordering::Relaxed);
         // An engine that panics over the old rows is no reason not to have new ones.
-        Ok::<_, RebuildError>(brought.join().unwrap_or(None))
-    })?;
-    // Filling keeps as many processors busy as there mostly are; a digest keeps one.
-    let (before, digest_rebuilt) = std::thread::scope(|scope| {
-        let digested = scope.spawn(|| before?.state_digest().ok());
-        // What is still in memory is written meanwhile; who takes over asks whether it could be.
-        scope.spawn(|| model.flush());
-        let rebuilt = model.state_digest();
         (digested.join().unwrap_or(None), rebuilt)
     });
     let digest_rebuilt = digest_rebuilt?;
-    let digest_live = before.unwrap_or(digest_rebuilt);
     take_over(&model, &settings.dir, &dir)?;
     let position = model.end().checked_sub(1);
     drop(model);
@@ -75,7 +80,7 @@ pub fn rebuild_offline<M: Model>(
         position,
         digest_live,
         digest_rebuilt,
-        equal: before.is_none_or(|before| before == digest_rebuilt),
+        equal: !was_there || digest_live == Some(digest_rebuilt),
         swapped: true,
     })
 }

@@ -61,11 +61,12 @@ pub struct RebuildOutcome {
     /// The last position that both hold; none of an empty log.
     pub position: Option<u64>,
     /// The digest of the live rows. Where events came in meanwhile it is of the slices as
-    /// they were compared, each at one position, and equal to the other's when the rows are.
-    pub digest_live: StateDigest,
+    /// they were compared, each at one position, and equal to the other's when the rows are. None
+    /// where there were none, or where they cannot be read.
+    pub digest_live: Option<StateDigest>,
     /// The digest of the rebuilt rows.
     pub digest_rebuilt: StateDigest,
-    /// Whether they are the same.
+    /// Whether they are the same; also where there were none before.
     pub equal: bool,
     /// Whether the rebuilt ones serve now.
     pub swapped: bool,

@@ -87,7 +87,7 @@ fn a_rebuild_at_rest_tells_the_digest_of_the_state() {
     let outcome = projection.rebuild(unwatched()).unwrap();
     assert_eq!(
         (outcome.digest_live, outcome.digest_rebuilt),
-        (digest, digest)
+        (Some(digest), digest)
     );
     assert_eq!(outcome.position, Some(2 * BEFORE - 1));
     assert_eq!(written.folded(Engine::Sled).state_digest().unwrap(), digest);
@@ -231,13 +231,38 @@ fn verification_names_each_damaged_row_and_an_offline_rebuild_mends_them() {
     assert_eq!(written.generations(), ["gen-000003"]);
 }
 
+/// "As before" was said of what nobody had looked at.
+#[test]
+fn a_rebuild_says_whether_there_was_anything_to_compare_with() {
+    let written = Written::new();
+    written.writer().create(1);
+    let rebuild = || {
+        let settings = written.settings(Engine::LsmTree);
+        rebuild_offline::<Views>(&settings, &mut |_| ControlFlow::Continue(())).unwrap()
+    };
+    let first = rebuild();
+    assert_eq!((first.digest_live, first.equal), (None, true));
+    let second = rebuild();
+    assert_eq!(second.digest_live, Some(first.digest_rebuilt));
+    assert!(second.equal);
+    let generation = written.generations().pop().unwrap();
+    // Nothing of the engine's is where its rows should be.
+    let rows = written.dir().join(generation);
+    std::fs::remove_dir_all(&rows).unwrap();
+    std::fs::create_dir(&rows).unwrap();
+    std::fs::write(rows.join("version"), "unreadable").unwrap();
+    let third = rebuild();
+    assert_eq!((third.digest_live, third.equal), (None, false));
+    assert_eq!(third.digest_rebuilt, first.digest_rebuilt);
+}
+
 #[test]
 fn an_online_rebuild_tells_of_damaged_rows_and_puts_good_ones_in_their_place() {
     let written = with_damage();
     let projection = written.start(Engine::Sled);
     let outcome = projection.rebuild(unwatched()).unwrap();
     assert!(!outcome.equal && outcome.swapped);
-    assert_ne!(outcome.digest_live, outcome.digest_rebuilt);
+    assert_ne!(outcome.digest_live, Some(outcome.digest_rebuilt));
     let digest = written.folded(Engine::Sled).state_digest().unwrap();
     assert_eq!(outcome.digest_rebuilt, digest);
     assert_eq!(projection.views().state_digest().unwrap(), digest);

@@ -209,14 +209,28 @@ impl CheckpointedStore {
     /// # Errors
     /// [`StoreError`].
     pub fn state_digest(&self) -> Result<StateDigest, StoreError> {
+        let digest = self.state_digest_while(&|| true)?;
+        Ok(digest.expect("it goes on to the end"))
+    }
+
+    /// The same, for as long as `goes_on` says so, which is asked now and then; none when it was
+    /// broken off.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn state_digest_while(
+        &self,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Option<StateDigest>, StoreError> {
         let mut hasher = StateHasher::default();
         let mut after = None;
-        loop {
+        while goes_on() {
             after = self.digest_rows(after.as_deref(), DIGEST_ROWS, &mut hasher)?;
             if after.is_none() {
-                return Ok(hasher.finish());
+                return Ok(Some(hasher.finish()));
             }
         }
+        Ok(None)
     }
 
     /// Takes the next rows into a digest; gives the last key taken, none at the end.

@@ -125,7 +125,7 @@ fn rebuild(
         match rebuilt(control) {
             Ok(outcome) => Ok(Some(json!({
                 "position": outcome.position,
-                "digest_live": outcome.digest_live.to_string(),
+                "digest_live": outcome.digest_live.map(|digest| digest.to_string()),
                 "digest_rebuilt": outcome.digest_rebuilt.to_string(),
                 "equal": outcome.equal,
                 "swapped": outcome.swapped,

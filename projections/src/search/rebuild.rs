@@ -85,7 +85,7 @@ pub(super) fn run(
         tracing::warn!(%error, "the live index cannot be read; it is replaced");
     });
     drop(contents);
-    let outcome = outcome(fold.end(), digest_live.ok(), digest_rebuilt);
+    let outcome = outcome(fold.end(), true, digest_live.ok(), digest_rebuilt);
     drop(live);
     fill_behind_head(projection, control, &mut fold)?;
     let (answer, answered) = mpsc::channel();
@@ -165,12 +165,14 @@ fn fill_behind_head(
     }
 }
 
-fn outcome(end: u64, live: Option<[u8; 32]>, rebuilt: [u8; 32]) -> RebuildOutcome {
-    let equal = live == Some(rebuilt);
+/// What came of it; `live` is none where there was none before, or it cannot be read.
+fn outcome(end: u64, was_there: bool, live: Option<[u8; 32]>, rebuilt: [u8; 32]) -> RebuildOutcome {
+    let equal = !was_there || live == Some(rebuilt);
     let digest_rebuilt = StateDigest::from_bytes(rebuilt);
-    let digest_live = live.map_or(digest_rebuilt, StateDigest::from_bytes);
+    let digest_live = live.map(StateDigest::from_bytes);
     if !equal {
-        tracing::warn!(%digest_live, %digest_rebuilt, "the rebuilt search index differs");
+        let live = digest_live.map(tracing::field::display);
+        tracing::warn!(live, %digest_rebuilt, "the rebuilt search index differs");
     }
     RebuildOutcome {
         position: end.checked_sub(1),
@@ -215,11 +217,8 @@ pub fn rebuild_search(
         let digest = AssertUnwindSafe(|| digest_of(dir, settings, end));
         catch_unwind(digest).unwrap_or_default()
     });
-    let outcome = match before {
-        // There was none.
-        None => outcome(end, Some(digest_rebuilt), digest_rebuilt),
-        Some(before) => outcome(end, before, digest_rebuilt),
-    };
+    let was_there = before.is_some();
+    let outcome = outcome(end, was_there, before.flatten(), digest_rebuilt);
     made.take_over(&settings.dir)?;
     drop((fold, made));
     generations.remove_others()?;

@@ -104,17 +104,18 @@ fn tell(common: &Common, model: &str, outcome: &RebuildOutcome) -> anyhow::Resul
         let outcome = json!({
             "model": model,
             "position": outcome.position,
-            "digest_live": outcome.digest_live.to_string(),
+            "digest_live": outcome.digest_live.map(|digest| digest.to_string()),
             "digest_rebuilt": outcome.digest_rebuilt.to_string(),
             "equal": outcome.equal,
             "swapped": outcome.swapped,
         });
         return answer(&outcome.to_string());
     }
-    let compared = if outcome.equal {
-        "as before"
-    } else {
-        "unlike before"
+    let compared = match (outcome.digest_live, outcome.equal) {
+        (Some(_), true) => "as before",
+        (Some(_), false) => "unlike before",
+        (None, true) => "there was none before",
+        (None, false) => "what was before cannot be read",
     };
     let end = outcome.position.map_or(0, |position| position + 1);
     answer(&format!(

@@ -146,10 +146,12 @@ impl Making {
     }
 
     fn take_over(&self) -> Result<RebuildOutcome, RebuildError> {
-        let (digest_live, digest_rebuilt) = (self.live.finish(), self.made.finish());
-        let equal = !self.live_failed && digest_live == digest_rebuilt;
+        let digest_live = (!self.live_failed).then(|| self.live.finish());
+        let digest_rebuilt = self.made.finish();
+        let equal = digest_live == Some(digest_rebuilt);
         if !equal {
-            tracing::warn!(%digest_live, %digest_rebuilt, "the rebuilt graph differs");
+            let live = digest_live.map(tracing::field::display);
+            tracing::warn!(live, %digest_rebuilt, "the rebuilt graph differs");
         }
         self.generation.replace_all(&self.client)?;
         Ok(RebuildOutcome {
@@ -375,7 +377,7 @@ pub fn rebuild_neo4j(
         made.replace_all(&client)?;
         Ok(RebuildOutcome {
             position: made.end.checked_sub(1),
-            digest_live: digest_live.unwrap_or(digest_rebuilt),
+            digest_live,
             digest_rebuilt,
             equal: current.is_none() || digest_live == Some(digest_rebuilt),
             swapped: true,
