@@ -40,31 +40,40 @@ pub struct Collected {
     pub packs_damaged: u64,
 }
 
+/// What a collection asks whoever wants it.
+pub(crate) struct Asks<'a> {
+    pub(crate) settle: &'a dyn Fn() -> Result<(), String>,
+    pub(crate) is_live: &'a dyn Fn(&Digest) -> bool,
+    pub(crate) goes_on: &'a dyn Fn() -> bool,
+}
+
 /// Removes what is neither live nor pinned.
 pub(crate) fn collect(
     vault: &Arc<Vault>,
     queue: &Queue<Task>,
-    settle: &dyn Fn() -> Result<(), String>,
-    is_live: &dyn Fn(&Digest) -> bool,
+    asks: &Asks<'_>,
 ) -> Result<Collected, CollectError> {
     let sweeping = lock(&vault.sweeping);
     let pins = vault.pins.collecting();
-    settle().map_err(|reason| CollectError::Unsettled { reason })?;
+    (asks.settle)().map_err(|reason| CollectError::Unsettled { reason })?;
     let mut sweep = Sweep {
         vault,
         queue,
-        is_live,
+        asks,
         pins,
         done: Collected::default(),
         _alone: sweeping,
     };
     sweep.large()?;
-    for number in vault.packs.numbers() {
-        sweep.pack(number)?;
-    }
+    let mut packs = vault.packs.numbers().into_iter();
+    let swept = packs.try_for_each(|number| {
+        sweep.goes_on()?;
+        sweep.pack(number)
+    });
     if sweep.done.packs_removed > 0 {
         vault.storage.sync_dir("packs").map_err(at("packs"))?;
     }
+    swept?;
     tracing::info!(
         blobs_removed = sweep.done.blobs_removed,
         bytes_removed = sweep.done.bytes_removed,
@@ -78,7 +87,7 @@ pub(crate) fn collect(
 struct Sweep<'a> {
     vault: &'a Arc<Vault>,
     queue: &'a Queue<Task>,
-    is_live: &'a dyn Fn(&Digest) -> bool,
+    asks: &'a Asks<'a>,
     pins: Collecting<'a>,
     done: Collected,
     _alone: MutexGuard<'a, ()>,
@@ -98,17 +107,28 @@ fn remove_if_there(vault: &Vault, name: &str) -> Result<(), CollectError> {
 
 impl Sweep<'_> {
     fn needs(&self, digest: &Digest) -> bool {
-        self.pins.keeps(digest) || (self.is_live)(digest)
+        self.pins.keeps(digest) || (self.asks.is_live)(digest)
+    }
+
+    fn goes_on(&self) -> Result<(), CollectError> {
+        (self.asks.goes_on)()
+            .then_some(())
+            .ok_or(CollectError::Stopped)
     }
 
     fn large(&mut self) -> Result<(), CollectError> {
         for first in 0..=u8::MAX {
             let dir = format!("blobs/{first:02x}");
             let before = self.done.blobs_removed;
+            let mut swept = Ok(());
             for file in self.vault.storage.list(&dir).map_err(at(&dir))? {
                 let Some(digest) = large_digest(&dir, &file.name) else {
                     continue;
                 };
+                swept = swept.and_then(|()| self.goes_on());
+                if swept.is_err() {
+                    break;
+                }
                 if !self.needs(&digest) {
                     self.remove_large(&digest, file.bytes)?;
                 }
@@ -116,6 +136,7 @@ impl Sweep<'_> {
             if self.done.blobs_removed > before {
                 self.vault.storage.sync_dir(&dir).map_err(at(&dir))?;
             }
+            swept?;
         }
         Ok(())
     }

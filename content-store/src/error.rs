@@ -172,6 +172,9 @@ pub enum CollectError {
         /// Why not.
         reason: String,
     },
+    /// It was told to stop. What was removed before stays removed.
+    #[error("it was told to stop")]
+    Stopped,
 }
 
 /// A verification could not go on; this says nothing about the bytes that it did not reach.

@@ -314,8 +314,27 @@ impl ContentStore {
         settle: &dyn Fn() -> Result<(), String>,
         is_live: &dyn Fn(&Digest) -> bool,
     ) -> Result<Collected, CollectError> {
+        self.collect_while(settle, is_live, &|| true)
+    }
+
+    /// The same, for as long as `goes_on` says so, which is asked before each pack and each large
+    /// blob.
+    ///
+    /// # Errors
+    /// [`CollectError::Stopped`] as well.
+    pub fn collect_while(
+        &self,
+        settle: &dyn Fn() -> Result<(), String>,
+        is_live: &dyn Fn(&Digest) -> bool,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Collected, CollectError> {
         let queue = self.queue()?;
-        collect::collect(self.vault(), queue, settle, is_live)
+        let asks = collect::Asks {
+            settle,
+            is_live,
+            goes_on,
+        };
+        collect::collect(self.vault(), queue, &asks)
     }
 
     /// Reads everything and hashes it again. All damage is reported, in whatever file it is;

@@ -1,6 +1,7 @@
 //! A tenant that is open and at work: its threads begun in order, and ended in the other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -295,6 +296,8 @@ pub(crate) async fn catch_up(tenant: &Tenant) {
 /// The thread that collects content which nothing names.
 struct Collector {
     stop: std::sync::mpsc::Sender<()>,
+    /// Ends the collection that is under way.
+    is_stopped: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -302,21 +305,29 @@ impl Collector {
     fn start(state: AppState, every: Duration) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Handle::current();
         let (stop, stopped) = std::sync::mpsc::channel();
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&is_stopped);
         let thread = std::thread::Builder::new()
             .name("collect".into())
             .spawn(move || {
                 while stopped.recv_timeout(every) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
                 {
-                    match stemma_api::collect_content(&state, &runtime) {
+                    match stemma_api::collect_content(&state, &runtime, &is_over) {
                         Ok(collected) => tracing::info!(%collected, "collected content"),
+                        Err(_) if is_over.load(Ordering::Acquire) => {}
                         Err(error) => tracing::warn!(%error, "content was not collected"),
                     }
                 }
             })?;
-        Ok(Self { stop, thread })
+        Ok(Self {
+            stop,
+            is_stopped,
+            thread,
+        })
     }
 
     fn stop(self) {
+        self.is_stopped.store(true, Ordering::Release);
         drop(self.stop);
         if self.thread.join().is_err() {
             tracing::error!("the collecting thread ended by a mistake of ours");

@@ -1,7 +1,7 @@
 //! What an operator asks for: rebuild, verify, collect, go on after a failure.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -171,17 +171,23 @@ pub(crate) async fn verify(
 pub(crate) async fn collect(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let runtime = Handle::current();
-    let collected = blocking(move || collect_content(&state, &runtime)).await??;
+    // Whoever asked may go: what was begun is done.
+    let never = AtomicBool::new(false);
+    let collected = blocking(move || collect_content(&state, &runtime, &never)).await??;
     Ok(HttpResponse::Ok().json(collected))
 }
 
-/// Removes content that no event names and nothing under way needs. Blocks; `runtime` is one that
-/// others drive.
+/// Removes content that no event names and nothing under way needs. Blocks until it is done, or
+/// soon after `stop` is set; `runtime` is one that others drive.
 ///
 /// # Errors
 /// 503 when the views or the store cannot be read, or when it cannot be told what events name:
 /// while the log refuses writes, or the views do not follow it. Nothing was removed then.
-pub fn collect_content(state: &AppState, runtime: &Handle) -> Result<serde_json::Value, ApiError> {
+pub fn collect_content(
+    state: &AppState,
+    runtime: &Handle,
+    stop: &AtomicBool,
+) -> Result<serde_json::Value, ApiError> {
     let views = OnceLock::new();
     let settle = || {
         let caught_up = runtime.block_on(settled_views(state))?;
@@ -195,7 +201,9 @@ pub fn collect_content(state: &AppState, runtime: &Handle) -> Result<serde_json:
             views.may_name_content(&digest, *end).unwrap_or(true)
         })
     };
-    let collected = state.content().collect_after(&settle, &is_live);
+    let goes_on = || !stop.load(Ordering::Acquire);
+    let content = state.content();
+    let collected = content.collect_while(&settle, &is_live, &goes_on);
     let collected = collected.map_err(|error| match &error {
         CollectError::Unsettled { reason } => {
             ApiError::new(Code::NotYet, format!("nothing was collected: {reason}"))

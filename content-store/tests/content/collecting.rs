@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use stemma_content_store::{CollectError, ContentStore, Digest, MemoryStorage};
@@ -119,6 +119,21 @@ fn a_blob_whose_event_came_while_the_collection_asked_is_kept() {
         assert_eq!(read(&store, &bytes).as_ref(), Some(&bytes));
         store.collect(&|_| false).unwrap();
     }
+}
+
+#[test]
+fn a_collection_that_is_told_to_stop_ends_before_the_next_blob_and_keeps_what_it_did() {
+    let (store, _) = open(&MemoryStorage::default());
+    // Large ones, which are files of their own, and small ones in a pack.
+    for bytes in [blob(1, 9000), blob(2, 9000), blob(3, 100)] {
+        drop(put(&store, &bytes).unwrap());
+    }
+    let left = AtomicU64::new(1);
+    let goes_on = || left.fetch_sub(1, Ordering::Relaxed) > 0;
+    let stopped = store.collect_while(&|| Ok(()), &|_| false, &goes_on);
+    assert!(matches!(stopped, Err(CollectError::Stopped)));
+    assert_eq!(store.stats().blobs, 2);
+    assert_eq!(store.collect(&|_| false).unwrap().blobs_removed, 2);
 }
 
 #[test]
