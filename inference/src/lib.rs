@@ -23,7 +23,7 @@ pub use fixed::{STATIC_MODEL, StaticEmbedder};
 pub use http::{
     DETECTION_BYTES_MAX, DetectionOptions, EMBED_TEXT_BYTES_MAX, ENTITIES_MAX, Endpoint,
     EndpointError, EndpointOptions, HttpCompleter, HttpDetector, HttpEmbedder, JsonMode,
-    PROMPT_BYTES_MAX,
+    PROMPT_BYTES_MAX, stoppable_agent, with_stop,
 };
 pub use rules::{RULES_ENTITIES_MAX, RulesDetector};
 pub use secret::{Secret, masked};

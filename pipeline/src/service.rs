@@ -7,12 +7,13 @@
 mod waiting;
 
 use std::io::{BufReader, Read};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use stemma_inference::Secret;
+use stemma_inference::{Secret, stoppable_agent, with_stop};
 use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body, SendBody};
 use waiting::Waiting;
@@ -94,7 +95,7 @@ impl ParsingService {
     /// Has a document parsed.
     ///
     /// `open` gives the content, once for each try; `media_type` is what was found in it. Blocks until the service is done, `cancelled`
-    /// is seen set (within 20 ms of waiting; a request under way is not broken off), or
+    /// is seen set (some twenty times a second, while an answer is waited for as well), or
     /// `parser_timeout_ms` have passed. `Retry-After` is honoured up to that time.
     ///
     /// # Errors
@@ -108,7 +109,7 @@ impl ParsingService {
         declared: &Declared<'_>,
         media_type: &str,
         limits: &Limits,
-        cancelled: &AtomicBool,
+        cancelled: &Arc<AtomicBool>,
     ) -> Result<Parsed, DocumentError> {
         let mut waiting = Waiting::new(limits, cancelled);
         let submit = |agent: &Agent| {
@@ -164,7 +165,7 @@ impl ParsingService {
     /// Sends a request until it is answered, or has failed too often.
     fn ask(
         &self,
-        waiting: &mut Waiting<'_>,
+        waiting: &mut Waiting,
         limits: &Limits,
         send: impl Fn(&Agent) -> Result<Result<Response<Body>, ureq::Error>, DocumentError>,
     ) -> Result<(Answer, Option<Duration>), DocumentError> {
@@ -172,13 +173,17 @@ impl ParsingService {
         let mut tries = 0;
         loop {
             tries += 1;
-            let agent = Agent::config_builder()
+            let config = Agent::config_builder()
                 .http_status_as_error(false)
                 .max_redirects(0)
                 .timeout_global(Some(waiting.left()?))
-                .build()
-                .new_agent();
-            let (reason, after) = match read(send(&agent)?, limits)? {
+                .build();
+            let agent = stoppable_agent(config);
+            let sent = with_stop(waiting.stop(), || read(send(&agent)?, limits));
+            if waiting.stop().is_cancelled() {
+                return Err(DocumentError::Cancelled);
+            }
+            let (reason, after) = match sent? {
                 Outcome::Answer(answer, after) => return Ok((answer, after)),
                 Outcome::Again(reason, after) => (reason, after),
             };

@@ -4,7 +4,10 @@
 #[allow(unreachable_pub)] // it is public where the tests of the binary use it
 mod parsing_server;
 
-use std::sync::atomic::AtomicBool;
+use std::io::Read;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parsing_server::ParsingServer;
 use stemma_inference::Secret;
@@ -24,13 +27,7 @@ fn ask(url: &str, limits: &Limits) -> Result<String, DocumentError> {
         media_type: None,
     };
     let open = || Ok(&b"%PDF-1.4 content"[..]);
-    let parsed = service.parse(
-        open,
-        &declared,
-        "application/pdf",
-        limits,
-        &AtomicBool::new(false),
-    )?;
+    let parsed = service.parse(open, &declared, "application/pdf", limits, &Arc::default())?;
     Ok(parsed.text)
 }
 
@@ -144,4 +141,33 @@ fn an_answer_that_is_too_long_is_not_read_to_its_end() {
     let error = ask(server.url(), &limits).unwrap_err();
     assert_eq!(error, DocumentError::TextTooLarge { text_bytes_max: 10 });
     server.asked();
+}
+
+/// A server that was to stop waited for as long as the service may take.
+#[test]
+fn a_service_that_does_not_answer_is_given_up_once_nobody_waits() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1/documents", listener.local_addr().unwrap());
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let cancel = Arc::clone(&cancelled);
+    let silent = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 1]).unwrap();
+        cancel.store(true, Ordering::Release);
+        // Until the other side has had enough.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let declared = Declared {
+        file_name: "a.pdf",
+        media_type: None,
+    };
+    let limits = Limits {
+        parser_timeout_ms: 20_000,
+        ..Limits::default()
+    };
+    let open = || Ok(&b"%PDF-1.4 content"[..]);
+    let asked = ParsingService::new(url);
+    let asked = asked.parse(open, &declared, "application/pdf", &limits, &cancelled);
+    assert_eq!(asked.unwrap_err(), DocumentError::Cancelled);
+    silent.join().unwrap();
 }

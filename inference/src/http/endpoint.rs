@@ -11,11 +11,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{HeaderMap, Response, StatusCode, Uri};
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector, RustlsConnector, TcpConnector};
 use ureq::{Agent, Body};
 
-use super::stoppable::{StoppableConnector, with_stop};
+use super::stoppable::{stoppable_agent, with_stop};
 use crate::error::{EXCERPT_CHARS_MAX, InferenceError, RETRY_AFTER_MAX, excerpt};
 use crate::secret::Secret;
 use crate::stop::Stop;
@@ -122,11 +120,7 @@ impl Endpoint {
             .timeout_connect(Some(options.connect_timeout))
             .timeout_recv_response(Some(options.first_byte_timeout))
             .build();
-        let connector =
-            ().chain(TcpConnector::default())
-                .chain(StoppableConnector)
-                .chain(RustlsConnector::default());
-        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+        let agent = stoppable_agent(config);
         Ok(Self { agent, options })
     }
 

@@ -11,8 +11,12 @@ use std::cell::RefCell;
 use std::io;
 use std::time::{Duration, Instant};
 
+use ureq::Agent;
+use ureq::config::Config;
+use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, NextTimeout, Transport, time,
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector,
+    TcpConnector, Transport, time,
 };
 
 use crate::stop::Stop;
@@ -24,8 +28,19 @@ thread_local! {
     static CURRENT: RefCell<Option<Stop>> = const { RefCell::new(None) };
 }
 
-/// Runs a call during which reads of this thread end when `stop` is cancelled.
-pub(super) fn with_stop<T>(stop: &Stop, call: impl FnOnce() -> T) -> T {
+/// An agent, of the connectors that are the library's own choice, whose calls end soon after the [`Stop`] is cancelled that [`with_stop`] gives them.
+pub fn stoppable_agent(config: Config) -> Agent {
+    let connector =
+        ().chain(ConnectProxyConnector::default())
+            .chain(TcpConnector::default())
+            .chain(StoppableConnector)
+            .chain(RustlsConnector::default());
+    Agent::with_parts(config, connector, DefaultResolver::default())
+}
+
+/// Runs a call during which reads of this thread, by a [`stoppable_agent`], end when `stop` is
+/// cancelled.
+pub fn with_stop<T>(stop: &Stop, call: impl FnOnce() -> T) -> T {
     /// Puts back what was there before, also after a panic.
     struct Restore(Option<Stop>);
     impl Drop for Restore {
@@ -43,7 +58,7 @@ fn is_stopped() -> bool {
 
 /// Wraps each connection that is made.
 #[derive(Debug)]
-pub(super) struct StoppableConnector;
+struct StoppableConnector;
 
 impl<In: Transport> Connector<In> for StoppableConnector {
     type Out = Stoppable<In>;
@@ -59,7 +74,7 @@ impl<In: Transport> Connector<In> for StoppableConnector {
 
 /// A connection whose reads can be stopped.
 #[derive(Debug)]
-pub(super) struct Stoppable<In>(In);
+struct Stoppable<In>(In);
 
 impl<In: Transport> Transport for Stoppable<In> {
     fn buffers(&mut self) -> &mut dyn Buffers {

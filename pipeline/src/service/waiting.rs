@@ -1,7 +1,10 @@
 //! Waiting with an end: until a deadline, or until someone has had enough.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
+
+use stemma_inference::Stop;
 
 use crate::{Clock, DocumentError, Limits};
 
@@ -9,20 +12,25 @@ use crate::{Clock, DocumentError, Limits};
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What time is left for a document.
-pub(super) struct Waiting<'a> {
+pub(super) struct Waiting {
     deadline: Instant,
     limit_ms: u64,
-    cancelled: &'a AtomicBool,
+    stop: Stop,
 }
 
-impl<'a> Waiting<'a> {
-    pub(super) fn new(limits: &Limits, cancelled: &'a AtomicBool) -> Self {
+impl Waiting {
+    pub(super) fn new(limits: &Limits, cancelled: &Arc<AtomicBool>) -> Self {
         let limit_ms = limits.parser_timeout_ms;
         Self {
             deadline: Instant::now() + Duration::from_millis(limit_ms),
             limit_ms,
-            cancelled,
+            stop: Stop::by(cancelled),
         }
+    }
+
+    /// What ends the waiting.
+    pub(super) fn stop(&self) -> &Stop {
+        &self.stop
     }
 
     /// The time that is left.
@@ -30,7 +38,7 @@ impl<'a> Waiting<'a> {
     /// # Errors
     /// None is, or the caller has had enough.
     pub(super) fn left(&self) -> Result<Duration, DocumentError> {
-        if self.cancelled.load(Ordering::Relaxed) {
+        if self.stop.is_cancelled() {
             return Err(DocumentError::Cancelled);
         }
         let left = self.deadline.saturating_duration_since(Instant::now());
