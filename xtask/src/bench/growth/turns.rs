@@ -17,8 +17,10 @@ use crate::bench::server::Server;
 
 /// Rounds, of which the median is taken.
 const ROUNDS: usize = 7;
-/// Requests of which a round takes the median.
-const SAMPLES: usize = 500;
+/// Requests of which a round takes the median, and those before them that are not counted: what
+/// rested comes back to its pace.
+const SAMPLES: usize = 1500;
+const WARM_UP: usize = 500;
 /// Streams of which a round takes the median.
 const STREAMS: usize = 50;
 /// Seconds of each load of appends.
@@ -96,7 +98,8 @@ impl Grown {
 
     fn reads(&self) -> anyhow::Result<Figures> {
         let resources = (self.events / 10) as u64;
-        let (first, mut figures) = (self.rounds.len() * SAMPLES, Figures::new());
+        let first = self.rounds.len() * (WARM_UP + SAMPLES);
+        let mut figures = Figures::new();
         // Far from each other, and each but once where there are enough.
         let one = |index: usize| {
             let number = (first + index) as u64 * 7_919_003 % resources;
@@ -105,11 +108,13 @@ impl Grown {
         let mut connection = Connection::open(&self.server.host)?;
         let mut asked = |name, path: &dyn Fn(usize) -> String| -> anyhow::Result<()> {
             let mut times = Vec::with_capacity(SAMPLES);
-            for index in 0..SAMPLES {
+            for index in 0..WARM_UP + SAMPLES {
                 let path = path(index);
                 let asked = Instant::now();
                 connection.get(&path)?;
-                times.push(asked.elapsed().as_secs_f64() * 1e6);
+                if index >= WARM_UP {
+                    times.push(asked.elapsed().as_secs_f64() * 1e6);
+                }
             }
             figures.push((name, median(times)));
             Ok(())
