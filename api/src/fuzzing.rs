@@ -2,6 +2,8 @@
 //!
 //! Each function panics when a reader does, or when what it says of a request cannot be.
 
+use std::sync::LazyLock;
+
 use stemma_domain::annotation::body_operations_from_json;
 use stemma_domain::id::ResourceId;
 
@@ -9,6 +11,7 @@ use crate::conditional::parse_tags;
 use crate::handlers::annotations::validated;
 use crate::handlers::batch::parse_all;
 use crate::json::{self, Fields};
+use crate::cursors::Cursors;
 use crate::options::Options;
 use crate::query::Query;
 use crate::range::{Wanted, wanted};
@@ -68,12 +71,14 @@ fn annotation(bytes: &[u8]) {
     }
 }
 
+static CURSORS: LazyLock<Cursors> = LazyLock::new(|| Cursors::new(None));
+
 fn query(text: &str) {
     let Ok(mut query) = Query::parse(text) else {
         return;
     };
     let options = Options::default();
-    let page = query.page(&options);
+    let page = query.page(&options, &CURSORS);
     assert!((1..=options.page_limit_max).contains(&page.limit));
     query.min_position(&options);
     query.number("position");

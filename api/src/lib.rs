@@ -10,6 +10,7 @@ mod body;
 mod conditional;
 mod connection;
 mod context;
+mod cursors;
 mod documents;
 mod error;
 #[doc(hidden)]

@@ -35,11 +35,15 @@ impl<T> Page<T> {
         }
     }
 
-    /// A page of a view's, its items rendered.
-    pub(crate) fn of<U>(page: stemma_views::Page<U>, render: impl FnMut(U) -> T) -> Self {
+    /// A page of a view's, its items rendered and its cursor told.
+    pub(crate) fn of<U>(
+        page: stemma_views::Page<U>,
+        render: impl FnMut(U) -> T,
+        told: impl FnOnce(&Cursor) -> String,
+    ) -> Self {
         Self {
             items: page.items.into_iter().map(render).collect(),
-            next_cursor: page.next.as_ref().map(Cursor::to_string),
+            next_cursor: page.next.as_ref().map(told),
         }
     }
 }

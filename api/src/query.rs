@@ -132,10 +132,10 @@ impl Query {
     }
 
     /// `limit` and `cursor`.
-    pub(crate) fn page(&mut self, options: &Options) -> PageOf {
+    pub(crate) fn page(&mut self, options: &Options, cursors: &Cursors) -> PageOf {
         let limit = self.limit(options);
         let after = self.one("cursor").and_then(|text| {
-            let cursor = text.parse().ok();
+            let cursor = cursors.read(&text);
             if cursor.is_none() {
                 let code = Code::InvalidCursor.name();
                 self.problem("cursor", code, "expected a cursor that this list gave");
@@ -242,7 +242,7 @@ mod tests {
         let options = Options::default();
         let refused = |text: &str| {
             let mut query = Query::parse(text).unwrap();
-            query.page(&options);
+            query.page(&options, &Cursors::new(None));
             query.finish().unwrap_err().code()
         };
         assert_eq!(refused("cursor=zz"), Code::InvalidCursor);

@@ -19,6 +19,7 @@ use stemma_views::{Seen, Views};
 use tokio::sync::watch;
 
 use crate::access::Access;
+use crate::cursors::Cursors;
 use crate::documents::Documents;
 use crate::error::{ApiError, Code};
 use crate::graph_gate::GraphGate;
@@ -55,6 +56,7 @@ struct Shared {
     graph: Option<GraphGate>,
     documents: Documents,
     requests: Requests,
+    cursors: Cursors,
     server: Arc<ServerWide>,
 }
 
@@ -180,10 +182,11 @@ impl AppState {
             commands,
             projection,
             verifier,
-            proofs,
             graph,
             documents,
             requests: Requests::new(options.requests_kept_max),
+            cursors: Cursors::new(proofs.signer.as_ref().ok()),
+            proofs,
             server,
         };
         Self {
@@ -207,6 +210,11 @@ impl AppState {
     pub fn tell_figures_by(&self, figures: Arc<dyn Figures>) {
         // Only who starts the server says it.
         let _ = self.shared.server.figures.set(figures);
+    }
+
+    /// What seals cursors.
+    pub(crate) fn cursors(&self) -> &Cursors {
+        &self.shared.cursors
     }
 
     /// What tells of the process.

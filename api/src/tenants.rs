@@ -16,12 +16,13 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use bytes::Bytes;
 use stemma_domain::access::{Need, Sight};
 use stemma_domain::value::TenantName;
-use stemma_views::Seen;
+use stemma_views::{Cursor, Page as Found, Seen};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::access::Caller;
 use crate::error::{ApiError, Code};
+use crate::page::Page;
 use crate::query::MinPosition;
 use crate::state::{AppState, Reflected};
 
@@ -217,6 +218,16 @@ impl Served {
             Err(TenantError::NotFound) => Err(ApiError::of(Code::TenantNotServed)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// A cursor as whoever asks is given it.
+    pub(crate) fn cursor(&self, cursor: &Cursor) -> String {
+        self.cursors().told(cursor, &self.sight)
+    }
+
+    /// A page of a view's as whoever asks is given it.
+    pub(crate) fn page<U, T>(&self, page: Found<U>, render: impl FnMut(U) -> T) -> Page<T> {
+        Page::of(page, render, |cursor| self.cursor(cursor))
     }
 
     /// The tenants beside the one that the server was started for, for whoever operates the server:

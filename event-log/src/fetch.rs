@@ -37,9 +37,13 @@ pub struct ReadLimit {
 impl ReadLimit {
     /// Whether what was read ended at this limit, so that there may be more.
     pub fn is_reached_by(&self, records: &[Record]) -> bool {
-        let bytes = || records.iter().map(|record| record.bytes().len()).sum();
-        records.len() >= self.records || self.bytes <= bytes()
+        records.len() >= self.records || self.bytes <= frame_bytes(records)
     }
+}
+
+/// Bytes of the frames of records.
+pub(crate) fn frame_bytes(records: &[Record]) -> usize {
+    records.iter().map(|record| record.bytes().len()).sum()
 }
 
 impl Shared {
@@ -72,10 +76,7 @@ impl Shared {
                     }
                 })?;
             }
-            bytes += records[before..]
-                .iter()
-                .map(|record| record.bytes().len())
-                .sum::<usize>();
+            bytes += frame_bytes(&records[before..]);
         }
         Ok(records)
     }

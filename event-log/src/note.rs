@@ -108,6 +108,13 @@ impl NoteSigner {
         format!("{PRIVATE}{name}+{}+{key}", hex(*id))
     }
 
+    /// A secret for another use, which tells nothing of this one: the key that
+    /// [BLAKE3 derives](https://github.com/BLAKE3-team/BLAKE3-specs/blob/master/blake3.pdf) from it in
+    /// a context, which is to be said by one use alone.
+    pub fn derived(&self, context: &str) -> [u8; 32] {
+        blake3::derive_key(context, self.key.as_bytes())
+    }
+
     /// Reads what [`secret`](Self::secret) wrote.
     ///
     /// # Errors

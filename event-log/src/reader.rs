@@ -9,9 +9,10 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
 
 use crate::batch::FirstUse;
+use crate::codec::to_usize;
 use crate::digest::{EventDigest, RootHash};
 use crate::error::{OpenError, ReadError};
-use crate::fetch::ReadLimit;
+use crate::fetch::{ReadLimit, frame_bytes};
 use crate::frame::{Check, stream_hash};
 use crate::id::{LogId, Position, Revision};
 use crate::record::Record;
@@ -67,7 +68,7 @@ pub struct StreamRange {
 /// Records of a stream that were read.
 struct OfStream {
     records: Vec<Record>,
-    /// Whether every place was one of the stream's and durable.
+    /// Whether every place that was come to was one of the stream's, and all are durable.
     is_whole: bool,
 }
 
@@ -197,8 +198,12 @@ impl Reader {
         let places = self
             .shared
             .stream_places(hash, revisions.clone(), records_max)?;
+        let is_dense = places.windows(2).all(|pair| pair[1].0 - pair[0].0 == 1)
+            && places
+                .first()
+                .is_none_or(|(first, _)| first == revisions.start());
         let found = self.records_of(stream, &places, range)?;
-        if found.is_whole {
+        if is_dense && found.is_whole {
             return Ok(found.records);
         }
         // A stream of another name has the same hash, and may have hidden older places.
@@ -332,60 +337,78 @@ impl Reader {
         let mut left = range.limit.bytes;
         // What a batch wrote of one stream stands in a row, and is read at once, few at a time: who
         // keeps one record keeps the bytes of those that were read with it.
-        let rows = positions.chunk_by(|before, position| before.abs_diff(*position) == 1);
+        let rows = positions.chunk_by(|before, position| match range.direction {
+            Direction::Forward => before + 1 == *position,
+            Direction::Backward => *position + 1 == *before,
+        });
         for row in rows.flat_map(|row| row.chunks(ROW_RECORDS)) {
-            let read = match range.direction {
-                Direction::Forward => self.oldest_of(row[0], row.len(), left)?,
-                Direction::Backward => self.newest_of(row[row.len() - 1], row.len(), left)?,
+            let mut is_own = |record: &Record| {
+                let is_own = record.stream_id() == stream;
+                found.is_whole &= is_own;
+                is_own
             };
-            for record in read {
-                left = left.saturating_sub(record.bytes().len());
-                if record.stream_id() == stream {
-                    found.records.push(record);
-                } else {
-                    found.is_whole = false;
-                }
-            }
-            if left == 0 {
+            let limit = ReadLimit {
+                records: row.len(),
+                bytes: left,
+            };
+            let read = match range.direction {
+                Direction::Forward => self.oldest_of(row[0], limit, &mut is_own)?,
+                Direction::Backward => self.newest_of(row[row.len() - 1], limit, &mut is_own)?,
+            };
+            left = left.saturating_sub(frame_bytes(&read));
+            found.records.extend(read);
+            if left == 0 && !found.records.is_empty() {
                 break;
             }
         }
         Ok(found)
     }
 
-    /// The oldest of so many records in a row, within so many bytes or the first alone.
+    /// The oldest of so many records in a row that are wanted, until they have so many bytes.
     fn oldest_of(
         &self,
         first: u64,
-        records: usize,
-        bytes: usize,
+        limit: ReadLimit,
+        is_wanted: &mut dyn FnMut(&Record) -> bool,
     ) -> Result<Vec<Record>, ReadError> {
-        let limit = ReadLimit { records, bytes };
-        self.shared.read(first, limit, Check::Checksum)
+        let (end, mut next) = (first + limit.records as u64, first);
+        let mut oldest = Vec::with_capacity(limit.records);
+        while next < end && (oldest.is_empty() || frame_bytes(&oldest) < limit.bytes) {
+            let limit = ReadLimit {
+                records: to_usize(end - next),
+                bytes: limit.bytes.saturating_sub(frame_bytes(&oldest)),
+            };
+            let read = self.shared.read(next, limit, Check::Checksum)?;
+            next += read.len() as u64;
+            oldest.extend(read.into_iter().filter(|record| is_wanted(record)));
+        }
+        Ok(oldest)
     }
 
-    /// The newest of so many records in a row, the newest first, within so many bytes or it alone.
+    /// The newest of so many records in a row that are wanted, the newest first, until they have so
+    /// many bytes. Twice as many are held at the most, or two records.
     fn newest_of(
         &self,
         first: u64,
-        records: usize,
-        bytes: usize,
+        limit: ReadLimit,
+        is_wanted: &mut dyn FnMut(&Record) -> bool,
     ) -> Result<Vec<Record>, ReadError> {
-        let end = first + records as u64;
-        let mut newest: VecDeque<Record> = VecDeque::with_capacity(records);
-        let (mut next, mut held) = (first, 0);
+        let (end, mut next) = (first + limit.records as u64, first);
+        let (mut newest, mut held) = (VecDeque::with_capacity(limit.records), 0);
         while next < end {
-            let records = usize::try_from(end - next).unwrap_or(usize::MAX);
-            let read = self.oldest_of(next, records, bytes)?;
+            let limit = ReadLimit {
+                records: to_usize(end - next),
+                ..limit
+            };
+            let read = self.shared.read(next, limit, Check::Checksum)?;
             next += read.len() as u64;
-            held += read
-                .iter()
-                .map(|record| record.bytes().len())
-                .sum::<usize>();
-            newest.extend(read);
-            while let Some(oldest) = newest.front().map(|oldest| oldest.bytes().len())
+            for record in read.into_iter().filter(|record| is_wanted(record)) {
+                held += record.bytes().len();
+                newest.push_back(record);
+            }
+            while let Some(oldest) = newest.front().map(|oldest: &Record| oldest.bytes().len())
                 && newest.len() > 1
-                && held - oldest >= bytes
+                && held - oldest >= limit.bytes
             {
                 newest.pop_front();
                 held -= oldest;

@@ -49,6 +49,12 @@ impl House {
         }
     }
 
+    /// Kills the server and starts it again where it was.
+    pub(crate) fn restart(&mut self) {
+        self.server.kill();
+        self.server.start_again();
+    }
+
     /// Shows a new token of a principal.
     pub(crate) async fn token(&self, principal: &str, role: &str) -> Client {
         let asked = json!({ "principal": principal, "role": role });

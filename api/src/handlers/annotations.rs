@@ -260,7 +260,7 @@ pub(crate) async fn list(
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
-    let page = query.page(state.options());
+    let page = query.page(state.options(), state.cursors());
     let unit = unit(&mut query);
     query.finish()?;
     let kind = media_type(&request)?;
@@ -270,7 +270,7 @@ pub(crate) async fn list(
     let items = rendered_all(&state, found.items, &descriptor, unit).await?;
     let mut response = reflecting(StatusCode::OK, at.position());
     response.insert_header((CONTENT_TYPE, kind));
-    let next_cursor = found.next.as_ref().map(Cursor::to_string);
+    let next_cursor = found.next.as_ref().map(|cursor| state.cursor(cursor));
     Ok(response.body(page::of_texts(&items, next_cursor.as_deref())))
 }
 

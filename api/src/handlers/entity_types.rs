@@ -24,11 +24,11 @@ use crate::write::{Write, answer, execute};
 pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
-    let page = query.page(state.options());
+    let page = query.page(state.options(), state.cursors());
     query.finish()?;
     let at = state.views_at(wait).await?;
     let found = at.views.entity_types(page.limit, page.after.as_ref())?;
-    let body = Page::of(found, EntityTypeBody::from);
+    let body = state.page(found, EntityTypeBody::from);
     Ok(reflecting(StatusCode::OK, at.position()).json(body))
 }
 

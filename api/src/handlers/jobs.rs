@@ -41,7 +41,7 @@ const PRIORITY_MAX: i32 = 1000;
 pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
-    let page = query.page(state.options());
+    let page = query.page(state.options(), state.cursors());
     let status: Option<JobStatus> =
         query.read("status", "a status of jobs", |text| text.parse().ok());
     let kind = query.read("type", "a type of jobs", |text| JobKind::new(text).ok());
@@ -63,7 +63,7 @@ pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResp
     };
     let at = state.views_at(wait).await?;
     let found = at.views.jobs(&asked)?;
-    let next_cursor = found.next.as_ref().map(ToString::to_string);
+    let next_cursor = found.next.as_ref().map(|cursor| state.cursor(cursor));
     let mut items: Vec<JobBody> = found.items.iter().map(|job| body_of(&state, job)).collect();
     if asked.after.is_none() && document_id.is_none() && asked.trace_id.is_none() {
         let status = status.map(JobStatus::name);

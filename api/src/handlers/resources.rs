@@ -168,7 +168,7 @@ async fn finish_create(
 pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
-    let page = query.page(state.options());
+    let page = query.page(state.options(), state.cursors());
     let mut entity_types = query.read_many("entity_type", EntityType::new);
     entity_types.extend(query.read_many("entityType", EntityType::new));
     let asked = ResourceQuery {
@@ -189,7 +189,7 @@ pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResp
     query.finish()?;
     let at = state.views_at(wait).await?;
     let sight = state.sight();
-    let body = |found| Page::of(found, |d: Arc<Descriptor>| ResourceBody::of(&d, sight));
+    let body = |found| state.page(found, |d: Arc<Descriptor>| ResourceBody::of(&d, sight));
     let why = match graph::listed(&state, &at, &asked).await {
         Some(Ok((found, position))) => {
             let mut response = reflecting(StatusCode::OK, position);
@@ -507,7 +507,7 @@ pub(crate) async fn referenced_by(
     let id = resource_id(&id)?;
     let mut query = Query::parse(request.query_string())?;
     let wait = query.min_position(state.options());
-    let page = query.page(state.options());
+    let page = query.page(state.options(), state.cursors());
     let archived = archived(&mut query);
     query.finish()?;
     let at = state.views_at(wait).await?;
@@ -515,6 +515,6 @@ pub(crate) async fn referenced_by(
     let found = at
         .views
         .referenced_by(id, archived, page.limit, page.after.as_ref())?;
-    let response = Page::of(found, ReferencedByBody::from);
+    let response = state.page(found, ReferencedByBody::from);
     Ok(reflecting(StatusCode::OK, at.position()).json(response))
 }
