@@ -8,7 +8,7 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundK
 use ring::rand::{SecureRandom, SystemRandom};
 use stemma_domain::access::Sight;
 use stemma_event_log::NoteSigner;
-use stemma_views::Cursor;
+use stemma_views::{Cursor, from_hex, hex};
 
 /// What the key is derived for.
 const CONTEXT: &str = "stemma 2026-11-29 cursors of lists";
@@ -25,16 +25,12 @@ impl Cursors {
     /// With a key that is the same after a restart. Where the log has no key that can be used, with
     /// one that is made here: its cursors end with the process.
     pub(crate) fn new(signer: Option<&NoteSigner>) -> Self {
-        let made = || {
-            let mut key = [0; 32];
-            SystemRandom::new().fill(&mut key).expect(RANDOM);
-            key
-        };
-        Self::of(&signer.map_or_else(made, |signer| signer.derived(CONTEXT)))
+        Self::of(&signer.map_or_else(random, |signer| signer.derived(CONTEXT)))
     }
 
     fn of(key: &[u8; 32]) -> Self {
-        let key = UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has the length it takes");
+        let key =
+            UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has the length it takes");
         Self {
             key: LessSafeKey::new(key),
         }
@@ -42,28 +38,26 @@ impl Cursors {
 
     /// A cursor for whoever has this sight.
     pub(crate) fn told(&self, cursor: &Cursor, sight: &Sight) -> String {
-        let text = cursor.to_string();
         if *sight == Sight::Everything {
-            return text;
+            return cursor.to_string();
         }
-        let mut nonce = [0; NONCE_LEN];
-        SystemRandom::new().fill(&mut nonce).expect(RANDOM);
-        let mut sealed = text.into_bytes();
-        let nonce_of = Nonce::assume_unique_for_key(nonce);
-        let done = self.key.seal_in_place_append_tag(nonce_of, Aad::empty(), &mut sealed);
+        let nonce: [u8; NONCE_LEN] = random();
+        let mut sealed = cursor.to_bytes();
+        let of = Nonce::assume_unique_for_key(nonce);
+        let done = self
+            .key
+            .seal_in_place_append_tag(of, Aad::empty(), &mut sealed);
         done.expect("a cursor is shorter than what can be sealed");
-        hex(nonce.iter().chain(&sealed))
+        hex(&[&nonce[..], &sealed].concat())
     }
 
-    /// The cursor of a text, sealed or not; none of one that this log never gave.
+    /// The cursor of a text, sealed or not: it says by itself whether it is of a list. None of a
+    /// text that is no cursor.
     pub(crate) fn read(&self, text: &str) -> Option<Cursor> {
-        match self.opened(text) {
-            Some(plain) => plain.parse().ok(),
-            None => text.parse().ok(),
-        }
+        self.opened(text).or_else(|| text.parse().ok())
     }
 
-    fn opened(&self, text: &str) -> Option<String> {
+    fn opened(&self, text: &str) -> Option<Cursor> {
         if text.len() > TEXT_BYTES_MAX {
             return None;
         }
@@ -71,33 +65,15 @@ impl Cursors {
         let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let plain = self.key.open_in_place(nonce, Aad::empty(), sealed).ok()?;
-        String::from_utf8(plain.to_vec()).ok()
+        Cursor::from_bytes(plain)
     }
 }
 
-const RANDOM: &str = "the system has random numbers";
-
-fn hex<'b>(bytes: impl Iterator<Item = &'b u8>) -> String {
-    use std::fmt::Write as _;
-    bytes.fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// The bytes of lower-case hex.
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let pairs = text.as_bytes().chunks(2);
-    let byte = |pair: &[u8]| match pair {
-        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    };
-    pairs.map(byte).collect()
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.expect("the system has random numbers");
+    bytes
 }
 
 #[cfg(test)]

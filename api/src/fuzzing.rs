@@ -8,10 +8,10 @@ use stemma_domain::annotation::body_operations_from_json;
 use stemma_domain::id::ResourceId;
 
 use crate::conditional::parse_tags;
+use crate::cursors::Cursors;
 use crate::handlers::annotations::validated;
 use crate::handlers::batch::parse_all;
 use crate::json::{self, Fields};
-use crate::cursors::Cursors;
 use crate::options::Options;
 use crate::query::Query;
 use crate::range::{Wanted, wanted};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use stemma_views::Cursor;
 
+use crate::cursors::Cursors;
 use crate::error::{ApiError, Code, FieldProblem};
 use crate::options::Options;
 

@@ -49,21 +49,25 @@ impl House {
         }
     }
 
-    /// Kills the server and starts it again where it was.
-    pub(crate) fn restart(&mut self) {
-        self.server.kill();
-        self.server.start_again();
+    async fn made_token(&self, principal: &str, role: &str) -> Value {
+        let asked = json!({ "principal": principal, "role": role });
+        let made = self.boss.post("/api/admin/tokens", &asked).await;
+        made.expect(201)["token"].take()
     }
 
     /// Shows a new token of a principal.
     pub(crate) async fn token(&self, principal: &str, role: &str) -> Client {
-        let asked = json!({ "principal": principal, "role": role });
-        let made = self
-            .boss
-            .post("/api/admin/tokens", &asked)
-            .await
-            .expect(201);
-        Client::showing(self.server.url(), Some(text_of(&made["token"])))
+        let token = self.made_token(principal, role).await;
+        Client::showing(self.server.url(), Some(text_of(&token)))
+    }
+
+    /// Kills the server and starts it again where it was; shows a new token of a principal then,
+    /// since all connections are gone.
+    pub(crate) async fn restarted_for(&mut self, principal: &str, role: &str) -> Client {
+        let token = self.made_token(principal, role).await;
+        self.server.kill();
+        self.server.start_again();
+        Client::showing(self.server.url(), Some(text_of(&token)))
     }
 
     /// Everybody, and whether they read and write what is shared with Rita and Will.

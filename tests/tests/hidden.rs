@@ -48,8 +48,10 @@ async fn told_of_all(client: &Client) -> Vec<(String, Value)> {
                     fields.remove(differs);
                 }
             }
-            // Sealed at random: only whether there is one may tell.
-            if let Some(cursor) = value.get_mut("next_cursor").filter(|c| c.is_string()) {
+            // Sealed at random, but of search: only whether there is one may tell.
+            let is_sealed = !path.starts_with("/api/search");
+            let cursor = value.get_mut("next_cursor").filter(|c| c.is_string());
+            if let Some(cursor) = cursor.filter(|_| is_sealed) {
                 *cursor = Value::from("there are more");
             }
             // How rare a word is taken to be is a matter of all texts.
@@ -382,19 +384,22 @@ async fn cursors_tell_whoever_does_not_see_everything_nothing_of_the_rows_they_a
     }
     let names = |page: &Value| {
         let items = page["items"].as_array().expect("a page").iter();
-        let names: Vec<String> = items.map(|item| text_of(&item["name"]).to_owned()).collect();
+        let names: Vec<String> = items
+            .map(|item| text_of(&item["name"]).to_owned())
+            .collect();
         names
     };
     let first = "/api/resources?sort=name&limit=1";
-    let hex: String = "alder".bytes().map(|byte| format!("{byte:02x}")).collect();
+    // "alder".
+    let hex = "616c646572";
     let admins = house.boss.get(first).await.expect(200);
     let plain = text_of(&admins["next_cursor"]).to_owned();
-    assert!(plain.contains(&hex), "{plain}");
+    assert!(plain.contains(hex), "{plain}");
 
     let page = house.will.get(first).await.expect(200);
     assert_eq!(names(&page), ["Alder name"]);
     let sealed = text_of(&page["next_cursor"]).to_owned();
-    assert!(!sealed.contains(&hex), "{sealed}");
+    assert!(!sealed.contains(hex), "{sealed}");
     for cursor in [&plain, &sealed] {
         let path = format!("{first}&cursor={cursor}");
         let next = house.will.get(&path).await.expect(200);
@@ -410,7 +415,7 @@ async fn cursors_tell_whoever_does_not_see_everything_nothing_of_the_rows_they_a
     let changed = house.will.raw("GET", &changed, &[], "").await;
     changed.expect_problem(422, "INVALID_CURSOR");
     // Whoever pages goes on after a restart.
-    house.restart();
-    let next = house.will.get(&format!("{first}&cursor={sealed}")).await;
+    let will = house.restarted_for("will", "writer").await;
+    let next = will.get(&format!("{first}&cursor={sealed}")).await;
     assert_eq!(names(&next.expect(200)), ["Birch name"]);
 }

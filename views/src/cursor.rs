@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::key::hex;
+
 /// Bytes of the query's mark.
 const MARK_BYTES: usize = 8;
 /// Longest cursor, as text.
@@ -39,6 +41,20 @@ impl Cursor {
         }
     }
 
+    /// What it is made of.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [&self.mark[..], &self.last].concat()
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) gave; none of fewer bytes than it gives.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (mark, last) = bytes.split_first_chunk()?;
+        Some(Self {
+            mark: *mark,
+            last: last.to_vec(),
+        })
+    }
+
     /// The last key seen, if the cursor belongs to this query.
     pub(crate) fn last(&self, query: &str) -> Result<&[u8], CursorError> {
         if self.mark != mark(query) {
@@ -46,6 +62,20 @@ impl Cursor {
         }
         Ok(&self.last)
     }
+}
+
+/// The bytes of lower-case hex; none of another text.
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    };
+    text.as_bytes().chunks(2).map(byte).collect()
 }
 
 fn mark(query: &str) -> [u8; MARK_BYTES] {
@@ -57,10 +87,7 @@ fn mark(query: &str) -> [u8; MARK_BYTES] {
 impl fmt::Display for Cursor {
     /// Lower-case hex: nothing in it needs escaping in a URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.mark
-            .iter()
-            .chain(&self.last)
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.to_bytes()))
     }
 }
 
@@ -68,22 +95,11 @@ impl FromStr for Cursor {
     type Err = CursorError;
 
     fn from_str(text: &str) -> Result<Self, CursorError> {
-        if text.len() > TEXT_BYTES_MAX || !text.len().is_multiple_of(2) {
+        if text.len() > TEXT_BYTES_MAX {
             return Err(CursorError::Malformed);
         }
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        };
-        let bytes = text.as_bytes().chunks_exact(2);
-        let bytes = bytes.map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?));
-        let bytes: Vec<u8> = bytes.collect::<Option<_>>().ok_or(CursorError::Malformed)?;
-        let (mark, last) = bytes.split_first_chunk().ok_or(CursorError::Malformed)?;
-        Ok(Self {
-            mark: *mark,
-            last: last.to_vec(),
-        })
+        let bytes = from_hex(text).ok_or(CursorError::Malformed)?;
+        Self::from_bytes(&bytes).ok_or(CursorError::Malformed)
     }
 }
 

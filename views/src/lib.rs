@@ -28,7 +28,7 @@ mod walk;
 
 pub use apply::{ApplyError, Prepared, Reason};
 pub use checkpointed::CheckpointedStore;
-pub use cursor::{Cursor, CursorError};
+pub use cursor::{Cursor, CursorError, from_hex};
 pub use digest::{StateDigest, StateHasher};
 pub use job_feed::{ChangedJobs, JobFeed};
 pub use key::hex;

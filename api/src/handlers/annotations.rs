@@ -13,7 +13,6 @@ use stemma_domain::annotation::{
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::{AnnotationState, Command, Descriptor, IriNames};
 use stemma_event_log::Idempotency;
-use stemma_views::Cursor;
 
 use super::resources::{find, reflecting, resource_id};
 use crate::accept;

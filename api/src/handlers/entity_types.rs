@@ -14,7 +14,6 @@ use crate::context::Context;
 use crate::error::{ApiError, Code};
 use crate::idempotency;
 use crate::json::{Fields, checked, text};
-use crate::page::Page;
 use crate::query::Query;
 use crate::tenants::Served;
 use crate::wire::resource::EntityTypeBody;

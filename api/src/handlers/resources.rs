@@ -26,7 +26,6 @@ use crate::error::{ApiError, Code, FieldProblem};
 use crate::handlers::graph;
 use crate::idempotency;
 use crate::json::{Fields, boolean, checked};
-use crate::page::Page;
 use crate::query::Query;
 use crate::state::{AppState, Reflected, STEMMA_POSITION};
 use crate::tenants::Served;
