@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use stemma_commands::{AsOf, CommandError, Operation, PastState, Request};
-use stemma_content_store::Stored;
+use stemma_content_store::{Digest, Stored};
 use stemma_domain::access::Sight;
 use stemma_domain::document::EntityMention;
 use stemma_domain::event::{JobError, Metadata, ResourceCreated};
@@ -35,6 +35,8 @@ pub fn is_as_admin(job: &Job) -> bool {
 
 /// Code points of each resource that a model is given as context.
 const CONTEXT_CODE_POINTS_MAX: usize = 16_000;
+/// Bytes of what a model wrote that are counted when its job is tried again.
+const WRITTEN_BYTES_MAX: u64 = 1 << 20;
 /// Most tokens that a model writes.
 const TOKENS_MAX: u32 = 4096;
 
@@ -210,8 +212,11 @@ fn asked(payload: &Metadata) -> Option<Asked> {
 /// What came of an attempt before, which was broken off behind what it wrote: that stands, and is
 /// not written again. Its id is told to nobody before it is there.
 fn written_before(work: &Work, asked: &Asked) -> Result<Option<Metadata>, StageError> {
-    let now = AsOf::Time(work.commands().now());
-    let state = work.commands().resource_at(asked.id, now);
+    // The job itself stands there. A clock may have gone back since.
+    let Some(last) = work.commands().reader().end().get().checked_sub(1) else {
+        return Ok(None);
+    };
+    let state = work.commands().resource_at(asked.id, AsOf::Position(last));
     let state = state.map_err(|error| CommitError::from(JobsError::from(error)))?;
     let PastState::Found(resource) = state else {
         return Ok(None);
@@ -224,8 +229,11 @@ fn written_before(work: &Work, asked: &Asked) -> Result<Option<Metadata>, StageE
         let why = format!("another resource has the id {}", asked.id);
         return Err(StageError::permanent("ALREADY_EXISTS", why));
     };
-    let text = text_of(work, &resource)?;
-    Ok(Some(told(asked.id, model, &text)))
+    let digest = Digest::from_bytes(*descriptor.digest.as_bytes());
+    let content = work.commands().content();
+    let text = content.read_all(&digest, WRITTEN_BYTES_MAX);
+    let text = text.map_err(CommitError::from)?.unwrap_or_default();
+    Ok(Some(told(asked.id, model, &String::from_utf8_lossy(&text))))
 }
 
 /// What is told of a resource that was written.
