@@ -25,6 +25,9 @@ use crate::{DocumentError, Limits};
 /// The most bytes that a service's answer may have beside those of the text.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
+/// How long a connection is waited for.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Where a parsing service is, and how patiently it is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsingService {
@@ -95,8 +98,9 @@ impl ParsingService {
     /// Has a document parsed.
     ///
     /// `open` gives the content, once for each try; `media_type` is what was found in it. Blocks until the service is done, `cancelled`
-    /// is seen set (some twenty times a second, while an answer is waited for as well), or
-    /// `parser_timeout_ms` have passed. `Retry-After` is honoured up to that time.
+    /// is seen set (some twenty times a second, while an answer is waited for as well; not while
+    /// connecting, for five seconds at the most, or while the service does not take what is sent),
+    /// or `parser_timeout_ms` have passed. `Retry-After` is honoured up to that time.
     ///
     /// # Errors
     /// [`ServiceRefused`](DocumentError::ServiceRefused) when the service says that it cannot read
@@ -176,6 +180,7 @@ impl ParsingService {
             let config = Agent::config_builder()
                 .http_status_as_error(false)
                 .max_redirects(0)
+                .timeout_connect(Some(CONNECT_TIMEOUT))
                 .timeout_global(Some(waiting.left()?))
                 .build();
             let agent = stoppable_agent(config);

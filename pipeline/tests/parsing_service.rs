@@ -8,6 +8,7 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parsing_server::ParsingServer;
 use stemma_inference::Secret;
@@ -162,12 +163,15 @@ fn a_service_that_does_not_answer_is_given_up_once_nobody_waits() {
         media_type: None,
     };
     let limits = Limits {
-        parser_timeout_ms: 20_000,
+        parser_timeout_ms: 120_000,
         ..Limits::default()
     };
     let open = || Ok(&b"%PDF-1.4 content"[..]);
+    let began = Instant::now();
     let asked = ParsingService::new(url);
     let asked = asked.parse(open, &declared, "application/pdf", &limits, &cancelled);
     assert_eq!(asked.unwrap_err(), DocumentError::Cancelled);
+    // Not a measure of speed: it did not wait for the limit.
+    assert!(began.elapsed() < Duration::from_mins(1));
     silent.join().unwrap();
 }

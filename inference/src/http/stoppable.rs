@@ -28,7 +28,8 @@ thread_local! {
     static CURRENT: RefCell<Option<Stop>> = const { RefCell::new(None) };
 }
 
-/// An agent, of the connectors that are the library's own choice, whose calls end soon after the [`Stop`] is cancelled that [`with_stop`] gives them.
+/// An agent, of the connectors that are the library's own choice, whose calls end soon after the
+/// [`Stop`] is cancelled that [`with_stop`] gives them.
 pub fn stoppable_agent(config: Config) -> Agent {
     let connector =
         ().chain(ConnectProxyConnector::default())
