@@ -312,7 +312,8 @@ impl Collector {
             .spawn(move || {
                 while stopped.recv_timeout(every) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
                 {
-                    match stemma_api::collect_content(&state, &runtime, &is_over) {
+                    let goes_on = || !is_over.load(Ordering::Acquire);
+                    match stemma_api::collect_content(&state, &runtime, &goes_on) {
                         Ok(collected) => tracing::info!(%collected, "collected content"),
                         Err(_) if is_over.load(Ordering::Acquire) => {}
                         Err(error) => tracing::warn!(%error, "content was not collected"),

@@ -1,7 +1,7 @@
 //! What an operator asks for: rebuild, verify, collect, go on after a failure.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -172,21 +172,25 @@ pub(crate) async fn collect(request: HttpRequest, state: Served) -> Result<HttpR
     Query::none(request.query_string())?;
     let runtime = Handle::current();
     // Whoever asked may go: what was begun is done.
-    let never = AtomicBool::new(false);
-    let collected = blocking(move || collect_content(&state, &runtime, &never)).await??;
+    let collected = blocking(move || {
+        let goes_on = || !state.shutdown().is_begun();
+        collect_content(&state, &runtime, &goes_on)
+    });
+    let collected = collected.await??;
     Ok(HttpResponse::Ok().json(collected))
 }
 
-/// Removes content that no event names and nothing under way needs. Blocks until it is done, or
-/// soon after `stop` is set; `runtime` is one that others drive.
+/// Removes content that no event names and nothing under way needs. Blocks for as long as `goes_on`
+/// says so, which is asked before each pack and each large blob, once the views have settled;
+/// `runtime` is one that others drive.
 ///
 /// # Errors
-/// 503 when the views or the store cannot be read, or when it cannot be told what events name:
-/// while the log refuses writes, or the views do not follow it. Nothing was removed then.
+/// 503 when it was to end; and when the views or the store cannot be read, or it cannot be told what
+/// events name: while the log refuses writes, or the views do not follow it. Nothing was removed then.
 pub fn collect_content(
     state: &AppState,
     runtime: &Handle,
-    stop: &AtomicBool,
+    goes_on: &dyn Fn() -> bool,
 ) -> Result<serde_json::Value, ApiError> {
     let views = OnceLock::new();
     let settle = || {
@@ -201,9 +205,8 @@ pub fn collect_content(
             views.may_name_content(&digest, *end).unwrap_or(true)
         })
     };
-    let goes_on = || !stop.load(Ordering::Acquire);
     let content = state.content();
-    let collected = content.collect_while(&settle, &is_live, &goes_on);
+    let collected = content.collect_while(&settle, &is_live, goes_on);
     let collected = collected.map_err(|error| match &error {
         CollectError::Unsettled { reason } => {
             ApiError::new(Code::NotYet, format!("nothing was collected: {reason}"))
