@@ -51,9 +51,15 @@ impl Patience {
         self.asked.elapsed()
     }
 
-    /// True once nobody waits any more.
+    /// How much of its time is left.
     #[must_use]
-    pub fn is_cancelled(&self) -> &AtomicBool {
+    pub fn left(&self) -> Duration {
+        self.time.saturating_sub(self.elapsed())
+    }
+
+    /// Becomes true when nobody waits any more.
+    #[must_use]
+    pub fn cancel_flag(&self) -> &AtomicBool {
         &self.is_cancelled
     }
 }

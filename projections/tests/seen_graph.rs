@@ -10,7 +10,9 @@ use proptest::prelude::*;
 use serde_json::json;
 use stemma_cypher::{Error, Limits, Patience, Query};
 use stemma_domain::access::Sight;
-use stemma_domain::event::{AnnotationAdded, Encoded, Event, Reference, Relation, ResourceCreated};
+use stemma_domain::event::{
+    AnnotationAdded, Encoded, Event, Reference, Relation, ResourceAccessChanged, ResourceCreated,
+};
 use stemma_domain::id::{AnnotationId, ContentDigest};
 use stemma_domain::resource::Access;
 use stemma_domain::value::{CollectionName, EntityType, MediaType, PrincipalName, ResourceName};
@@ -224,7 +226,7 @@ proptest! {
     }
 }
 
-/// C2: one look that passes over much that is hidden ends as its question does.
+/// One look that passes over much that is hidden ends as its question does.
 #[test]
 fn whoever_sees_little_of_a_graph_is_asked_no_longer_than_they_wait() {
     let hidden = |number| Made {
@@ -261,6 +263,43 @@ fn whoever_sees_little_of_a_graph_is_asked_no_longer_than_they_wait() {
     }
     let patient = Patience::of(&Limits::default(), Arc::default());
     assert!(seen.queried(&patient).properties(hub).unwrap().is_none());
+    graph.stop();
+    views.stop();
+}
+
+/// What was seen when it was asked about first is not shown any more once it is hidden.
+#[test]
+fn what_is_hidden_while_a_query_runs_is_hidden_from_the_rest_of_it() {
+    let open = |number| Made {
+        number,
+        is_hidden: false,
+        kind: None,
+        collection: None,
+        from: None,
+        names: vec![],
+    };
+    // One that is hidden already has what is seen looked at.
+    let hidden = Made {
+        is_hidden: true,
+        ..open(2)
+    };
+    let (written, graph, views) = folded([open(1), hidden].iter());
+    let nina = Sight::Of(PrincipalName::new("nina").unwrap());
+    let seen = SeenGraph::of(graph.store().unwrap(), &views, &nina);
+    let patience = Patience::of(&Limits::default(), Arc::default());
+    let look = seen.queried(&patience);
+    let shown = || look.properties(&id(1).to_string()).unwrap().is_some();
+    assert!(shown());
+    let changed = Event::ResourceAccessChanged(ResourceAccessChanged {
+        access: Access::private(),
+    });
+    let stream = id(1).stream_name();
+    let writer = written.writer();
+    writer.append_as("tester", &stream, vec![changed.encode()]);
+    let end = written.reader().end().get();
+    let waited = written.runtime.block_on(views.wait_for(end, PATIENCE));
+    waited.unwrap();
+    assert!(!shown());
     graph.stop();
     views.stop();
 }

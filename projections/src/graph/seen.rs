@@ -8,7 +8,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use stemma_cypher::{Direction, Error, Graph, Limits, Patience, Relationship, Value};
@@ -59,11 +58,14 @@ impl SeenGraph {
     }
 
     /// The views once they hold what the graph holds by now, where they hide something.
-    fn hidden_by(&self, is_cancelled: &AtomicBool) -> Result<Option<Seen>, String> {
+    fn hidden_by(&self, patience: &Patience) -> Result<Option<Seen>, String> {
         let end = self.graph.end();
         let mut views = self.views.views();
         if views.end() < end {
-            let waited = self.views.wait_for_blocking(end, VIEWS, is_cancelled);
+            let wait = VIEWS.min(patience.left());
+            let waited = self
+                .views
+                .wait_for_blocking(end, wait, patience.cancel_flag());
             waited.map_err(|error| format!("the views are behind the graph: {error}"))?;
             views = self.views.views();
         }
@@ -83,7 +85,7 @@ impl SeenGraph {
     /// A look for what is walked here instead of where the graph is kept, within the time that a
     /// query has.
     fn walk(&self) -> SeenLook {
-        self.look(Patience::of(&Limits::default(), Arc::default()))
+        self.look(patience())
     }
 
     /// What the graph itself answers, if nothing is hidden before and after.
@@ -91,8 +93,8 @@ impl SeenGraph {
         &self,
         ask: impl FnOnce(&dyn GraphStore) -> Result<T, GraphError>,
     ) -> Option<Result<T, GraphError>> {
-        let never = AtomicBool::new(false);
-        let hides = || self.hidden_by(&never).map(|seen| seen.is_some());
+        let patience = patience();
+        let hides = || self.hidden_by(&patience).map(|seen| seen.is_some());
         match hides() {
             Ok(false) => {}
             Ok(true) => return None,
@@ -105,6 +107,11 @@ impl SeenGraph {
             Err(why) => Some(Err(GraphError::Elsewhere(why))),
         }
     }
+}
+
+/// What is asked outside of a query has the time that a query has, and nobody who cancels it.
+fn patience() -> Patience {
+    Patience::of(&Limits::default(), Arc::default())
 }
 
 impl GraphStore for SeenGraph {
@@ -132,7 +139,7 @@ impl GraphStore for SeenGraph {
 
     fn resources(&self, query: &ResourceQuery) -> Result<ListedResources, GraphError> {
         let mut page = self.graph.resources(query)?;
-        let hidden_by = self.hidden_by(&AtomicBool::new(false));
+        let hidden_by = self.hidden_by(&patience());
         let hidden_by = hidden_by.map_err(GraphError::Elsewhere)?;
         if let Some(seen) = hidden_by {
             let mut items = Vec::with_capacity(page.items.len());
@@ -180,8 +187,7 @@ pub(super) struct SeenLook {
 impl SeenLook {
     /// The views, where they hide something of what was read so far.
     fn hidden_by(&self) -> Result<Option<Seen>, Error> {
-        let hidden_by = self.of.hidden_by(self.patience.is_cancelled());
-        hidden_by.map_err(Error::Graph)
+        self.of.hidden_by(&self.patience).map_err(Error::Graph)
     }
 
     /// Those of a page that are seen, as the views are once it was read.

@@ -51,7 +51,8 @@ pub trait GraphStore: Send + Sync + Debug {
     /// What keeps the graph fails with.
     fn stats(&self) -> Result<GraphStats, GraphError>;
 
-    /// What one question of Cypher is run over; no look of it takes longer than its patience.
+    /// What one question of Cypher is run over. A look that may be a long one by itself, since it
+    /// passes over what is hidden, ends with the patience of the question.
     fn queried(&self, patience: &Patience) -> Box<dyn stemma_cypher::Graph + Send>;
 }
 
