@@ -184,6 +184,16 @@ impl Record {
         &self.body()[usize::from(self.layout.data_at)..]
     }
 
+    /// The record with memory of its own. Whoever keeps one of many keeps the bytes of all that
+    /// were read with it, up to a mebibyte.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self {
+            frame: Bytes::copy_from_slice(&self.frame),
+            ..self.clone()
+        }
+    }
+
     /// The payload, sharing the record's memory.
     pub fn data_bytes(&self) -> Bytes {
         let at = FRAME_HEAD_BYTES + usize::from(self.layout.data_at);

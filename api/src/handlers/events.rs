@@ -129,7 +129,8 @@ async fn page_of_log(
             looked_at += 1;
             let is_wanted = filter.takes_all() || filter.takes(&record, state.commands()).await?;
             if is_wanted && seen.shows(&record)? {
-                page.push(record);
+                let are_all = filter.takes_all() && seen.is_everything();
+                page.push(if are_all { record } else { record.detached() });
             }
         }
         // Others have their turn before more is looked at.
@@ -177,8 +178,10 @@ async fn page_of_stream(
             }
             last = Some(record.position().get());
             looked_at += 1;
-            if filter.takes_all() || filter.takes(&record, state.commands()).await? {
+            if filter.takes_all() {
                 page.push(record);
+            } else if filter.takes(&record, state.commands()).await? {
+                page.push(record.detached());
             }
         }
         // Others have their turn before more is looked at.
@@ -376,7 +379,7 @@ pub(crate) async fn of_annotation(
                     .map(|record: &Record| record.revision().get());
                 break 'pages;
             }
-            page.push(record);
+            page.push(record.detached());
         }
         // Others have their turn before more is looked at.
         tokio::task::yield_now().await;

@@ -222,7 +222,7 @@ fn containing(
     let wanted = text.to_lowercase();
     let limit = asked.limit;
     let mut items = Vec::new();
-    let (mut looked_at, mut read_bytes) = (0, 0);
+    let (mut looked_at, mut read_bytes, mut bytes) = (0, 0, 0);
     loop {
         asked.limit = limit - items.len();
         let page = views.resources(&asked)?;
@@ -234,12 +234,15 @@ fn containing(
                 commands.text_contains(&descriptor, &wanted)
             };
             if is_found {
+                let row = views.resource_of_bytes(descriptor.id)?;
+                bytes += row.map_or(0, |(_, bytes)| bytes);
                 items.push(descriptor);
             }
         }
         let is_enough = items.len() == limit
             || looked_at >= SEARCHED_RESOURCES_MAX
-            || read_bytes >= SEARCHED_BYTES_MAX;
+            || read_bytes >= SEARCHED_BYTES_MAX
+            || bytes >= views.page_bytes_max();
         if is_enough || page.next.is_none() {
             let next = page.next;
             return Ok(stemma_views::Page { items, next });

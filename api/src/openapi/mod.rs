@@ -286,7 +286,7 @@ fn parameter(name: &str, path: &str) -> Value {
         ),
         "limit" => (
             json!({ "type": "integer", "minimum": 1, "maximum": 500, "default": 50 }),
-            "Most items of the page, which is full as well once its items have 16 MiB",
+            "Most items of the page. One of resources, annotations, jobs or events is full as well once its items have 16 MiB",
         ),
         "cursor" => (
             json!({ "type": "string", "minLength": 1, "pattern": "^[0-9a-f]+$" }),
