@@ -47,8 +47,9 @@ pub fn rebuild_offline<M: Model>(
             give_way(Share::Little);
             let before = before?;
             // They mostly are as far as the log already.
-            fill_to(&before, &settings.reader, end, &mut |_| Ok(())).ok()?;
             let goes_on = || !is_broken_off.load(Ordering::Relaxed);
+            let mut between = |_| goes_on().then_some(()).ok_or(RebuildError::Cancelled);
+            fill_to(&before, &settings.reader, end, &mut between).ok()?;
             before.state_digest_while(&goes_on).ok()?
         });
         let rebuilt = fill_to(&model, &settings.reader, end, &mut |applied| {

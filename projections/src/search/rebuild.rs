@@ -85,7 +85,7 @@ pub(super) fn run(
         tracing::warn!(%error, "the live index cannot be read; it is replaced");
     });
     drop(contents);
-    let outcome = outcome(fold.end(), true, digest_live.ok(), digest_rebuilt);
+    let outcome = outcome(fold.end(), digest_live.ok().into(), digest_rebuilt);
     drop(live);
     fill_behind_head(projection, control, &mut fold)?;
     let (answer, answered) = mpsc::channel();
@@ -165,11 +165,28 @@ fn fill_behind_head(
     }
 }
 
-/// What came of it; `live` is none where there was none before, or it cannot be read.
-fn outcome(end: u64, was_there: bool, live: Option<[u8; 32]>, rebuilt: [u8; 32]) -> RebuildOutcome {
-    let equal = !was_there || live == Some(rebuilt);
+/// The index that was there before.
+#[derive(Debug, Clone, Copy)]
+enum Before {
+    Nothing,
+    Unreadable,
+    Of([u8; 32]),
+}
+
+impl From<Option<[u8; 32]>> for Before {
+    fn from(digest: Option<[u8; 32]>) -> Self {
+        digest.map_or(Self::Unreadable, Self::Of)
+    }
+}
+
+/// What came of it.
+fn outcome(end: u64, before: Before, rebuilt: [u8; 32]) -> RebuildOutcome {
+    let (digest_live, equal) = match before {
+        Before::Nothing => (None, true),
+        Before::Unreadable => (None, false),
+        Before::Of(digest) => (Some(StateDigest::from_bytes(digest)), digest == rebuilt),
+    };
     let digest_rebuilt = StateDigest::from_bytes(rebuilt);
-    let digest_live = live.map(StateDigest::from_bytes);
     if !equal {
         let live = digest_live.map(tracing::field::display);
         tracing::warn!(live, %digest_rebuilt, "the rebuilt search index differs");
@@ -217,8 +234,8 @@ pub fn rebuild_search(
         let digest = AssertUnwindSafe(|| digest_of(dir, settings, end));
         catch_unwind(digest).unwrap_or_default()
     });
-    let was_there = before.is_some();
-    let outcome = outcome(end, was_there, before.flatten(), digest_rebuilt);
+    let before = before.map_or(Before::Nothing, Before::from);
+    let outcome = outcome(end, before, digest_rebuilt);
     made.take_over(&settings.dir)?;
     drop((fold, made));
     generations.remove_others()?;
