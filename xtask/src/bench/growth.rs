@@ -128,7 +128,7 @@ impl Growth<'_> {
         let log = bytes_of(&tenant.join("log"))?;
         let views = bytes_of(&tenant.join("views"))?;
         let (server, clean) = self.start(&self.data)?;
-        let held = events_held(&server)?;
+        let held = events_held(&server)? as f64;
         let mut figures = vec![
             ("P6: log with indexes and tree, bytes an event", log / held),
             ("views, bytes an event", views / held),
@@ -176,7 +176,7 @@ impl Growth<'_> {
 }
 
 /// How many events the log has.
-fn events_held(server: &Server) -> anyhow::Result<f64> {
+fn events_held(server: &Server) -> anyhow::Result<u64> {
     let mut connection = Connection::open(&server.host)?;
     let checkpoint = connection.get("/api/log/checkpoint")?;
     let size = checkpoint.lines().nth(1).context("the number of events")?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::{Figures, Growth};
+use super::{Figures, Growth, events_held};
 use crate::bench::load::Connection;
 use crate::bench::server::Server;
 
@@ -57,6 +57,7 @@ pub(super) fn measure(
                 grown.len() - 1 - index
             };
             let mut figures = grown[at].reads()?;
+            rest(&grown)?;
             let one = append(growth, &grown[at].server, 1)?.1;
             figures.push(("append, 1 client, p50 µs", one));
             rest(&grown)?;
@@ -130,7 +131,8 @@ impl Grown {
         asked("page of an entity type, p50 µs", &|_| {
             page("entityType=T0&")
         })?;
-        let starts = (0..STREAMS).map(|_| self.first_event());
+        let end = events_held(&self.server)?;
+        let starts = (0..STREAMS).map(|_| self.first_event(end.saturating_sub(100)));
         figures.push((
             "a stream from 100 before the end, to its first event, p50 µs",
             median(starts.collect::<anyhow::Result<_>>()?),
@@ -138,12 +140,11 @@ impl Grown {
         Ok(figures)
     }
 
-    /// How many microseconds until a stream that begins near the end shows its first event.
-    fn first_event(&self) -> anyhow::Result<f64> {
+    /// How many microseconds until a stream that begins behind a position shows its first event.
+    fn first_event(&self, after: u64) -> anyhow::Result<f64> {
         let host = &self.server.host;
         let begun = Instant::now();
         let mut stream = std::net::TcpStream::connect(host)?;
-        let after = self.events.saturating_sub(100);
         let request =
             format!("GET /api/events/stream?after={after} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         stream.write_all(request.as_bytes())?;
