@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use stemma_tests::{Client, Server, SseReader};
 
+use crate::graph::caught_up;
+
 /// Events that a page looks at, at the most; the long resource has more.
 const LOOKED_AT: usize = 10_000;
 /// Batches of annotations, and how many of each go to the long resource; the rest go to another.
@@ -164,4 +166,43 @@ async fn a_page_is_full_once_it_has_so_many_bytes_and_the_next_goes_on() {
         }
         assert_eq!(sizes, expected, "{path}");
     }
+}
+
+/// Resources whose metadata is as large as it may be, of which a page of their type is not full by
+/// their number.
+const LARGE: usize = 70;
+
+#[tokio::test]
+async fn a_page_of_the_graph_that_would_be_too_large_is_left_to_the_views() {
+    let server = Server::start();
+    let client = server.client();
+    let text = "x".repeat(250 << 10);
+    for number in 0..LARGE {
+        let body = json!({
+            "name": format!("r{number}"), "media_type": "text/plain", "content": "text",
+            "entity_types": ["Heavy"], "metadata": { "text": text },
+        });
+        client.post("/api/resources", &body).await.expect(201);
+    }
+    caught_up(&client).await;
+    let listed = "/api/resources?entity_type=Heavy";
+    let few = client.get(&format!("{listed}&limit=3")).await;
+    assert_eq!(few.header("stemma-source"), "graph");
+    let (mut found, mut sources, mut cursor) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let page = client.get(&format!("{listed}&limit=100{cursor}")).await;
+        sources.push(page.header("stemma-source").to_owned());
+        let page = page.expect(200);
+        let items = page["items"].as_array().expect("a page");
+        found.extend(items.iter().map(|item| item["name"].to_string()));
+        let Some(next) = page["next_cursor"].as_str() else {
+            break;
+        };
+        cursor = format!("&cursor={next}");
+    }
+    // The first page is full by its bytes; the rest is small enough for the graph.
+    assert_eq!(sources, ["views", "graph"]);
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found.len(), LARGE);
 }
