@@ -4,18 +4,21 @@
 //! Invariant: nothing is written where the rows are. An engine writes as soon as it opens its
 //! files, so it is given a copy of them.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use stemma_event_log::Reader;
-use stemma_views::{CheckpointedStore, Model, OpenError, Options, hex};
+use stemma_views::{CheckpointedStore, Model, OpenError, Options, StoreError, hex};
 
 use crate::fill::fill_to;
 use crate::generation::{GenerationError, Generations};
 use crate::projection::must_be_of_log;
 use crate::rebuild::{RebuildError, RebuildPhase, RebuildProgress};
+use crate::runner::causes;
 
 /// Rows that are compared at a time.
 const SLICE_ROWS: usize = 4096;
@@ -196,41 +199,25 @@ fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Holds the rows of a model against those that the log folds to.
 fn compare(
     live: &CheckpointedStore,
     folded: &CheckpointedStore,
     file: &str,
 ) -> Result<Vec<ViewDamage>, RebuildError> {
-    let mut damages = Vec::new();
-    let mut rows = (Rows::of(live), Rows::of(folded));
-    let (mut found, mut expected) = (rows.0.next()?, rows.1.next()?);
-    while damages.len() < DAMAGES_MAX {
-        let damage = |kind, key: &[u8], detail: &str| ViewDamage {
-            kind,
-            file: file.to_owned(),
-            key: hex(key),
-            detail: detail.to_owned(),
-        };
-        match (&found, &expected) {
-            (None, None) => break,
-            (Some((key, _)), Some((wanted, _))) if key == wanted => {
-                if found != expected {
-                    damages.push(damage("differs", key, "the row is not what the log says"));
-                }
-                (found, expected) = (rows.0.next()?, rows.1.next()?);
-            }
-            (Some((key, _)), wanted) if wanted.as_ref().is_none_or(|(wanted, _)| key < wanted) => {
-                damages.push(damage("surplus", key, "the log knows no such row"));
-                found = rows.0.next()?;
-            }
-            (_, Some((wanted, _))) => {
-                damages.push(damage("missing", wanted, "the row is not there"));
-                expected = rows.1.next()?;
-            }
-            (Some(_), None) => break,
-        }
-    }
-    if damages.len() == DAMAGES_MAX {
+    let mut comparing = Comparing {
+        live: Rows::of(live),
+        folded: Rows::of(folded),
+        found: None,
+        expected: None,
+        file,
+        damages: Vec::new(),
+    };
+    comparing.next_expected()?;
+    comparing.next_found()?;
+    while comparing.damages.len() < DAMAGES_MAX && comparing.step()?.is_continue() {}
+    let mut damages = comparing.damages;
+    if damages.len() >= DAMAGES_MAX {
         damages.push(ViewDamage {
             kind: "differs",
             file: file.to_owned(),
@@ -241,6 +228,96 @@ fn compare(
     Ok(damages)
 }
 
+/// A comparison, at the next row of each side.
+struct Comparing<'a> {
+    live: Rows<'a>,
+    folded: Rows<'a>,
+    found: Option<Row>,
+    expected: Option<Row>,
+    file: &'a str,
+    damages: Vec<ViewDamage>,
+}
+
+impl Comparing<'_> {
+    fn damaged(&mut self, kind: &'static str, key: &[u8], detail: &str) {
+        self.damages.push(ViewDamage {
+            kind,
+            file: self.file.to_owned(),
+            key: hex(key),
+            detail: detail.to_owned(),
+        });
+    }
+
+    /// Holds one row against one, and goes on behind it; breaks at the end of both.
+    fn step(&mut self) -> Result<ControlFlow<()>, RebuildError> {
+        let order = match (&self.found, &self.expected) {
+            (None, None) => return Ok(ControlFlow::Break(())),
+            (Some((key, _)), Some((wanted, _))) => key.cmp(wanted),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+        };
+        if order.is_eq() && self.found != self.expected {
+            let key = self.expected.take().map_or_else(Vec::new, |(key, _)| key);
+            self.damaged("differs", &key, "the row is not what the log says");
+        }
+        if order.is_lt()
+            && let Some((key, _)) = self.found.take()
+        {
+            self.damaged("surplus", &key, "the log knows no such row");
+        }
+        if order.is_gt()
+            && let Some((key, _)) = self.expected.take()
+        {
+            self.damaged("missing", &key, "the row is not there");
+        }
+        if order.is_ge() {
+            self.next_expected()?;
+        }
+        if order.is_le() {
+            self.next_found()?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn next_expected(&mut self) -> Result<(), RebuildError> {
+        self.expected = self.folded.next()?;
+        Ok(())
+    }
+
+    /// Goes on behind what cannot be read, which is told: at the first of the rows that the log says
+    /// are to come behind which others can be.
+    fn next_found(&mut self) -> Result<(), RebuildError> {
+        let why = match self.live.next_whatever_comes() {
+            Ok(found) => {
+                self.found = found;
+                return Ok(());
+            }
+            Err(why) => why,
+        };
+        self.found = None;
+        let (mut first, mut passed_over) = (None, 0_u64);
+        while let Some((wanted, _)) = self.expected.take() {
+            self.next_expected()?;
+            passed_over += 1;
+            self.live.go_on_behind(&wanted);
+            let next = self.live.next_whatever_comes();
+            first.get_or_insert(wanted);
+            if let Ok(found) = next {
+                self.found = found;
+                break;
+            }
+        }
+        let rows = match passed_over {
+            0 => "what stands behind the last row that the log knows of".to_owned(),
+            1 => "the row".to_owned(),
+            more => format!("the row and {} behind it", more - 1),
+        };
+        let detail = format!("{rows} cannot be read: {why}");
+        self.damaged("unreadable", &first.unwrap_or_default(), &detail);
+        Ok(())
+    }
+}
+
 /// A key and its value.
 type Row = (Vec<u8>, Vec<u8>);
 
@@ -248,6 +325,7 @@ type Row = (Vec<u8>, Vec<u8>);
 struct Rows<'a> {
     of: &'a CheckpointedStore,
     slice: std::vec::IntoIter<Row>,
+    at_once: usize,
     last: Option<Vec<u8>>,
     is_done: bool,
 }
@@ -257,22 +335,51 @@ impl<'a> Rows<'a> {
         Self {
             of,
             slice: Vec::new().into_iter(),
+            at_once: SLICE_ROWS,
             last: None,
             is_done: false,
         }
     }
 
-    fn next(&mut self) -> Result<Option<Row>, RebuildError> {
+    fn next(&mut self) -> Result<Option<Row>, StoreError> {
         if let Some(row) = self.slice.next() {
             return Ok(Some(row));
         }
         if self.is_done {
             return Ok(None);
         }
-        let slice = self.of.rows_after(self.last.as_deref(), SLICE_ROWS)?;
-        self.is_done = slice.len() < SLICE_ROWS;
-        self.last = slice.last().map(|(key, _)| key.clone());
+        let slice = self.of.rows_after(self.last.as_deref(), self.at_once)?;
+        self.is_done = slice.len() < self.at_once;
+        if let Some((key, _)) = slice.last() {
+            self.last = Some(key.clone());
+        }
         self.slice = slice.into_iter();
         Ok(self.slice.next())
+    }
+
+    /// The next row of rows that may be damaged, or why it cannot be read; what stands before that
+    /// is given first.
+    fn next_whatever_comes(&mut self) -> Result<Option<Row>, String> {
+        let mut next = || {
+            // An engine may take damage for a mistake of its own.
+            let next = catch_unwind(AssertUnwindSafe(|| self.next()));
+            let next = next.map_err(|_| "the engine panicked".to_owned())?;
+            next.map_err(|error| causes(&error))
+        };
+        next().or_else(|why| {
+            if self.at_once == 1 {
+                return Err(why);
+            }
+            // One by one up to it.
+            self.at_once = 1;
+            self.next_whatever_comes()
+        })
+    }
+
+    fn go_on_behind(&mut self, key: &[u8]) {
+        *self = Self {
+            last: Some(key.to_vec()),
+            ..Self::of(self.of)
+        };
     }
 }

@@ -231,6 +231,46 @@ fn verification_names_each_damaged_row_and_an_offline_rebuild_mends_them() {
     assert_eq!(written.generations(), ["gen-000003"]);
 }
 
+/// Where a block of a table was damaged, the verification of the whole ended with a failure.
+#[test]
+fn rows_that_cannot_be_read_are_told_and_what_stands_behind_them_is_compared() {
+    let (written, projection) = with_resources(Engine::LsmTree);
+    projection.stop();
+    drop(projection);
+    let verify = || {
+        let (reader, scratch) = (written.reader(), written.beside("scratch"));
+        let options = options(Engine::LsmTree);
+        verify_model::<Views>(&reader, &written.dir(), &scratch, &options, &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap()
+    };
+    assert_eq!(verify(), []);
+    let tables = written.dir().join("gen-000001/lsm-tree/tree/tables");
+    let table = std::fs::read_dir(tables).unwrap().next().unwrap();
+    let table = table.unwrap().path();
+    let whole = std::fs::read(&table).unwrap();
+    let mut n_located = 0;
+    for percent in [0, 3, 10, 25, 33, 50, 60, 75, 95] {
+        let mut bytes = whole.clone();
+        bytes[(whole.len() - 1) * percent / 100] ^= 4;
+        std::fs::write(&table, &bytes).unwrap();
+        let found = verify();
+        assert!(!found.is_empty(), "{percent} %");
+        for damage in &found {
+            assert_eq!(damage.kind, "unreadable", "{percent} %: {damage:?}");
+            n_located += usize::from(!damage.key.is_empty());
+        }
+        // One block is one damage, however many rows stand in it, and nothing else is said.
+        assert_eq!(found.len(), 1, "{percent} %: {found:?}");
+    }
+    assert!(n_located > 3, "{n_located}");
+    let settings = written.settings(Engine::LsmTree);
+    let rebuilt = rebuild_offline::<Views>(&settings, &mut |_| ControlFlow::Continue(()));
+    assert!(!rebuilt.unwrap().equal);
+    assert_eq!(verify(), []);
+}
+
 /// "As before" was said of what nobody had looked at.
 #[test]
 fn a_rebuild_says_whether_there_was_anything_to_compare_with() {
