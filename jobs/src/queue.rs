@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     running: Mutex<HashMap<JobId, Running>>,
     /// Changes when a job may have become one to be had, or a lease one to look at.
     woken: watch::Sender<u64>,
+    /// Why the jobs of the log cannot be looked up.
+    trouble: Mutex<Option<String>>,
 }
 
 /// An attempt of a worker inside the server.
@@ -150,6 +152,7 @@ impl Queue {
             totals: Totals::default(),
             running: Mutex::default(),
             woken: watch::Sender::new(0),
+            trouble: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -174,8 +177,19 @@ impl Queue {
     pub fn load(&self, end: u64, jobs: Vec<Job>) -> bool {
         let now = self.shared.now();
         let is_loaded = self.shared.board().load(end, jobs, now);
+        *self.shared.trouble() = None;
         self.shared.wake();
         is_loaded
+    }
+
+    /// Notes why the jobs of the log cannot be looked up, until they are loaded.
+    pub fn cannot_load(&self, reason: String) {
+        *self.shared.trouble() = Some(reason);
+    }
+
+    /// Why the jobs of the log cannot be looked up.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble().clone()
     }
 
     /// Whether the jobs of the log are known.
@@ -602,6 +616,10 @@ impl Queue {
 impl Shared {
     pub(crate) fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn left_claims(&self) -> MutexGuard<'_, Vec<LeftClaim>> {

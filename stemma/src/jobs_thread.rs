@@ -108,6 +108,7 @@ fn begin(
             Err(error) => {
                 // The views may be made anew while the server runs.
                 tracing::error!(%error, "the jobs cannot be looked up; none is worked on yet");
+                queue.cannot_load(format!("the jobs cannot be looked up: {error}"));
                 std::thread::park_timeout(TRY_AGAIN);
             }
         }

@@ -124,6 +124,17 @@ fn with_a_job(runtime: &tokio::runtime::Runtime) -> (Queue, JobId) {
     (queue, id)
 }
 
+/// Health said that all was well while no job was worked on.
+#[test]
+fn why_jobs_cannot_be_looked_up_is_told_until_they_are() {
+    let queue = Queue::new(commands(), Options::default());
+    assert_eq!(queue.trouble(), None);
+    queue.cannot_load("a row cannot be read".to_owned());
+    assert_eq!(queue.trouble().as_deref(), Some("a row cannot be read"));
+    assert!(queue.load(0, Vec::new()));
+    assert_eq!(queue.trouble(), None);
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_current_thread();
     { runtime }.enable_time().build().unwrap()
