@@ -2,7 +2,7 @@
 //! answered, refused or stopped (rows A4, A7).
 
 use serde_json::{Value, json};
-use stemma_tests::Client;
+use stemma_tests::{Client, Server};
 
 use crate::graph::{Corpus, annotate, caught_up, on_all, resource};
 
@@ -219,4 +219,35 @@ async fn ask_with_malice(client: &Client) {
         () = others => {}
     }
     assert!(rounds > 10, "{rounds} rounds while queries ran");
+}
+
+/// A stop waited as long as it waits for anything, and whoever asked got no answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_is_under_way_ends_with_the_server_and_says_so() {
+    let mut server = Server::start();
+    let client = server.client();
+    for name in ["a", "b", "c"] {
+        client.create(name, "text").await;
+    }
+    caught_up(&client).await;
+    let asked = tokio::spawn(async move {
+        let query = "MATCH (a), (b), (c), (d), (e), (f), (g), (h), (i), (j), (k), (l), (m) \
+                     RETURN count(*)";
+        let body = json!({ "query": query });
+        client.post("/api/graph/query", &body).await
+    });
+    // Its thread is there once it runs.
+    let threads = format!("/proc/{}/task", server.pid());
+    let runs = || {
+        let threads = std::fs::read_dir(&threads).expect("the server's threads");
+        let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
+        let mut names = threads.flatten().filter_map(|thread| name(thread).ok());
+        names.any(|name| name.trim() == "graph-query")
+    };
+    while !runs() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.stop(), Some(0));
+    let answer = asked.await.expect("it was asked");
+    answer.expect_problem(503, "SHUTTING_DOWN");
 }

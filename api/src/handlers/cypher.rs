@@ -142,7 +142,12 @@ pub(crate) async fn query(
     let given_up = GivenUp::new();
     let patience = Patience::of(&asked.limits, given_up.flag());
     let graph = at.seen_by(&state).queried(&patience);
-    let body = answered(gate, graph, asked, patience, permit).await?;
+    let answering = answered(gate, graph, asked, patience, permit);
+    let body = tokio::select! {
+        body = answering => body?,
+        // A query may take longer than a stop waits: it ends with this request.
+        () = state.shutdown().clone().begun() => return Err(ApiError::of(Code::ShuttingDown)),
+    };
     // Each look at the graph sees it as it is then: of one position only if none came meanwhile.
     let is_kept = is_shared && body.len() <= KEPT_BYTES_MAX;
     if is_kept && at.unseen().end() == at.end {
