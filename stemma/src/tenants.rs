@@ -256,20 +256,23 @@ impl TenantMap {
             self.close_and_log(&other, replaced);
         }
         telling.told = match self.open_now(name, opening.stop) {
-            Ok(Some(opened)) => match self.slots.opened(name, opened) {
-                Ok(()) => {
-                    tracing::info!(tenant = %name, "opened");
-                    unpoisoned(&self.failed).remove(name);
-                    telling.told = None;
-                    std::mem::forget(telling);
-                    return;
+            Ok(Some(opened)) => {
+                // Before anybody is answered from it: health is asked next.
+                unpoisoned(&self.failed).remove(name);
+                match self.slots.opened(name, opened) {
+                    Ok(()) => {
+                        tracing::info!(tenant = %name, "opened");
+                        telling.told = None;
+                        std::mem::forget(telling);
+                        return;
+                    }
+                    // They ask again, and are told why.
+                    Err(unwanted) => {
+                        drop(unwanted);
+                        Some(Ok(()))
+                    }
                 }
-                // They ask again, and are told why.
-                Err(unwanted) => {
-                    drop(unwanted);
-                    Some(Ok(()))
-                }
-            },
+            }
             Ok(None) => Some(Ok(())),
             Err(error) => {
                 tracing::error!(tenant = %name, "not opened: {error:#}");
