@@ -222,7 +222,7 @@ async fn ask_with_malice(client: &Client) {
 }
 
 /// A stop waited as long as it waits for anything, and whoever asked got no answer.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_query_that_is_under_way_ends_with_the_server_and_says_so() {
     let mut server = Server::start();
     let client = server.client();
@@ -230,12 +230,9 @@ async fn a_query_that_is_under_way_ends_with_the_server_and_says_so() {
         client.create(name, "text").await;
     }
     caught_up(&client).await;
-    let asked = tokio::spawn(async move {
-        let query = "MATCH (a), (b), (c), (d), (e), (f), (g), (h), (i), (j), (k), (l), (m) \
-                     RETURN count(*)";
-        let body = json!({ "query": query });
-        client.post("/api/graph/query", &body).await
-    });
+    let query = "MATCH (a), (b), (c), (d), (e), (f), (g), (h), (i), (j), (k), (l), (m) \
+                 RETURN count(*)";
+    let body = json!({ "query": query });
     // Its thread is there once it runs.
     let threads = format!("/proc/{}/task", server.pid());
     let runs = || {
@@ -244,10 +241,14 @@ async fn a_query_that_is_under_way_ends_with_the_server_and_says_so() {
         let mut names = threads.flatten().filter_map(|thread| name(thread).ok());
         names.any(|name| name.trim() == "graph-query")
     };
-    while !runs() {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(server.stop(), Some(0));
-    let answer = asked.await.expect("it was asked");
+    let stopped = async {
+        while !runs() {
+            tokio::task::yield_now().await;
+        }
+        let stopped = tokio::task::spawn_blocking(move || server.stop());
+        stopped.await.expect("it is waited for")
+    };
+    let (answer, stopped) = tokio::join!(client.post("/api/graph/query", &body), stopped);
+    assert_eq!(stopped, Some(0));
     answer.expect_problem(503, "SHUTTING_DOWN");
 }
