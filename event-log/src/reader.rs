@@ -374,13 +374,8 @@ impl Reader {
         let (end, mut next) = (first + limit.records as u64, first);
         let mut oldest = Vec::with_capacity(limit.records);
         while next < end && (oldest.is_empty() || frame_bytes(&oldest) < limit.bytes) {
-            let limit = ReadLimit {
-                records: to_usize(end - next),
-                bytes: limit.bytes.saturating_sub(frame_bytes(&oldest)),
-            };
-            let read = self.shared.read(next, limit, Check::Checksum)?;
-            next += read.len() as u64;
-            oldest.extend(read.into_iter().filter(|record| is_wanted(record)));
+            let bytes = limit.bytes.saturating_sub(frame_bytes(&oldest));
+            oldest.extend(self.wanted_of(&mut next, end, bytes, is_wanted)?);
         }
         Ok(oldest)
     }
@@ -396,16 +391,9 @@ impl Reader {
         let (end, mut next) = (first + limit.records as u64, first);
         let (mut newest, mut held) = (VecDeque::with_capacity(limit.records), 0);
         while next < end {
-            let limit = ReadLimit {
-                records: to_usize(end - next),
-                ..limit
-            };
-            let read = self.shared.read(next, limit, Check::Checksum)?;
-            next += read.len() as u64;
-            for record in read.into_iter().filter(|record| is_wanted(record)) {
-                held += record.bytes().len();
-                newest.push_back(record);
-            }
+            let wanted = self.wanted_of(&mut next, end, limit.bytes, is_wanted)?;
+            held += frame_bytes(&wanted);
+            newest.extend(wanted);
             while let Some(oldest) = newest.front().map(|oldest: &Record| oldest.bytes().len())
                 && newest.len() > 1
                 && held - oldest >= limit.bytes
@@ -415,6 +403,22 @@ impl Reader {
             }
         }
         Ok(newest.into_iter().rev().collect())
+    }
+
+    /// Reads on from `next` up to so many bytes, and gives what is wanted of it.
+    fn wanted_of(
+        &self,
+        next: &mut u64,
+        end: u64,
+        bytes: usize,
+        is_wanted: &mut dyn FnMut(&Record) -> bool,
+    ) -> Result<Vec<Record>, ReadError> {
+        let records = to_usize(end - *next);
+        let limit = ReadLimit { records, bytes };
+        let mut read = self.shared.read(*next, limit, Check::Checksum)?;
+        *next += read.len() as u64;
+        read.retain(|record| is_wanted(record));
+        Ok(read)
     }
 
     fn hash(&self, stream: &StreamId) -> u64 {
