@@ -83,8 +83,8 @@ impl Seen {
     /// # Errors
     /// [`StoreError`].
     pub fn resource(&self, id: ResourceId) -> Result<Option<Arc<Descriptor>>, StoreError> {
-        let found = self.views.resource(id)?;
-        Ok(found.filter(|descriptor| descriptor.is_read_by(&self.sight)))
+        let found = self.resource_of_bytes(id)?;
+        Ok(found.map(|(descriptor, _)| descriptor))
     }
 
     /// A resource as it is, and the bytes of its row.
