@@ -97,10 +97,11 @@ impl ParsingService {
 
     /// Has a document parsed.
     ///
-    /// `open` gives the content, once for each try; `media_type` is what was found in it. Blocks until the service is done, `cancelled`
-    /// is seen set (some twenty times a second, while an answer is waited for as well; not while
-    /// connecting, for five seconds at the most, or while the service does not take what is sent),
-    /// or `parser_timeout_ms` have passed. `Retry-After` is honoured up to that time.
+    /// `open` gives the content, once for each try; `media_type` is what was found in it. Blocks
+    /// until the service is done, `cancelled` is seen set (some twenty times a second, while an
+    /// answer is waited for as well; not while connecting, for five seconds at the most, or while
+    /// the service does not take what is sent), or `parser_timeout_ms` have passed. `Retry-After`
+    /// is honoured up to that time.
     ///
     /// # Errors
     /// [`ServiceRefused`](DocumentError::ServiceRefused) when the service says that it cannot read
