@@ -63,6 +63,10 @@ pub(crate) fn open_writer<E: From<TantivyError> + From<io::Error>>(
     // What a commit left that did not come about bears the names that the next one writes under.
     directory.sync_names()?;
     writer.garbage_collect_files().wait()?;
+    // The engine gives its first change the number of the commit that is there. A merge as of that
+    // commit took it for a part of it: a removal was brought to the medium before its batch was, or
+    // was never done in segments that had others as of that commit.
+    writer.run([])?;
     directory.settle()?;
     Ok(writer)
 }
@@ -238,4 +242,76 @@ fn must_be_short(facets: &Facets) -> Result<(), SearchError> {
         return Err(SearchError::Note { bytes, bytes_max });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use stemma_domain::value::ResourceName;
+    use tantivy::merge_policy::NoMergePolicy;
+
+    use super::*;
+    use crate::change::Passages;
+
+    fn id(number: u128) -> ResourceId {
+        ResourceId::new(uuid::Uuid::from_u128(number))
+    }
+
+    fn put(number: u128, text: &str) -> Change {
+        let facets = Facets {
+            name: ResourceName::new("name").unwrap(),
+            collection: None,
+            entity_types: BTreeSet::new(),
+            archived: false,
+            note: Vec::new(),
+        };
+        Change::Put {
+            resource: id(number),
+            facets,
+            passages: Passages::Text(text.to_owned()),
+        }
+    }
+
+    fn open(dir: &Path) -> SearchIndex {
+        let opened = SearchIndex::open(dir, &Options::default());
+        opened.unwrap().index
+    }
+
+    fn apply(index: &SearchIndex, end: u64, changes: Vec<Change>) {
+        let checkpoint = Checkpoint { end, last: None };
+        index.apply(changes, checkpoint).unwrap();
+    }
+
+    /// A resource that was rewritten was there twice.
+    #[test]
+    fn the_first_removal_behind_an_open_is_done_in_segments_that_are_merged_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("search");
+        let index = open(&place);
+        let writing = index.writing();
+        let writer = writing.writer.as_ref().unwrap();
+        writer.set_merge_policy(Box::new(NoMergePolicy));
+        drop(writing);
+        apply(&index, 1, vec![put(1, "one"), put(2, "two")]);
+        let second = (3..7).map(|number| put(number, "more"));
+        let removed = Change::Remove { resource: id(1) };
+        apply(&index, 2, second.chain([removed]).collect());
+        drop(index);
+
+        // The first segment has a removal as of the commit, and the one before it in a merge none.
+        let index = open(&place);
+        apply(&index, 3, vec![put(2, "two again")]);
+        let writer = index.writing().writer.take().unwrap();
+        writer.wait_merging_threads().unwrap();
+        index.settled().unwrap();
+
+        let stats = index.stats().unwrap();
+        assert_eq!((stats.resources, stats.passages), (5, 5));
+        let other = open(&dir.path().join("other"));
+        let all = (3..7).map(|number| put(number, "more"));
+        apply(&other, 3, all.chain([put(2, "two again")]).collect());
+        assert_eq!(index.digest().unwrap(), other.digest().unwrap());
+    }
 }
