@@ -14,8 +14,8 @@ use stemma_domain::document::{Document, DocumentCommand};
 use stemma_domain::event::{DocumentUploaded, RequestAnswered};
 use stemma_domain::id::ResourceId;
 use stemma_domain::job::{Job, JobStatus};
-use stemma_domain::resource::{Access, Command, Descriptor, ResourcePatch};
-use stemma_domain::value::ResourceName;
+use stemma_domain::resource::{Access, Command, Descriptor, FollowedFile};
+use stemma_domain::value::{FileName, ResourceName};
 use stemma_event_log::Idempotency;
 use stemma_views::JobQuery;
 
@@ -94,35 +94,21 @@ impl Known {
     /// takes on the name, unless somebody gave it another, and the media type that is said now.
     pub(super) fn begin_anew(&self, uploaded: DocumentUploaded) -> Vec<Operation> {
         let id = uploaded.id;
-        let mut operations = Vec::new();
-        if let Some(now) = &self.descriptor
-            && now.digest == uploaded.digest
-        {
-            let is_named_by_file = now.name.as_str() == self.document.file_name.as_str();
-            let name = ResourceName::new(uploaded.file_name.as_str()).ok();
-            if let Some(name) = name.filter(|name| is_named_by_file && *name != now.name) {
-                let patch = ResourcePatch {
-                    name: Some(name),
-                    ..ResourcePatch::default()
-                };
-                operations.push(Operation::of_resource(id, Command::Patch(patch)));
-            }
-            let said = uploaded.declared_media_type.clone();
-            if let Some(media_type) = said.filter(|said| *said != now.media_type) {
-                let revise = Command::Revise {
-                    digest: now.digest,
-                    byte_size: now.byte_size,
-                    media_type: Some(media_type),
-                };
-                operations.push(Operation::of_resource(id, revise));
-            }
-        }
+        let name = |file: &FileName| ResourceName::new(file.as_str()).ok();
+        let names = name(&uploaded.file_name).zip(name(&self.document.file_name));
+        let follow = Command::FollowFile(FollowedFile {
+            digest: uploaded.digest,
+            media_type: uploaded.declared_media_type.clone(),
+            name: names,
+        });
         let again = DocumentCommand::UploadAgain {
             uploaded,
             found_at: self.document.revision,
         };
-        operations.push(Operation::of_document(id, again));
-        operations
+        vec![
+            Operation::of_resource(id, follow),
+            Operation::of_document(id, again),
+        ]
     }
 
     /// Answers an upload of its bytes, of which nothing is to be processed.

@@ -21,7 +21,7 @@ use stemma_content_store::{
 use stemma_domain::annotation::BodyOperation;
 use stemma_domain::event::ResourceCreated;
 use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
-use stemma_domain::resource::{Command, Refusal, ResourcePatch};
+use stemma_domain::resource::{Command, FollowedFile, Refusal, ResourcePatch};
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::{EntityType, MediaType, ResourceName};
 use stemma_event_log::{
@@ -604,5 +604,51 @@ fn annotations_that_stand_in_the_queue_are_known_to_who_looks_for_others() {
             panic!("it is there");
         };
         assert_eq!(folded.annotations.len(), 603 - 6);
+    });
+}
+
+/// The stage that finds out what a file is had read the resource before, and its client had been
+/// told that the new content was there: the file's came back.
+#[test]
+fn what_is_found_out_of_a_file_changes_no_resource_that_has_other_content_or_another_name() {
+    block_on(async {
+        let commands = commands(&MemoryStorage::default());
+        let created = create(&commands, "a file").await;
+        let Command::Create(first) = &created else {
+            unreachable!()
+        };
+        let follow = |media_type| {
+            Command::FollowFile(FollowedFile {
+                digest: first.digest,
+                media_type: MediaType::new(media_type).ok(),
+                name: Some((name("second"), name("first"))),
+            })
+        };
+        let now = async |commands: &Commands, changes| {
+            commands.execute(request(changes)).await.unwrap();
+            let at = commands
+                .resource_at(ID, AsOf::Time(commands.now()))
+                .unwrap();
+            let PastState::Found(found) = at else {
+                panic!("{at:?}")
+            };
+            let now = found.descriptor;
+            (now.name, now.media_type.to_string(), now.digest)
+        };
+        let digest = first.digest;
+        let followed = now(&commands, vec![created.clone(), follow("text/markdown")]).await;
+        assert_eq!(followed, (name("second"), "text/markdown".into(), digest));
+        let named = now(&commands, vec![rename("mine"), follow("text/html")]).await;
+        assert_eq!(named, (name("mine"), "text/html".into(), digest));
+
+        let other = ContentDigest::from_bytes([9; 32]);
+        let revise = Command::Revise {
+            digest: other,
+            byte_size: 1,
+            media_type: None,
+        };
+        let revised = now(&commands, vec![rename("first"), revise]).await;
+        assert_eq!(now(&commands, vec![follow("text/plain")]).await, revised);
+        assert_eq!(revised, (name("first"), "text/html".into(), other));
     });
 }

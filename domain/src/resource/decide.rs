@@ -19,7 +19,7 @@ use crate::event::{
 use crate::id::{AnnotationId, ContentDigest, ResourceId};
 use crate::job::JobRefusal;
 use crate::json_text::JsonText;
-use crate::resource::Access;
+use crate::resource::{Access, Descriptor};
 use crate::value::{CollectionName, EntityType, LanguageTag, MediaType, ResourceName};
 
 /// Most bytes of a resource's metadata, as JSON.
@@ -43,6 +43,9 @@ pub enum Command {
         /// Its media type, when it changes.
         media_type: Option<MediaType>,
     },
+    /// Have it say of the file that is its content what is known of that now; of a resource that has
+    /// other content meanwhile nothing.
+    FollowFile(FollowedFile),
     /// Change what describes it.
     Patch(ResourcePatch),
     /// Say who else may read and write it.
@@ -81,6 +84,18 @@ pub struct CloneResource {
     pub annotations: Vec<(AnnotationId, Arc<AnnotationState>)>,
     /// The source.
     pub source: ResourceId,
+}
+
+/// What is known of a file that came as a resource.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FollowedFile {
+    /// The file.
+    pub digest: ContentDigest,
+    /// What it is.
+    pub media_type: Option<MediaType>,
+    /// The name that a resource takes on, and the one that it has been given by its file: one with
+    /// another name was given that by somebody.
+    pub name: Option<(ResourceName, ResourceName)>,
 }
 
 /// Changes of what describes a resource: the outer `Option` says whether to change.
@@ -219,6 +234,7 @@ fn decide_change(
             });
             Ok(if same { vec![] } else { vec![revised] })
         }
+        Command::FollowFile(file) => Ok(decide_follow(&state.descriptor, file)),
         Command::Patch(patch) => decide_patch(state, patch),
         Command::ChangeAccess(access) => {
             let same = *access == state.descriptor.access;
@@ -331,6 +347,26 @@ fn decide_clone(clone: &CloneResource) -> Vec<Event> {
         })
     }));
     events
+}
+
+fn decide_follow(now: &Descriptor, file: &FollowedFile) -> Vec<Event> {
+    if now.digest != file.digest {
+        return Vec::new();
+    }
+    let names = file.name.as_ref();
+    let name = names.filter(|(name, of_file)| now.name == *of_file && name != of_file);
+    let renamed =
+        name.map(|(name, _)| Event::ResourceRenamed(ResourceRenamed { name: name.clone() }));
+    let media_type = file.media_type.as_ref();
+    let media_type = media_type.filter(|media_type| **media_type != now.media_type);
+    let revised = media_type.map(|media_type| {
+        Event::ResourceRevised(ResourceRevised {
+            byte_size: now.byte_size,
+            digest: now.digest,
+            media_type: media_type.clone(),
+        })
+    });
+    renamed.into_iter().chain(revised).collect()
 }
 
 /// One event for each kind of change; what is already so gives none.

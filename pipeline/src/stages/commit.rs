@@ -20,7 +20,7 @@ use stemma_domain::document::{
 use stemma_domain::event::{DocumentStageCompleted, Metadata, StageOutput as Output};
 use stemma_domain::id::{ContentDigest, ResourceId};
 use stemma_domain::job::Job;
-use stemma_domain::resource::{Command, Refusal};
+use stemma_domain::resource::{Command, FollowedFile, Refusal};
 use stemma_domain::value::MediaType;
 use stemma_jobs::{JobsError, Queue};
 
@@ -386,15 +386,16 @@ impl Committer {
             Some(charset) => format!("{}; charset={charset}", validated.media_type),
             None => validated.media_type.clone(),
         };
-        let revise = MediaType::new(&media_type).ok().map(|media_type| {
-            let revise = Command::Revise {
-                digest: now.digest,
-                byte_size: now.byte_size,
+        let follow = MediaType::new(&media_type).ok().map(|media_type| {
+            // It may be given other content before this is decided on.
+            let follow = Command::FollowFile(FollowedFile {
+                digest: document.digest,
                 media_type: Some(media_type),
-            };
-            Operation::of_resource(document.id, revise)
+                name: None,
+            });
+            Operation::of_resource(document.id, follow)
         });
-        Ok(revise)
+        Ok(follow)
     }
 
     fn cut(
