@@ -151,6 +151,7 @@ fn a_document_is_found_by_its_name_then_by_its_chunks_then_by_its_vectors() {
     assert_eq!(words(&projection, "sentence"), [1]);
     // Revised, it is what it says itself, whatever is done on the file from before.
     searched.revise(1, "plain words");
+    searched.parse(1, TEXT);
     searched.chunk(1, TEXT);
     searched.catch_up(&projection);
     assert_eq!(words(&projection, "plain"), [1]);
@@ -218,6 +219,40 @@ fn a_document_that_is_begun_anew_is_found_by_its_name_until_its_stages_are_done_
     searched.embed(1, "m", &[[1.0, 0.0], [0.0, 1.0]]);
     searched.catch_up(&projection);
     assert_eq!(words(&projection, "quadrant"), [1]);
+    assert_eq!(digest(&projection), searched.fresh_digest());
+    projection.stop();
+}
+
+/// What it was had been forgotten: with its file again it was found by its name alone, for good, and
+/// the same bytes sent once more brought the text of the stages in the place of the content's.
+#[test]
+fn a_document_with_other_content_is_found_by_that_and_by_its_stages_once_it_has_its_file_again() {
+    let searched = Searched::new();
+    let projection = searched.start();
+    searched.upload(1, "raw", "application/pdf", TEXT.as_bytes());
+    searched.parse(1, TEXT);
+    searched.chunk(1, TEXT);
+    searched.embed(1, "m", &[[1.0, 0.0], [0.0, 1.0]]);
+    searched.revise(1, "plain words");
+    searched.catch_up(&projection);
+    assert_eq!(words(&projection, "quadrant"), [0_u8; 0]);
+    searched.revise_as(1, TEXT, "application/pdf");
+    searched.catch_up(&projection);
+    assert_eq!(words(&projection, "quadrant"), [1]);
+    assert!(nearest(&projection, "m", [1.0, 0.0]).is_some());
+
+    searched.revise(1, "plain words");
+    searched.catch_up(&projection);
+    searched.upload_again(1, "raw", TEXT.as_bytes());
+    searched.parse(1, TEXT);
+    searched.chunk(1, TEXT);
+    searched.catch_up(&projection);
+    assert_eq!(words(&projection, "plain"), [1]);
+    assert_eq!(words(&projection, "quadrant"), [0_u8; 0]);
+    searched.revise_as(1, TEXT, "application/pdf");
+    searched.catch_up(&projection);
+    assert_eq!(words(&projection, "quadrant"), [1]);
+    assert_eq!(nearest(&projection, "m", [1.0, 0.0]), None);
     assert_eq!(digest(&projection), searched.fresh_digest());
     projection.stop();
 }

@@ -22,6 +22,8 @@ pub(crate) enum Left {
     Text { row: Row, text: String },
     /// Passages to be read.
     Read { row: Row, passages: ReadPassages },
+    /// Those that are there, with other facets.
+    Described(Facets),
 }
 
 impl Left {
@@ -66,11 +68,19 @@ impl Left {
     }
 
     /// Changes its facets.
-    pub(crate) fn describe(&mut self, facets: &Facets) {
+    pub(crate) fn describe(&mut self, facets: Facets) {
         match self {
-            Self::Rows(rows) => rows.iter_mut().for_each(|left| left.row.describe(facets)),
-            Self::Text { row, .. } | Self::Read { row, .. } => row.describe(facets),
+            Self::Rows(rows) => rows.iter_mut().for_each(|left| left.row.describe(&facets)),
+            Self::Text { row, .. } | Self::Read { row, .. } => row.describe(&facets),
+            Self::Described(described) => *described = facets,
         }
+    }
+
+    /// What is stored of a resource, with other facets.
+    pub(crate) fn described(stored: Vec<Stored>, facets: &Facets) -> Self {
+        let mut left = Self::Rows(stored);
+        left.describe(facets.clone());
+        left
     }
 
     /// Gives each passage as it will be stored to `take`: at least one, unless the resource is
@@ -83,6 +93,7 @@ impl Left {
             Self::Rows(rows) => rows.into_iter().try_for_each(take),
             Self::Text { row, text } => each_cut(row, &text, take),
             Self::Read { row, passages } => each_read(row, &passages, take),
+            Self::Described(_) => unreachable!("what is stored takes its place before"),
         }
     }
 }

@@ -125,6 +125,17 @@ impl SearchIndex {
         })
     }
 
+    /// How many passages there are of a resource at the most: those that were taken away and are
+    /// not gone from the disk yet are counted.
+    ///
+    /// # Errors
+    /// [`SearchError::Index`] and [`SearchError::Damaged`].
+    pub fn passages_at_most(&self, resource: ResourceId) -> Result<u64, SearchError> {
+        let term = self.shared.fields.resource_term(*resource.as_bytes());
+        let commit = self.commit();
+        guarded(|| Ok(commit.searcher.doc_freq(&term)?))
+    }
+
     /// [`Contents::digest`] of the newest commit.
     ///
     /// # Errors

@@ -75,8 +75,8 @@ impl SearchIndex {
     /// Applies changes in their order and moves the checkpoint, in one commit. When this returns,
     /// queries see all of it.
     ///
-    /// A commit costs some milliseconds however small it is: callers gather changes. The batch and
-    /// the resources that it describes anew are in memory meanwhile; passages that are
+    /// A commit costs some milliseconds however small it is: callers gather changes. The batch is in
+    /// memory meanwhile; of the resources that it describes anew one at a time; passages that are
     /// [read](crate::Passages::Read) are not, and of those that the engine has not taken in yet
     /// 8 MiB are.
     ///
@@ -89,10 +89,8 @@ impl SearchIndex {
         if writing.is_discarded {
             return Err(SearchError::Discarded);
         }
-        let touched = guarded(|| {
-            self.ensure_writer(&mut writing)?;
-            self.touched(changes)
-        })?;
+        guarded(|| self.ensure_writer(&mut writing))?;
+        let touched = touched(changes)?;
         let committed = guarded(|| self.write(&mut writing, touched, checkpoint));
         if committed.is_err() {
             writing.writer = None;
@@ -135,47 +133,6 @@ impl SearchIndex {
         Ok(())
     }
 
-    fn touched(&self, changes: Vec<Change>) -> Result<Touched, SearchError> {
-        let mut touched = Touched::new();
-        for change in changes {
-            match change {
-                Change::Put {
-                    resource,
-                    facets,
-                    passages,
-                } => {
-                    must_be_short(&facets)?;
-                    touched.insert(resource, Left::put(resource, &facets, passages)?);
-                }
-                Change::Describe { resource, facets } => {
-                    must_be_short(&facets)?;
-                    if let Some(left) = self.stored_or_touched(&mut touched, resource)? {
-                        left.describe(&facets);
-                    }
-                }
-                Change::Remove { resource } => {
-                    touched.insert(resource, Left::Rows(Vec::new()));
-                }
-            }
-        }
-        Ok(touched)
-    }
-
-    /// What there is of a resource after the changes so far; none if it is not there.
-    fn stored_or_touched<'a>(
-        &self,
-        touched: &'a mut Touched,
-        resource: ResourceId,
-    ) -> Result<Option<&'a mut Left>, SearchError> {
-        match touched.entry(resource) {
-            Entry::Occupied(there) => Ok(Some(there.into_mut())),
-            Entry::Vacant(place) => {
-                let stored = self.stored(resource)?;
-                Ok((!stored.is_empty()).then(|| place.insert(Left::Rows(stored))))
-            }
-        }
-    }
-
     /// What is committed of a resource, by place.
     fn stored(&self, resource: ResourceId) -> Result<Vec<Stored>, SearchError> {
         let fields = &self.shared.fields;
@@ -212,6 +169,11 @@ impl SearchIndex {
             if searcher.doc_freq(&term)? > 0 {
                 writer.delete_term(term);
             }
+            let left = match left {
+                // One resource after the other: of many, all that is stored does not fit memory.
+                Left::Described(facets) => Left::described(self.stored(resource)?, &facets),
+                left => left,
+            };
             let mut kind = PassageKind::First;
             left.each(&mut |stored| {
                 let document = fields.document(&stored, kind)?;
@@ -225,6 +187,36 @@ impl SearchIndex {
         commit.commit()?;
         self.refresh()
     }
+}
+
+/// What a batch of changes leaves of each resource.
+fn touched(changes: Vec<Change>) -> Result<Touched, SearchError> {
+    let mut touched = Touched::new();
+    for change in changes {
+        match change {
+            Change::Put {
+                resource,
+                facets,
+                passages,
+            } => {
+                must_be_short(&facets)?;
+                touched.insert(resource, Left::put(resource, &facets, passages)?);
+            }
+            Change::Describe { resource, facets } => {
+                must_be_short(&facets)?;
+                match touched.entry(resource) {
+                    Entry::Occupied(mut there) => there.get_mut().describe(facets),
+                    Entry::Vacant(place) => {
+                        place.insert(Left::Described(facets));
+                    }
+                }
+            }
+            Change::Remove { resource } => {
+                touched.insert(resource, Left::Rows(Vec::new()));
+            }
+        }
+    }
+    Ok(touched)
 }
 
 /// About as many bytes as a passage takes on its way to the engine: its text stands in two fields

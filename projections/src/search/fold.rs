@@ -8,14 +8,16 @@ use std::time::Instant;
 
 use stemma_content_store::ContentStore;
 use stemma_domain::document::Stage;
-use stemma_domain::event::{self, DocumentStageCompleted, Event, ResourceCreated, ResourceRevised};
+use stemma_domain::event::{
+    self, DocumentStageCompleted, DocumentUploaded, Event, ResourceCreated, ResourceRevised,
+};
 use stemma_domain::id::{ContentDigest, ResourceId};
 use stemma_event_log::Record;
 use stemma_search::{Checkpoint, Facets, MODELS_PER_PASSAGE_MAX, SearchError, SearchIndex};
 use stemma_views::{ApplyError, Reason};
 
 use super::content::{self, DocumentSource};
-use super::origin::Origin;
+use super::origin::{Origin, Revised};
 use super::pending::{Described, Pending, Text};
 
 /// Bytes of text and vectors after which a batch is committed; what one event adds comes on top.
@@ -23,6 +25,8 @@ const BATCH_BYTES: usize = 64 << 20;
 /// Those of them that are in memory until then, after which a batch is committed: texts of contents.
 /// Those of documents are read while they are written.
 const HELD_BYTES: usize = 16 << 20;
+/// About as many bytes as a passage of a text has.
+const PASSAGE_BYTES: usize = 1 << 10;
 /// Resources after which a batch is committed.
 const BATCH_RESOURCES: usize = 8192;
 
@@ -167,13 +171,7 @@ impl Fold {
                 self.create(created)
             }
             Event::ResourceRevised(revised) => self.revise(resource_of(record)?, revised),
-            Event::DocumentUploaded(uploaded) => {
-                let mut described = self.described(uploaded.id)?;
-                described.origin = Origin::uploaded(uploaded.digest);
-                let nothing = Text::Whole(String::new());
-                self.pending.put(uploaded.id, described, nothing);
-                Ok(())
-            }
+            Event::DocumentUploaded(uploaded) => self.upload(uploaded),
             Event::DocumentStageCompleted(completed) => self.complete(completed),
             Event::ResourceRenamed(renamed) => self.describe(record, |facets| {
                 facets.name.clone_from(&renamed.name);
@@ -211,16 +209,38 @@ impl Fold {
         Ok(())
     }
 
-    /// Whatever it was before, its text is that of its content now; but a document whose media
-    /// type alone was put right has the file that its stages are done on.
+    /// Its text comes by stages; also of a document that is begun anew, unless the resource has
+    /// other content meanwhile.
+    fn upload(&mut self, uploaded: &DocumentUploaded) -> Result<(), Reason> {
+        let mut described = self.described(uploaded.id)?;
+        let is_of_file = described.origin.begin(uploaded.digest);
+        if !is_of_file {
+            return self.describe_as(uploaded.id, described);
+        }
+        let nothing = Text::Whole(String::new());
+        self.pending.put(uploaded.id, described, nothing);
+        Ok(())
+    }
+
+    /// Its text is that of its content now. A document that has its file, again or still, has what
+    /// its stages are done on.
     fn revise(&mut self, resource: ResourceId, revised: &ResourceRevised) -> Result<(), Reason> {
         let mut described = self.described(resource)?;
-        if matches!(described.origin, Origin::Document { file, .. } if file == revised.digest) {
-            return Ok(());
-        }
-        described.origin = Origin::Content;
-        let text = content::text(&self.content, revised.digest, &revised.media_type)?;
-        self.pending.put(resource, described, Text::Whole(text));
+        let text = match described.origin.revise(revised.digest) {
+            Revised::AsBefore => return Ok(()),
+            Revised::File => match described.origin.stages(&self.content) {
+                Some(source) => {
+                    let bytes = source.bytes();
+                    Text::Stages(source, bytes)
+                }
+                None => Text::Whole(String::new()),
+            },
+            Revised::Other => {
+                let text = content::text(&self.content, revised.digest, &revised.media_type)?;
+                Text::Whole(text)
+            }
+        };
+        self.pending.put(resource, described, text);
         Ok(())
     }
 
@@ -233,37 +253,29 @@ impl Fold {
         let before = self.described(resource)?;
         let mut described = before.clone();
         change(&mut described.facets);
-        if described != before {
-            self.describe_as(resource, described);
+        if described == before {
+            return Ok(());
         }
-        Ok(())
+        self.describe_as(resource, described)
     }
 
     /// Describes a resource; the passages of a document are read where they came from.
-    fn describe_as(&mut self, resource: ResourceId, described: Described) {
-        let stages = match &described.origin {
-            Origin::Document {
-                text: Some(text),
-                chunks: Some(chunks),
-                vectors,
-                ..
-            } => Some(DocumentSource::new(
-                &self.content,
-                (*text, *chunks),
-                vectors,
-            )),
-            _ => None,
-        };
-        let stages = || {
-            let source = stages?;
-            let bytes = source.bytes();
-            Some(Text::Stages(source, bytes))
-        };
-        self.pending.describe(resource, described, stages);
+    fn describe_as(&mut self, resource: ResourceId, described: Described) -> Result<(), Reason> {
+        let source = described.origin.stages(&self.content);
+        let index = &self.index;
+        self.pending.describe(resource, described, || {
+            if let Some(source) = source {
+                let bytes = source.bytes();
+                return Ok(Text::Stages(source, bytes));
+            }
+            let passages = index.passages_at_most(resource)?;
+            let passages = usize::try_from(passages).unwrap_or(usize::MAX);
+            Ok(Text::AsIs(passages.saturating_mul(PASSAGE_BYTES)))
+        })
     }
 
-    /// A stage of a document that was revised since is done on content that it no longer has, and
-    /// changes nothing.
+    /// A stage of a document whose resource has other content now is noted alone, for when it has
+    /// its file again.
     fn complete(&mut self, completed: &DocumentStageCompleted) -> Result<(), Reason> {
         if !matches!(completed.stage, Stage::Parse | Stage::Chunk | Stage::Embed) {
             return Ok(());
@@ -274,18 +286,20 @@ impl Fold {
             text,
             chunks,
             vectors,
+            has_file,
             ..
         } = &mut described.origin
         else {
             return Ok(());
         };
+        let has_file = *has_file;
         match completed.stage {
             Stage::Parse => {
                 let parsed = Some(output(completed, "text")?);
                 if *text != parsed {
                     (*text, *chunks) = (parsed, None);
                     vectors.clear();
-                    self.describe_as(resource, described);
+                    self.describe_as(resource, described)?;
                 }
                 return Ok(());
             }
@@ -309,7 +323,11 @@ impl Fold {
         let of = text.zip(*chunks);
         let of = of.ok_or_else(|| too_early(completed.stage))?;
         let source = DocumentSource::new(&self.content, of, vectors);
+        // In either case: what is noted was read to its end once.
         let bytes = source.read_through()?;
+        if !has_file {
+            return self.describe_as(resource, described);
+        }
         let stages = Text::Stages(source, bytes);
         self.pending.put(resource, described, stages);
         Ok(())

@@ -26,7 +26,7 @@ pub(super) struct Described {
 struct Touched {
     described: Described,
     /// Its text; none where the one that is in the index stays.
-    text: Option<Text>,
+    text: Option<NewText>,
     /// Bytes that writing it goes through, and those of them that are in memory.
     bytes: usize,
     held_bytes: usize,
@@ -38,6 +38,14 @@ pub(super) enum Text {
     Whole(String),
     /// What the stages of a document put out, and its bytes.
     Stages(DocumentSource, usize),
+    /// The one that is in the index, and its bytes.
+    AsIs(usize),
+}
+
+/// One that comes in the place of what is in the index.
+enum NewText {
+    Whole(String),
+    Stages(DocumentSource),
 }
 
 /// The changes of a batch.
@@ -75,13 +83,14 @@ impl Pending {
         Some(&touched.described)
     }
 
-    /// Puts a resource in the place of all that there was of it.
+    /// Puts a resource in the place of all that there was of it, with a text of its own or the one
+    /// that is in the index.
     pub(super) fn put(&mut self, resource: ResourceId, described: Described, text: Text) {
-        let (bytes, held_bytes) = match &text {
-            Text::Whole(text) => (text.len(), text.len()),
-            Text::Stages(_, bytes) => (*bytes, 0),
+        let (bytes, held_bytes, text) = match text {
+            Text::Whole(text) => (text.len(), text.len(), Some(NewText::Whole(text))),
+            Text::Stages(source, bytes) => (bytes, 0, Some(NewText::Stages(source))),
+            Text::AsIs(bytes) => (bytes, 0, None),
         };
-        let text = Some(text);
         self.touch(
             resource,
             Touched {
@@ -93,30 +102,19 @@ impl Pending {
         );
     }
 
-    /// Describes a resource anew; where the batch has not its text, it is read from `stages`, or
-    /// stays as it is in the index.
-    pub(super) fn describe(
+    /// Describes a resource anew, of which the batch has the text, or that of the index stays.
+    pub(super) fn describe<E>(
         &mut self,
         resource: ResourceId,
         described: Described,
-        stages: impl FnOnce() -> Option<Text>,
-    ) {
+        text: impl FnOnce() -> Result<Text, E>,
+    ) -> Result<(), E> {
         if let Some(touched) = self.touched.get_mut(&resource) {
             touched.described = described;
-            return;
+        } else {
+            self.put(resource, described, text()?);
         }
-        if let Some(text) = stages() {
-            return self.put(resource, described, text);
-        }
-        self.touch(
-            resource,
-            Touched {
-                described,
-                text: None,
-                bytes: 0,
-                held_bytes: 0,
-            },
-        );
+        Ok(())
     }
 
     fn touch(&mut self, resource: ResourceId, touched: Touched) {
@@ -135,8 +133,8 @@ impl Pending {
             facets.note = touched.described.origin.to_note();
             let passages = match touched.text {
                 None => return Change::Describe { resource, facets },
-                Some(Text::Whole(text)) => Passages::Text(text),
-                Some(Text::Stages(source, _)) => {
+                Some(NewText::Whole(text)) => Passages::Text(text),
+                Some(NewText::Stages(source)) => {
                     Passages::Read(ReadPassages::new(Arc::new(source)))
                 }
             };
