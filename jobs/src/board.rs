@@ -119,12 +119,13 @@ impl Board {
         }
         self.end = Some(end);
         for job in jobs {
+            let is_of_this_process = self.jobs.contains_key(&job.id);
             self.take(&job, now);
             let is_local = job
                 .claim
                 .as_ref()
                 .is_some_and(|claim| claim.worker.as_str().starts_with(LOCAL_PREFIX));
-            if is_local {
+            if is_local && !is_of_this_process {
                 // That worker ended with the process that it was part of.
                 self.let_run_out(job.id, now.instant);
             }

@@ -315,8 +315,7 @@ impl Queue {
     ) -> Result<Option<Claimed>, JobsError> {
         loop {
             if !self.is_loaded() {
-                let reason = "the jobs of the log are being looked up".to_owned();
-                return Err(JobsError::NotReady { reason });
+                return Err(not_ready());
             }
             let (has_come_due, chosen) = {
                 let mut board = self.shared.board();
@@ -446,16 +445,16 @@ impl Queue {
     /// Renews a worker's lease.
     ///
     /// # Errors
-    /// [`JobRefusal::LeaseLost`] when another has the job, or it has ended.
+    /// [`JobRefusal::LeaseLost`] when another has the job, or it has ended;
+    /// [`JobsError::NotReady`] while the jobs of the log are not known.
     pub fn heartbeat(&self, id: JobId, token: u64) -> Result<Beat, JobsError> {
-        let held = self.shared.board().beat(id, token, Instant::now());
-        Ok(held.ok_or(JobRefusal::LeaseLost)?.into())
+        Ok(Shared::beat(&mut self.shared.board(), id, token)?.into())
     }
 
     /// Notes how far a worker is; a heartbeat as well.
     ///
     /// # Errors
-    /// [`JobRefusal::LeaseLost`].
+    /// As [`heartbeat`](Self::heartbeat).
     pub fn progress(
         &self,
         id: JobId,
@@ -464,8 +463,7 @@ impl Queue {
         message: &str,
     ) -> Result<Beat, JobsError> {
         let mut board = self.shared.board();
-        let held = board.beat(id, token, Instant::now());
-        let held = held.ok_or(JobRefusal::LeaseLost)?;
+        let held = Shared::beat(&mut board, id, token)?;
         // While the board is ours: once the views have told it that the job ended, the bus is told
         // so too, and nothing must come behind that.
         self.shared.bus.tell(id, token, percent, message);
@@ -614,6 +612,18 @@ impl Queue {
 }
 
 impl Shared {
+    /// Renews a lease. One that is not known may be known once the jobs of the log are.
+    fn beat(board: &mut Board, id: JobId, token: u64) -> Result<Held, JobsError> {
+        let held = board.beat(id, token, Instant::now());
+        held.ok_or_else(|| {
+            if board.is_loaded() {
+                JobRefusal::LeaseLost.into()
+            } else {
+                not_ready()
+            }
+        })
+    }
+
     pub(crate) fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -664,6 +674,12 @@ impl Shared {
             self.board().refresh(&job, now);
         }
         Ok(())
+    }
+}
+
+fn not_ready() -> JobsError {
+    JobsError::NotReady {
+        reason: "the jobs of the log are being looked up".to_owned(),
     }
 }
 

@@ -296,6 +296,31 @@ fn a_retry_waits_at_most_the_longest_wait_wherever_the_wall_clock_stands_at_the_
     }
 }
 
+/// A verification that was begun while the jobs could not be looked up was recorded as lost with its
+/// worker once they could be, and went on.
+#[test]
+fn of_claims_inside_the_server_only_those_of_a_process_before_run_out_when_jobs_are_looked_up() {
+    let world = World::new();
+    let local = |id| {
+        let mut job = queued(id, 0, 0, 0);
+        job.revision = 1;
+        job.status = JobStatus::Processing;
+        job.claim = Some(Claim {
+            token: 1,
+            worker: WorkerName::new(&format!("{LOCAL_PREFIX}w")).unwrap(),
+            lease_ms: 60_000,
+            claimed_at: world.now.wall,
+        });
+        job
+    };
+    let (before, ours) = (local(1), local(2));
+    let mut board = Board::new(world.board.options.clone());
+    board.refresh(&ours, world.now);
+    assert!(board.load(2, vec![before.clone(), ours.clone()], world.now));
+    assert_eq!(board.run_out(world.now.instant), [(before.id, 1)]);
+    assert!(board.beat(ours.id, 1, world.now.instant).is_some());
+}
+
 /// Whoever claimed a job may be held up between its write and telling the board; once the job had
 /// ended meanwhile, it stood on the board for good, held by nobody.
 #[test]

@@ -124,6 +124,29 @@ fn with_a_job(runtime: &tokio::runtime::Runtime) -> (Queue, JobId) {
     (queue, id)
 }
 
+/// A worker outside was told that its lease is lost while a server that had just started looked its
+/// job up, and threw away what it had done.
+#[test]
+fn whether_a_lease_is_lost_is_said_once_the_jobs_of_the_log_are_known() {
+    let queue = Queue::new(commands(), Options::default());
+    let job = at_work(1);
+    let beats = || {
+        [
+            queue.heartbeat(job.id, 1),
+            queue.progress(job.id, 1, 50, "half"),
+        ]
+    };
+    let is_unknown = |beat: &_| matches!(beat, Err(JobsError::NotReady { .. }));
+    assert!(beats().iter().all(is_unknown));
+    assert!(queue.load(2, vec![job.clone()]));
+    assert!(beats().iter().all(Result::is_ok));
+    let lost = queue.heartbeat(job.id, 2).unwrap_err();
+    assert!(
+        matches!(lost, JobsError::Refused(JobRefusal::LeaseLost)),
+        "{lost:?}"
+    );
+}
+
 /// Health said that all was well while no job was worked on.
 #[test]
 fn why_jobs_cannot_be_looked_up_is_told_until_they_are() {
