@@ -18,7 +18,7 @@ use stemma_domain::job::JobRefusal;
 use stemma_domain::resource::Refusal;
 use stemma_event_log::{AppendError, ProofError, ReadError as LogReadError};
 use stemma_jobs::JobsError;
-use stemma_pipeline::stages::CommitError;
+use stemma_pipeline::stages::{CommitError, NotIndexed};
 use stemma_views::{QueryError, StoreError};
 use utoipa::ToSchema;
 
@@ -601,7 +601,10 @@ impl From<CommitError> for ApiError {
             CommitError::Read(read) => Self::from(read),
             CommitError::NotStored(_) => Self::of(Code::ContentDamaged).because(&error),
             CommitError::Refused(refusal) => Self::of_refusal(&refusal, ""),
-            CommitError::NotIndexed(reason) => Self::new(Code::NotYet, reason),
+            CommitError::NotIndexed(told @ NotIndexed::CatchingUp(_)) => {
+                Self::new(Code::NotYet, told.to_string())
+            }
+            CommitError::NotIndexed(told) => Self::new(Code::SearchUnavailable, told.to_string()),
             other => Self::of(Code::Internal).because(&other),
         }
     }

@@ -11,8 +11,8 @@ use stemma_domain::id::ResourceId;
 use stemma_domain::value::JobKind;
 use stemma_inference::{Embedder, StaticEmbedder};
 use stemma_jobs::{Handler, Queue};
-use stemma_pipeline::stages::{Committer, Indexer, Pipeline, Tools};
-use stemma_projections::{SearchProjection, SearchSettings};
+use stemma_pipeline::stages::{Committer, Indexer, NotIndexed, Pipeline, Tools};
+use stemma_projections::{SearchProjection, SearchSettings, WaitError};
 
 use crate::config::Settings;
 use crate::jobs_thread::JobsThread;
@@ -132,8 +132,8 @@ fn search(
     }))
 }
 
-/// How long a document may take to become searchable once it is recorded, before the stage is
-/// tried again.
+/// How long a document may take to become searchable once it is recorded, before it is said whether
+/// the index comes closer.
 const INDEX_WAIT: Duration = Duration::from_mins(1);
 
 /// Waits until documents are searchable; at once where no index is kept.
@@ -145,11 +145,17 @@ impl Indexer for SearchIndexer {
         _: ResourceId,
         position: u64,
         stop: &AtomicBool,
-    ) -> Result<Metadata, String> {
+    ) -> Result<Metadata, NotIndexed> {
         let mut figures = Metadata::new();
         if let Some(projection) = &self.0 {
+            let before = projection.status().end;
             let waited = projection.wait_for_blocking(position + 1, INDEX_WAIT, stop);
-            let end = waited.map_err(|error| format!("the search index is behind: {error}"))?;
+            let end = waited.map_err(|error| match error {
+                WaitError::NotYet { end } if end > before => {
+                    NotIndexed::CatchingUp(error.to_string())
+                }
+                _ => NotIndexed::StandsStill(error.to_string()),
+            })?;
             figures.insert("searchable_up_to".to_owned(), end.saturating_sub(1).into());
         }
         Ok(figures)

@@ -34,11 +34,14 @@ impl Reembed {
     /// Queues a job for each document whose vectors are of another model. Goes on with the next
     /// start where it was stopped.
     pub(crate) fn run(&self, queue: &Queue, views: &Views, is_stopped: &dyn Fn() -> bool) {
+        // One that is being filled does not know all the models that it will have.
+        let end = queue.commands().reader().end().get();
         let index = loop {
             if is_stopped() {
                 return;
             }
-            if let Some(index) = self.search.index() {
+            let index = self.search.index();
+            if let Some(index) = index.filter(|_| self.search.status().end >= end) {
                 break index;
             }
             std::thread::park_timeout(LOOK_AROUND);

@@ -104,7 +104,9 @@ fn after(error: &anyhow::Error) -> After {
         return After::AskAgain(None);
     };
     match (unwell.code.as_str(), unwell.status) {
-        ("NOT_YET", _) => After::GiveUp(StageError::transient("NOT_INDEXED", &unwell.detail)),
+        ("SEARCH_UNAVAILABLE", _) => {
+            After::GiveUp(StageError::transient("NOT_INDEXED", &unwell.detail))
+        }
         ("CONTENT_DAMAGED", _) => {
             After::GiveUp(StageError::permanent(&unwell.code, &unwell.detail))
         }
@@ -460,6 +462,11 @@ mod tests {
             panic!("it is asked again");
         };
         assert_eq!(least, Some(Duration::from_secs(2)));
+        assert_eq!(given_up(unwell(503, "NOT_YET")), None);
+        assert_eq!(
+            given_up(unwell(503, "SEARCH_UNAVAILABLE")),
+            Some(StageError::transient("NOT_INDEXED", "why"))
+        );
         assert_eq!(given_up(anyhow::anyhow!("connection refused")), None);
         let After::AskAgain(least) = after(&refused(429, "QUEUE_FULL")) else {
             panic!("it is asked again");

@@ -36,19 +36,30 @@ const VERSION: u32 = 2;
 /// Most bytes of content that a stage reads whole.
 const READ_BYTES_MAX: u64 = 1 << 30;
 
+/// Why a document is not searchable yet, for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotIndexed {
+    /// The index comes closer, and is worth waiting for.
+    #[error("the search index is catching up: {0}")]
+    CatchingUp(String),
+    /// It stands still.
+    #[error("the search index is behind: {0}")]
+    StandsStill(String),
+}
+
 /// Waits until what is recorded is searchable.
 pub trait Indexer: Send + Sync {
-    /// Waits until all up to a position is in the index; gives what can be counted of the
-    /// document there.
+    /// Waits for a while until all up to a position is in the index; gives what can be counted of
+    /// the document there.
     ///
     /// # Errors
-    /// Why it is not, for people; to be tried again.
+    /// Why it is not; to be tried again.
     fn wait_for(
         &self,
         document: ResourceId,
         position: u64,
         stop: &AtomicBool,
-    ) -> Result<Metadata, String>;
+    ) -> Result<Metadata, NotIndexed>;
 }
 
 /// Why an output was not recorded.
@@ -77,8 +88,8 @@ pub enum CommitError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The index does not hold the document yet.
-    #[error("{0}")]
-    NotIndexed(String),
+    #[error(transparent)]
+    NotIndexed(#[from] NotIndexed),
     /// A mistake of ours.
     #[error("{0}")]
     Internal(String),
@@ -359,7 +370,7 @@ impl Committer {
                 let figures = self
                     .indexer
                     .wait_for(document.id, end.saturating_sub(1), stop);
-                effects.figures = figures.map_err(CommitError::NotIndexed)?;
+                effects.figures = figures?;
             }
         }
         Ok(effects)

@@ -16,7 +16,7 @@ use stemma_domain::value::JobKind;
 use stemma_jobs::{Handler, JobsError, Outcome, Work};
 
 use crate::parse::Structure;
-use crate::stages::commit::{CommitError, Committer, Submission, millis};
+use crate::stages::commit::{CommitError, CommitFuture, Committer, NotIndexed, Submission, millis};
 use crate::stages::desk::{ChunkTexts, Desk, StageError, Task, chunking_of};
 use crate::stages::output::StageOutput;
 use crate::stages::resources::{self, DETECT, GENERATE};
@@ -176,8 +176,8 @@ impl From<CommitError> for StageError {
 }
 
 impl LocalDesk<'_> {
-    fn document(&self) -> Result<Document, StageError> {
-        Ok(self.committer.document(self.document_id)?)
+    fn document(&self) -> Result<Document, CommitError> {
+        self.committer.document(self.document_id)
     }
 
     /// Does one stage, unless it is done as it is asked for: two jobs may have been queued for it,
@@ -234,11 +234,26 @@ impl LocalDesk<'_> {
         claim.map_or("stemma", |claim| claim.worker.as_str())
     }
 
+    fn commit(&self, output: StageOutput, took: Duration) -> Result<(), CommitError> {
+        let submission = Submission {
+            job: &self.work.job,
+            token: self.work.token(),
+            document: &self.seen()?,
+            output,
+            took,
+            actor: self.worker(),
+        };
+        let block_on = |future: CommitFuture<'_>| self.work.block_on(future);
+        self.committer
+            .commit(submission, self.work.stop_flag(), &block_on)?;
+        Ok(())
+    }
+
     fn output(&self, stage: Stage, name: &str) -> Result<bytes::Bytes, StageError> {
         Ok(self.committer.output(&self.seen()?, stage, name)?)
     }
 
-    fn seen(&self) -> Result<Document, StageError> {
+    fn seen(&self) -> Result<Document, CommitError> {
         match &*self.seen.borrow() {
             Some(seen) => Ok(seen.clone()),
             None => self.document(),
@@ -277,21 +292,21 @@ impl Desk for LocalDesk<'_> {
     }
 
     fn submit(&self, stage: Stage, output: StageOutput, took: Duration) -> Result<(), StageError> {
-        if stage == Stage::Index {
-            // The search index does the rest: many documents wait for one commit of it.
-            self.work.step_aside();
+        if stage != Stage::Index {
+            return Ok(self.commit(output, took)?);
         }
-        let submission = Submission {
-            job: &self.work.job,
-            token: self.work.token(),
-            document: &self.seen()?,
-            output,
-            took,
-            actor: self.worker(),
-        };
-        let block_on = |future: crate::stages::commit::CommitFuture<'_>| self.work.block_on(future);
-        self.committer.commit(submission, self.stop(), &block_on)?;
-        Ok(())
+        // The search index does the rest: many documents wait for one commit of it.
+        self.work.step_aside();
+        let began = Instant::now();
+        loop {
+            let took = took.saturating_add(began.elapsed());
+            match self.commit(StageOutput::Indexed, took) {
+                // One that is made anew takes as long as it takes; no document has failed by that.
+                Err(CommitError::NotIndexed(NotIndexed::CatchingUp(_)))
+                    if !self.work.is_stopped() => {}
+                ended => return Ok(ended?),
+            }
+        }
     }
 
     fn progress(&self, percent: u8, message: &str) {

@@ -14,7 +14,7 @@ mod stored;
 mod summary;
 mod wire;
 
-pub use commit::{CommitError, CommitFuture, Committer, Indexer, Submission};
+pub use commit::{CommitError, CommitFuture, Committer, Indexer, NotIndexed, Submission};
 pub use desk::{ChunkTexts, Desk, StageError, Task};
 pub use handler::{PROCESS, Pipeline, STEP};
 pub use output::{OutputError, StageOutput};
