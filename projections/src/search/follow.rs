@@ -4,11 +4,13 @@
 //! full, when somebody waits for what it holds and cannot wait longer, or when it is worth a commit;
 //! whatever ends the thread, a panic too, is told as a phase.
 
+use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use stemma_content_store as content;
 use stemma_event_log::{ReadError, Record};
 use stemma_search::SearchError;
 use stemma_views::ApplyError;
@@ -310,7 +312,7 @@ impl Follower {
         let error = match error {
             FoldError::Apply(error) => match self.commit(fold) {
                 Ok(()) => {
-                    self.failed_at = None;
+                    self.failed_at = may_pass(error.reason.as_ref()).then(Instant::now);
                     error
                 }
                 Err(error) => self.failed(fold, error),
@@ -331,9 +333,7 @@ impl Follower {
         match error {
             FoldError::Apply(error) => error,
             FoldError::Index(error) => {
-                // What is damaged does not mend itself.
-                let may_pass = matches!(error, SearchError::Index(_));
-                self.failed_at = may_pass.then(Instant::now);
+                self.failed_at = may_pass(&error).then(Instant::now);
                 ApplyError {
                     position: fold.end(),
                     event_type: "a batch of records".to_owned(),
@@ -378,5 +378,55 @@ impl Follower {
         self.shared.progress.retry.store(true, Ordering::Release);
         // Whoever asked may have gone.
         let _ = answer.send(Ok(()));
+    }
+}
+
+/// Whether what stopped the index may go by itself: the system's trouble with the index, or with
+/// content that it takes in. What is damaged does not mend itself.
+fn may_pass(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| {
+        (*error).source()
+    });
+    causes.any(|error| {
+        matches!(error.downcast_ref(), Some(SearchError::Index(_)))
+            || matches!(error.downcast_ref(), Some(content::ReadError::Io { .. }))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use stemma_content_store::Digest;
+    use stemma_domain::id::ContentDigest;
+
+    use super::super::content::ContentError;
+    use super::*;
+
+    /// A process that had too many files open for a moment searched nothing until somebody had it
+    /// tried again.
+    #[test]
+    fn the_systems_trouble_with_content_may_pass_and_content_that_is_missing_does_not_come_back() {
+        let digest = ContentDigest::from_bytes([1; 32]);
+        let read = |source| ContentError::Read { digest, source };
+        let io = |code| content::ReadError::Io {
+            file: "large/1".into(),
+            source: Arc::new(io::Error::from_raw_os_error(code)),
+        };
+        let too_large = content::ReadError::TooLarge {
+            digest: Digest::from_bytes([1; 32]),
+            bytes: 2,
+            bytes_max: 1,
+        };
+        const EMFILE: i32 = 24;
+        let within = |error: ContentError| SearchError::Passages(error.into());
+        for (error, passes) in [
+            (read(io(EMFILE)), true),
+            (ContentError::Missing(digest), false),
+            (read(too_large), false),
+        ] {
+            assert_eq!(may_pass(&error), passes, "{error}");
+            assert_eq!(may_pass(&within(error)), passes);
+        }
     }
 }
