@@ -2,6 +2,8 @@
 //!
 //! Invariant: after an open the rows are of one log up to `end`, or there are none.
 
+use std::error::Error;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -97,7 +99,7 @@ pub enum OpenError {
         dir: PathBuf,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// There is nothing, and nothing was to be made.
     #[error("nothing in {}", dir.display())]
@@ -125,6 +127,8 @@ pub enum OpenError {
 enum Refused {
     Locked,
     Full,
+    /// The system's own trouble.
+    System(io::Error),
     Unusable(String),
 }
 
@@ -134,9 +138,10 @@ impl Refused {
         match self {
             Self::Locked => OpenError::Locked { dir },
             Self::Full => {
-                let source = std::io::ErrorKind::StorageFull.into();
+                let source = io::ErrorKind::StorageFull.into();
                 OpenError::Directory { dir, source }
             }
+            Self::System(source) => OpenError::Directory { dir, source },
             Self::Unusable(reason) => OpenError::Unusable { dir, reason },
         }
     }
@@ -160,9 +165,9 @@ pub(crate) fn open<M: Model>(dir: &Path, options: &Options) -> Result<Opened<M>,
             };
             return Ok(Opened { model, state });
         }
-        // Neither tells anything of what is there.
-        Err(refused @ (Refused::Locked | Refused::Full)) => return Err(refused.told(dir)),
         Err(Refused::Unusable(reason)) => reason,
+        // None of them tells anything of what is there.
+        Err(refused) => return Err(refused.told(dir)),
     };
     let kept_as = move_aside(dir).map_err(failed)?;
     std::fs::create_dir_all(dir).map_err(failed)?;
@@ -196,13 +201,29 @@ fn try_open<M: Model>(dir: &Path, options: &Options) -> Result<M, Refused> {
             }
             Ok(Err(StoreError::Locked { .. })) => return Err(Refused::Locked),
             Ok(Err(StoreError::Full { .. })) => return Err(Refused::Full),
-            Ok(Err(error)) => return Err(Refused::Unusable(told(&error))),
+            Ok(Err(error)) => {
+                let unusable = || Refused::Unusable(told(&error));
+                return Err(system_trouble(&error).map_or_else(unusable, Refused::System));
+            }
             Err(_) => {
                 let reason = format!("{} panicked while opening", options.engine);
                 return Err(Refused::Unusable(reason));
             }
         }
     }
+}
+
+/// The system's trouble behind an error, if it tells nothing of what is on disk: that something may
+/// not be done (EPERM, EACCES), that threads or memory are short (EAGAIN, ENOMEM), or that too many
+/// files are open (ENFILE, EMFILE). Any other may come of damage.
+fn system_trouble(error: &(dyn Error + 'static)) -> Option<io::Error> {
+    const CODES: [i32; 6] = [1, 11, 12, 13, 23, 24];
+    let mut causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| {
+        (*error).source()
+    });
+    let io = causes.find_map(|error| error.downcast_ref::<io::Error>())?;
+    let code = io.raw_os_error().filter(|code| CODES.contains(code))?;
+    Some(io::Error::from_raw_os_error(code))
 }
 
 fn open_store<M: Model>(dir: &Path, options: &Options) -> Result<M, StoreError> {
@@ -240,7 +261,7 @@ fn remove_other_engines(dir: &Path, engine: Engine) {
     }
 }
 
-fn told(error: &dyn std::error::Error) -> String {
+fn told(error: &dyn Error) -> String {
     error
         .source()
         .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
@@ -248,7 +269,7 @@ fn told(error: &dyn std::error::Error) -> String {
 
 /// Derived state: no directory sync is owed to it.
 #[allow(clippy::disallowed_methods)]
-fn move_aside(dir: &Path) -> std::io::Result<PathBuf> {
+fn move_aside(dir: &Path) -> io::Result<PathBuf> {
     let name = dir
         .file_name()
         .unwrap_or_default()
@@ -260,4 +281,32 @@ fn move_aside(dir: &Path) -> std::io::Result<PathBuf> {
         .expect("numbers do not run out");
     std::fs::rename(dir, &kept_as)?;
     Ok(kept_as)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows that were sound were moved aside, and folded again from the first event on, since too
+    /// many files were open when a tenant was opened.
+    #[test]
+    fn the_systems_trouble_says_nothing_against_rows_and_all_else_does() {
+        const EIO: i32 = 5;
+        const EMFILE: i32 = 24;
+        let engine = Engine::LsmTree;
+        let failed = |error: lsm_tree::Error| StoreError::Engine {
+            engine,
+            source: error.into(),
+        };
+        let of_system = |code| failed(io::Error::from_raw_os_error(code).into());
+        let found = system_trouble(&of_system(EMFILE)).unwrap();
+        assert_eq!(found.raw_os_error(), Some(EMFILE));
+        for damage in [
+            of_system(EIO),
+            failed(io::Error::from(io::ErrorKind::InvalidData).into()),
+            failed(lsm_tree::Error::Unrecoverable),
+        ] {
+            assert!(system_trouble(&damage).is_none(), "{damage:?}");
+        }
+    }
 }

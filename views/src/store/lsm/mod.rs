@@ -44,6 +44,8 @@ const RUNS_HELD_MAX: usize = 12;
 const TREE: &str = "tree";
 /// Tables, each in a file that has its number as its name, below the tree's directory.
 const TABLES: &str = "tables";
+/// The tree's file that names its version: the number, little-endian, and what proves its file.
+const CURRENT: &str = "current";
 /// The file whose lock says that the directory is in use.
 const LOCK: &str = "lock";
 
@@ -156,12 +158,16 @@ impl Store for LsmStore {
             drop(turn);
             let written = shared.wait_until(|shared| shared.recent().n_filled() == 0);
             // Whoever stops on a full disk has other things to write.
-            written.inspect_err(|_| shared.remove_unfinished(0))
+            written.inspect_err(|_| {
+                shared.break_off();
+                shared.remove_unfinished(0);
+            })
         })
     }
 
     /// What could not be written is tried again, from memory; what was made of it on the disk goes.
-    /// Only after a mistake of the engine's the tree is opened from the disk, and holds less.
+    /// After a mistake of the engine's, and where the disk has another version of the tree than it
+    /// has in memory, the tree is opened from the disk, and holds less.
     fn reopen(&self) -> Result<(), StoreError> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(opened) = open.as_mut() {
@@ -171,8 +177,10 @@ impl Store for LsmStore {
                     opened.shared.tell(|work| work.is_merge_due = true);
                     return Ok(());
                 }
-                Some(Failure::Full | Failure::Other(_)) => return opened.resume(),
-                Some(Failure::Panicked) => {}
+                Some(Failure::Full | Failure::Other(_)) if opened.shared.is_as_on_disk() => {
+                    return opened.resume();
+                }
+                Some(_) => {}
             }
         }
         *open = None;
@@ -204,7 +212,9 @@ impl Opened {
 
     /// Goes on after a failure, with the tables that are in memory.
     fn resume(&mut self) -> Result<(), StoreError> {
+        self.shared.break_off();
         self.join();
+        self.shared.is_closing.store(false, Ordering::Release);
         self.shared.remove_unfinished(0);
         self.shared.tell(|work| {
             work.failure = None;
@@ -247,8 +257,7 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        self.shared.is_closing.store(true, Ordering::Release);
-        self.shared.tell(|_| ());
+        self.shared.break_off();
         self.join();
     }
 }
@@ -579,12 +588,30 @@ impl Shared {
         });
     }
 
+    /// Has the threads end, and the merge that is under way be broken off: readers may wait, and it
+    /// takes as long as what it merges is large.
+    fn break_off(&self) {
+        self.is_closing.store(true, Ordering::Release);
+        self.tell(|_| ());
+    }
+
+    /// Whether the version of the tree in memory is the one on the disk. Where the engine could not
+    /// make sure of the file that names it, the one on the disk may be the next.
+    fn is_as_on_disk(&self) -> bool {
+        let named = fs::read(self.tree.tree_config().path.join(CURRENT));
+        let id = named.ok().and_then(|bytes| bytes.first_chunk().copied());
+        id.map(u64::from_le_bytes) == Some(self.tree.current_version().id())
+    }
+
     /// Removes what a failure left of tables from this number on that are in no version, once nobody
     /// writes any.
     fn remove_unfinished(&self, first: TableId) {
         let mut work = self.work();
         while work.busy > 0 {
             work = self.changed_since(work);
+        }
+        if !self.is_as_on_disk() {
+            return;
         }
         let version = self.tree.current_version();
         let finished: HashSet<_> = version.iter_tables().map(lsm_tree::Table::id).collect();

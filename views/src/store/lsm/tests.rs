@@ -114,6 +114,37 @@ fn a_write_that_failed_is_refused_until_the_store_is_opened_anew() {
     assert_eq!(rows(&again), after(3));
 }
 
+/// The engine names a version on the disk before it has made sure of that: what it then took for a
+/// failure left a version that names tables of which it knew nothing, and they were removed.
+#[test]
+fn no_table_is_removed_while_the_disk_may_name_another_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LsmStore::open(dir.path(), SMALL, false).unwrap();
+    store.commit(batch(0)).unwrap();
+    store.flush().unwrap();
+    let tables = dir.path().join(TREE).join(TABLES);
+    let taken: Vec<_> = (1..32).map(|id| tables.join(id.to_string())).collect();
+    let taken: Vec<_> = taken.iter().filter(|path| !path.exists()).collect();
+    taken.iter().for_each(|path| fs::create_dir(path).unwrap());
+    let named_by_it = tables.join("9999");
+    fs::write(&named_by_it, "a table").unwrap();
+    let current = dir.path().join(TREE).join(CURRENT);
+    let ours = fs::read(&current).unwrap();
+    let mut next = ours.clone();
+    next[0] += 1;
+    fs::write(&current, next).unwrap();
+    store.commit(batch(1)).unwrap();
+    store.flush().unwrap_err();
+    assert!(named_by_it.exists());
+    taken.iter().for_each(|path| fs::remove_dir(path).unwrap());
+    // What is opened then is what the disk has, or nothing at all.
+    store.reopen().unwrap_err();
+    fs::write(&current, ours).unwrap();
+    store.reopen().unwrap();
+    assert_eq!(rows(&store), after(1));
+    assert!(!named_by_it.exists());
+}
+
 fn n_runs(store: &LsmStore) -> usize {
     let runs = store.with(|shared| Ok(shared.tree.l0_run_count()));
     runs.unwrap()
