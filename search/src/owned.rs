@@ -16,6 +16,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWriteError};
@@ -29,6 +30,10 @@ use crate::medium::{self, Disk, LIST, Medium};
 /// The engine's list of the files that it made.
 const FILES: &str = ".managed.json";
 
+/// Files that are opened between two times that the engine forgets those that nobody has open: it
+/// keeps the name of each until it is asked how many there are.
+const FORGET_EVERY: usize = 1024;
+
 /// A directory whose lock is held. Clones share it.
 #[derive(Clone)]
 pub(crate) struct OwnedDirectory {
@@ -37,6 +42,16 @@ pub(crate) struct OwnedDirectory {
     ownership: Arc<RwLock<Ownership>>,
     medium: Arc<Mutex<Medium>>,
     disk: Arc<dyn Disk>,
+    lists: Arc<Lists>,
+}
+
+/// What is known of the lists that this owner wrote, and of the files that it opened.
+#[derive(Default)]
+struct Lists {
+    /// Whether one could not be written: the engine has its segments all the same, and would name
+    /// them in the list of the next merge, as if they were of the commit before.
+    have_failed: AtomicBool,
+    opened: AtomicUsize,
 }
 
 /// How far a directory is on its way from owner to owner. Changes are made under the shared guard.
@@ -77,6 +92,7 @@ impl OwnedDirectory {
             ownership: Arc::new(RwLock::new(Ownership::Taken(lock))),
             medium: Arc::new(Mutex::new(Medium::of(dir)?)),
             disk: Arc::clone(disk),
+            lists: Arc::default(),
         })
     }
 
@@ -142,6 +158,18 @@ impl OwnedDirectory {
         (!matches!(*ownership, Ownership::Over)).then(|| work(&self.files))
     }
 
+    /// Writes the list, unless one before could not be written.
+    fn write_list(&self, data: &[u8]) -> io::Result<()> {
+        if self.lists.have_failed.load(Ordering::Acquire) {
+            return Err(io::Error::other("a list before could not be written"));
+        }
+        let written = medium::write_list(&self.dir, data);
+        self.lists
+            .have_failed
+            .store(written.is_err(), Ordering::Release);
+        written
+    }
+
     fn hand_over(&self) -> Result<DirectoryLock, LockError> {
         let ownership = self.ownership.write();
         let mut ownership = ownership.unwrap_or_else(PoisonError::into_inner);
@@ -194,6 +222,10 @@ impl fmt::Debug for OwnedDirectory {
 
 impl Directory for OwnedDirectory {
     fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
+        if self.lists.opened.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
+            // What it remembers of files that nobody has open any more goes with being asked for.
+            self.files.get_cache_info();
+        }
         self.files.get_file_handle(path)
     }
 
@@ -251,7 +283,7 @@ impl Directory for OwnedDirectory {
     fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
         let written = self.change(|files| match path.to_str() {
             Some(FILES) => Ok(()),
-            Some(LIST) => medium::write_list(&self.dir, data),
+            Some(LIST) => self.write_list(data),
             _ => files.atomic_write(path, data),
         });
         written.unwrap_or_else(|| Err(over()))
@@ -322,6 +354,25 @@ mod tests {
         drop(second);
         // One that no writer ever had is free as well.
         take(dir.path()).unwrap();
+    }
+
+    /// A merge that ended right behind a commit that had failed wrote its list with the segments of
+    /// that commit, and the checkpoint of the one before.
+    #[test]
+    fn an_owner_that_could_not_write_a_list_writes_none_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = Path::new(medium::LIST);
+        let unfinished = dir.path().join(medium::UNFINISHED[0]);
+        let first = take(dir.path()).unwrap();
+        fs::create_dir(&unfinished).unwrap();
+        first.atomic_write(list, b"of a commit").unwrap_err();
+        fs::remove_dir(&unfinished).unwrap();
+        first.atomic_write(list, b"of a merge").unwrap_err();
+        assert!(!dir.path().join(list).exists());
+        drop(first);
+        let next = take(dir.path()).unwrap();
+        next.atomic_write(list, b"{}").unwrap();
+        assert!(dir.path().join(list).exists());
     }
 
     #[test]

@@ -126,8 +126,9 @@ impl SearchIndex {
             let index = Index::open(directory.clone())?;
             shared.fields.register(&index);
             let writer = open_writer::<SearchError>(&index, &directory, &shared.options)?;
-            self.refresh()?;
+            // First of all: it knows which files were lost just now.
             writing.directory = directory;
+            self.refresh()?;
             writing.writer = Some(writer);
         }
         Ok(())
