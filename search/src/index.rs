@@ -145,6 +145,22 @@ impl SearchIndex {
         writing.sync()
     }
 
+    /// Removes what was written of files that could not be written to their ends, as by a merge on a
+    /// disk that became full; at once where there is none. Whoever commits does so as well.
+    ///
+    /// # Errors
+    /// [`SearchError::Index`]; it is removed with the next commit then.
+    pub fn remove_left_over(&self) -> Result<(), SearchError> {
+        let writing = self.writing();
+        match &writing.writer {
+            Some(writer) if writing.directory.takes_left_over() => guarded(|| {
+                writer.garbage_collect_files().wait()?;
+                Ok(())
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes the index from disk. Clones answer from what they have open, until they are
     /// dropped; changes are refused.
     ///

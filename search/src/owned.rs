@@ -18,6 +18,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWriteError};
 use tantivy::directory::{
@@ -34,6 +35,10 @@ const FILES: &str = ".managed.json";
 /// keeps the name of each until it is asked how many there are.
 const FORGET_EVERY: usize = 1024;
 
+/// How long after a write that failed what there is of the file is looked for: the engine gives it up
+/// behind that.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(1);
+
 /// A directory whose lock is held. Clones share it.
 #[derive(Clone)]
 pub(crate) struct OwnedDirectory {
@@ -42,16 +47,25 @@ pub(crate) struct OwnedDirectory {
     ownership: Arc<RwLock<Ownership>>,
     medium: Arc<Mutex<Medium>>,
     disk: Arc<dyn Disk>,
-    lists: Arc<Lists>,
+    known: Arc<Known>,
 }
 
-/// What is known of the lists that this owner wrote, and of the files that it opened.
+/// What is known of the lists and files that this owner wrote and opened.
 #[derive(Default)]
-struct Lists {
+struct Known {
     /// Whether one could not be written: the engine has its segments all the same, and would name
     /// them in the list of the next merge, as if they were of the commit before.
     have_failed: AtomicBool,
     opened: AtomicUsize,
+    /// When a file could not be written to its end, and what there is of it was not removed since.
+    left_over_at: Mutex<Option<Instant>>,
+}
+
+impl Known {
+    fn left_over_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        let left_over = self.left_over_at.lock();
+        left_over.unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How far a directory is on its way from owner to owner. Changes are made under the shared guard.
@@ -92,7 +106,7 @@ impl OwnedDirectory {
             ownership: Arc::new(RwLock::new(Ownership::Taken(lock))),
             medium: Arc::new(Mutex::new(Medium::of(dir)?)),
             disk: Arc::clone(disk),
-            lists: Arc::default(),
+            known: Arc::default(),
         })
     }
 
@@ -125,6 +139,12 @@ impl OwnedDirectory {
             tracing::warn!(%error, "the search index is not brought to the medium");
         }
         Ok(())
+    }
+
+    /// Whether a file could not be written to its end, so long ago that whoever wrote it knows. Once.
+    pub(crate) fn takes_left_over(&self) -> bool {
+        let is_known = |at: &mut Instant| at.elapsed() >= LEFT_OVER_AFTER;
+        self.known.left_over_at().take_if(is_known).is_some()
     }
 
     /// Brings the newest commit to the medium, and removes what waited for that.
@@ -160,11 +180,11 @@ impl OwnedDirectory {
 
     /// Writes the list, unless one before could not be written.
     fn write_list(&self, data: &[u8]) -> io::Result<()> {
-        if self.lists.have_failed.load(Ordering::Acquire) {
+        if self.known.have_failed.load(Ordering::Acquire) {
             return Err(io::Error::other("a list before could not be written"));
         }
         let written = medium::write_list(&self.dir, data);
-        self.lists
+        self.known
             .have_failed
             .store(written.is_err(), Ordering::Release);
         written
@@ -191,11 +211,15 @@ struct Growing {
     file: File,
     path: PathBuf,
     medium: Arc<Mutex<Medium>>,
+    known: Arc<Known>,
 }
 
 impl Write for Growing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        self.file.write(bytes).inspect_err(|_| {
+            let mut left_over = self.known.left_over_at();
+            left_over.get_or_insert_with(Instant::now);
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -222,7 +246,7 @@ impl fmt::Debug for OwnedDirectory {
 
 impl Directory for OwnedDirectory {
     fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
-        if self.lists.opened.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
+        if self.known.opened.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
             // What it remembers of files that nobody has open any more goes with being asked for.
             self.files.get_cache_info();
         }
@@ -262,6 +286,7 @@ impl Directory for OwnedDirectory {
             file,
             path: path.to_path_buf(),
             medium: Arc::clone(&self.medium),
+            known: Arc::clone(&self.known),
         })))
     }
 
@@ -354,6 +379,29 @@ mod tests {
         drop(second);
         // One that no writer ever had is free as well.
         take(dir.path()).unwrap();
+    }
+
+    /// What a merge had written on a disk that became full took the room of the log's writes, until
+    /// something new was indexed, which nothing could be.
+    #[test]
+    fn what_a_merge_left_that_could_not_be_written_goes_without_another_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("search");
+        let index = SearchIndex::open(&place, &Options::default())
+            .unwrap()
+            .index;
+        let left = place.join("half.store");
+        let of_engine = index.shared.index.directory();
+        drop(of_engine.open_write(Path::new("half.store")).unwrap());
+        index.remove_left_over().unwrap();
+        assert!(left.exists(), "nothing failed");
+        let known = Arc::clone(&index.writing().directory.known);
+        *known.left_over_at() = Some(Instant::now());
+        index.remove_left_over().unwrap();
+        assert!(left.exists(), "it may be written yet");
+        *known.left_over_at() = Instant::now().checked_sub(LEFT_OVER_AFTER);
+        index.remove_left_over().unwrap();
+        assert!(!left.exists());
     }
 
     /// A merge that ended right behind a commit that had failed wrote its list with the segments of

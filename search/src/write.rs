@@ -9,10 +9,10 @@ use std::io;
 use std::sync::Arc;
 
 use tantivy::collector::DocSetCollector;
-use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
+use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, MergeCandidate, MergePolicy};
 use tantivy::query::TermQuery;
 use tantivy::schema::IndexRecordOption;
-use tantivy::{Index, IndexWriter, TantivyDocument, TantivyError};
+use tantivy::{Index, IndexWriter, SegmentMeta, TantivyDocument, TantivyError};
 
 use stemma_domain::id::ResourceId;
 
@@ -36,6 +36,45 @@ const MERGED_PASSAGES_MAX: usize = 200_000;
 /// Share of deleted passages from which on a segment is written anew.
 const DELETED_SHARE_MAX: f32 = 0.3;
 
+/// Which segments are merged, and which are written anew.
+#[derive(Debug)]
+struct Merging {
+    of_engine: LogMergePolicy,
+    passages_max: usize,
+}
+
+impl Merging {
+    /// Segments of more passages are not merged with others.
+    fn beyond(passages_max: usize) -> Self {
+        let mut of_engine = LogMergePolicy::default();
+        of_engine.set_min_layer_size(SMALL_SEGMENT_PASSAGES);
+        of_engine.set_max_docs_before_merge(passages_max);
+        of_engine.set_del_docs_ratio_before_merge(DELETED_SHARE_MAX);
+        Self {
+            of_engine,
+            passages_max,
+        }
+    }
+
+    /// The engine's policy looks at the deletions of those alone that it merges with others.
+    fn is_written_anew(&self, segment: &SegmentMeta) -> bool {
+        #[allow(clippy::cast_precision_loss, reason = "a share, not a count")]
+        let share = segment.num_deleted_docs() as f32 / segment.max_doc().max(1) as f32;
+        segment.num_docs() as usize > self.passages_max && share > DELETED_SHARE_MAX
+    }
+}
+
+impl MergePolicy for Merging {
+    fn compute_merge_candidates(&self, segments: &[SegmentMeta]) -> Vec<MergeCandidate> {
+        let mut candidates = self.of_engine.compute_merge_candidates(segments);
+        let long = segments
+            .iter()
+            .filter(|segment| self.is_written_anew(segment));
+        candidates.extend(long.map(|segment| MergeCandidate(vec![segment.id()])));
+        candidates
+    }
+}
+
 /// What a batch leaves of each resource that it changes.
 type Touched = BTreeMap<ResourceId, Left>;
 
@@ -55,11 +94,7 @@ pub(crate) fn open_writer<E: From<TantivyError> + From<io::Error>>(
         .num_merge_threads(1)
         .build();
     let writer = index.writer_with_options(options)?;
-    let mut policy = LogMergePolicy::default();
-    policy.set_min_layer_size(SMALL_SEGMENT_PASSAGES);
-    policy.set_max_docs_before_merge(MERGED_PASSAGES_MAX);
-    policy.set_del_docs_ratio_before_merge(DELETED_SHARE_MAX);
-    writer.set_merge_policy(Box::new(policy));
+    writer.set_merge_policy(Box::new(Merging::beyond(MERGED_PASSAGES_MAX)));
     // What a commit left that did not come about bears the names that the next one writes under.
     directory.sync_names()?;
     writer.garbage_collect_files().wait()?;
@@ -275,6 +310,33 @@ mod tests {
     fn apply(index: &SearchIndex, end: u64, changes: Vec<Change>) {
         let checkpoint = Checkpoint { end, last: None };
         index.apply(changes, checkpoint).unwrap();
+    }
+
+    /// A long segment kept what was deleted of it until nearly all was.
+    #[test]
+    fn a_segment_that_is_too_long_to_be_merged_is_written_anew_for_what_is_deleted_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = open(&dir.path().join("search"));
+        let writing = index.writing();
+        let writer = writing.writer.as_ref().unwrap();
+        writer.set_merge_policy(Box::new(Merging::beyond(2)));
+        drop(writing);
+        apply(
+            &index,
+            1,
+            (1..6).map(|number| put(number, "text")).collect(),
+        );
+        let removed = [1, 2].map(|number| Change::Remove {
+            resource: id(number),
+        });
+        apply(&index, 2, removed.into());
+        let writer = index.writing().writer.take().unwrap();
+        writer.wait_merging_threads().unwrap();
+        index.settled().unwrap();
+        let commit = index.commit();
+        let segments = commit.searcher.segment_readers().iter();
+        let counts = segments.map(|segment| (segment.max_doc(), segment.num_deleted_docs()));
+        assert_eq!(counts.collect::<Vec<_>>(), [(3, 0)]);
     }
 
     /// A resource that was rewritten was there twice.

@@ -163,6 +163,7 @@ impl Parts {
             self.search.status,
             self.tokens.status,
             self.issuer.status,
+            self.jobs.status,
         ];
         let rest = if others.contains(&"degraded") {
             "degraded"

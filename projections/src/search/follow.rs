@@ -296,6 +296,9 @@ impl Follower {
         if matches!(turn, Turn::More) {
             return;
         }
+        if let Err(error) = fold.index().remove_left_over() {
+            tracing::warn!(%error, "files of the search index are left over");
+        }
         match fold.changed_since() {
             Some(since) => {
                 let left = self.gather(fold, PACE).saturating_sub(since.elapsed());
