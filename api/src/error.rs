@@ -133,7 +133,7 @@ codes! {
     Internal 500 "INTERNAL" "Internal error" "A mistake of ours; the log of the server tells more under this trace id.";
     ContentDamaged 500 "CONTENT_DAMAGED" "Content is damaged" "The stored bytes are not what was written, and are not served. Run `stemma verify`.";
     LogDamaged 500 "LOG_DAMAGED" "Log is damaged" "Stored events are not what was written. Run `stemma verify`.";
-    NotYet 503 "NOT_YET" "Not yet" "The views, or the graph, have not reached the position that is needed (`min_position`) in time (`timeout_ms`).";
+    NotYet 503 "NOT_YET" "Not yet" "The views, the graph or the search index have not reached the position that is needed (`min_position`) in time (`timeout_ms`).";
     WrittenNotVisible 503 "WRITTEN_NOT_VISIBLE" "Written, not visible yet" "The write is durable, but the views do not hold it yet. Sent again with the same key it is not repeated.";
     ViewsUnavailable 503 "VIEWS_UNAVAILABLE" "Views unavailable" "The views cannot be read.";
     QueueNotReady 503 "QUEUE_NOT_READY" "Queue not ready" "The jobs of the log are being looked up, as after a start.";

@@ -28,6 +28,15 @@ pub enum JobsError {
     Command(CommandError),
 }
 
+impl JobsError {
+    /// That the jobs of the log are not known yet.
+    pub(crate) fn not_ready() -> Self {
+        Self::NotReady {
+            reason: "the jobs of the log are being looked up".to_owned(),
+        }
+    }
+}
+
 impl From<CommandError> for JobsError {
     fn from(error: CommandError) -> Self {
         match error {

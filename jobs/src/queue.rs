@@ -315,7 +315,7 @@ impl Queue {
     ) -> Result<Option<Claimed>, JobsError> {
         loop {
             if !self.is_loaded() {
-                return Err(not_ready());
+                return Err(JobsError::not_ready());
             }
             let (has_come_due, chosen) = {
                 let mut board = self.shared.board();
@@ -619,7 +619,7 @@ impl Shared {
             if board.is_loaded() {
                 JobRefusal::LeaseLost.into()
             } else {
-                not_ready()
+                JobsError::not_ready()
             }
         })
     }
@@ -674,12 +674,6 @@ impl Shared {
             self.board().refresh(&job, now);
         }
         Ok(())
-    }
-}
-
-fn not_ready() -> JobsError {
-    JobsError::NotReady {
-        reason: "the jobs of the log are being looked up".to_owned(),
     }
 }
 

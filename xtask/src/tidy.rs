@@ -85,14 +85,11 @@ fn damage_kinds() -> anyhow::Result<Vec<String>> {
 fn crate_table() -> anyhow::Result<Vec<String>> {
     let document = fs::read_to_string(root().join("ARCHITECTURE.md")).context("ARCHITECTURE.md")?;
     let allowed = allowed_dependencies(&document);
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .manifest_path(root().join("Cargo.toml"))
-        .no_deps()
-        .exec()?;
-    let members: BTreeSet<String> = metadata
+    let metadata = Metadata::read()?;
+    let members: BTreeSet<&str> = metadata
         .packages
         .iter()
-        .map(|package| package.name.to_string())
+        .map(|package| package.name.as_str())
         .collect();
     let mut wrong = Vec::new();
     for package in &metadata.packages {
@@ -106,7 +103,7 @@ fn crate_table() -> anyhow::Result<Vec<String>> {
         let used = package
             .dependencies
             .iter()
-            .filter(|dependency| dependency.kind == cargo_metadata::DependencyKind::Normal)
+            .filter(|dependency| dependency.kind.is_none())
             .filter(|dependency| members.contains(dependency.name.as_str()));
         for dependency in used {
             let dependency = short(&dependency.name);
@@ -118,6 +115,36 @@ fn crate_table() -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(wrong)
+}
+
+/// What `cargo metadata` tells of our crates, as far as it is looked at here. The crate that reads all
+/// of it asks a feature of serde_json, with which everything would be compiled a second time.
+#[derive(serde::Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(serde::Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(serde::Deserialize)]
+struct Dependency {
+    name: String,
+    /// None of one that is neither for tests alone nor for building.
+    kind: Option<String>,
+}
+
+impl Metadata {
+    fn read() -> anyhow::Result<Self> {
+        let arguments = ["metadata", "--no-deps", "--format-version", "1"];
+        let output = command("cargo", &arguments).output()?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "cargo metadata:\n{told}");
+        serde_json::from_slice(&output.stdout).context("read what cargo metadata says")
+    }
 }
 
 fn short(package: &str) -> &str {

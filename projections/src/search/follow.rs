@@ -410,6 +410,7 @@ mod tests {
     /// tried again.
     #[test]
     fn the_systems_trouble_with_content_may_pass_and_content_that_is_missing_does_not_come_back() {
+        const EMFILE: i32 = 24;
         let digest = ContentDigest::from_bytes([1; 32]);
         let read = |source| ContentError::Read { digest, source };
         let io = |code| content::ReadError::Io {
@@ -421,7 +422,6 @@ mod tests {
             bytes: 2,
             bytes_max: 1,
         };
-        const EMFILE: i32 = 24;
         let within = |error: ContentError| SearchError::Passages(error.into());
         for (error, passes) in [
             (read(io(EMFILE)), true),

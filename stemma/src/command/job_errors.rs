@@ -88,7 +88,7 @@ pub(super) const JOB_ERRORS: [(&str, &str); 41] = [
     ),
     (
         "NOT_INDEXED",
-        "The search index did not take the document in, in time. It is tried again.",
+        "The search index stands still and does not take the document in. It is tried again.",
     ),
     (
         "NO_TEXT",
