@@ -92,8 +92,9 @@ pub enum OpenState {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The directory cannot be made or moved.
-    #[error("prepare {}", dir.display())]
+    /// The directory cannot be made or moved, or the system does not let what is there be opened,
+    /// which tells nothing of it. Nothing was moved.
+    #[error("open {}", dir.display())]
     Directory {
         /// The directory.
         dir: PathBuf,

@@ -15,6 +15,7 @@ mod tests;
 
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,7 +37,8 @@ use super::{Change, Direction, Engine, Scan, Show, Store, StoreError, directory_
 
 /// Most tables in memory that wait to be written; a commit waits beyond.
 const FILLED_MAX: usize = 3;
-/// Most runs of tables that wait to be merged; a commit waits beyond.
+/// Most runs of tables that wait to be merged; whoever makes room before a commit waits beyond. On
+/// the disk the tree counts them in one byte: beyond 255 it could not be opened again.
 const RUNS_MAX: usize = 20;
 /// Most of them while merging is held: beyond, it begins all the same.
 const RUNS_HELD_MAX: usize = 12;
@@ -177,10 +179,19 @@ impl Store for LsmStore {
                     opened.shared.tell(|work| work.is_merge_due = true);
                     return Ok(());
                 }
-                Some(Failure::Full | Failure::Other(_)) if opened.shared.is_as_on_disk() => {
-                    return opened.resume();
+                Some(Failure::Full | Failure::Other(_)) => {
+                    opened.shared.break_off();
+                    opened.join();
+                    // Where that cannot be told, readers go on with what there is.
+                    if opened
+                        .shared
+                        .is_as_on_disk()
+                        .map_err(|e| failed(e.into()))?
+                    {
+                        return opened.resume();
+                    }
                 }
-                Some(_) => {}
+                Some(Failure::Panicked) => {}
             }
         }
         *open = None;
@@ -210,10 +221,8 @@ impl Opened {
         Ok(opened)
     }
 
-    /// Goes on after a failure, with the tables that are in memory.
+    /// Goes on after a failure, with the tables that are in memory, once the threads have ended.
     fn resume(&mut self) -> Result<(), StoreError> {
-        self.shared.break_off();
-        self.join();
         self.shared.is_closing.store(false, Ordering::Release);
         self.shared.remove_unfinished(0);
         self.shared.tell(|work| {
@@ -597,10 +606,10 @@ impl Shared {
 
     /// Whether the version of the tree in memory is the one on the disk. Where the engine could not
     /// make sure of the file that names it, the one on the disk may be the next.
-    fn is_as_on_disk(&self) -> bool {
-        let named = fs::read(self.tree.tree_config().path.join(CURRENT));
-        let id = named.ok().and_then(|bytes| bytes.first_chunk().copied());
-        id.map(u64::from_le_bytes) == Some(self.tree.current_version().id())
+    fn is_as_on_disk(&self) -> io::Result<bool> {
+        let named = fs::read(self.tree.tree_config().path.join(CURRENT))?;
+        let id = named.first_chunk().copied().map(u64::from_le_bytes);
+        Ok(id == Some(self.tree.current_version().id()))
     }
 
     /// Removes what a failure left of tables from this number on that are in no version, once nobody
@@ -610,7 +619,7 @@ impl Shared {
         while work.busy > 0 {
             work = self.changed_since(work);
         }
-        if !self.is_as_on_disk() {
+        if !matches!(self.is_as_on_disk(), Ok(true)) {
             return;
         }
         let version = self.tree.current_version();
@@ -638,7 +647,7 @@ fn stored(row: &Row) -> InternalValue {
 }
 
 fn is_full(error: &lsm_tree::Error) -> bool {
-    matches!(error, lsm_tree::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull)
+    matches!(error, lsm_tree::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull)
 }
 
 fn failed(source: lsm_tree::Error) -> StoreError {

@@ -61,7 +61,8 @@ fn latest(tables: &Path) -> Vec<PathBuf> {
     last.map(|number| tables.join(number.to_string())).collect()
 }
 
-/// Has tables that are made by merging synced in steps; breaks merging off when the store is closed.
+/// Has tables that are made by merging synced in steps; breaks merging off when the store is closed,
+/// or opened anew after a failure.
 pub(super) struct Merging {
     pub(super) tables: Arc<Path>,
     pub(super) is_closing: Arc<AtomicBool>,
@@ -88,7 +89,8 @@ impl Factory for Merging {
 impl CompactionFilter for MergingSteps {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
         if self.is_closing.load(Ordering::Acquire) {
-            // Nothing was registered; what was written is removed by the next opening.
+            // Nothing was registered; what was written is removed by whoever opens the store next,
+            // or goes on with it.
             return Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into());
         }
         self.steps.wrote(item.key().len() + item.value()?.len());

@@ -71,14 +71,18 @@ fn a_scan_sees_some_number_of_whole_batches() {
 fn a_store_that_was_left_unwritten_holds_the_first_batches_and_goes_on_from_there() {
     let dir = tempfile::tempdir().unwrap();
     let store = LsmStore::open(dir.path(), SMALL, false).unwrap();
-    (0..1_000).for_each(|number| store.commit(batch(number)).unwrap());
+    let write = |store: &LsmStore, number| {
+        store.make_room().unwrap();
+        store.commit(batch(number)).unwrap();
+    };
+    (0..1_000).for_each(|number| write(&store, number));
     drop(store);
     let again = LsmStore::open(dir.path(), SMALL, false).unwrap();
     let found = rows(&again);
     let batches = batches_in(&found);
     assert!(batches > 0 && batches <= 1_000, "{batches}");
     assert_eq!(found, after(batches));
-    (batches..batches + 500).for_each(|number| again.commit(batch(number)).unwrap());
+    (batches..batches + 500).for_each(|number| write(&again, number));
     again.flush().unwrap();
     drop(again);
     let flushed = LsmStore::open(dir.path(), SMALL, false).unwrap();
@@ -119,7 +123,7 @@ fn a_write_that_failed_is_refused_until_the_store_is_opened_anew() {
 #[test]
 fn no_table_is_removed_while_the_disk_may_name_another_version() {
     let dir = tempfile::tempdir().unwrap();
-    let store = LsmStore::open(dir.path(), SMALL, false).unwrap();
+    let store = LsmStore::open(dir.path(), SMALL, true).unwrap();
     store.commit(batch(0)).unwrap();
     store.flush().unwrap();
     let tables = dir.path().join(TREE).join(TABLES);
