@@ -74,6 +74,8 @@ pub(crate) struct Board {
     /// Jobs that ended last, the oldest first, and the revision of each.
     ended: VecDeque<JobId>,
     ended_at: HashMap<JobId, u64>,
+    /// Claims that were made inside the server before the jobs of the log were known.
+    begun: HashSet<(JobId, u64)>,
     /// Jobs at work or being claimed, by owner.
     at_work: HashMap<String, usize>,
     /// The position after the last job event that was taken in; none before the first look.
@@ -98,6 +100,7 @@ impl Board {
             held: 0,
             ended: VecDeque::new(),
             ended_at: HashMap::new(),
+            begun: HashSet::new(),
             at_work: HashMap::new(),
             end: None,
             early: VecDeque::new(),
@@ -119,17 +122,17 @@ impl Board {
         }
         self.end = Some(end);
         for job in jobs {
-            let is_of_this_process = self.jobs.contains_key(&job.id);
             self.take(&job, now);
-            let is_local = job
-                .claim
-                .as_ref()
-                .is_some_and(|claim| claim.worker.as_str().starts_with(LOCAL_PREFIX));
-            if is_local && !is_of_this_process {
+            let is_of_before = job.claim.as_ref().is_some_and(|claim| {
+                let is_local = claim.worker.as_str().starts_with(LOCAL_PREFIX);
+                is_local && !self.begun.contains(&(job.id, claim.token))
+            });
+            if is_of_before {
                 // That worker ended with the process that it was part of.
                 self.let_run_out(job.id, now.instant);
             }
         }
+        self.begun.clear();
         self.early_jobs = 0;
         for (end, jobs) in std::mem::take(&mut self.early) {
             self.told(end, jobs, now);
@@ -164,6 +167,15 @@ impl Board {
 
     /// Takes in one job as the log has it, ahead of what the views tell.
     pub(crate) fn refresh(&mut self, job: &Job, now: Now) {
+        self.take(job, now);
+    }
+
+    /// Takes in a job that was queued and claimed inside the server at once.
+    pub(crate) fn begin(&mut self, job: &Job, now: Now) {
+        if !self.is_loaded() {
+            let token = job.claim.as_ref().map(|claim| claim.token);
+            self.begun.extend(token.map(|token| (job.id, token)));
+        }
         self.take(job, now);
     }
 

@@ -290,7 +290,7 @@ impl Queue {
         let mut written = self.shared.commands.execute(request).await?;
         let job = written.results.pop().and_then(|result| result.job);
         let job = *job.ok_or(JobRefusal::NotFound)?;
-        self.shared.board().refresh(&job, self.shared.now());
+        self.shared.board().begin(&job, self.shared.now());
         let token = job.claim.as_ref().map_or(0, |claim| claim.token);
         let end = written.end;
         Ok(Begun { job, token, end })

@@ -296,8 +296,8 @@ fn a_retry_waits_at_most_the_longest_wait_wherever_the_wall_clock_stands_at_the_
     }
 }
 
-/// A verification that was begun while the jobs could not be looked up was recorded as lost with its
-/// worker once they could be, and went on.
+/// A verification that was begun while the jobs could not be looked up was recorded as lost with
+/// its worker once they could be, and went on.
 #[test]
 fn of_claims_inside_the_server_only_those_of_a_process_before_run_out_when_jobs_are_looked_up() {
     let world = World::new();
@@ -313,11 +313,16 @@ fn of_claims_inside_the_server_only_those_of_a_process_before_run_out_when_jobs_
         });
         job
     };
-    let (before, ours) = (local(1), local(2));
+    let (before, ours, mut cancelled) = (local(1), local(2), local(3));
     let mut board = Board::new(world.board.options.clone());
-    board.refresh(&ours, world.now);
-    assert!(board.load(2, vec![before.clone(), ours.clone()], world.now));
-    assert_eq!(board.run_out(world.now.instant), [(before.id, 1)]);
+    board.begin(&ours, world.now);
+    // One of before that somebody asks to stop meanwhile stands on the board as well.
+    cancelled.cancel_requested = true;
+    board.refresh(&cancelled, world.now);
+    let all = [&before, &ours, &cancelled].map(Job::clone);
+    assert!(board.load(3, all.to_vec(), world.now));
+    let run_out = board.run_out(world.now.instant);
+    assert_eq!(run_out, [(before.id, 1), (cancelled.id, 1)]);
     assert!(board.beat(ours.id, 1, world.now.instant).is_some());
 }
 
