@@ -210,6 +210,16 @@ impl Commands {
         short::fold(&self.shared.on.reader, id, |_| true)
     }
 
+    /// The position behind the newest event of a document as it was folded; none of one that has no
+    /// such event.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn document_end(&self, document: &Document) -> Result<Option<u64>, HistoryError> {
+        let stream = <Document as Short>::stream(document.id);
+        short::end_at(&self.shared.on.reader, &stream, document.revision)
+    }
+
     /// The text of a resource's content, for anchoring; none when it has none to point into.
     ///
     /// # Errors

@@ -27,6 +27,25 @@ const FOLD: ReadLimit = ReadLimit {
     bytes: 4 << 20,
 };
 
+/// The position behind the event of a stream at a revision; none where there is none.
+pub(crate) fn end_at(
+    reader: &Reader,
+    stream: &StreamId,
+    revision: u64,
+) -> Result<Option<u64>, HistoryError> {
+    let range = StreamRange {
+        from: Revision::new(revision),
+        direction: Direction::Forward,
+        limit: ReadLimit {
+            records: 1,
+            bytes: 1,
+        },
+    };
+    let records = reader.read_stream(stream, range)?;
+    let first = records.first();
+    Ok(first.map(|record| record.position().get() + 1))
+}
+
 /// What a short stream folds to.
 pub(crate) trait Short: Sized + Clone {
     /// What names it.

@@ -1,8 +1,8 @@
 //! Documents, jobs and search of a tenant, wired together.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use stemma_api::{DocumentOptions, Documents, Search};
@@ -12,7 +12,7 @@ use stemma_domain::value::JobKind;
 use stemma_inference::{Embedder, StaticEmbedder};
 use stemma_jobs::{Handler, Queue};
 use stemma_pipeline::stages::{Committer, Indexer, NotIndexed, Pipeline, Tools};
-use stemma_projections::{SearchProjection, SearchSettings, WaitError};
+use stemma_projections::{SearchProjection, SearchSettings, SearchState, WaitError};
 
 use crate::config::Settings;
 use crate::jobs_thread::JobsThread;
@@ -136,6 +136,9 @@ fn search(
 /// the index comes closer.
 const INDEX_WAIT: Duration = Duration::from_mins(1);
 
+/// How often an index that stands still is looked at while it is waited for.
+const LOOK_AROUND: Duration = Duration::from_millis(250);
+
 /// Waits until documents are searchable; at once where no index is kept.
 struct SearchIndexer(Option<SearchProjection>);
 
@@ -148,16 +151,38 @@ impl Indexer for SearchIndexer {
     ) -> Result<Metadata, NotIndexed> {
         let mut figures = Metadata::new();
         if let Some(projection) = &self.0 {
-            let before = projection.status().end;
-            let waited = projection.wait_for_blocking(position + 1, INDEX_WAIT, stop);
-            let end = waited.map_err(|error| match error {
-                WaitError::NotYet { end } if end > before => {
-                    NotIndexed::CatchingUp(error.to_string())
-                }
-                _ => NotIndexed::StandsStill(error.to_string()),
-            })?;
+            let end = wait_for(projection, position + 1, stop)?;
             figures.insert("searchable_up_to".to_owned(), end.saturating_sub(1).into());
         }
         Ok(figures)
+    }
+}
+
+/// Waits until an index holds so many events; also while it is being opened, and while what it
+/// stopped at may go by itself, which is tried every few seconds.
+fn wait_for(projection: &SearchProjection, end: u64, stop: &AtomicBool) -> Result<u64, NotIndexed> {
+    let (before, until) = (projection.status().end, Instant::now() + INDEX_WAIT);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let error = match projection.wait_for_blocking(end, left, stop) {
+            Ok(end) => return Ok(end),
+            Err(error) => error,
+        };
+        match error {
+            WaitError::Quarantined { .. } | WaitError::Away if !left.is_zero() => {
+                if stop.load(Ordering::Acquire) {
+                    return Err(NotIndexed::CatchingUp("the wait was broken off".to_owned()));
+                }
+                std::thread::park_timeout(LOOK_AROUND.min(left));
+            }
+            WaitError::NotYet { end } if end > before => {
+                return Err(NotIndexed::CatchingUp(error.to_string()));
+            }
+            WaitError::NotYet { .. } if projection.state() == SearchState::Opening => {
+                return Err(NotIndexed::CatchingUp("it is being opened".to_owned()));
+            }
+            WaitError::Stopped => return Err(NotIndexed::CatchingUp(error.to_string())),
+            _ => return Err(NotIndexed::StandsStill(error.to_string())),
+        }
     }
 }

@@ -12,7 +12,7 @@ use stemma_domain::id::JobId;
 use stemma_domain::value::JobKind;
 use stemma_jobs::{JobsError, NewJob, Queue};
 use stemma_pipeline::stages::PROCESS;
-use stemma_projections::SearchProjection;
+use stemma_projections::{Phase, SearchProjection};
 use stemma_views::{JobQuery, Views};
 
 /// Documents that are looked at at a time.
@@ -40,8 +40,10 @@ impl Reembed {
             if is_stopped() {
                 return;
             }
+            let status = self.search.status();
+            let stands_still = matches!(status.phase, Phase::Quarantined { .. });
             let index = self.search.index();
-            if let Some(index) = index.filter(|_| self.search.status().end >= end) {
+            if let Some(index) = index.filter(|_| stands_still || status.end >= end) {
                 break index;
             }
             std::thread::park_timeout(LOOK_AROUND);

@@ -14,7 +14,7 @@ use stemma_domain::document::{Document, DocumentCommand};
 use stemma_domain::event::{DocumentUploaded, RequestAnswered};
 use stemma_domain::id::ResourceId;
 use stemma_domain::job::{Job, JobStatus};
-use stemma_domain::resource::{Access, Command, Descriptor, FollowedFile};
+use stemma_domain::resource::{Access, Command, Descriptor, FollowedFile, Naming};
 use stemma_domain::value::{FileName, ResourceName};
 use stemma_event_log::Idempotency;
 use stemma_views::JobQuery;
@@ -96,10 +96,11 @@ impl Known {
         let id = uploaded.id;
         let name = |file: &FileName| ResourceName::new(file.as_str()).ok();
         let names = name(&uploaded.file_name).zip(name(&self.document.file_name));
+        let naming = names.map(|(name, before)| Naming { name, before });
         let follow = Command::FollowFile(FollowedFile {
             digest: uploaded.digest,
             media_type: uploaded.declared_media_type.clone(),
-            name: names,
+            naming,
         });
         let again = DocumentCommand::UploadAgain {
             uploaded,

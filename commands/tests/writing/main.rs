@@ -21,7 +21,7 @@ use stemma_content_store::{
 use stemma_domain::annotation::BodyOperation;
 use stemma_domain::event::ResourceCreated;
 use stemma_domain::id::{AnnotationId, ContentDigest, ResourceId};
-use stemma_domain::resource::{Command, FollowedFile, Refusal, ResourcePatch};
+use stemma_domain::resource::{Command, FollowedFile, Naming, Refusal, ResourcePatch};
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::{EntityType, MediaType, ResourceName};
 use stemma_event_log::{
@@ -621,7 +621,10 @@ fn what_is_found_out_of_a_file_changes_no_resource_that_has_other_content_or_ano
             Command::FollowFile(FollowedFile {
                 digest: first.digest,
                 media_type: MediaType::new(media_type).ok(),
-                name: Some((name("second"), name("first"))),
+                naming: Some(Naming {
+                    name: name("second"),
+                    before: name("first"),
+                }),
             })
         };
         let now = async |commands: &Commands, changes| {

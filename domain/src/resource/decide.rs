@@ -43,8 +43,8 @@ pub enum Command {
         /// Its media type, when it changes.
         media_type: Option<MediaType>,
     },
-    /// Have it say of the file that is its content what is known of that now; of a resource that has
-    /// other content meanwhile nothing.
+    /// Have it say of the file that is its content what is known of that now; of a resource that
+    /// has other content meanwhile nothing.
     FollowFile(FollowedFile),
     /// Change what describes it.
     Patch(ResourcePatch),
@@ -93,9 +93,17 @@ pub struct FollowedFile {
     pub digest: ContentDigest,
     /// What it is.
     pub media_type: Option<MediaType>,
-    /// The name that a resource takes on, and the one that it has been given by its file: one with
-    /// another name was given that by somebody.
-    pub name: Option<(ResourceName, ResourceName)>,
+    /// The name that it takes on.
+    pub naming: Option<Naming>,
+}
+
+/// The name that a file gives its resource.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Naming {
+    /// The name that it takes on.
+    pub name: ResourceName,
+    /// The one that the file gave it before; one with another name was given that by somebody.
+    pub before: ResourceName,
 }
 
 /// Changes of what describes a resource: the outer `Option` says whether to change.
@@ -353,10 +361,12 @@ fn decide_follow(now: &Descriptor, file: &FollowedFile) -> Vec<Event> {
     if now.digest != file.digest {
         return Vec::new();
     }
-    let names = file.name.as_ref();
-    let name = names.filter(|(name, of_file)| now.name == *of_file && name != of_file);
-    let renamed =
-        name.map(|(name, _)| Event::ResourceRenamed(ResourceRenamed { name: name.clone() }));
+    let naming = file.naming.as_ref();
+    let naming = naming.filter(|naming| now.name == naming.before && naming.name != now.name);
+    let renamed = naming.map(|naming| {
+        let name = naming.name.clone();
+        Event::ResourceRenamed(ResourceRenamed { name })
+    });
     let media_type = file.media_type.as_ref();
     let media_type = media_type.filter(|media_type| **media_type != now.media_type);
     let revised = media_type.map(|media_type| {

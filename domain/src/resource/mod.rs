@@ -6,7 +6,7 @@ mod evolve;
 
 pub use access::{Access, AccessError, PRINCIPALS_MAX, Visibility};
 pub use decide::{
-    CloneResource, Command, ENTITY_TYPES_MAX, FollowedFile, IriNames, METADATA_BYTES_MAX, Refusal,
-    ResourcePatch, decide, merge_patch,
+    CloneResource, Command, ENTITY_TYPES_MAX, FollowedFile, IriNames, METADATA_BYTES_MAX, Naming,
+    Refusal, ResourcePatch, decide, merge_patch,
 };
 pub use evolve::{AnnotationState, Descriptor, EvolveError, Resource};

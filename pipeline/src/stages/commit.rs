@@ -366,10 +366,9 @@ impl Committer {
             StageOutput::Indexed => {
                 effects.rest_on_output(document, Stage::Chunk, "chunks");
                 effects.rest_on_output(document, Stage::Embed, "vectors");
-                let end = self.commands.reader().end().get();
-                let figures = self
-                    .indexer
-                    .wait_for(document.id, end.saturating_sub(1), stop);
+                let end = self.commands.document_end(document);
+                let end = end.map_err(JobsError::from)?.ok_or(CommitError::NotFound)?;
+                let figures = self.indexer.wait_for(document.id, end - 1, stop);
                 effects.figures = figures?;
             }
         }
@@ -402,7 +401,7 @@ impl Committer {
             let follow = Command::FollowFile(FollowedFile {
                 digest: document.digest,
                 media_type: Some(media_type),
-                name: None,
+                naming: None,
             });
             Operation::of_resource(document.id, follow)
         });

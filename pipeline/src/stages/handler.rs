@@ -317,3 +317,6 @@ impl Desk for LocalDesk<'_> {
         self.work.stop_flag()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ mod commit;
 mod desk;
 mod handler;
 mod output;
+#[cfg(test)]
+mod queued;
 mod resources;
 mod run;
 mod stored;

@@ -3,55 +3,17 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
-use stemma_commands::{Clock, Commands, Dependencies, Ids};
-use stemma_content_store::{
-    ContentStore, MemoryStorage as ContentMemory, Options as ContentOptions,
-};
 use stemma_domain::id::JobId;
-use stemma_domain::time::Timestamp;
 use stemma_domain::value::JobKind;
-use stemma_event_log::{Log, MemoryStorage, Options as LogOptions};
 use stemma_inference::{Completion, FinishReason, InferenceError};
-use stemma_jobs::{Handler, NewJob, Queue, Workers};
+use stemma_jobs::{Handler, NewJob, Workers};
 use uuid::Uuid;
 
 use super::*;
+use crate::stages::queued::queue;
 
 /// How long an attempt is waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-struct Ticks(AtomicU64);
-
-impl Clock for Ticks {
-    fn now(&self) -> Timestamp {
-        let tick = self.0.fetch_add(1, Ordering::Relaxed);
-        Timestamp::from_micros(i64::try_from(tick).unwrap())
-    }
-}
-
-impl Ids for Ticks {
-    fn new_id(&self) -> Uuid {
-        Uuid::from_u128(u128::from(self.0.fetch_add(1, Ordering::Relaxed)))
-    }
-}
-
-fn queue() -> Queue {
-    let log = Log::open(Arc::new(MemoryStorage::default()), LogOptions::default()).unwrap();
-    let content = Arc::new(ContentMemory::default());
-    let (content, _) = ContentStore::open_on(content, ContentOptions::default()).unwrap();
-    let ticks = Arc::new(Ticks(AtomicU64::new(1)));
-    let on = Dependencies {
-        appender: log.appender,
-        reader: log.reader,
-        content,
-        clock: ticks.clone(),
-        ids: ticks,
-    };
-    let commands = Commands::new(on, stemma_commands::Options::default());
-    let queue = Queue::new(commands, stemma_jobs::Options::default());
-    assert!(queue.load(0, Vec::new()));
-    queue
-}
 
 /// Writes the same each time, and counts how often.
 struct Writer(AtomicU64);
