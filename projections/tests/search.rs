@@ -224,7 +224,7 @@ fn a_document_that_is_begun_anew_is_found_by_its_name_until_its_stages_are_done_
 }
 
 /// What it was had been forgotten: with its file again it was found by its name alone, for good, and
-/// the same bytes sent once more brought the text of the stages in the place of the content's.
+/// the same bytes sent once more put the text of the stages in the place of the content's.
 #[test]
 fn a_document_with_other_content_is_found_by_that_and_by_its_stages_once_it_has_its_file_again() {
     let searched = Searched::new();
@@ -240,7 +240,6 @@ fn a_document_with_other_content_is_found_by_that_and_by_its_stages_once_it_has_
     searched.catch_up(&projection);
     assert_eq!(words(&projection, "quadrant"), [1]);
     assert!(nearest(&projection, "m", [1.0, 0.0]).is_some());
-
     searched.revise(1, "plain words");
     searched.catch_up(&projection);
     searched.upload_again(1, "raw", TEXT.as_bytes());
@@ -251,6 +250,7 @@ fn a_document_with_other_content_is_found_by_that_and_by_its_stages_once_it_has_
     assert_eq!(words(&projection, "quadrant"), [0_u8; 0]);
     searched.revise_as(1, TEXT, "application/pdf");
     searched.catch_up(&projection);
+    assert_eq!(words(&projection, "quadrant"), [1]);
     assert_eq!(nearest(&projection, "m", [1.0, 0.0]), None);
     assert_eq!(digest(&projection), searched.fresh_digest());
     projection.stop();

@@ -178,9 +178,14 @@ impl OwnedDirectory {
         (!matches!(*ownership, Ownership::Over)).then(|| work(&self.files))
     }
 
+    /// Whether a list could not be written, after which none is.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.known.have_failed.load(Ordering::Acquire)
+    }
+
     /// Writes the list, unless one before could not be written.
     fn write_list(&self, data: &[u8]) -> io::Result<()> {
-        if self.known.have_failed.load(Ordering::Acquire) {
+        if self.has_failed() {
             return Err(io::Error::other("a list before could not be written"));
         }
         let written = medium::write_list(&self.dir, data);

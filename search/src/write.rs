@@ -155,6 +155,9 @@ impl SearchIndex {
 
     /// After a failure nobody knows what was committed: it is looked up before going on.
     pub(crate) fn ensure_writer(&self, writing: &mut Writing) -> Result<(), SearchError> {
+        if writing.directory.has_failed() {
+            writing.writer = None;
+        }
         if writing.writer.is_none() {
             let shared = &self.shared;
             let directory = writing.directory.take_again()?;

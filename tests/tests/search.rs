@@ -101,3 +101,33 @@ async fn the_index_is_rebuilt_beside_the_live_one_and_is_the_same() {
     assert_eq!(job["result"]["swapped"], true, "{job}");
     assert_eq!(hits(&client, "q=moon&mode=text").await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_document_whose_content_is_replaced_and_put_back_is_found_as_it_was() {
+    let server = Server::start();
+    let client = server.client();
+    let tides = upload(&client, "tides.md", TIDES, "sea").await;
+    let found = hits(&client, "q=moon&mode=vector").await;
+    let put = async |content: &'static str| {
+        let path = format!("/api/resources/{tides}/content");
+        let request = client.request("PUT", &path);
+        let request = request.header("Content-Type", "text/markdown");
+        let written = client.send(request.body(content)).await;
+        let position = written.header("stemma-position").to_owned();
+        written.expect(200);
+        format!("min_position={position}&timeout_ms=60000")
+    };
+    let after = put(LENSES).await;
+    assert!(
+        hits(&client, &format!("q=moon&mode=text&{after}"))
+            .await
+            .is_empty()
+    );
+    assert_eq!(hits(&client, "q=grinder&mode=text").await.len(), 1);
+    let after = put(TIDES).await;
+    assert_eq!(
+        hits(&client, &format!("q=moon&mode=vector&{after}")).await,
+        found
+    );
+    assert!(found[0]["chunk_id"].is_string(), "{found:?}");
+}
