@@ -53,7 +53,7 @@ pub(crate) struct OwnedDirectory {
 /// What is known of the lists and files that this owner wrote and opened.
 #[derive(Default)]
 struct Known {
-    /// Whether one could not be written: the engine has its segments all the same, and would name
+    /// Whether a list could not be written: the engine has its segments all the same, and would name
     /// them in the list of the next merge, as if they were of the commit before.
     have_failed: AtomicBool,
     opened: AtomicUsize,

@@ -76,24 +76,21 @@ impl Left {
         }
     }
 
-    /// What is stored of a resource, with other facets.
-    pub(crate) fn described(stored: Vec<Stored>, facets: &Facets) -> Self {
-        let mut left = Self::Rows(stored);
-        left.describe(facets.clone());
-        left
-    }
-
     /// Gives each passage as it will be stored to `take`: at least one, unless the resource is
-    /// removed, for without text it is found by its name.
+    /// removed, for without text it is found by its name. `stored` tells what is there.
     pub(crate) fn each(
         self,
+        stored: impl FnOnce() -> Result<Vec<Stored>, SearchError>,
         take: &mut dyn FnMut(Stored) -> Result<(), SearchError>,
     ) -> Result<(), SearchError> {
         match self {
             Self::Rows(rows) => rows.into_iter().try_for_each(take),
             Self::Text { row, text } => each_cut(row, &text, take),
             Self::Read { row, passages } => each_read(row, &passages, take),
-            Self::Described(_) => unreachable!("what is stored takes its place before"),
+            Self::Described(facets) => stored()?.into_iter().try_for_each(|mut stored| {
+                stored.row.describe(&facets);
+                take(stored)
+            }),
         }
     }
 }

@@ -208,13 +208,10 @@ impl SearchIndex {
             if searcher.doc_freq(&term)? > 0 {
                 writer.delete_term(term);
             }
-            let left = match left {
-                // One resource after the other: of many, all that is stored does not fit memory.
-                Left::Described(facets) => Left::described(self.stored(resource)?, &facets),
-                left => left,
-            };
+            // One resource after the other: of many, all that is stored does not fit memory.
+            let stored = || self.stored(resource);
             let mut kind = PassageKind::First;
-            left.each(&mut |stored| {
+            left.each(stored, &mut |stored| {
                 let document = fields.document(&stored, kind)?;
                 writer.add_document(room.let_in(document, bytes_laid_out(&stored)))?;
                 kind = PassageKind::Further;

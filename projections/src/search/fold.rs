@@ -228,13 +228,10 @@ impl Fold {
         let mut described = self.described(resource)?;
         let text = match described.origin.revise(revised.digest) {
             Revised::AsBefore => return Ok(()),
-            Revised::File => match described.origin.stages(&self.content) {
-                Some(source) => {
-                    let bytes = source.bytes();
-                    Text::Stages(source, bytes)
-                }
-                None => Text::Whole(String::new()),
-            },
+            Revised::File => {
+                let stages = described.origin.stages(&self.content);
+                stages.map_or_else(|| Text::Whole(String::new()), of_stages)
+            }
             Revised::Other => {
                 let text = content::text(&self.content, revised.digest, &revised.media_type)?;
                 Text::Whole(text)
@@ -265,8 +262,7 @@ impl Fold {
         let index = &self.index;
         self.pending.describe(resource, described, || {
             if let Some(source) = source {
-                let bytes = source.bytes();
-                return Ok(Text::Stages(source, bytes));
+                return Ok(of_stages(source));
             }
             let passages = index.passages_at_most(resource)?;
             let passages = usize::try_from(passages).unwrap_or(usize::MAX);
@@ -347,6 +343,12 @@ impl Fold {
         let origin = origin.ok_or_else(|| format!("what is noted of {resource} cannot be read"))?;
         Ok(Described { facets, origin })
     }
+}
+
+/// The text of stages whose contents were read to their ends before.
+fn of_stages(source: DocumentSource) -> Text {
+    let bytes = source.bytes();
+    Text::Stages(source, bytes)
 }
 
 /// Has a document have vectors, in the place of those of the same model; says whether that changes

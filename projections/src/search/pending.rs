@@ -25,8 +25,7 @@ pub(super) struct Described {
 /// What became of one resource.
 struct Touched {
     described: Described,
-    /// Its text; none where the one that is in the index stays.
-    text: Option<NewText>,
+    text: Text,
     /// Bytes that writing it goes through, and those of them that are in memory.
     bytes: usize,
     held_bytes: usize,
@@ -40,12 +39,6 @@ pub(super) enum Text {
     Stages(DocumentSource, usize),
     /// The one that is in the index, and its bytes.
     AsIs(usize),
-}
-
-/// One that comes in the place of what is in the index.
-enum NewText {
-    Whole(String),
-    Stages(DocumentSource),
 }
 
 /// The changes of a batch.
@@ -86,10 +79,9 @@ impl Pending {
     /// Puts a resource in the place of all that there was of it, with a text of its own or the one
     /// that is in the index.
     pub(super) fn put(&mut self, resource: ResourceId, described: Described, text: Text) {
-        let (bytes, held_bytes, text) = match text {
-            Text::Whole(text) => (text.len(), text.len(), Some(NewText::Whole(text))),
-            Text::Stages(source, bytes) => (bytes, 0, Some(NewText::Stages(source))),
-            Text::AsIs(bytes) => (bytes, 0, None),
+        let (bytes, held_bytes) = match &text {
+            Text::Whole(text) => (text.len(), text.len()),
+            Text::Stages(_, bytes) | Text::AsIs(bytes) => (*bytes, 0),
         };
         self.touch(
             resource,
@@ -132,11 +124,9 @@ impl Pending {
             let mut facets = touched.described.facets;
             facets.note = touched.described.origin.to_note();
             let passages = match touched.text {
-                None => return Change::Describe { resource, facets },
-                Some(NewText::Whole(text)) => Passages::Text(text),
-                Some(NewText::Stages(source)) => {
-                    Passages::Read(ReadPassages::new(Arc::new(source)))
-                }
+                Text::AsIs(_) => return Change::Describe { resource, facets },
+                Text::Whole(text) => Passages::Text(text),
+                Text::Stages(source, _) => Passages::Read(ReadPassages::new(Arc::new(source))),
             };
             Change::Put {
                 resource,
