@@ -6,7 +6,8 @@ use stemma_content_store::Digest;
 
 use crate::checked::{CheckError, damaged, read_whole};
 use crate::error::TargetError;
-use crate::manifest::{Archive, archive_stem};
+use crate::manifest::Archive;
+use crate::names::archive_stem;
 use crate::target::Target;
 use crate::work::{HashedDraft, Work};
 

@@ -20,8 +20,9 @@ use crate::error::BackupError;
 use crate::log_copy::{self, LogSource};
 use crate::manifest::{
     Body, FileCopy, KEY_BYTES_MAX, Kind, LogCopy, MANIFEST, MANIFEST_BYTES_MAX, Manifest,
-    TenantCopy, key_name,
+    TenantCopy,
 };
+use crate::names::{DIRS, is_of_backup, key_name};
 use crate::target::{LockOutcome, Target};
 use crate::work::{Reading, Work, on};
 
@@ -129,8 +130,9 @@ pub fn back_up(
         .seen(MANIFEST)
         .map_err(on(target, "look for", MANIFEST))?;
     let previous = previous(target)?;
-    if let Some(previous) = &previous {
-        is_of(sources, &previous.body, target)?;
+    match &previous {
+        Some(previous) => is_of(sources, &previous.body, target)?,
+        None => is_free(target)?,
     }
     let mut work = Work::new(target, tell);
     let access = match &sources.access {
@@ -183,6 +185,21 @@ pub fn back_up(
     work.finish(draft?)?;
     sweep(target, &manifest.body);
     Ok(told)
+}
+
+/// Whether nothing is in the way of a first backup but what one that was broken off left.
+fn is_free(target: &dyn Target) -> Result<(), BackupError> {
+    for dir in DIRS {
+        let mut found = target
+            .list(dir)
+            .map_err(on(target, "look below", dir))?
+            .into_iter();
+        if let Some(name) = found.find(|name| !is_of_backup(name)) {
+            let target = target.told();
+            return Err(BackupError::Occupied { target, name });
+        }
+    }
+    Ok(())
 }
 
 /// The manifest of the backup that is there, whose files are all there.
@@ -409,12 +426,14 @@ fn signing_key(
     }
 }
 
-/// Removes what the backup does not consist of. What cannot be removed is in nobody's way.
+/// Removes what the backup does not consist of and one before it left. What cannot be removed is in
+/// nobody's way; what others put there stays.
 fn sweep(target: &dyn Target, body: &Body) {
     let named: HashSet<&str> = body.files().iter().map(|file| file.name.as_str()).collect();
-    for dir in ["access", "tenants"] {
+    for dir in DIRS {
         let found = target.list(dir).unwrap_or_default();
-        for name in found.iter().filter(|name| !named.contains(name.as_str())) {
+        let left = |name: &&String| !named.contains(name.as_str()) && is_of_backup(name);
+        for name in found.iter().filter(left) {
             if let Err(error) = target.remove(name) {
                 tracing::warn!(%error, name, "what the backup does not need stays in its target");
             }

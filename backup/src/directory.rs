@@ -8,12 +8,11 @@ use std::io::{self, BufWriter, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::names::UNFINISHED;
 use crate::target::{Draft, LockOutcome, Seen, Target};
 
 /// The file whose lock is the right to write.
 const LOCK: &str = "lock";
-/// What the name of an unfinished file ends with.
-const UNFINISHED: &str = ".new";
 /// Bytes that are gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 18;
 

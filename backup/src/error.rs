@@ -56,6 +56,14 @@ pub enum BackupError {
         /// The target, for people.
         target: String,
     },
+    /// The target holds no backup, and files that none has where its own would be.
+    #[error("{target} holds {name}, which is of no backup; name an empty target")]
+    Occupied {
+        /// The target, for people.
+        target: String,
+        /// One of the files.
+        name: String,
+    },
     /// What the target would hold is more than a manifest names.
     #[error(
         "{target} would hold {files} files, more than one backup names; the last backup is as it was: name another target"

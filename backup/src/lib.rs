@@ -14,6 +14,7 @@ mod error;
 mod log_copy;
 mod log_restore;
 mod manifest;
+mod names;
 mod place;
 mod restore;
 mod s3;

@@ -16,7 +16,8 @@ use stemma_event_log::{
 
 use crate::clipped::{Clipped, Hashes};
 use crate::error::BackupError;
-use crate::manifest::{FileCopy, LogCopy, SegmentCopy, part_name, segment_digits};
+use crate::manifest::{FileCopy, LogCopy, SegmentCopy};
+use crate::names::{part_name, segment_digits};
 use crate::work::Work;
 
 /// How often a log is looked at before what does not fit in it is damage: its writer may be closing a

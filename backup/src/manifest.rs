@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use stemma_content_store::Digest;
 use stemma_domain::value::TenantName;
 
+use crate::names::{archive_stem, is_log_id, key_name, part_name, segment_digits};
+
 /// Name of the manifest in a target.
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// Version of the format.
@@ -282,8 +284,7 @@ impl LogCopy {
     }
 
     fn check(&self, dir: &str) -> Result<(), ManifestError> {
-        let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if self.id.len() != 32 || !self.id.bytes().all(is_hex) {
+        if !is_log_id(&self.id) {
             return Err(wrong("the log", &self.id));
         }
         if self.segments.is_empty() {
@@ -332,28 +333,6 @@ fn wrong(field: &'static str, text: &str) -> ManifestError {
 
 fn read_digest(text: &str) -> Result<Digest, ManifestError> {
     text.parse().map_err(|_| wrong("the digest", text))
-}
-
-/// The digits in the name of a segment's file.
-pub(crate) fn segment_digits(name: &str) -> Option<&str> {
-    let digits = name.strip_suffix(".segment")?;
-    let is_digits = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
-    is_digits.then_some(digits)
-}
-
-/// The name of the part of a segment that begins at an offset.
-pub(crate) fn part_name(dir: &str, first: &str, offset: u64) -> String {
-    format!("{dir}/{first}-{offset:020}.part")
-}
-
-/// The name of an archive's files but for their endings; archives are numbered from 1 on.
-pub(crate) fn archive_stem(dir: &str, number: u64) -> String {
-    format!("{dir}/{number:010}")
-}
-
-/// The name of a signing key's file.
-pub(crate) fn key_name(dir: &str, digest: &Digest) -> String {
-    format!("{dir}/signing-key-{}", &digest.to_hex()[..16])
 }
 
 #[cfg(test)]

@@ -340,6 +340,34 @@ async fn a_target_is_of_one_directory_and_of_one_kind() {
     assert_eq!(again["copied_files"], 0, "{again}");
 }
 
+/// A data directory that was taken for a target lost its logs, and so did what others had there.
+#[tokio::test]
+async fn a_target_with_files_of_others_is_refused_and_nothing_in_it_is_removed() {
+    let (one, other) = (written(3).await, written(4).await);
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    done(other.data(), &["backup", text(&dir.path().join("first"))]);
+    done(&data, &["restore", text(&dir.path().join("first"))]);
+    let before = backup_files(&data);
+    let output = stemma(one.data(), &["backup", text(&data)]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("which is of no backup; name an empty target"));
+    assert!(backup_files(&data) == before);
+    assert_eq!(done(&data, &["verify"])["events"], 5);
+
+    // What others put beside a backup stays there.
+    let target = dir.path().join("target");
+    done(one.data(), &["backup", text(&target)]);
+    for place in ["tenants/default/notes.txt", "access/report.pdf"] {
+        let place = target.join(place);
+        std::fs::create_dir_all(place.parent().expect("a directory")).expect("room");
+        std::fs::write(place, "of others").expect("room");
+    }
+    let before = files(&target).len();
+    done(one.data(), &["backup", text(&target)]);
+    assert_eq!(files(&target).len(), before);
+}
+
 #[tokio::test]
 async fn a_file_of_a_backup_that_was_changed_is_named_and_nothing_is_restored() {
     let server = written(40).await;
