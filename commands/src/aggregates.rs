@@ -7,7 +7,7 @@
 //! only the log can tell (times, positions) is provisional until [`Flight::land`].
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use quick_cache::sync::Cache;
@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 use crate::folded::{Folded, Folding, Looks};
 use crate::history::HistoryError;
+use crate::in_flight::InFlight;
 use crate::request::OperationResult;
 
 /// Stands for a time that the log has yet to tell.
@@ -56,8 +57,9 @@ pub(crate) struct Slot {
     /// Set when a command ended without telling what became of it: before the state is folded anew,
     /// all that stands in the queue must be dealt with.
     stale: AtomicBool,
-    in_flight: AtomicUsize,
-    landed: Notify,
+    /// How often it was set.
+    times_stale: AtomicU64,
+    in_flight: InFlight,
     bytes: AtomicU64,
 }
 
@@ -120,6 +122,16 @@ pub(crate) struct LockedSlot {
     is_ahead: bool,
 }
 
+/// What stood in the queue of a slot while it was locked.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    slot: Arc<Slot>,
+    /// The flights before this one.
+    before: u64,
+    was_stale: bool,
+    times_stale: u64,
+}
+
 /// A state that is locked; the next one is told when it no longer is.
 #[derive(Debug)]
 struct StateGuard {
@@ -143,6 +155,7 @@ impl Drop for TellNext<'_> {
 #[derive(Debug)]
 pub(crate) struct Flight {
     slot: Arc<Slot>,
+    number: u64,
     abandoned: Arc<Abandoned>,
     answered: bool,
     landed: bool,
@@ -205,7 +218,7 @@ impl Aggregates {
         if is_stale || !matches!(*state, SlotState::Known(_)) {
             // What stands in the queue is not in the log yet, and nothing would bring it in later.
             // None can join it meanwhile, for that takes the lock.
-            if is_stale || slot.in_flight.load(Ordering::Acquire) > 0 {
+            if is_stale || slot.in_flight.are_some() {
                 self.appender.settled().await;
             }
             slot.stale.store(false, Ordering::Release);
@@ -296,8 +309,8 @@ impl Slot {
             state: Arc::default(),
             unlocked: Notify::new(),
             stale: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
-            landed: Notify::new(),
+            times_stale: AtomicU64::new(0),
+            in_flight: InFlight::default(),
             bytes: AtomicU64::new(RESOURCE_BYTES),
         }
     }
@@ -327,18 +340,17 @@ impl Slot {
 
     /// Has the state folded anew before it is decided upon again.
     pub(crate) fn forget(&self) {
+        self.times_stale.fetch_add(1, Ordering::AcqRel);
         self.stale.store(true, Ordering::Release);
     }
+}
 
-    /// Waits until nothing of this slot stands in the queue any more.
-    pub(crate) async fn all_landed(&self) {
-        loop {
-            let landed = self.landed.notified();
-            if self.in_flight.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            landed.await;
-        }
+impl Queued {
+    /// Waits until the log has dealt with all of it, and says whether it holds all of it now.
+    pub(crate) async fn landed(&self) -> bool {
+        self.slot.in_flight.ended_before(self.before).await;
+        let times_stale = self.slot.times_stale.load(Ordering::Acquire);
+        !self.was_stale && times_stale == self.times_stale
     }
 }
 
@@ -372,10 +384,21 @@ impl LockedSlot {
         Arc::clone(&self.state.slot)
     }
 
+    /// What stands in the queue by now and is in this state.
+    pub(crate) fn queued(&self) -> Queued {
+        let slot = self.slot();
+        Queued {
+            before: slot.in_flight.next(),
+            was_stale: slot.stale.load(Ordering::Acquire),
+            times_stale: slot.times_stale.load(Ordering::Acquire),
+            slot,
+        }
+    }
+
     /// Whether some of this state may still be refused by the log, or has been since it was locked.
     pub(crate) fn is_unsure(&self) -> bool {
         let slot = &self.state.slot;
-        slot.in_flight.load(Ordering::Acquire) > 0 || slot.stale.load(Ordering::Acquire)
+        slot.in_flight.are_some() || slot.stale.load(Ordering::Acquire)
     }
 
     /// Whether the state holds what no batch in the queue carries yet.
@@ -424,8 +447,8 @@ impl LockedSlot {
     /// Marks that a batch with this slot's next events is about to stand in the queue.
     pub(crate) fn take_off(&self) -> Flight {
         let slot = self.slot();
-        slot.in_flight.fetch_add(1, Ordering::AcqRel);
         Flight {
+            number: slot.in_flight.take_off(),
             slot,
             abandoned: Arc::clone(&self.abandoned),
             answered: false,
@@ -504,8 +527,7 @@ impl Drop for Flight {
                 self.abandoned.add(&self.slot);
             }
         }
-        self.slot.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.slot.landed.notify_waiters();
+        self.slot.in_flight.end(self.number);
     }
 }
 

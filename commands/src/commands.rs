@@ -15,14 +15,14 @@ use stemma_domain::document::Document;
 use stemma_domain::event::RequestAnswered;
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::Job;
-use stemma_domain::resource::{Command, Descriptor, IriNames, Refusal, Resource};
+use stemma_domain::resource::{AnnotationState, Command, Descriptor, IriNames, Refusal, Resource};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{
     AppendError, Appender, Batch, Committed, Idempotency, Metadata, Outcome, Reader, Record,
     Revision, StreamId,
 };
 
-use crate::aggregates::{Aggregates, Flight, LockedSlot, Slot, UNRECORDED};
+use crate::aggregates::{Aggregates, Flight, LockedSlot, Queued, Slot, UNRECORDED};
 use crate::answered::{self, Answered};
 use crate::environment::{Clock, Ids};
 use crate::error::CommandError;
@@ -375,7 +375,7 @@ impl Commands {
         let only_looked_at = slots.iter_mut().filter(|slot| !slot.is_ahead());
         only_looked_at.for_each(LockedSlot::let_go);
         if plan.events.is_empty() {
-            return Ok(self.nothing_to_do(slots, plan).await);
+            return self.nothing_to_do(slots, plan).await;
         }
         let mut flights: Vec<Flight> = plan
             .touched
@@ -404,9 +404,7 @@ impl Commands {
         flights.iter_mut().for_each(Flight::answered);
         match answer {
             Ok(committed) if committed.outcome == Outcome::Duplicate => Ok(Pass::Replay),
-            Ok(committed) => Ok(Pass::Done(
-                self.land(plan, flights, &by_id, &committed).await?,
-            )),
+            Ok(committed) => Ok(Pass::Done(self.land(plan, flights, &committed).await?)),
             Err(AppendError::Conflict { stream, actual, .. }) => {
                 drop(flights);
                 // Those that the batch only rested on too.
@@ -492,8 +490,8 @@ impl Commands {
         Ok(plan)
     }
 
-    /// A refusal may rest on what the same request did the first time, while that still stands in
-    /// the queue: then the first answer is the one to give. What is refused because it is there
+    /// A refusal may rest on what the same request did the first time, which still stands in the
+    /// queue, or did so when its answer was looked for: then the first answer is the one to give. What is refused because it is there
     /// already is told so once that is durable, so that who is told finds it.
     async fn refused(
         &self,
@@ -511,11 +509,11 @@ impl Commands {
                 ..
             }
         );
-        if waiting.is_empty() || !(request.idempotency.is_some() || is_there_already) {
+        if !(request.idempotency.is_some() || is_there_already) {
             return Err(error);
         }
-        for slot in waiting {
-            slot.all_landed().await;
+        for queued in waiting {
+            queued.landed().await;
         }
         match self.replay(request).await? {
             Some(written) => Ok(Pass::Done(written)),
@@ -524,23 +522,27 @@ impl Commands {
     }
 
     /// All is as asked already; but that must be durable before anyone is told.
-    async fn nothing_to_do(&self, slots: Vec<LockedSlot>, plan: Plan) -> Pass {
+    async fn nothing_to_do(
+        &self,
+        slots: Vec<LockedSlot>,
+        mut plan: Plan,
+    ) -> Result<Pass, CommandError> {
         let waiting = unsure(&slots);
         drop(slots);
-        if waiting.is_empty() {
-            let end = self.shared.on.reader.end().get();
-            let results = plan.results;
-            return Pass::Done(Written {
-                end,
-                position: None,
-                results,
-                replayed: false,
-            });
+        for queued in &waiting {
+            if !queued.landed().await {
+                return Ok(Pass::Again);
+            }
         }
-        for slot in waiting {
-            slot.all_landed().await;
+        for result in &mut plan.results {
+            self.settle_from_others(result).await?;
         }
-        Pass::Again
+        Ok(Pass::Done(Written {
+            end: self.shared.on.reader.end().get(),
+            position: None,
+            results: plan.results,
+            replayed: false,
+        }))
     }
 
     /// The batch, with the events and conditions of the plan.
@@ -565,7 +567,6 @@ impl Commands {
         &self,
         mut plan: Plan,
         flights: Vec<Flight>,
-        slots: &[Arc<Slot>],
         committed: &Committed,
     ) -> Result<Written, CommandError> {
         let first = committed.first.get();
@@ -584,7 +585,7 @@ impl Commands {
             if let Some(document) = &mut result.document {
                 document.settle(first, recorded_at);
             }
-            self.settle_from_others(slots, result).await?;
+            self.settle_from_others(result).await?;
         }
         Ok(Written {
             end: committed.last.get() + 1,
@@ -594,42 +595,37 @@ impl Commands {
         })
     }
 
-    /// An answer may rest on a batch that another request put before ours and that has landed, but
-    /// whose times we have not been told: they are read from the log.
-    async fn settle_from_others(
-        &self,
-        slots: &[Arc<Slot>],
-        result: &mut OperationResult,
-    ) -> Result<(), CommandError> {
+    /// An answer may rest on a batch that another request put before ours, which the log holds by
+    /// now, but whose times we have not been told: they are read there.
+    async fn settle_from_others(&self, result: &mut OperationResult) -> Result<(), CommandError> {
         let Some(descriptor) = &mut result.descriptor else {
             return Ok(());
         };
-        let annotation_unsettled = result
-            .annotation
-            .as_ref()
-            .is_some_and(|a| a.added_position == UNPLACED);
-        if descriptor.created_at != UNRECORDED
-            && descriptor.updated_at != UNRECORDED
-            && !annotation_unsettled
-        {
+        let reader = &self.shared.on.reader;
+        let unanswered = |error| CommandError::Answer(Arc::new(error));
+        let (id, revision) = (descriptor.id, descriptor.revision);
+        let is_unsettled = |annotation: &AnnotationState| {
+            annotation.added_position == UNPLACED || annotation.modified_at == Some(UNRECORDED)
+        };
+        if let Some(annotation) = result.annotation.as_mut().filter(|a| is_unsettled(a)) {
+            let keep = |record: &Record| record.revision().get() <= revision;
+            let wanted = HashSet::from([annotation.id]);
+            let past = history::fold_some(reader, id, keep, &wanted).await;
+            if let Some(resource) = past.map_err(unanswered)? {
+                *descriptor = resource.descriptor;
+                if let Some(settled) = resource.annotations.get(&annotation.id) {
+                    *annotation = (**settled).clone();
+                }
+            }
             return Ok(());
         }
-        for slot in slots {
-            slot.all_landed().await;
-        }
-        let wanted = result.annotation.as_ref().map(|annotation| annotation.id);
-        let revision = descriptor.revision;
-        let keep = |record: &Record| record.revision().get() <= revision;
-        let reader = &self.shared.on.reader;
-        let wanted = HashSet::from_iter(wanted);
-        let past = history::fold_some(reader, descriptor.id, keep, &wanted).await;
-        let past = past.map_err(|error| CommandError::Answer(Arc::new(error)))?;
-        if let Some(resource) = past {
-            *descriptor = resource.descriptor;
-            if let Some(annotation) = &mut result.annotation
-                && let Some(settled) = resource.annotations.get(&annotation.id)
-            {
-                *annotation = (**settled).clone();
+        for (time, revision) in [
+            (&mut descriptor.created_at, 0),
+            (&mut descriptor.updated_at, revision),
+        ] {
+            if *time == UNRECORDED {
+                let recorded = history::recorded_at(reader, id, revision).map_err(unanswered)?;
+                *time = recorded.unwrap_or(*time);
             }
         }
         Ok(())
@@ -655,10 +651,10 @@ impl Commands {
 }
 
 /// The slots of which something stands in the queue, or was refused since they were locked.
-fn unsure(slots: &[LockedSlot]) -> Vec<Arc<Slot>> {
+fn unsure(slots: &[LockedSlot]) -> Vec<Queued> {
     slots
         .iter()
         .filter(|slot| slot.is_unsure())
-        .map(LockedSlot::slot)
+        .map(LockedSlot::queued)
         .collect()
 }

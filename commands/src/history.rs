@@ -135,6 +135,33 @@ pub(crate) fn stream_of(id: ResourceId) -> StreamId {
     StreamId::new(id.stream_name()).expect("a resource's stream name is a valid stream id")
 }
 
+/// The record of a stream at a revision; none where there is none.
+pub(crate) fn record_at(
+    reader: &Reader,
+    stream: &StreamId,
+    revision: u64,
+) -> Result<Option<Record>, HistoryError> {
+    let range = StreamRange {
+        from: Revision::new(revision),
+        direction: Direction::Forward,
+        limit: ReadLimit {
+            records: 1,
+            bytes: 1,
+        },
+    };
+    Ok(reader.read_stream(stream, range)?.into_iter().next())
+}
+
+/// When the event of a resource at a revision was recorded; none where there is none.
+pub(crate) fn recorded_at(
+    reader: &Reader,
+    id: ResourceId,
+    revision: u64,
+) -> Result<Option<Timestamp>, HistoryError> {
+    let record = record_at(reader, &stream_of(id), revision)?;
+    Ok(record.map(|record| envelope_of(&record).recorded_at))
+}
+
 /// The payload of a record.
 pub(crate) fn event_of(record: &Record) -> Result<Event, FoldError> {
     event::decode(record.event_type(), record.schema_version(), record.data()).map_err(|source| {

@@ -11,6 +11,7 @@ mod environment;
 mod error;
 mod folded;
 mod history;
+mod in_flight;
 mod plan;
 mod replay;
 mod request;

@@ -18,7 +18,7 @@ use stemma_event_log::{
 
 use crate::aggregates::UNRECORDED;
 use crate::error::FoldError;
-use crate::history::{HistoryError, envelope_of, event_of};
+use crate::history::{HistoryError, envelope_of, event_of, record_at};
 use crate::plan::UNPLACED;
 
 /// Records of a stream that are read at a time.
@@ -33,17 +33,8 @@ pub(crate) fn end_at(
     stream: &StreamId,
     revision: u64,
 ) -> Result<Option<u64>, HistoryError> {
-    let range = StreamRange {
-        from: Revision::new(revision),
-        direction: Direction::Forward,
-        limit: ReadLimit {
-            records: 1,
-            bytes: 1,
-        },
-    };
-    let records = reader.read_stream(stream, range)?;
-    let first = records.first();
-    Ok(first.map(|record| record.position().get() + 1))
+    let record = record_at(reader, stream, revision)?;
+    Ok(record.map(|record| record.position().get() + 1))
 }
 
 /// What a short stream folds to.
