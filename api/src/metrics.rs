@@ -317,7 +317,7 @@ impl Parts {
         gauge(
             encoder,
             "log_queue",
-            "Batches that wait for the writer",
+            "Batches that wait for the writer, each counted for every 16 KiB of it",
             float(stats.queued),
         )?;
         counter(encoder, "log_batches", "Batches written", stats.batches)?;

@@ -121,7 +121,7 @@ impl Appender {
 
     /// Puts a batch in line. Batches are admitted in the order in which this returned.
     pub async fn enqueue(&self, batch: Batch) -> Result<PendingAppend, AppendError> {
-        self.inner.limits.check(&batch)?;
+        let bytes = self.inner.limits.check(&batch)?;
         let key = self.inner.shared.index.log_key();
         let mut stream_hashes: Vec<u64> = Vec::with_capacity(batch.events.len());
         for (index, event) in batch.events.iter().enumerate() {
@@ -136,6 +136,7 @@ impl Appender {
             batch,
             stream_hashes,
             queued_at: Instant::now(),
+            places: self.inner.queue.places_of(bytes),
             reply,
         };
         match self.inner.queue.put(request).await {
@@ -173,7 +174,8 @@ impl Appender {
     /// `progress` may break it off.
     ///
     /// # Errors
-    /// When the log cannot be read at all, or when it was broken off.
+    /// When the log cannot be read at all, when the system is short of memory or file handles, or when
+    /// it was broken off. It takes batches as before then.
     pub fn check(
         &self,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -195,7 +197,8 @@ impl Appender {
     /// batches are taken again. A log that was found damaged is read from its start.
     ///
     /// # Errors
-    /// The log stays as it was, poisoned if it was poisoned.
+    /// The log stays as it was, poisoned if it was poisoned. After
+    /// [`OpenError::DamagedMeanwhile`] it is recovered, and takes no batches since it is damaged.
     pub async fn reopen(&self) -> Result<OpenReport, OpenError> {
         let (reply, answer) = oneshot::channel();
         self.inner.queue.reopen(reply);
@@ -213,7 +216,7 @@ impl Appender {
         self.inner
             .shared
             .counters
-            .snapshot(self.inner.queue.n_queued())
+            .snapshot(self.inner.queue.n_held())
     }
 }
 
@@ -248,7 +251,8 @@ impl Limits {
         }
     }
 
-    fn check(&self, batch: &Batch) -> Result<(), AppendError> {
+    /// The bytes that it takes at the most, if it is within the limits.
+    fn check(&self, batch: &Batch) -> Result<u64, AppendError> {
         self.check_shape(batch)
             .map_err(|reason| AppendError::Invalid { reason })?;
         let bytes = batch
@@ -262,7 +266,7 @@ impl Limits {
                 bytes_max: self.batch_bytes_max,
             });
         }
-        Ok(())
+        Ok(bytes)
     }
 
     fn check_shape(&self, batch: &Batch) -> Result<(), InvalidBatch> {

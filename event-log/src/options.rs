@@ -18,7 +18,8 @@ pub struct Options {
     pub batch_bytes_max: u64,
     /// Most events, and most conditions, of one batch; 65,535 by default.
     pub batch_events_max: usize,
-    /// Most batches that wait for the writer, 16,384 by default; further ones wait for a place.
+    /// Most batches that wait for the writer, 16,384 by default; further ones wait for a place. One
+    /// of more than 16 KiB counts for each 16 KiB or part of them.
     pub queue_max: usize,
     /// Bytes after which a group takes no further batch, 4 MiB by default.
     pub group_bytes_max: usize,

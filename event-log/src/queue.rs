@@ -1,8 +1,8 @@
 //! The line in which batches wait for the writer.
 //!
 //! It is made of a channel and a semaphore, and has no lock of its own to get wrong. Invariant:
-//! batches are taken in the order in which they were put in; there are never more than `queue_max`
-//! of them that were not dealt with.
+//! batches are taken in the order in which they were put in; those that were not dealt with never
+//! hold more than `queue_max` places, one for each 16 KiB or part of them.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -14,12 +14,18 @@ use crate::batch::{Batch, Committed};
 use crate::error::{AppendError, OpenError};
 use crate::log::OpenReport;
 
+/// Bytes of a batch that a place in line is for. A batch outlives its client there: without this,
+/// clients that send large ones and leave while a sync takes its time would fill the memory.
+const PLACE_BYTES: u64 = 16 << 10;
+
 /// A batch and the one who waits for its answer.
 pub(crate) struct Request {
     pub(crate) batch: Batch,
     /// The index's hash of each event's stream, in the order of the events.
     pub(crate) stream_hashes: Vec<u64>,
     pub(crate) queued_at: Instant,
+    /// The places that it holds, as [`Queue::places_of`] says.
+    pub(crate) places: u32,
     pub(crate) reply: oneshot::Sender<Reply>,
 }
 
@@ -60,7 +66,7 @@ pub(crate) struct Queue {
     line: mpsc::UnboundedSender<Item>,
     /// Bounds the requests in line, and those that were taken and not dealt with.
     places: Semaphore,
-    places_max: usize,
+    places_max: u32,
 }
 
 /// Where the writer takes them. Dropped, it lets nothing more in, and tells those who wait by the
@@ -72,22 +78,30 @@ pub(crate) struct Taker {
 impl Queue {
     pub(crate) fn new(queue_max: usize) -> (Self, Taker) {
         let (to, from) = mpsc::unbounded_channel();
+        let places_max = u32::try_from(queue_max).unwrap_or(u32::MAX);
         let queue = Self {
             line: to,
-            places: Semaphore::new(queue_max),
-            places_max: queue_max,
+            places: Semaphore::new(places_max as usize),
+            places_max,
         };
         (queue, Taker { line: from })
     }
 
-    /// Puts a request in line, when there is a place for it.
+    /// The places that a batch of so many bytes takes; a giant takes all, and is alone.
+    pub(crate) fn places_of(&self, bytes: u64) -> u32 {
+        let places = bytes.div_ceil(PLACE_BYTES);
+        let places = u32::try_from(places).unwrap_or(u32::MAX);
+        places.clamp(1, self.places_max)
+    }
+
+    /// Puts a request in line, when there is room for it.
     pub(crate) async fn put(&self, request: Request) -> Result<(), AppendError> {
-        let place = self.places.acquire().await;
-        let place = place.map_err(|_| AppendError::Closed)?;
+        let places = self.places.acquire_many(request.places).await;
+        let places = places.map_err(|_| AppendError::Closed)?;
         let put = self.line.send(Item::Request(request));
         put.map_err(|_| AppendError::Closed)?;
-        // Its place is free when the writer says so.
-        place.forget();
+        // They are free when the writer says so.
+        places.forget();
         Ok(())
     }
 
@@ -111,14 +125,14 @@ impl Queue {
     }
 
     /// Gives places free of requests that were taken and dealt with.
-    pub(crate) fn free(&self, count: usize) {
-        self.places.add_permits(count);
+    pub(crate) fn free(&self, places: usize) {
+        self.places.add_permits(places);
     }
 
-    /// Requests that hold a place.
-    pub(crate) fn n_queued(&self) -> u64 {
-        self.places_max
-            .saturating_sub(self.places.available_permits()) as u64
+    /// Places that are held.
+    pub(crate) fn n_held(&self) -> u64 {
+        let free = self.places.available_permits() as u64;
+        u64::from(self.places_max).saturating_sub(free)
     }
 }
 
@@ -166,6 +180,7 @@ mod tests {
             batch,
             stream_hashes: Vec::new(),
             queued_at: Instant::now(),
+            places: 1,
             reply,
         };
         (request, answer)
@@ -207,8 +222,43 @@ mod tests {
             _ = &mut second => panic!("there is no place"),
             () = std::future::ready(()) => {}
         }
-        assert_eq!(queue.n_queued(), 1);
+        assert_eq!(queue.n_held(), 1);
         queue.free(1);
+        assert!(second.await.is_ok());
+    }
+
+    /// 16,384 batches of 16 MiB each, whose clients had left, could wait in memory.
+    #[tokio::test]
+    async fn a_large_batch_takes_as_many_places_as_it_has_bytes_for_and_no_more_than_there_are() {
+        let (queue, _taker) = Queue::new(8);
+        let places = [
+            0,
+            1,
+            PLACE_BYTES,
+            PLACE_BYTES + 1,
+            3 * PLACE_BYTES,
+            u64::MAX,
+        ];
+        let places = places.map(|bytes| queue.places_of(bytes));
+        assert_eq!(places, [1, 1, 1, 2, 3, 8]);
+        let large = Request {
+            places: 7,
+            ..request().0
+        };
+        assert!(queue.put(large).await.is_ok());
+        assert_eq!(queue.n_held(), 7);
+        let second = Request {
+            places: 2,
+            ..request().0
+        };
+        let second = queue.put(second);
+        let mut second = std::pin::pin!(second);
+        tokio::select! {
+            biased;
+            _ = &mut second => panic!("there is one place"),
+            () = std::future::ready(()) => {}
+        }
+        queue.free(7);
         assert!(second.await.is_ok());
     }
 

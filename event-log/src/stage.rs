@@ -92,6 +92,7 @@ impl Stage {
             batch,
             stream_hashes,
             queued_at,
+            places: _,
             reply,
         } = request;
         let mut ledger = GroupLedger { stage: self, known };

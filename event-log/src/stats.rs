@@ -32,7 +32,7 @@ pub struct AppendStats {
     pub duplicates: u64,
     /// Batches that failed for any other reason.
     pub failures: u64,
-    /// Batches that wait for the writer now.
+    /// Batches that wait for the writer now, each counted for every 16 KiB or part of them.
     pub queued: u64,
     /// From taking a place in the queue to the answer, microseconds.
     pub append_us: Histogram,

@@ -209,7 +209,8 @@ impl Writer {
             self.shared.is_damaged().then_some(AppendError::Damaged)
         };
         if let Some(error) = refused {
-            self.queue.free(waiting.len());
+            let places = waiting.iter().map(|request| request.places as usize);
+            self.queue.free(places.sum());
             answers.extend(waiting.drain(..).map(|request| Answer {
                 reply: request.reply,
                 queued_at: request.queued_at,
@@ -227,7 +228,7 @@ impl Writer {
         while stage.n_bytes() < self.options.group_bytes_max
             && let Some(request) = waiting.pop_front()
         {
-            taken += 1;
+            taken += request.places as usize;
             answers.push(stage.add(&mut known, request));
         }
         self.queue.free(taken);

@@ -531,7 +531,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "log.queue_max",
         "16384",
         (1, 1 << 20),
-        "Batches that may wait for the log's writer",
+        "Batches that may wait for the log's writer; one of more than 16 KiB counts for each 16 KiB or part of them",
     ),
     number(
         "log.segment_bytes_max",
