@@ -56,6 +56,7 @@ pub(crate) fn collect(
     let sweeping = lock(&vault.sweeping);
     let pins = vault.pins.collecting();
     (asks.settle)().map_err(|reason| CollectError::Unsettled { reason })?;
+    let names = vault.storage.open_dir("packs").map_err(at("packs"))?;
     let mut sweep = Sweep {
         vault,
         queue,
@@ -71,7 +72,7 @@ pub(crate) fn collect(
         sweep.pack(number)
     });
     if sweep.done.packs_removed > 0 {
-        vault.storage.sync_dir("packs").map_err(at("packs"))?;
+        names.sync().map_err(at("packs"))?;
     }
     swept?;
     tracing::info!(
@@ -119,7 +120,7 @@ impl Sweep<'_> {
     fn large(&mut self) -> Result<(), CollectError> {
         for first in 0..=u8::MAX {
             let dir = format!("blobs/{first:02x}");
-            let before = self.done.blobs_removed;
+            let mut names = None;
             let mut swept = Ok(());
             for file in self.vault.storage.list(&dir).map_err(at(&dir))? {
                 let Some(digest) = large_digest(&dir, &file.name) else {
@@ -129,12 +130,16 @@ impl Sweep<'_> {
                 if swept.is_err() {
                     break;
                 }
-                if !self.needs(&digest) {
-                    self.remove_large(&digest, file.bytes)?;
+                if self.needs(&digest) {
+                    continue;
                 }
+                if names.is_none() {
+                    names = Some(self.vault.storage.open_dir(&dir).map_err(at(&dir))?);
+                }
+                self.remove_large(&digest, file.bytes)?;
             }
-            if self.done.blobs_removed > before {
-                self.vault.storage.sync_dir(&dir).map_err(at(&dir))?;
+            if let Some(names) = names {
+                names.sync().map_err(at(&dir))?;
             }
             swept?;
         }

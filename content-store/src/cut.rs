@@ -39,6 +39,7 @@ pub(crate) fn settle(
         return Ok(None);
     };
     let bytes = to + 1 - found.end;
+    let packs = storage.open_dir("packs")?;
     let kept = free_name(storage, subject.number, found.end)?;
     let copy = storage.create(&kept)?;
     let mut done = 0;
@@ -52,7 +53,7 @@ pub(crate) fn settle(
         }
     }
     copy.sync()?;
-    storage.sync_dir("packs")?;
+    packs.sync()?;
     stride.fill(0);
     let mut done = 0;
     while done < bytes {

@@ -37,6 +37,13 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether the system was short of memory or file handles, which tells nothing of what is stored.
+    pub fn is_short(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_short(source))
+    }
+}
+
 /// A blob was not stored. It may be there all the same when the failure came late: as an orphan,
 /// never half.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -86,6 +93,15 @@ impl PutError {
             Self::Io { source }
         }
     }
+}
+
+/// Whether the system is short of what it needs for looking at all: memory (ENOMEM) or file handles
+/// (ENFILE, EMFILE). That tells nothing of what is stored.
+pub(crate) fn is_short(error: &io::Error) -> bool {
+    const NO_HANDLES: [i32; 2] = [23, 24];
+    let code = error.raw_os_error();
+    error.kind() == io::ErrorKind::OutOfMemory
+        || code.is_some_and(|code| NO_HANDLES.contains(&code))
 }
 
 /// Whether what failed for want of room may succeed once there is some.
@@ -142,6 +158,11 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// Whether the system was short of memory or file handles, which tells nothing of what is stored.
+    pub fn is_short(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_short(source))
+    }
+
     pub(crate) fn io(file: &str, source: io::Error) -> Self {
         Self::Io {
             file: file.to_owned(),

@@ -169,25 +169,29 @@ impl Ingest {
             .and_then(|()| file.file.sync())
             .map_err(PutError::from_io)?;
         let _names = lock(&vault.naming);
-        if let Some(error) = vault.poisoned() {
-            return Err(error);
-        }
+        // Also when the store was closed since it was begun: the mark of the close says that nothing
+        // came later, and another process may have the directory by now.
+        self.store.queue()?;
         if matches!(vault.presence(digest), Presence::Intact) {
             return Ok(false);
         }
         let dir = large_dir(digest);
         let storage = &vault.storage;
-        if let Err(error) = storage.make_dir(&dir) {
+        // Both directories are opened before a name in them is changed: where no file handle is to
+        // be had the blob is refused, and nothing else has come of it.
+        let parent = storage.open_dir("blobs").map_err(PutError::from_io)?;
+        if let Err(error) = storage.make_dir(&dir).and_then(|()| parent.sync()) {
             // It may be there and not be durable, which a later sync would not tell.
             if !is_full(&error) {
                 vault.poison("make a directory of large blobs", &error);
             }
             return Err(PutError::from_io(error));
         }
+        let names = storage.open_dir(&dir).map_err(PutError::from_io)?;
         let named = storage.rename(&file.name, &large_name(digest));
         // Also when it failed, for it may have been carried out: whoever puts the blob again after
         // a proper close finds the name and is told that it is there.
-        if let Err(error) = storage.sync_dir(&dir) {
+        if let Err(error) = names.sync() {
             // The name may be lost in a crash, and a later sync of the directory would not tell.
             vault.poison("sync a directory of large blobs", &error);
             return Err(PutError::from_io(error));

@@ -42,6 +42,8 @@ pub use load::OpenReport;
 pub use options::{Options, OptionsError};
 pub use pin::Pin;
 pub use stats::{ContentStats, Histogram};
-pub use storage::{Fault, FileStorage, Listed, MemoryStorage, Operation, Storage, StorageFile};
+pub use storage::{
+    Directory, Fault, FileStorage, Listed, MemoryStorage, Operation, Storage, StorageFile,
+};
 pub use store::{ContentStore, StoreStatus, Stored};
 pub use verify::{VerifyProgress, VerifyReport};

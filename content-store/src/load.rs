@@ -135,9 +135,11 @@ impl Loader<'_> {
 
     /// Makes the directories and empties `tmp`.
     fn prepare(&mut self) -> Result<(), OpenError> {
+        let root = self.storage.open_dir("").map_err(at(""))?;
         for dir in ["packs", "blobs", "index", "tmp"] {
             self.storage.make_dir(dir).map_err(at(dir))?;
         }
+        root.sync().map_err(at(""))?;
         for file in self.storage.list("tmp").map_err(at("tmp"))? {
             let name = format!("tmp/{}", file.name);
             self.storage.remove(&name).map_err(at(&name))?;
@@ -153,15 +155,19 @@ impl Loader<'_> {
             return Ok(());
         }
         for dir in ["packs", "blobs"] {
-            self.storage.sync_dir(dir).map_err(at(dir))?;
+            self.sync_dir(dir).map_err(at(dir))?;
         }
         for first in 0..=u8::MAX {
             let dir = format!("blobs/{first:02x}");
             if !self.storage.list(&dir).map_err(at(&dir))?.is_empty() {
-                self.storage.sync_dir(&dir).map_err(at(&dir))?;
+                self.sync_dir(&dir).map_err(at(&dir))?;
             }
         }
         Ok(())
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.storage.open_dir(dir)?.sync()
     }
 
     /// Writes what was written last once more, after an unclean stop. It may be read from memory

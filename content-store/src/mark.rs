@@ -81,19 +81,21 @@ impl Mark {
 
     /// Writes it durably.
     pub(crate) fn save(&self, storage: &dyn Storage, temporary: &str) -> io::Result<()> {
+        let root = storage.open_dir("")?;
         let file = storage.create(temporary)?;
         file.write_at(&self.encode(), 0)?;
         file.sync()?;
         storage.rename(temporary, MARK)?;
-        storage.sync_dir("")
+        root.sync()
     }
 
     /// Removes it durably; none need be there.
     pub(crate) fn remove(storage: &dyn Storage) -> io::Result<()> {
+        let root = storage.open_dir("")?;
         match storage.remove(MARK) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             // It may have been removed before without that being durable.
-            _ => storage.sync_dir(""),
+            _ => root.sync(),
         }
     }
 }

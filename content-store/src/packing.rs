@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::index::Slot;
 use crate::pack::{PackHeader, Run};
-use crate::storage::{Storage, StorageFile};
+use crate::storage::{Directory, Storage, StorageFile};
 use crate::vault::{Vault, lock};
 
 const ZEROS_BYTES: usize = 1024 * 1024;
@@ -101,10 +101,14 @@ pub(crate) fn prepare(vault: &Vault, number: u32, planned_bytes: u64) -> io::Res
 }
 
 /// Takes from a pack the name that a rename gave it which failed and may have been carried out.
-pub(crate) fn take_back(storage: &dyn Storage, name: &str) -> io::Result<()> {
+pub(crate) fn take_back(
+    storage: &dyn Storage,
+    packs: &dyn Directory,
+    name: &str,
+) -> io::Result<()> {
     match storage.remove(name) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => storage.sync_dir("packs"),
+        _ => packs.sync(),
     }
 }
 

@@ -461,7 +461,8 @@ impl ContentStore {
         }
     }
 
-    fn queue(&self) -> Result<&Queue<Task>, PutError> {
+    /// The line before the writer, while the store takes blobs.
+    pub(crate) fn queue(&self) -> Result<&Queue<Task>, PutError> {
         let Some(writing) = &self.inner.writing else {
             return Err(PutError::ReadOnly);
         };

@@ -8,6 +8,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::error::is_short;
 use crate::index::Slot;
 use crate::large::{BLOCK_BYTES, LargeFile, large_digest, large_name};
 use crate::load::Access;
@@ -76,12 +77,12 @@ pub(crate) fn verify(
     check.mark(&packs)?;
     let last = packs.iter().map(|pack| pack.number).max();
     for pack in &packs {
-        check.pack(pack.number, Some(pack.number) == last);
+        check.pack(pack.number, Some(pack.number) == last)?;
         check.advance(pack.bytes);
         check.go_on()?;
     }
     for file in large {
-        check.large_file(&file.digest, file.bytes);
+        check.large_file(&file.digest, file.bytes)?;
         check.go_on()?;
     }
     Ok(check.report)
@@ -213,11 +214,11 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn pack(&mut self, number: u32, is_last: bool) {
-        let mut found = self.look_at_pack(number, is_last);
+    fn pack(&mut self, number: u32, is_last: bool) -> Result<(), VerifyError> {
+        let mut found = self.look_at_pack(number, is_last)?;
         if !found.damage.is_empty() && self.access == Access::ReadOnly {
             // Another process may have sealed, marked or removed it while it was read.
-            found = self.look_at_pack(number, is_last);
+            found = self.look_at_pack(number, is_last)?;
         }
         for (digest, len) in &found.whole {
             self.report.blobs += 1;
@@ -240,9 +241,10 @@ impl Check<'_> {
         }
         self.report.unsettled_bytes += found.unsettled_bytes;
         self.report.damage.append(&mut found.damage);
+        Ok(())
     }
 
-    fn look_at_pack(&self, number: u32, is_last: bool) -> Findings {
+    fn look_at_pack(&self, number: u32, is_last: bool) -> Result<Findings, VerifyError> {
         let name = pack_name(number);
         let mut findings = Findings::default();
         let done = self.vault.storage.open(&name).and_then(|file| {
@@ -255,12 +257,12 @@ impl Check<'_> {
                 return Ok(());
             };
             let found = survey(&subject, tail)?;
-            self.check_pack(&subject, &found, tail, &mut findings);
-            Ok(())
+            self.check_pack(&subject, &found, tail, &mut findings)
         });
-        match done {
+        Ok(match done {
             // Collected since the directory was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Findings::default(),
+            Err(error) if is_short(&error) => return Err(at(&name)(error)),
             Err(error) => {
                 findings.damage.push(damage(
                     DamageKind::Unreadable,
@@ -272,7 +274,7 @@ impl Check<'_> {
                 findings
             }
             Ok(()) => findings,
-        }
+        })
     }
 
     /// How the pack may end; nothing when it came after the verification began.
@@ -304,13 +306,13 @@ impl Check<'_> {
         found: &Survey,
         tail: Tail,
         findings: &mut Findings,
-    ) {
+    ) -> io::Result<()> {
         if let Some(version) = found.unknown_version {
             let detail = format!("format version {version} is not known");
             findings
                 .damage
                 .push(damage(DamageKind::Version, subject.name, 8, None, &detail));
-            return;
+            return Ok(());
         }
         findings.damage.extend(found.damage.iter().cloned());
         findings.unsettled_bytes = found.torn_to.map_or(0, |to| to + 1 - found.end);
@@ -320,18 +322,28 @@ impl Check<'_> {
         if tail == Tail::Sealed
             && let Some(seal) = found.seal
         {
-            self.check_run(subject.number, &seal.chain, &found.entries, findings);
+            self.check_run(subject.number, &seal.chain, &found.entries, findings)?;
         }
+        Ok(())
     }
 
     /// A run may be absent; one that is there must be whole and lead to entries of its pack.
-    fn check_run(&self, number: u32, chain: &[u8; 32], entries: &[Entry], findings: &mut Findings) {
+    fn check_run(
+        &self,
+        number: u32,
+        chain: &[u8; 32],
+        entries: &[Entry],
+        findings: &mut Findings,
+    ) -> io::Result<()> {
         let name = run_name(number);
-        match self.vault.storage.open(&name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-            _ => {}
-        }
-        let detail = match Run::load(&*self.vault.storage, number, chain) {
+        let run = match self.vault.storage.open(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if is_short(&error) => return Err(error),
+            opened => opened
+                .ok()
+                .and_then(|file| Run::of_file(&*file, number, chain)),
+        };
+        let detail = match run {
             None => "does not match its checksum or its pack",
             Some(run) => {
                 let slots = entries
@@ -339,7 +351,7 @@ impl Check<'_> {
                     .map(|entry| Slot::packed(&entry.digest, number, entry.offset));
                 let slots: std::collections::HashSet<_> = slots.collect();
                 if run.slots.iter().all(|slot| slots.contains(slot)) {
-                    return;
+                    return Ok(());
                 }
                 "leads to entries that its pack does not have"
             }
@@ -347,14 +359,15 @@ impl Check<'_> {
         findings
             .damage
             .push(damage(DamageKind::Run, &name, 0, None, detail));
+        Ok(())
     }
 
-    fn large_file(&mut self, digest: &Digest, bytes: u64) {
+    fn large_file(&mut self, digest: &Digest, bytes: u64) -> Result<(), VerifyError> {
         let before = self.at.done_bytes;
         let result = match LargeFile::open(&*self.vault.storage, digest) {
             Ok(Some(file)) => self.blocks(digest, &file),
             // Collected since the directory was listed.
-            Ok(None) => return,
+            Ok(None) => return Ok(()),
             Err(error) => Err(error),
         };
         match result {
@@ -363,9 +376,14 @@ impl Check<'_> {
                 self.report.bytes += len;
                 (self.on_blob)(digest, len);
             }
+            Err(ReadError::Io { file, source }) if is_short(&source) => {
+                let source = io::Error::new(source.kind(), source);
+                return Err(VerifyError::Io { file, source });
+            }
             Err(error) => self.large_damage(digest, &error),
         }
         self.advance((before + bytes).saturating_sub(self.at.done_bytes));
+        Ok(())
     }
 
     /// Checks each block, reporting all that are damaged but the last, which is the result.

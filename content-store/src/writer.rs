@@ -21,7 +21,7 @@ use crate::pack::{
 };
 use crate::packing::{Active, Prepared, prepare, save_run, take_back};
 use crate::queue::{Queue, Reply, Taker};
-use crate::vault::{Presence, Vault};
+use crate::vault::{Presence, Vault, lock};
 use crate::{Digest, PutError};
 
 /// Something the writer does.
@@ -333,6 +333,8 @@ impl Writer {
     /// Gives the next pack its name. A full disk refuses only what waits now, and no pack has got
     /// the name then, durably: a mark of a proper close would deny that it is there.
     fn begin_pack(&mut self, needed: u64) -> Result<(), PutError> {
+        let packs = self.vault.storage.open_dir("packs");
+        let packs = packs.map_err(PutError::from_io)?;
         let prepared = match self.preparing.take().map(JoinHandle::join) {
             Some(Ok(Ok(prepared))) => prepared,
             _ => self.prepare_now(needed).map_err(PutError::from_io)?,
@@ -341,7 +343,7 @@ impl Writer {
         let name = pack_name(prepared.number);
         if let Err(error) = storage.rename(&prepared.temporary, &name) {
             let _ = storage.remove(&prepared.temporary);
-            if let Err(error) = take_back(&**storage, &name) {
+            if let Err(error) = take_back(&**storage, &*packs, &name) {
                 self.vault.poison("take back the name of a pack", &error);
             }
             return Err(self
@@ -349,7 +351,7 @@ impl Writer {
                 .poisoned()
                 .unwrap_or_else(|| PutError::from_io(error)));
         }
-        if let Err(error) = storage.sync_dir("packs") {
+        if let Err(error) = packs.sync() {
             self.vault.poison("sync the directory of packs", &error);
             return Err(self.vault.poisoned().unwrap_or(PutError::Closed));
         }
@@ -444,6 +446,9 @@ impl Writer {
         if let Some(Ok(Ok(prepared))) = self.preparing.take().map(JoinHandle::join) {
             let _ = self.vault.storage.remove(&prepared.temporary);
         }
+        // The queue is closed, so that no large blob gets its name any more but one that is about to:
+        // nothing is to be named behind the mark.
+        drop(lock(&self.vault.naming));
         if self.vault.poison_reason().is_some() {
             return;
         }

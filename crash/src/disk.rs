@@ -357,6 +357,12 @@ impl Disk {
         state.decide(Kind::MakeDir, name, &String::new).told
     }
 
+    /// Fails as the opening of a file does; directories are there without being made.
+    pub(crate) fn open_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.decide(Kind::Open, dir, &String::new).told
+    }
+
     /// Makes the names right in this directory durable; some of them when it fails.
     pub(crate) fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.state();

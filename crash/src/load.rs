@@ -451,7 +451,7 @@ impl World {
                             self.disk.note("-- recovered in place".to_owned());
                             return Ok(Condition::Fit);
                         }
-                        Err(OpenError::Damaged { .. }) => {
+                        Err(OpenError::Damaged { .. } | OpenError::DamagedMeanwhile { .. }) => {
                             return Err("a recovery in place met damage".to_owned());
                         }
                         Err(_) => {}

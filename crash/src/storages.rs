@@ -57,7 +57,8 @@ impl log::Storage for LogStorage {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        // As on a real disk, what is in `index/` is not made durable by it.
+        // As on a real disk, nothing is opened for it, since the directory is open all the time; and
+        // what is in `index/` is not made durable by it.
         self.0.sync_dir("log")
     }
 
@@ -124,8 +125,23 @@ impl content::Storage for ContentStorage {
         self.0.remove(&in_content(name))
     }
 
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        self.0.sync_dir(&in_content(dir))
+    fn open_dir(&self, dir: &str) -> io::Result<Box<dyn content::Directory>> {
+        let name = in_content(dir);
+        self.0.open_dir(&name)?;
+        let disk = self.0.clone();
+        Ok(Box::new(ContentDirectory { disk, name }))
+    }
+}
+
+/// A directory of the content store's that is open.
+struct ContentDirectory {
+    disk: Disk,
+    name: String,
+}
+
+impl content::Directory for ContentDirectory {
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync_dir(&self.name)
     }
 }
 

@@ -202,12 +202,38 @@ pub enum OpenError {
     /// A derived index could not be read or built from the segments.
     #[error("build the indexes")]
     Index(#[source] ReadError),
+    /// Damage was met while the log was reopened, perhaps where it had been read already. Its tail
+    /// was recovered, and it takes no batches.
+    #[error("log was found damaged while it was reopened: {damage}")]
+    DamagedMeanwhile {
+        /// What was found last.
+        damage: String,
+    },
     /// The log was closed before.
     #[error("log is closed")]
     Closed,
 }
 
 impl OpenError {
+    /// Why the indexes could not be had. A damaged record that one is made from is damage of the
+    /// log like any other.
+    pub(crate) fn of_index(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged {
+                file,
+                offset,
+                position,
+                kind,
+            } => Self::Damaged {
+                file,
+                offset,
+                position,
+                kind,
+            },
+            error @ ReadError::Io { .. } => Self::Index(error),
+        }
+    }
+
     /// Whether there was no room for what an open writes.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if is_full(source))
@@ -239,7 +265,8 @@ pub enum VerifyError {
     /// It was told to stop; this says nothing about what it did not reach.
     #[error("verification was stopped")]
     Stopped,
-    /// The directory itself could not be read.
+    /// The directory itself could not be read, or the system was short of memory or file handles:
+    /// the log could not be checked, which is no damage.
     #[error("{operation} {file}")]
     Io {
         /// What was being done.

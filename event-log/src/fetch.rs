@@ -12,6 +12,7 @@ use crate::digest::EventDigest;
 use crate::error::{DamageKind, ReadError};
 use crate::frame::{Check, decode};
 use crate::id::{Position, Revision};
+use crate::index::RunFault;
 use crate::record::Record;
 use crate::segments::SegmentInfo;
 use crate::shared::Shared;
@@ -70,15 +71,18 @@ impl Shared {
             let before = records.len();
             if !self.read_tail(position, left, check, &mut records)? {
                 let read = self.read_segment(position, left, check, &mut records);
-                read.inspect_err(|error| {
-                    if matches!(error, ReadError::Damaged { .. }) {
-                        self.stop_for_damage(error.to_string());
-                    }
-                })?;
+                read.inspect_err(|error| self.stop_if_damaged(error))?;
             }
             bytes += frame_bytes(&records[before..]);
         }
         Ok(records)
+    }
+
+    /// Looks something up in the indexes. One that is wrong is made anew; damage that is met in its
+    /// segment then stops the writes, as damage that is read does.
+    fn looked_up<T>(&self, lookup: impl FnMut() -> Result<T, RunFault>) -> Result<T, ReadError> {
+        let found = self.index.repairing(lookup);
+        found.inspect_err(|error| self.stop_if_damaged(error))
     }
 
     /// The record at a position below the end.
@@ -279,7 +283,7 @@ impl Shared {
         from: u64,
         count: usize,
     ) -> Result<Option<Vec<u32>>, ReadError> {
-        self.index.repairing(|| {
+        self.looked_up(|| {
             let (active, snapshot) = self
                 .index
                 .look(|active| active.holds(from).then(|| active.offsets(from, count)));
@@ -296,7 +300,7 @@ impl Shared {
         stream: &StreamId,
         hash: u64,
     ) -> Result<Option<Record>, ReadError> {
-        let newest = self.index.repairing(|| {
+        let newest = self.looked_up(|| {
             let (newest, snapshot) = self.index.look(|active| active.newest_first(hash).next());
             match newest {
                 Some(newest) => Ok(vec![newest]),
@@ -337,7 +341,7 @@ impl Shared {
         revisions: std::ops::RangeInclusive<u32>,
         count_max: usize,
     ) -> Result<Vec<(u32, u64)>, ReadError> {
-        let mut found = self.index.repairing(|| {
+        let mut found = self.looked_up(|| {
             let (mut found, snapshot) = self.index.look(|active| {
                 let within = active.newest_first(hash);
                 within
@@ -357,7 +361,7 @@ impl Shared {
     /// The record with this idempotency key.
     pub(crate) fn by_key(&self, key: &[u8; 32]) -> Result<Option<Record>, ReadError> {
         let prefix = prefix_u64(key);
-        let places = self.index.repairing(|| {
+        let places = self.looked_up(|| {
             let (mut found, snapshot) = self.index.look(|active| active.by_key(prefix));
             found.extend(snapshot.by_key(&self.files, prefix)?);
             Ok(found)
@@ -372,7 +376,7 @@ impl Shared {
     /// The record with this digest.
     pub(crate) fn by_digest(&self, digest: &[u8; 32]) -> Result<Option<Record>, ReadError> {
         let prefix = prefix_u64(digest);
-        let places = self.index.repairing(|| {
+        let places = self.looked_up(|| {
             let (mut found, snapshot) = self.index.look(|active| active.by_digest(prefix));
             if found.is_empty() {
                 found.extend(snapshot.by_digest(&self.files, prefix)?);

@@ -41,7 +41,8 @@ impl Indexer {
         }
     }
 
-    /// Returns when nothing is left to do.
+    /// Returns when every index that waits was written out, or could not be. Runs may still be
+    /// merged.
     pub(crate) fn settle(&self) {
         if let Some((jobs, _)) = &self.running {
             let (done, settled) = sync_channel(1);
@@ -76,12 +77,22 @@ fn work(shared: &Shared, jobs: &Receiver<Job>) {
         loop {
             match jobs.try_recv() {
                 Ok(job) => carry_out(shared, job),
-                Err(TryRecvError::Empty) if shared.index.merge_once() => {}
+                Err(TryRecvError::Empty) if merge(shared) => {}
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return,
             }
         }
     }
+}
+
+/// Merges runs once; false when there was nothing to merge, or it failed. Damage that is met in the
+/// segments stops the writes, as for any who read them.
+fn merge(shared: &Shared) -> bool {
+    shared.index.merge_once().unwrap_or_else(|error| {
+        tracing::warn!(%error, "index runs not merged");
+        shared.stop_if_damaged(&error);
+        false
+    })
 }
 
 fn carry_out(shared: &Shared, job: Job) {

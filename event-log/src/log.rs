@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::appender::Appender;
 use crate::check::check_all;
-use crate::error::{OpenError, ReadError};
+use crate::error::OpenError;
 use crate::id::{LogId, Position};
 use crate::index::{Active, Place};
 use crate::options::Options;
@@ -142,12 +142,12 @@ impl Log {
                 Ok((shared, report)) => break (loaded, shared, report),
                 // An index that has to be made anew meets damage that headers and seals do not
                 // show: what stands before it is still whole.
-                Err(OpenError::Index(ReadError::Damaged {
+                Err(OpenError::Damaged {
                     file,
                     offset,
                     position,
                     kind,
-                })) if segment_first(&file) != last => {
+                }) if segment_first(&file) != last => {
                     last = segment_first(&file);
                     met = Some(OpenError::Damaged {
                         file,
@@ -160,7 +160,7 @@ impl Log {
             }
         };
         let damage = met.or(loaded.damage);
-        shared.set_status(AppenderStatus::ReadOnly {
+        shared.refuse_batches(AppenderStatus::ReadOnly {
             damage: damage.as_ref().map(ToString::to_string),
         });
         report.took = started.elapsed();
@@ -239,8 +239,8 @@ fn share(
     let sealed = std::mem::take(&mut loaded.sealed);
     let rebuilt = shared
         .index
-        .load(sealed, active, &loaded.listing)
-        .map_err(OpenError::Index)?;
+        .load(sealed, active)
+        .map_err(OpenError::of_index)?;
     let report = OpenReport::of(loaded, rebuilt);
     Ok((Arc::new(shared), report))
 }

@@ -3,6 +3,7 @@
 //! Invariant: only a bad last group of the last segment, after an unclean stop, with nothing good
 //! behind it, is cut; its bytes are kept in a file of their own. All else is an error.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::chain::Chain;
@@ -182,9 +183,11 @@ fn remove_leftovers(storage: &dyn Storage, listing: &[StoredFile]) -> Result<(),
         let draft = [SPARE_NAME, MARK_DRAFT_NAME].contains(&file.name.as_str())
             || (file.name.starts_with("index/") && file.name.strip_suffix(".new").is_some());
         if draft {
-            storage
-                .remove(&file.name)
-                .map_err(failed("remove", &file.name))?;
+            match storage.remove(&file.name) {
+                // An index that was being merged beside a reopening, and has its name by now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(failed("remove", &file.name))?,
+            }
         }
     }
     Ok(())

@@ -3,11 +3,12 @@
 //! Invariant: `end` is raised last, after everything below it can be found.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
 use crate::chain::Chain;
+use crate::error::ReadError;
 use crate::files::Files;
 use crate::id::LogId;
 use crate::index::{Entry, Index, Place};
@@ -40,6 +41,16 @@ pub enum AppenderStatus {
     },
 }
 
+/// Whether a log takes batches, and what is known of damage.
+struct Standing {
+    status: AppenderStatus,
+    /// What was found damaged last, since the log took batches last. Another reason that was there
+    /// before may be what the status names.
+    damage: Option<String>,
+    /// How often damage was found since the log was opened.
+    n_found: u64,
+}
+
 /// Where a reader without a writer left off.
 pub(crate) struct Follower {
     pub(crate) chain: Chain,
@@ -54,8 +65,8 @@ pub(crate) struct Shared {
     pub(crate) tail: RwLock<Tail>,
     pub(crate) head: RwLock<Chain>,
     pub(crate) counters: Counters,
-    status: RwLock<AppenderStatus>,
-    /// Whether the status is [`AppenderStatus::Damaged`]; the writer looks at it for each group.
+    standing: RwLock<Standing>,
+    /// Whether damage is known; the writer looks at it for each group.
     is_damaged: AtomicBool,
     /// Present when the log was opened for reading only.
     pub(crate) follower: Mutex<Option<Follower>>,
@@ -85,7 +96,11 @@ impl Shared {
             tail: RwLock::new(Tail::new(options.tail_bytes_max)),
             head: RwLock::new(loaded.chain.clone()),
             counters: Counters::default(),
-            status: RwLock::new(AppenderStatus::Ok),
+            standing: RwLock::new(Standing {
+                status: AppenderStatus::Ok,
+                damage: None,
+                n_found: 0,
+            }),
             is_damaged: AtomicBool::new(false),
             follower: Mutex::new(None),
             end: AtomicU64::new(end),
@@ -99,35 +114,68 @@ impl Shared {
 
     /// Whether the log takes batches.
     pub(crate) fn status(&self) -> AppenderStatus {
-        self.status
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let standing = self.standing.read();
+        let standing = standing.unwrap_or_else(PoisonError::into_inner);
+        standing.status.clone()
     }
 
-    pub(crate) fn set_status(&self, status: AppenderStatus) {
-        let mut now = self.status.write().unwrap_or_else(PoisonError::into_inner);
-        if status == AppenderStatus::Ok {
-            self.is_damaged.store(false, Ordering::Release);
+    /// Has the log take no batches, for this reason.
+    pub(crate) fn refuse_batches(&self, status: AppenderStatus) {
+        self.standing().status = status;
+    }
+
+    /// Has the log take batches again, unless damage was found since it had been found so often:
+    /// that may be where the log was read already. It takes none then, and what was found is given.
+    pub(crate) fn take_batches(&self, n_found: u64) -> Result<(), String> {
+        let mut standing = self.standing();
+        let meanwhile = standing.damage.clone();
+        if let Some(damage) = meanwhile.filter(|_| standing.n_found > n_found) {
+            standing.status = AppenderStatus::Damaged {
+                damage: damage.clone(),
+            };
+            return Err(damage);
         }
-        *now = status;
+        standing.damage = None;
+        standing.status = AppenderStatus::Ok;
+        self.is_damaged.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Has the log take no more batches, since a durable record is not what was written. What
     /// keeps it from taking any already stays as it is; that it is damaged is known until it takes
     /// batches again.
     pub(crate) fn stop_for_damage(&self, damage: String) {
-        let mut now = self.status.write().unwrap_or_else(PoisonError::into_inner);
+        let mut standing = self.standing();
         if !self.is_damaged.swap(true, Ordering::AcqRel) {
             tracing::error!(damage, "log takes no more batches, since it is damaged");
         }
-        if *now == AppenderStatus::Ok {
-            *now = AppenderStatus::Damaged { damage };
+        standing.n_found += 1;
+        standing.damage = Some(damage.clone());
+        if standing.status == AppenderStatus::Ok {
+            standing.status = AppenderStatus::Damaged { damage };
         }
+    }
+
+    /// The same for whatever a read says, if it is of damage.
+    pub(crate) fn stop_if_damaged(&self, error: &ReadError) {
+        if matches!(error, ReadError::Damaged { .. }) {
+            self.stop_for_damage(error.to_string());
+        }
+    }
+
+    /// How often damage was found since the log was opened.
+    pub(crate) fn n_found(&self) -> u64 {
+        let standing = self.standing.read();
+        standing.unwrap_or_else(PoisonError::into_inner).n_found
     }
 
     pub(crate) fn is_damaged(&self) -> bool {
         self.is_damaged.load(Ordering::Acquire)
+    }
+
+    fn standing(&self) -> RwLockWriteGuard<'_, Standing> {
+        let standing = self.standing.write();
+        standing.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn follow(&self) -> watch::Receiver<u64> {

@@ -8,6 +8,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::check::first_damage;
 use crate::codec::prefix_u64;
 use crate::digest::RootHash;
 use crate::error::{DamageKind, VerifyError};
@@ -22,7 +23,7 @@ use crate::reader::Head;
 use crate::record::Record;
 use crate::scan::{Group, Place, Scan, Step, end_of_bytes, good_frame_behind};
 use crate::segment::{HEADER_BYTES, Seal, SegmentHeader, segment_first, segment_name};
-use crate::storage::{Access, Storage, StorageFile, StoredFile, read_bytes};
+use crate::storage::{Access, Storage, StorageFile, StoredFile, is_short, read_bytes};
 use crate::verify_report::{Damage, Progress, TornTail, VerifyReport};
 use crate::verify_tree::{TreeCheck, WrongHash};
 
@@ -37,8 +38,8 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 /// may break it off.
 ///
 /// # Errors
-/// Only when there is no log, its directory cannot be read, or it was broken off; damage is in the
-/// report.
+/// Only when there is no log, its directory cannot be read, the system is short of memory or file
+/// handles before any damage was found, or it was broken off; damage is in the report.
 pub fn verify(
     storage: &Arc<dyn Storage>,
     options: &Options,
@@ -51,20 +52,20 @@ pub fn verify(
         .filter_map(|file| Some((segment_first(&file.name)?, file)))
         .collect();
     segments.sort_by_key(|(first, _)| *first);
-    let mark = Mark::read(&**storage).map_err(|source| VerifyError::Io {
-        operation: "read",
-        file: MARK_NAME.to_owned(),
-        source,
-    })?;
+    let mark = Mark::read(&**storage).map_err(|source| unread(MARK_NAME, source))?;
     if segments.is_empty() && matches!(mark, Found::Nothing) {
         return Err(VerifyError::Missing);
     }
-    let log_id = segments
-        .iter()
-        .find_map(|(_, file)| Some(read_header(&**storage, &file.name).ok()?.ok()?.log_id));
-    let bytes_total = segments.iter().map(|(_, file)| file.bytes).sum();
-    let mut verifier = Verifier::new(storage, progress, on_record, log_id, bytes_total);
+    let log_id = segments.iter().find_map(|(_, file)| {
+        let file = storage.open(&file.name, Access::Read).ok()?;
+        Some(read_header(&*file).ok()?.ok()?.log_id)
+    });
+    let mut verifier = Verifier::new(storage, progress, on_record, log_id)?;
     verifier.report.segments = segments.len();
+    verifier.report.bytes = segments.iter().map(|(_, file)| file.bytes).sum();
+    let indexes = listing.iter().filter(|file| is_run(file));
+    let index_bytes: u64 = indexes.map(|file| file.bytes).sum();
+    verifier.bytes_total = verifier.report.bytes + index_bytes;
     verifier.report.cut_files = listing
         .iter()
         .filter(|file| file.name.starts_with("cut-"))
@@ -76,16 +77,14 @@ pub fn verify(
         Found::Mark(mark) => Some(mark.chain.end),
         Found::Garbled => Some(u64::MAX),
     };
-    let last = segments.len().saturating_sub(1);
-    for (index, (first, file)) in segments.iter().enumerate() {
-        verifier.segment(*first, file, index == last);
-        if verifier.is_stopped {
-            return Err(VerifyError::Stopped);
+    match verifier.read_all(&segments, mark, options) {
+        // Damage that was found stands, however far it came.
+        Err(VerifyError::Io { file, source, .. }) if verifier.has_damage() => {
+            verifier.lose_track();
+            verifier.report.ended = Some(format!("read {file}: {source}"));
         }
-        verifier.bytes_before += file.bytes;
+        read => read?,
     }
-    verifier.check_mark(mark);
-    verifier.check_indexes(options);
     Ok(verifier.finish())
 }
 
@@ -97,9 +96,21 @@ fn list(storage: &dyn Storage) -> Result<Vec<StoredFile>, VerifyError> {
     })
 }
 
-fn read_header(storage: &dyn Storage, name: &str) -> io::Result<Result<SegmentHeader, DamageKind>> {
-    let file = storage.open(name, Access::Read)?;
-    Ok(SegmentHeader::decode(&read_bytes(&*file, 0, HEADER_BYTES)?))
+fn unread(file: &str, source: io::Error) -> VerifyError {
+    VerifyError::Io {
+        operation: "read",
+        file: file.to_owned(),
+        source,
+    }
+}
+
+fn read_header(file: &dyn StorageFile) -> io::Result<Result<SegmentHeader, DamageKind>> {
+    Ok(SegmentHeader::decode(&read_bytes(file, 0, HEADER_BYTES)?))
+}
+
+/// Whether a file is an index.
+fn is_run(file: &StoredFile) -> bool {
+    file.name.strip_suffix(".run").is_some()
 }
 
 /// What the next record has to continue, as far as it is known.
@@ -141,13 +152,12 @@ impl<'a> Verifier<'a> {
         progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
         on_record: &'a mut dyn FnMut(&Record),
         log_id: Option<LogId>,
-        bytes_total: u64,
-    ) -> Self {
+    ) -> Result<Self, VerifyError> {
         let report = VerifyReport {
             log_id,
             records: 0,
             segments: 0,
-            bytes: bytes_total,
+            bytes: 0,
             head: None,
             root: None,
             clean: false,
@@ -156,6 +166,7 @@ impl<'a> Verifier<'a> {
             index_files: 0,
             damages: Vec::new(),
             damages_left_out: 0,
+            ended: None,
         };
         let expected = Expected {
             position: 0,
@@ -164,7 +175,7 @@ impl<'a> Verifier<'a> {
             recorded_at_us: i64::MIN,
             merkle: Some(Merkle::default()),
         };
-        let (tree, unreadable) = TreeCheck::open(&**storage);
+        let (tree, unreadable) = TreeCheck::open(&**storage)?;
         let mut verifier = Self {
             storage,
             progress,
@@ -178,12 +189,35 @@ impl<'a> Verifier<'a> {
             stands: (0, 0),
             bytes_before: 0,
             bytes_told: 0,
-            bytes_total,
+            bytes_total: 0,
             is_stopped: false,
             tree,
         };
         verifier.wrong_hashes(unreadable, None);
-        verifier
+        Ok(verifier)
+    }
+
+    fn read_all(
+        &mut self,
+        segments: &[(u64, &StoredFile)],
+        mark: Found,
+        options: &Options,
+    ) -> Result<(), VerifyError> {
+        let last = segments.len().saturating_sub(1);
+        for (index, (first, file)) in segments.iter().enumerate() {
+            self.segment(*first, file, index == last)?;
+            if self.is_stopped {
+                return Err(VerifyError::Stopped);
+            }
+            self.bytes_before += file.bytes;
+        }
+        self.check_mark(mark)?;
+        self.check_indexes(options)
+    }
+
+    /// Whether anything was found that a log may not be written to with.
+    fn has_damage(&self) -> bool {
+        first_damage(&self.report).is_some()
     }
 
     fn wrong_hashes(&mut self, wrong: impl IntoIterator<Item = WrongHash>, position: Option<u64>) {
@@ -226,35 +260,45 @@ impl<'a> Verifier<'a> {
         self.expected.is_certain = false;
     }
 
-    fn segment(&mut self, first: u64, stored: &StoredFile, last: bool) {
+    fn segment(&mut self, first: u64, stored: &StoredFile, last: bool) -> Result<(), VerifyError> {
         let name = &stored.name;
         let opened = self.storage.open(name, Access::Read);
-        let header = read_header(&**self.storage, name);
-        let (Ok(file), Ok(header)) = (opened, header) else {
-            self.damage(name, 0, Some(first), DamageKind::Unreadable);
-            return self.lose_place();
+        // Of the file that is open: a writer may give the name of an empty one to another meanwhile.
+        let read = opened.and_then(|file| Ok((read_header(&*file)?, file)));
+        let (header, file) = match read {
+            Ok(read) => read,
+            Err(error) => return self.unreadable(name, first, error),
         };
         match &header {
             Ok(header) if self.is_foreign(header) => {
                 self.damage(name, 0, Some(first), DamageKind::ForeignSegment);
-                return self.lose_place();
+                self.lose_place();
+                return Ok(());
             }
             Ok(header) => self.check_start(name, first, header),
             Err(kind) => self.damage(name, 0, Some(first), *kind),
         }
         let planned_bytes = header.map_or(0, |header| header.planned_bytes);
-        if self
-            .groups(name, first, &*file, planned_bytes, last)
-            .is_err()
-        {
-            self.damage(
-                name,
-                0,
-                Some(self.expected.position),
-                DamageKind::Unreadable,
-            );
-            self.lose_place();
+        match self.groups(name, first, &*file, planned_bytes, last) {
+            Ok(()) => Ok(()),
+            Err(error) => self.unreadable(name, self.expected.position, error),
         }
+    }
+
+    /// Takes a segment that cannot be read as damaged, unless the system is only short of what it
+    /// needs to read it: then nothing can be said of the log.
+    fn unreadable(
+        &mut self,
+        name: &str,
+        position: u64,
+        error: io::Error,
+    ) -> Result<(), VerifyError> {
+        if is_short(&error) {
+            return Err(unread(name, error));
+        }
+        self.damage(name, 0, Some(position), DamageKind::Unreadable);
+        self.lose_place();
+        Ok(())
     }
 
     /// Whether a segment is of another log. The first that can be read tells which log this is.
@@ -324,7 +368,7 @@ impl<'a> Verifier<'a> {
                 Step::Group(group) => {
                     if last && !is_whole(&group) {
                         let behind = good_frame_behind(file, tag, scan.at())?;
-                        if behind.is_none() && self.may_be_torn() {
+                        if behind.is_none() && self.may_be_torn()? {
                             return self.torn(name, file, at);
                         }
                         // What is behind it says that a writer is done with it.
@@ -361,7 +405,7 @@ impl<'a> Verifier<'a> {
                 Step::Bad { kind, resume } => (kind, resume),
             };
             let behind = good_frame_behind(file, tag, resume)?;
-            if behind.is_none() && last && self.may_be_torn() {
+            if behind.is_none() && last && self.may_be_torn()? {
                 return self.torn(name, file, at);
             }
             if last && looked_again != Some(at) {
@@ -387,10 +431,15 @@ impl<'a> Verifier<'a> {
 
     /// Whether what comes next, in the last segment, may be what a writer has not written wholly:
     /// the log was not closed, or has been opened since, and that was before.
-    fn may_be_torn(&self) -> bool {
-        let is_opened = || matches!(Mark::read(&**self.storage), Ok(Found::Nothing));
-        let is_behind = |end| self.expected.position >= end && is_opened();
-        self.marked_to.is_none_or(is_behind)
+    fn may_be_torn(&self) -> io::Result<bool> {
+        match self.marked_to {
+            None => Ok(true),
+            Some(end) if self.expected.position < end => Ok(false),
+            Some(_) => match Mark::read(&**self.storage) {
+                Err(error) if is_short(&error) => Err(error),
+                found => Ok(matches!(found, Ok(Found::Nothing))),
+            },
+        }
     }
 
     /// Looks at the records of a group.
@@ -515,10 +564,13 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
-    fn check_mark(&mut self, mark: Found) {
+    fn check_mark(&mut self, mark: Found) -> Result<(), VerifyError> {
         let mark = match mark {
-            Found::Nothing => return,
-            Found::Garbled => return self.damage(MARK_NAME, 0, None, DamageKind::HeadMark),
+            Found::Nothing => return Ok(()),
+            Found::Garbled => {
+                self.damage(MARK_NAME, 0, None, DamageKind::HeadMark);
+                return Ok(());
+            }
             Found::Mark(mark) => mark,
         };
         let expected = &self.expected;
@@ -532,50 +584,74 @@ impl<'a> Verifier<'a> {
                 .merkle
                 .as_ref()
                 .is_none_or(|merkle| *merkle == mark.chain.merkle);
-        // A writer that came meanwhile has removed it.
-        let stays = || matches!(Mark::read(&**self.storage), Ok(Found::Mark(now)) if now == mark);
-        if !fits && stays() {
-            self.damage(MARK_NAME, 0, Some(mark.chain.end), DamageKind::HeadMismatch);
+        if fits {
+            return Ok(());
         }
+        match Mark::read(&**self.storage) {
+            Ok(Found::Mark(now)) if now == mark => {
+                self.damage(MARK_NAME, 0, Some(mark.chain.end), DamageKind::HeadMismatch);
+            }
+            Err(error) if is_short(&error) => return Err(unread(MARK_NAME, error)),
+            // A writer that came meanwhile has removed it.
+            _ => {}
+        }
+        Ok(())
     }
 
-    fn check_indexes(&mut self, options: &Options) {
+    /// Reads the indexes, and tells of each: they may be as large as the segments.
+    fn check_indexes(&mut self, options: &Options) -> Result<(), VerifyError> {
         let files = Files::new(Arc::clone(self.storage), options.files_open_max);
-        let Ok(listing) = self.storage.list() else {
-            return;
-        };
-        for file in listing
-            .iter()
-            .filter(|file| file.name.strip_suffix(".run").is_some())
-        {
-            let (wrong, first) = match check_run_file(&files, &file.name) {
-                Ok(checked) => checked,
-                // Merged into another one meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(_) => {
-                    self.damage(&file.name, 0, None, DamageKind::Unreadable);
-                    continue;
-                }
-            };
-            self.report.index_files += usize::from(wrong.is_empty());
-            for offset in wrong {
-                self.damage(&file.name, offset, first, DamageKind::Index);
+        // Those that are there now: some were merged since it began.
+        let listing = list(&**self.storage)?;
+        for file in listing.iter().filter(|file| is_run(file)) {
+            self.check_index(&files, &file.name)?;
+            self.bytes_before += file.bytes;
+            self.tell_now(self.bytes_before.min(self.bytes_total));
+            if self.is_stopped && self.has_damage() {
+                // All of the log itself was read, and what was found of it is to be told.
+                return Ok(());
+            }
+            if self.is_stopped {
+                return Err(VerifyError::Stopped);
             }
         }
+        Ok(())
+    }
+
+    fn check_index(&mut self, files: &Files, name: &str) -> Result<(), VerifyError> {
+        let (wrong, first) = match check_run_file(files, name) {
+            Ok(checked) => checked,
+            // Merged into another one meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if is_short(&error) => return Err(unread(name, error)),
+            Err(_) => {
+                self.damage(name, 0, None, DamageKind::Unreadable);
+                return Ok(());
+            }
+        };
+        self.report.index_files += usize::from(wrong.is_empty());
+        for offset in wrong {
+            self.damage(name, offset, first, DamageKind::Index);
+        }
+        Ok(())
     }
 
     fn tell(&mut self, at: u64) {
         let bytes_done = self.bytes_before + at;
         if bytes_done - self.bytes_told >= PROGRESS_BYTES {
-            self.bytes_told = bytes_done;
-            let (bytes_total, records) = (self.bytes_total, self.report.records);
-            let told = (self.progress)(Progress {
-                bytes_done,
-                bytes_total,
-                records,
-            });
-            self.is_stopped = told.is_break();
+            self.tell_now(bytes_done);
         }
+    }
+
+    fn tell_now(&mut self, bytes_done: u64) {
+        self.bytes_told = bytes_done;
+        let (bytes_total, records) = (self.bytes_total, self.report.records);
+        let told = (self.progress)(Progress {
+            bytes_done,
+            bytes_total,
+            records,
+        });
+        self.is_stopped = told.is_break();
     }
 
     fn finish(mut self) -> VerifyReport {

@@ -28,9 +28,9 @@ pub struct Damage {
 /// How far verification has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of segments that were read.
+    /// Bytes of segments and indexes that were read.
     pub bytes_done: u64,
-    /// Bytes of all segments.
+    /// Bytes of all segments and indexes, as they were listed when it began.
     pub bytes_total: u64,
     /// Records that were read and found right.
     pub records: u64,
@@ -75,4 +75,7 @@ pub struct VerifyReport {
     pub damages: Vec<Damage>,
     /// Damages beyond those.
     pub damages_left_out: u64,
+    /// What the system refused, where it was short of memory or file handles once damage had been
+    /// found: the log was read no further.
+    pub ended: Option<String>,
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::DamageKind;
+use crate::error::{DamageKind, VerifyError};
 use crate::proof_tree::{
     HASH_BYTES, LEAVES, LEVELS, TILE_BITS, leaves_held, name_of, synced_leaves,
 };
-use crate::storage::{Access, Storage, StorageFile, read_bytes};
+use crate::storage::{Access, Storage, StorageFile, is_short, read_bytes};
 
 /// Hashes that are read at a time.
 const READ_HASHES: u64 = 2048;
@@ -44,8 +44,9 @@ pub(crate) struct WrongHash {
 
 impl TreeCheck {
     /// Opens what is there; a tree that was never asked for has no files. Also tells the first
-    /// file that cannot be opened; nothing is compared with it and those above.
-    pub(crate) fn open(storage: &dyn Storage) -> (Self, Option<WrongHash>) {
+    /// file that cannot be opened; nothing is compared with it and those above. Fails where the
+    /// system is short of what it needs to open it.
+    pub(crate) fn open(storage: &dyn Storage) -> Result<(Self, Option<WrongHash>), VerifyError> {
         let (mut levels, mut hashes, mut unreadable) = (Vec::new(), Vec::new(), None);
         for level in LEAVES + 1..LEVELS {
             let opened = storage.open(&name_of(level), Access::Read);
@@ -55,6 +56,13 @@ impl TreeCheck {
                     levels.push(Level::new(file));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(source) if is_short(&source) => {
+                    return Err(VerifyError::Io {
+                        operation: "open",
+                        file: name_of(level),
+                        source,
+                    });
+                }
                 Err(_) => {
                     unreadable = Some(WrongHash {
                         file: name_of(level),
@@ -66,7 +74,7 @@ impl TreeCheck {
             }
         }
         let synced = synced_leaves(leaves_held(&hashes));
-        (Self { levels, synced }, unreadable)
+        Ok((Self { levels, synced }, unreadable))
     }
 
     /// Compares the hash over the `2^height` leaves that end with `leaf`, if the tree keeps it.
@@ -146,7 +154,7 @@ mod tests {
             let hashes = |tile| if tile == zeroed { [0; 32] } else { right(tile) };
             storage.put_file(&name_of(1), (0..TILES).flat_map(hashes).collect());
             storage.put_file(&name_of(2), vec![0; (TILES >> TILE_BITS) as usize * 32]);
-            let (mut tree, unreadable) = TreeCheck::open(&storage);
+            let (mut tree, unreadable) = TreeCheck::open(&storage).unwrap();
             assert_eq!(unreadable, None);
             let last_leaf = |tile: u64| ((tile + 1) << TILE_BITS) - 1;
             let wrong = (0..TILES + 9)

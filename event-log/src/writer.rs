@@ -47,7 +47,8 @@ impl Drop for Abandon {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let reason = "the writer's thread panicked".to_owned();
-            self.shared.set_status(AppenderStatus::Poisoned { reason });
+            self.shared
+                .refuse_batches(AppenderStatus::Poisoned { reason });
         }
         self.queue.close();
     }
@@ -428,11 +429,14 @@ impl Writer {
         let reason = format!("{error}: {source}");
         tracing::error!(reason, "log refuses writes until it is reopened");
         self.poisoned = true;
-        self.shared.set_status(AppenderStatus::Poisoned { reason });
+        self.shared
+            .refuse_batches(AppenderStatus::Poisoned { reason });
     }
 
     /// Reads the tail again, drops what was never acknowledged, and goes on.
     fn reopen(&mut self) -> Result<OpenReport, OpenError> {
+        // Before anything is read: what is found from here on is not shown to be mended.
+        let (n_found, is_damaged) = (self.shared.n_found(), self.shared.is_damaged());
         self.indexer.settle();
         if let Some(spare) = self.spare.take() {
             // Its file is removed with the other leftovers.
@@ -443,7 +447,7 @@ impl Writer {
             keep_end: Some(durable),
         };
         let mut loaded = load(&*self.storage, &self.options, mode)?;
-        if self.shared.is_damaged() {
+        if is_damaged {
             check_all(&self.storage, &self.options)?;
         }
         if loaded.chain.end != durable {
@@ -463,8 +467,8 @@ impl Writer {
         let rebuilt = self
             .shared
             .index
-            .load(sealed, active, &loaded.listing)
-            .map_err(OpenError::Index)?;
+            .load(sealed, active)
+            .map_err(OpenError::of_index)?;
         self.shared
             .segments
             .write()
@@ -472,7 +476,8 @@ impl Writer {
             .clone_from(&loaded.segments);
         let report = OpenReport::of(&loaded, rebuilt);
         self.adopt(loaded);
-        self.shared.set_status(AppenderStatus::Ok);
+        let taken = self.shared.take_batches(n_found);
+        taken.map_err(|damage| OpenError::DamagedMeanwhile { damage })?;
         Ok(report)
     }
 

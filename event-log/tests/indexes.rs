@@ -191,6 +191,26 @@ fn index_files_of_another_log_are_not_believed() {
     check(&open(&copy).reader, &records);
 }
 
+/// A merge that went on beside a reopening gave an index its name: the draft that had been listed
+/// was not there to be removed, which failed, and the index was not on the list.
+#[test]
+fn an_index_that_gets_its_name_while_a_log_is_opened_is_used() {
+    let (storage, records) = filled();
+    let name = index_files(&storage).swap_remove(0);
+    let draft = format!("{name}.new");
+    storage.rename(&name, &draft).unwrap();
+    let merging = storage.clone();
+    let watched = Watched::removing(&storage, move |removed| {
+        if removed == draft {
+            merging.rename(&draft, &name).unwrap();
+        }
+    });
+    let log = Log::open(watched, options()).unwrap();
+    let rebuilt = &log.report.indexes_rebuilt;
+    assert!(rebuilt.is_empty(), "{rebuilt:?}");
+    check(&log.reader, &records);
+}
+
 #[test]
 fn a_read_only_reader_writes_nothing_and_sees_what_comes_after_refresh() {
     let storage = MemoryStorage::new();

@@ -11,18 +11,24 @@ mod support;
 
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use stemma_event_log::{
-    Access, AppendError, AppenderStatus, DamageKind, Fate, LockOutcome, Log, Loss, MemoryStorage,
-    OpenError, Operation, OperationKind, Options, Position, Storage, StorageFile, StoredFile,
-    VerifyError, VerifyReport, verify,
+    Access, AppendError, Appender, AppenderStatus, DamageKind, Direction, Fate, Log, Loss,
+    MemoryStorage, OpenError, Operation, OperationKind, Options, Position, Progress, ProofTree,
+    ReadError, ReadLimit, Revision, Storage, StorageFile, StreamRange, VerifyError, VerifyReport,
+    verify,
 };
 use support::*;
 
 /// Bytes that a system copies at a time.
 const PAGE: usize = 4096;
+/// The system's number for too many open files.
+const EMFILE: i32 = 24;
+/// How long a thread beside may take for what is a moment's work.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn look(storage: &MemoryStorage) -> VerifyReport {
     verify(
@@ -177,16 +183,11 @@ fn a_missing_segment_is_told() {
 /// What a reader may see of a file that is written to meanwhile: the first page of a group, and
 /// zeros behind it.
 struct Overtaken {
-    of: MemoryStorage,
-    reads: Arc<AtomicUsize>,
-}
-
-struct OvertakenFile {
     of: Arc<dyn StorageFile>,
     reads: Arc<AtomicUsize>,
 }
 
-impl StorageFile for OvertakenFile {
+impl StorageFile for Overtaken {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let read = self.of.read_at(bytes, offset)?;
         if bytes.len() > PAGE && self.reads.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -212,45 +213,6 @@ impl StorageFile for OvertakenFile {
     }
 }
 
-impl Storage for Overtaken {
-    fn create_dirs(&self) -> io::Result<()> {
-        self.of.create_dirs()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        self.of.create(name)
-    }
-
-    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn StorageFile>> {
-        let of = self.of.open(name, access)?;
-        if !name.ends_with(".segment") {
-            return Ok(of);
-        }
-        let reads = Arc::clone(&self.reads);
-        Ok(Arc::new(OvertakenFile { of, reads }))
-    }
-
-    fn list(&self) -> io::Result<Vec<StoredFile>> {
-        self.of.list()
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.of.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.of.remove(name)
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        self.of.sync_dir()
-    }
-
-    fn lock(&self, name: &str, holder: &str) -> io::Result<LockOutcome> {
-        self.of.lock(name, holder)
-    }
-}
-
 /// A group of several pages that was read while it was written was taken for damage, where it had
 /// been written, and the next one too, by the time its place was looked behind.
 #[test]
@@ -269,15 +231,174 @@ fn a_group_that_is_read_while_it_is_written_is_looked_at_again() {
     .unwrap();
     append(&log.appender, batch("thing-1", &["next"])).unwrap();
     let reads = Arc::new(AtomicUsize::new(0));
-    let overtaken: Arc<dyn Storage> = Arc::new(Overtaken {
-        of: storage.clone(),
-        reads: Arc::clone(&reads),
+    let counted = Arc::clone(&reads);
+    let overtaken = Watched::opening(&storage, move |name, of| {
+        if !name.ends_with(".segment") {
+            return Ok(of);
+        }
+        let reads = Arc::clone(&counted);
+        Ok(Arc::new(Overtaken { of, reads }))
     });
     let mut go_on = |_| ControlFlow::Continue(());
     let report = verify(&overtaken, &options(), &mut go_on, &mut |_| {}).unwrap();
     assert!(reads.load(Ordering::Relaxed) > 1, "it was read anew");
     assert_eq!(report.damages, []);
     assert_eq!((report.records, report.torn_tail), (2, None));
+}
+
+/// The file was opened, and its header then read by its name, which the writer had given to a larger
+/// one meanwhile: the empty file was taken for one that had been cut short.
+#[test]
+fn an_empty_last_segment_that_is_replaced_while_it_is_read_is_no_damage() {
+    let (small, large) = (MemoryStorage::new(), MemoryStorage::new());
+    let log = open(&small);
+    let larger = Options {
+        segment_bytes_first: 16 * 1024,
+        ..options()
+    };
+    let _other = Log::open(shared(&large), larger).unwrap();
+    let (name, replacement) = last_segment(&large);
+    let n_opens = AtomicUsize::new(0);
+    let replaced = small.clone();
+    let watched = Watched::opening(&small, move |opened, file| {
+        // The first one only asks which log it is.
+        if opened == name && n_opens.fetch_add(1, Ordering::Relaxed) == 1 {
+            replaced.put_file(opened, replacement.clone());
+        }
+        Ok(file)
+    });
+    let mut go_on = |_| ControlFlow::Continue(());
+    let report = verify(&watched, &options(), &mut go_on, &mut |_| {}).unwrap();
+    assert_eq!((report.damages, report.records), (vec![], 0));
+    assert_eq!(last_segment(&small).1.len(), 16 * 1024, "it was replaced");
+    drop(log);
+}
+
+/// A log in memory whose n-th opening of a file finds too many open, and whether there was one.
+fn without_handle(of: &MemoryStorage, nth: usize) -> (Arc<dyn Storage>, Arc<AtomicBool>) {
+    let (left, refused) = (AtomicUsize::new(nth), Arc::new(AtomicBool::new(false)));
+    let told = Arc::clone(&refused);
+    let storage = Watched::opening(of, move |_, file| {
+        if left.fetch_sub(1, Ordering::Relaxed) != 0 {
+            return Ok(file);
+        }
+        told.store(true, Ordering::Relaxed);
+        Err(io::Error::from_raw_os_error(EMFILE))
+    });
+    (storage, refused)
+}
+
+/// A segment that could not be opened, since too many files were open, was damage, and the log took
+/// no more writes.
+#[test]
+fn a_check_that_finds_too_many_files_open_says_nothing_of_the_log() {
+    let whole = MemoryStorage::new();
+    let log = open(&whole);
+    fill(&log.appender, 120);
+    append(&log.appender, batch("thing-1", &["x"; 300])).unwrap();
+    let tree = ProofTree::new(log.reader.clone(), shared(&whole));
+    while !tree.advance().unwrap() {}
+    log.appender.close().unwrap();
+    let (mut nth, mut n_ended) = (0, 0);
+    loop {
+        let (storage, refused) = without_handle(&whole, nth);
+        let mut go_on = |_| ControlFlow::Continue(());
+        match verify(&storage, &options(), &mut go_on, &mut |_| {}) {
+            Ok(report) => assert_eq!(report.damages, [], "opening {nth}"),
+            Err(VerifyError::Io { source, .. }) => {
+                assert_eq!(source.raw_os_error(), Some(EMFILE));
+                n_ended += 1;
+            }
+            Err(other) => panic!("opening {nth}: {other:?}"),
+        }
+        if !refused.load(Ordering::Relaxed) {
+            break;
+        }
+        nth += 1;
+    }
+    assert!(n_ended + 1 >= nth && nth > 8, "{n_ended} of {nth}");
+}
+
+#[test]
+fn damage_that_was_found_before_too_many_files_were_open_is_told() {
+    let (whole, name, _) = flipped_in_a_sealed_segment();
+    let is_damaged_later = |file: &str| file.ends_with(".segment") && file != name;
+    let later = whole.list().unwrap().into_iter().map(|file| file.name);
+    let second = later.filter(|file| is_damaged_later(file)).min().unwrap();
+    let n_opens = AtomicUsize::new(0);
+    let storage = Watched::opening(&whole, move |opened, file| {
+        if opened == second && n_opens.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        Ok(file)
+    });
+    let mut go_on = |_| ControlFlow::Continue(());
+    let report = verify(&storage, &options(), &mut go_on, &mut |_| {}).unwrap();
+    let [found] = &*report.damages else {
+        panic!("{:?}", report.damages);
+    };
+    assert_eq!(
+        (&found.file, found.kind),
+        (&name, DamageKind::RecordChecksum)
+    );
+    assert!(report.ended.is_some() && report.root.is_none());
+}
+
+#[test]
+fn a_log_that_could_not_be_checked_takes_writes() {
+    let is_short = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_short);
+    let storage = Watched::opening(&closed(120), move |_, file| {
+        if asked.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        Ok(file)
+    });
+    let log = Log::open(storage, trusting()).unwrap();
+    is_short.store(true, Ordering::Relaxed);
+    let checked = log.appender.check(&mut |_| ControlFlow::Continue(()));
+    assert!(
+        matches!(checked, Err(VerifyError::Io { .. })),
+        "{checked:?}"
+    );
+    is_short.store(false, Ordering::Relaxed);
+    assert_eq!(log.appender.status(), AppenderStatus::Ok);
+    append(&log.appender, batch("thing-1", &["after"])).unwrap();
+}
+
+/// The indexes were read in one go: neither the pace of a check nor its end was heard meanwhile.
+#[test]
+fn a_check_tells_of_each_index_and_can_be_broken_off_there() {
+    let storage = closed(120);
+    let files = storage.list().unwrap();
+    let bytes_of = |suffix: &str| {
+        let of_kind = files.iter().filter(|file| file.name.ends_with(suffix));
+        of_kind.map(|file| file.bytes).collect::<Vec<_>>()
+    };
+    let segment_bytes: u64 = bytes_of(".segment").iter().sum();
+    let (mut told, indexes) = (Vec::new(), bytes_of(".run"));
+    let mut on_progress = |p: Progress| {
+        told.push(p.bytes_done);
+        ControlFlow::Continue(())
+    };
+    verify(&shared(&storage), &options(), &mut on_progress, &mut |_| {}).unwrap();
+    let mut expected: Vec<u64> = Vec::new();
+    for bytes in &indexes {
+        expected.push(expected.last().unwrap_or(&segment_bytes) + bytes);
+    }
+    expected.extend(expected.last().copied());
+    assert!(
+        indexes.len() > 4 && told == expected,
+        "{told:?} {expected:?}"
+    );
+    let mut n_told = 0;
+    let mut stop = |_| {
+        n_told += 1;
+        ControlFlow::Break(())
+    };
+    let stopped = verify(&shared(&storage), &options(), &mut stop, &mut |_| {});
+    assert!(matches!(stopped, Err(VerifyError::Stopped)), "{stopped:?}");
+    assert_eq!(n_told, 1);
 }
 
 /// Damage that was met while the log was poisoned was forgotten, and a reopening looked for none.
@@ -309,6 +430,52 @@ fn damage_that_a_poisoned_log_meets_is_looked_for_by_a_reopening() {
     flip(&storage, &name, at);
     block_on(log.appender.reopen()).unwrap();
     append(&log.appender, batch("thing-1", &["mended"])).unwrap();
+}
+
+/// A reopening that had found no damage and looked for none forgot what a check found beside it.
+#[test]
+fn damage_that_is_found_while_a_log_is_reopened_is_not_forgotten() {
+    #[derive(Default)]
+    struct Weather {
+        fails: AtomicBool,
+        finder: Mutex<Option<Appender>>,
+    }
+    let weather = Arc::new(Weather::default());
+    let now = Arc::clone(&weather);
+    let storage = MemoryStorage::with_faults(move |operation: Operation<'_>| {
+        let of_segment = operation.name.ends_with(".segment");
+        match operation.kind {
+            OperationKind::Sync if of_segment && now.fails.load(Ordering::Relaxed) => {
+                return Fate::Fail(io::ErrorKind::Other);
+            }
+            OperationKind::Read if of_segment => {
+                if let Some(finder) = &*now.finder.lock().unwrap() {
+                    finder.stop_for_damage("what was met".to_owned());
+                }
+            }
+            _ => {}
+        }
+        Fate::Proceed
+    });
+    let log = open(&storage);
+    append(&log.appender, batch("thing-1", &["before"])).unwrap();
+    weather.fails.store(true, Ordering::Relaxed);
+    append(&log.appender, batch("thing-1", &["lost"])).unwrap_err();
+    weather.fails.store(false, Ordering::Relaxed);
+    *weather.finder.lock().unwrap() = Some(log.appender.clone());
+    let reopened = block_on(log.appender.reopen());
+    weather.finder.lock().unwrap().take();
+    let told = OpenError::DamagedMeanwhile {
+        damage: "what was met".to_owned(),
+    };
+    assert_eq!(reopened.unwrap_err().to_string(), told.to_string());
+    let damage = "what was met".to_owned();
+    assert_eq!(log.appender.status(), AppenderStatus::Damaged { damage });
+    let refused = append(&log.appender, batch("thing-1", &["no"]));
+    assert!(matches!(refused, Err(AppendError::Damaged)), "{refused:?}");
+    // All of it is read now, and nothing is wrong.
+    block_on(log.appender.reopen()).unwrap();
+    append(&log.appender, batch("thing-1", &["after"])).unwrap();
 }
 
 /// A clean log of several segments with one bit of its first record's data turned; gives the name
@@ -384,4 +551,85 @@ fn damage_that_a_read_meets_stops_writes_too() {
     assert!(matches!(refused, Err(AppendError::Damaged)), "{refused:?}");
     let after = log.reader.read_one(Position::new(119)).unwrap();
     assert!(after.is_some());
+}
+
+/// Options with which no index is merged.
+fn unmerging() -> Options {
+    Options {
+        merge_runs_min: 64,
+        ..trusting()
+    }
+}
+
+/// A log with a damaged record, and with indexes of which none that is looked into is right.
+fn flipped_with_wrong_indexes() -> MemoryStorage {
+    let storage = MemoryStorage::new();
+    let log = Log::open(shared(&storage), unmerging()).unwrap();
+    fill(&log.appender, 120);
+    log.appender.close().unwrap();
+    let name = storage.list().unwrap().into_iter().map(|file| file.name);
+    let name = name.filter(|name| name.contains(".segment")).min().unwrap();
+    let bytes = storage.bytes_of(&name).unwrap();
+    let at = bytes.windows(7).position(|w| w == b"event 0").unwrap();
+    flip(&storage, &name, at);
+    for file in storage.list().unwrap() {
+        // A byte of their first block, which is not read when they are opened.
+        if file.name.starts_with("index/") && file.bytes > 4096 {
+            flip(&storage, &file.name, 200);
+        }
+    }
+    storage
+}
+
+/// Only damage that a record's own read met stopped the writes, though an index that is made anew
+/// reads records too.
+#[test]
+fn damage_that_a_lookup_meets_stops_writes_too() {
+    let storage = flipped_with_wrong_indexes();
+    let log = Log::open(shared(&storage), unmerging()).unwrap();
+    assert_eq!(log.appender.status(), AppenderStatus::Ok);
+    let range = StreamRange {
+        from: Revision::new(0),
+        direction: Direction::Forward,
+        limit: ReadLimit {
+            records: 9,
+            bytes: usize::MAX,
+        },
+    };
+    let read = log.reader.read_stream(&stream("thing-1"), range);
+    assert!(matches!(read, Err(ReadError::Damaged { .. })), "{read:?}");
+    let refused = append(&log.appender, batch("thing-1", &["after"]));
+    assert!(matches!(refused, Err(AppendError::Damaged)), "{refused:?}");
+}
+
+#[test]
+fn damage_that_merging_meets_stops_writes_too() {
+    let storage = flipped_with_wrong_indexes();
+    let log = Log::open(shared(&storage), trusting()).unwrap();
+    let begun = Instant::now();
+    while log.appender.status() == AppenderStatus::Ok {
+        assert!(begun.elapsed() < PATIENCE, "nothing was merged");
+        std::thread::yield_now();
+    }
+    let refused = append(&log.appender, batch("thing-1", &["after"]));
+    assert!(matches!(refused, Err(AppendError::Damaged)), "{refused:?}");
+}
+
+/// It was an index that could not be built, and whoever opens what is whole did not know it again.
+#[test]
+fn damage_that_is_met_where_an_index_is_missing_is_damage_of_the_log() {
+    let (storage, name, _) = flipped_in_a_sealed_segment();
+    for file in storage.list().unwrap() {
+        if file.name.starts_with("index/") {
+            storage.remove(&file.name).unwrap();
+        }
+    }
+    let written = Log::open(shared(&storage), trusting()).map(|log| log.report);
+    let read = Log::open_read_only(shared(&storage), options()).map(|(_, report)| report);
+    for opened in [written, read] {
+        let Err(OpenError::Damaged { file, position, .. }) = opened else {
+            panic!("{opened:?}");
+        };
+        assert_eq!((file.as_str(), position), (name.as_str(), Position::new(0)));
+    }
 }

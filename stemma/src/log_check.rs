@@ -3,6 +3,7 @@
 //! Opening takes what sealed segments hold at their seals' word, so that a large log opens at
 //! once; what is wrong in them is found here and stops the writes.
 
+use std::error::Error as _;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -61,7 +62,10 @@ fn check(appender: &Appender, pace: &Pace, stopped: &Receiver<()>) {
             }
         }
         Err(VerifyError::Stopped) => {}
-        Err(error) => tracing::warn!(%error, "the log could not be checked"),
+        Err(error) => {
+            let cause = error.source().map(ToString::to_string);
+            tracing::warn!(%error, cause, "the log could not be checked");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 
 use super::format::{part, run_name};
 use crate::index::Slot;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageFile};
 
 const MAGIC: [u8; 8] = *b"STEMRUNS";
 const VERSION: u32 = 1;
@@ -82,6 +82,11 @@ impl Run {
     /// Reads a pack's run, when it is there, whole, and of the pack with this seal.
     pub(crate) fn load(storage: &dyn Storage, pack: u32, chain: &[u8; 32]) -> Option<Self> {
         let file = storage.open(&run_name(pack)).ok()?;
+        Self::of_file(&*file, pack, chain)
+    }
+
+    /// The same of its file.
+    pub(crate) fn of_file(file: &dyn StorageFile, pack: u32, chain: &[u8; 32]) -> Option<Self> {
         let mut bytes = vec![0; usize::try_from(file.len().ok()?).ok()?];
         let read = file.read_at(&mut bytes, 0).ok()?;
         bytes.truncate(read);

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Listed, Storage, StorageFile};
+use super::{Directory, Listed, Storage, StorageFile};
 
 /// The file whose lock is the right to write; it holds the process id of the holder.
 const LOCK: &str = "lock";
@@ -25,7 +25,7 @@ impl FileStorage {
     pub fn create(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         if let Some(parent) = dir.parent() {
-            sync_dir(parent)?;
+            open_dir(parent)?.sync_all()?;
         }
         Self::open(dir)
     }
@@ -44,13 +44,12 @@ impl FileStorage {
     }
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
+fn open_dir(dir: &Path) -> io::Result<File> {
     File::open(if dir.as_os_str().is_empty() {
         Path::new(".")
     } else {
         dir
-    })?
-    .sync_all()
+    })
 }
 
 impl Storage for FileStorage {
@@ -81,12 +80,10 @@ impl Storage for FileStorage {
     }
 
     fn make_dir(&self, dir: &str) -> io::Result<()> {
-        let path = self.dir.join(dir);
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other?,
+        match fs::create_dir(self.dir.join(dir)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
         }
-        path.parent().map_or(Ok(()), sync_dir)
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<Listed>> {
@@ -145,8 +142,17 @@ impl Storage for FileStorage {
         fs::remove_file(self.dir.join(name))
     }
 
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        sync_dir(&self.dir.join(dir))
+    fn open_dir(&self, dir: &str) -> io::Result<Box<dyn Directory>> {
+        let directory = open_dir(&self.dir.join(dir))?;
+        Ok(Box::new(RealDirectory(directory)))
+    }
+}
+
+struct RealDirectory(File);
+
+impl Directory for RealDirectory {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Listed, Storage, StorageFile};
+use super::{Directory, Listed, Storage, StorageFile};
 
 /// Something asked of the storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Operation {
     Write,
     /// Syncing a file.
     Sync,
+    /// Opening a file that is there.
+    Open,
     /// Making a file.
     Create,
     /// Setting a file's length.
@@ -26,6 +28,8 @@ pub enum Operation {
     Rename,
     /// Removing a file.
     Remove,
+    /// Opening a directory.
+    OpenDir,
     /// Syncing a directory.
     SyncDir,
 }
@@ -91,7 +95,7 @@ impl MemoryStorage {
     }
 
     /// Has `fault` decide, from now on, which operations are carried out and fail all the same.
-    /// Reads and creations never do.
+    /// Reads, creations and openings never do.
     pub fn set_late_fault(&self, fault: Fault) {
         lock(&self.disk).late_fault = Some(fault);
     }
@@ -212,6 +216,7 @@ impl Storage for MemoryStorage {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.check(Operation::Open, name)?;
         let content = lock(&self.disk)
             .files
             .get(name)
@@ -258,9 +263,25 @@ impl Storage for MemoryStorage {
         self.told(Operation::Remove, name)
     }
 
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        self.check(Operation::SyncDir, dir)?;
-        let mut disk = lock(&self.disk);
+    fn open_dir(&self, dir: &str) -> io::Result<Box<dyn Directory>> {
+        self.check(Operation::OpenDir, dir)?;
+        Ok(Box::new(MemoryDirectory {
+            storage: self.clone(),
+            name: dir.to_owned(),
+        }))
+    }
+}
+
+struct MemoryDirectory {
+    storage: MemoryStorage,
+    name: String,
+}
+
+impl Directory for MemoryDirectory {
+    fn sync(&self) -> io::Result<()> {
+        let dir = &self.name;
+        self.storage.check(Operation::SyncDir, dir)?;
+        let mut disk = lock(&self.storage.disk);
         disk.durable.retain(|name, _| within(dir, name).is_none());
         let here = disk
             .files
@@ -271,7 +292,7 @@ impl Storage for MemoryStorage {
             .collect();
         disk.durable.extend(here);
         drop(disk);
-        self.told(Operation::SyncDir, dir)
+        self.storage.told(Operation::SyncDir, dir)
     }
 }
 

@@ -17,7 +17,7 @@ pub trait Storage: Send + Sync {
     /// Takes the right to write; fails with `WouldBlock`, the holder's process id as message, when
     /// another process has it. Held until the guard is dropped.
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>>;
-    /// Makes a directory durably; none is made when it is there.
+    /// Makes a directory unless it is there. Durable once the directory that it stands in is synced.
     fn make_dir(&self, dir: &str) -> io::Result<()>;
     /// The files in a directory, in no order; none when there is no such directory.
     fn list(&self, dir: &str) -> io::Result<Vec<Listed>>;
@@ -29,8 +29,16 @@ pub trait Storage: Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes the names in a directory durable: what was created, renamed and removed.
-    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Opens a directory that is there, to make the names in it durable. Whoever changes names opens
+    /// their directory first: a system that has no file handles left refuses that, and nothing was
+    /// changed yet.
+    fn open_dir(&self, dir: &str) -> io::Result<Box<dyn Directory>>;
+}
+
+/// A directory of the store's that is open.
+pub trait Directory: Send + Sync {
+    /// Makes the names in it durable: what was created, renamed and removed.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// A file as a directory lists it.

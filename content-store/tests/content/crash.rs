@@ -221,6 +221,49 @@ fn whatever_fails_while_a_large_blob_gets_its_name_nothing_half_is_seen() {
     }
 }
 
+/// A directory was opened only when a name in it had been changed. Where too many files were open
+/// that was a failed sync, and the store took nothing more.
+#[test]
+fn a_directory_that_cannot_be_opened_refuses_the_blob_and_nothing_more() {
+    for (len, dirs) in [(100, "packs"), (9000, "blobs"), (9000, "blobs/")] {
+        let storage = MemoryStorage::default();
+        let (store, _) = open(&storage);
+        storage.set_fault(Box::new(move |operation, name| {
+            let is_it = name == dirs || dirs.ends_with('/') && name.starts_with(dirs);
+            (operation == Operation::OpenDir && is_it).then_some(ErrorKind::OutOfMemory)
+        }));
+        let bytes = blob(1, len);
+        let refused = put(&store, &bytes);
+        assert!(matches!(refused, Err(PutError::Io { .. })), "{dirs}");
+        assert_eq!(store.status(), StoreStatus::Writable, "{dirs}");
+        storage.clear_fault();
+        put(&store, &bytes).unwrap();
+        let (after, report) = open(&storage.crash(&mut |_, _| false));
+        assert_eq!(report.damage, [], "{dirs}");
+        assert_eq!(read(&after, &bytes).as_ref(), Some(&bytes), "{dirs}");
+    }
+}
+
+/// The mark of the close said that nothing had been written since, and the blob's name came later.
+#[test]
+fn a_blob_that_is_still_taken_in_when_the_store_is_closed_gets_no_name() {
+    let storage = MemoryStorage::default();
+    let (store, _) = open(&storage);
+    let mut ingest = store.begin().unwrap();
+    ingest.write(&blob(1, 300_000)).unwrap();
+    store.close();
+    assert!(storage.bytes("mark").is_some());
+    assert!(matches!(ingest.finish(), Err(PutError::Closed)));
+    let names = storage.names();
+    assert!(
+        !names.iter().any(|name| name.starts_with("blobs/")),
+        "{names:?}"
+    );
+    let (store, report) = open(&storage);
+    assert!(report.clean);
+    put(&store, &blob(1, 300_000)).unwrap();
+}
+
 #[test]
 fn what_was_acknowledged_survives_a_crash_at_any_moment() {
     let storage = MemoryStorage::default();

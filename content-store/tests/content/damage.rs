@@ -1,9 +1,13 @@
 //! Bytes that rot are found and never served.
 
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use stemma_content_store::{ContentStore, DamageKind, Digest, MemoryStorage, Options, ReadError};
+use stemma_content_store::{
+    ContentStore, DamageKind, Digest, MemoryStorage, Operation, Options, ReadError, VerifyError,
+};
 
 use crate::{blob, open, put, read, small_packs, verify, verify_only};
 
@@ -62,6 +66,27 @@ fn every_flipped_byte_is_found_and_no_wrong_byte_is_served() {
         storage.put(&name, good);
     }
     assert_eq!(verify_only(&storage).damage, []);
+}
+
+/// A file that could not be opened, since too many were open, was damaged.
+#[test]
+fn a_verification_that_the_system_has_no_means_for_tells_of_no_damage() {
+    let (storage, _) = tiny_store();
+    let (store, _) = ContentStore::open_read_only_on(Arc::new(storage.clone()), tiny()).unwrap();
+    for part in ["packs/", "blobs/", "index/", "mark"] {
+        storage.set_fault(Box::new(move |operation, name| {
+            let is_it = operation == Operation::Open && name.starts_with(part);
+            is_it.then_some(ErrorKind::OutOfMemory)
+        }));
+        let go_on = &mut |_| ControlFlow::Continue(());
+        let ended = store.verify(go_on, &mut |_, _| ());
+        assert!(
+            matches!(ended, Err(VerifyError::Io { .. })),
+            "{part}: {ended:?}"
+        );
+    }
+    storage.clear_fault();
+    assert_eq!(verify(&store).damage, []);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! written, one in memory that waits to be written out, or the runs. All of it is derived.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::active::{Active, Entry};
@@ -16,7 +17,7 @@ use super::snapshot::Snapshot;
 use crate::error::ReadError;
 use crate::files::Files;
 use crate::id::LogId;
-use crate::storage::StoredFile;
+use crate::storage::{StoredFile, is_short};
 
 /// Times a lookup is tried again after a wrong file was rebuilt.
 const REPAIRS_MAX: usize = 4;
@@ -77,10 +78,15 @@ impl Index {
         &self,
         sealed: Vec<Sealed>,
         active: Active,
-        listing: &[StoredFile],
     ) -> Result<Vec<String>, ReadError> {
         let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut runs = self.usable_runs(&sealed, listing);
+        // Listed now, when nothing is merged: a merge gives names and takes them.
+        let listing = self.files.storage().list();
+        let listing = listing.map_err(|source| ReadError::Io {
+            file: "index".to_owned(),
+            source: Arc::new(source),
+        })?;
+        let mut runs = self.usable_runs(&sealed, &listing)?;
         let mut built = Vec::new();
         for segment in &sealed {
             let missing: Vec<RunKind> = RunKind::ALL
@@ -127,8 +133,9 @@ impl Index {
         }
     }
 
-    /// The widest runs on disk that belong to this history of the log.
-    fn usable_runs(&self, sealed: &[Sealed], listing: &[StoredFile]) -> Runs {
+    /// The widest runs on disk that belong to this history of the log. None is given up because the
+    /// system was short of what it needs to open it.
+    fn usable_runs(&self, sealed: &[Sealed], listing: &[StoredFile]) -> Result<Runs, ReadError> {
         let ends: BTreeMap<u64, &Sealed> = sealed.iter().map(|s| (s.end, s)).collect();
         let mut named: Vec<(RunKind, u64, u64, &str)> = listing
             .iter()
@@ -142,10 +149,13 @@ impl Index {
         let mut covered: BTreeMap<RunKind, u64> = BTreeMap::new();
         for (kind, first, end, name) in named {
             let behind = covered.entry(kind).or_default();
-            let run = (first >= *behind)
-                .then(|| self.files.open(name).ok())
+            let opened = (first >= *behind).then(|| self.open_run(name)).transpose();
+            let run = opened
+                .map_err(|source| ReadError::Io {
+                    file: name.to_owned(),
+                    source: Arc::new(source),
+                })?
                 .flatten()
-                .and_then(|file| Run::open(&file, name.to_owned(), false).ok().flatten())
                 .filter(|run| {
                     let header = &run.header;
                     (header.kind, header.first, header.end) == (kind, first, end)
@@ -163,7 +173,16 @@ impl Index {
                 None => self.discard(name),
             }
         }
-        runs
+        Ok(runs)
+    }
+
+    /// A run, if its file can be had and is one; an error only where nothing is told of it.
+    fn open_run(&self, name: &str) -> io::Result<Option<Run>> {
+        let opened = self.files.open(name);
+        match opened.and_then(|file| Run::open(&file, name.to_owned(), false)) {
+            Err(error) if is_short(&error) => Err(error),
+            opened => Ok(opened.ok().flatten()),
+        }
     }
 
     /// Removes an index file that nothing uses.
@@ -233,8 +252,9 @@ impl Index {
         Some((Arc::clone(frozen), sealed.end_digest))
     }
 
-    /// Merges runs once; false when there was nothing to merge.
-    pub(crate) fn merge_once(&self) -> bool {
+    /// Merges runs once; false when there was nothing to merge. A run that is wrong is built anew,
+    /// and fails with what is met in its segments.
+    pub(crate) fn merge_once(&self) -> Result<bool, ReadError> {
         let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
         let runs = Arc::clone(&self.read().runs);
         for kind in [RunKind::Streams, RunKind::Digests, RunKind::Keys] {
@@ -249,15 +269,15 @@ impl Index {
                     for run in dropped {
                         self.discard(&run.name);
                     }
-                    return true;
+                    return Ok(true);
                 }
-                Err(MergeError::Source(fault)) => return self.rebuild(&fault).is_ok(),
+                Err(MergeError::Source(fault)) => return self.rebuild(&fault).map(|()| true),
                 Err(MergeError::Build(error)) => {
                     tracing::warn!(?error, "index runs not merged");
                 }
             }
         }
-        false
+        Ok(false)
     }
 
     /// Looks at the segment being written, and takes hold of all else at the same moment.
@@ -288,7 +308,7 @@ impl Index {
             if repairs > REPAIRS_MAX {
                 let source = fault
                     .source
-                    .unwrap_or_else(|| std::io::ErrorKind::InvalidData.into());
+                    .unwrap_or_else(|| io::ErrorKind::InvalidData.into());
                 let file = fault.run.name.clone();
                 return Err(ReadError::Io {
                     file,
@@ -364,10 +384,7 @@ fn into_read(BuildError { file, source }: BuildError) -> ReadError {
 
 /// Reads every block of an index file: the places that are wrong, and the first position that its
 /// name speaks of.
-pub(crate) fn check_run_file(
-    files: &Files,
-    name: &str,
-) -> std::io::Result<(Vec<u64>, Option<u64>)> {
+pub(crate) fn check_run_file(files: &Files, name: &str) -> io::Result<(Vec<u64>, Option<u64>)> {
     let named = parse_run_name(name);
     let first = named.map(|(_, first, _)| first);
     let file = files.open(name)?;

@@ -13,5 +13,5 @@ mod snapshot;
 pub(crate) use active::{Active, Entry};
 pub(crate) use build::Sealed;
 pub(crate) use layers::{Index, check_run_file, log_key};
-pub(crate) use run::try_run;
+pub(crate) use run::{RunFault, try_run};
 pub(crate) use runs::Place;

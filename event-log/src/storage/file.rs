@@ -1,12 +1,13 @@
 //! The log's directory on a real disk.
 //!
-//! Invariant: a directory is synced by its own handle; a rename alone proves nothing.
+//! Invariant: a directory is synced by its own handle; a rename alone proves nothing. The handle is
+//! open before a name is changed, so that no sync is refused for want of one.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Access, LockOutcome, Storage, StorageFile, StoredFile};
 
@@ -16,12 +17,23 @@ const INDEX_DIR: &str = "index";
 #[derive(Debug, Clone)]
 pub struct FileStorage {
     dir: PathBuf,
+    /// The directory itself, open from [`Storage::create_dirs`] on. What a sync would have to open
+    /// first could be refused where too many files are open, and nobody could tell that from a sync
+    /// that failed.
+    opened: Arc<Mutex<Option<Arc<File>>>>,
 }
 
 impl FileStorage {
     /// Files of `dir`, which need not exist yet.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self {
+            dir: dir.into(),
+            opened: Arc::default(),
+        }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<Arc<File>>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn list_dir(dir: &Path, prefix: &str, files: &mut Vec<StoredFile>) -> io::Result<()> {
@@ -54,6 +66,8 @@ impl FileStorage {
 impl Storage for FileStorage {
     fn create_dirs(&self) -> io::Result<()> {
         fs::create_dir_all(self.dir.join(INDEX_DIR))?;
+        // In any case: what was open before may be a directory that is gone.
+        *self.opened() = Some(Arc::new(File::open(&self.dir)?));
         self.sync_dir()?;
         match self
             .dir
@@ -94,7 +108,13 @@ impl Storage for FileStorage {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
+        let opened = self.opened().clone();
+        let directory = match opened {
+            Some(directory) => directory,
+            // Nobody made it by this storage: whoever copies a log into a directory of its own.
+            None => Arc::new(File::open(&self.dir)?),
+        };
+        directory.sync_all()
     }
 
     fn lock(&self, name: &str, holder: &str) -> io::Result<LockOutcome> {
@@ -150,5 +170,25 @@ impl StorageFile for File {
 
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each sync of the directory opened it. Where too many files were open that was refused, was
+    /// taken for a sync that failed, and the log took nothing more until it was reopened.
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "nothing is to outlast the test")]
+    fn a_directory_is_synced_without_being_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().join("log");
+        let storage = FileStorage::new(&here);
+        storage.create_dirs().unwrap();
+        // From here on it cannot be opened by its name.
+        fs::rename(&here, dir.path().join("elsewhere")).unwrap();
+        assert!(File::open(&here).is_err());
+        storage.sync_dir().unwrap();
     }
 }

@@ -21,7 +21,8 @@ pub trait Storage: Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file. Durable after [`Storage::sync_dir`].
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes names that were added, changed or removed in the directory durable.
+    /// Makes names that were added, changed or removed in the directory durable. Of a storage whose
+    /// [`Storage::create_dirs`] was called, nothing has to be opened for it.
     fn sync_dir(&self) -> io::Result<()>;
     /// Takes the exclusive lock on file `name`, and writes `holder` into it.
     fn lock(&self, name: &str, holder: &str) -> io::Result<LockOutcome>;
@@ -84,4 +85,13 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
+}
+
+/// Whether the system is short of what it needs for looking at all: memory (ENOMEM) or file handles
+/// (ENFILE, EMFILE). That tells nothing of what is on the medium.
+pub(crate) fn is_short(error: &io::Error) -> bool {
+    const NO_HANDLES: [i32; 2] = [23, 24];
+    let code = error.raw_os_error();
+    error.kind() == io::ErrorKind::OutOfMemory
+        || code.is_some_and(|code| NO_HANDLES.contains(&code))
 }

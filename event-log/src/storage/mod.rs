@@ -6,6 +6,6 @@ mod memory;
 
 pub use file::FileStorage;
 pub use medium::{Access, LockOutcome, Storage, StorageFile, StoredFile};
-pub(crate) use medium::{is_full, read_bytes};
+pub(crate) use medium::{is_full, is_short, read_bytes};
 pub(crate) use memory::Scratch;
 pub use memory::{Fate, Faults, Loss, MemoryStorage, Operation, OperationKind};

@@ -2,13 +2,14 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use stemma_event_log::{
-    AppendError, Appender, Batch, Committed, EventType, ExpectedRevision, Fate, Idempotency, Log,
-    LogId, MemoryStorage, Metadata, NewEvent, Operation, Options, Position, ReadLimit, Reader,
-    Record, Revision, Storage, StreamId,
+    Access, AppendError, Appender, Batch, Committed, EventType, ExpectedRevision, Fate,
+    Idempotency, LockOutcome, Log, LogId, MemoryStorage, Metadata, NewEvent, Operation, Options,
+    Position, ReadLimit, Reader, Record, Revision, Storage, StorageFile, StoredFile, StreamId,
 };
 
 /// Tiny segments, so that a few records fill several.
@@ -138,4 +139,75 @@ pub(crate) fn flips(bytes: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> {
         flipped[at] ^= 0x20;
         (at, flipped)
     })
+}
+
+type Opened = io::Result<Arc<dyn StorageFile>>;
+
+/// A storage in memory of which a test sees each file that is opened, and each name before it is
+/// removed.
+pub(crate) struct Watched {
+    of: MemoryStorage,
+    on_open: Box<dyn Fn(&str, Arc<dyn StorageFile>) -> Opened + Send + Sync>,
+    on_remove: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Watched {
+    /// One that gives what `on_open` makes of each file that is there.
+    pub(crate) fn opening(
+        of: &MemoryStorage,
+        on_open: impl Fn(&str, Arc<dyn StorageFile>) -> Opened + Send + Sync + 'static,
+    ) -> Arc<dyn Storage> {
+        Arc::new(Self {
+            of: of.clone(),
+            on_open: Box::new(on_open),
+            on_remove: Box::new(|_| ()),
+        })
+    }
+
+    /// One that does what `on_remove` says before each removal.
+    pub(crate) fn removing(
+        of: &MemoryStorage,
+        on_remove: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Arc<dyn Storage> {
+        Arc::new(Self {
+            of: of.clone(),
+            on_open: Box::new(|_, file| Ok(file)),
+            on_remove: Box::new(on_remove),
+        })
+    }
+}
+
+impl Storage for Watched {
+    fn create_dirs(&self) -> io::Result<()> {
+        self.of.create_dirs()
+    }
+
+    fn create(&self, name: &str) -> Opened {
+        self.of.create(name)
+    }
+
+    fn open(&self, name: &str, access: Access) -> Opened {
+        (self.on_open)(name, self.of.open(name, access)?)
+    }
+
+    fn list(&self) -> io::Result<Vec<StoredFile>> {
+        self.of.list()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.of.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        (self.on_remove)(name);
+        self.of.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.of.sync_dir()
+    }
+
+    fn lock(&self, name: &str, holder: &str) -> io::Result<LockOutcome> {
+        self.of.lock(name, holder)
+    }
 }
