@@ -11,10 +11,12 @@ mod outcome;
 mod protocol;
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 pub use confined::main;
@@ -94,14 +96,29 @@ impl ParserProcess {
         cancelled: &AtomicBool,
     ) -> Result<Answer, DocumentError> {
         let header = Header::new(work, declared, limits);
+        self.ask_over(&Builder::new, &header, content, limits, cancelled)
+    }
+
+    /// Asks over threads that are made so, one for each pipe.
+    fn ask_over(
+        &self,
+        thread: &dyn Fn() -> Builder,
+        header: &Header,
+        content: impl Read + Send,
+        limits: &Limits,
+        cancelled: &AtomicBool,
+    ) -> Result<Answer, DocumentError> {
         let mut running = self.start()?;
         let pipes = running.pipes();
         let deadline = Instant::now() + Duration::from_millis(limits.parser_timeout_ms);
         std::thread::scope(|scope| {
+            // Whichever way this is left, the process ends, and the threads with it.
+            let mut running = running;
             let (answers, answered) = channel();
-            let sender = scope.spawn(move || header.send(content, pipes.stdin));
-            let errors = scope.spawn(move || last_words(pipes.stderr));
-            scope.spawn(move || read_answer(pipes.stdout, &answers, limits));
+            let sender = started(scope, thread(), move || header.send(content, pipes.stdin))?;
+            let errors = started(scope, thread(), move || last_words(pipes.stderr))?;
+            let answering = move || read_answer(pipes.stdout, &answers, limits);
+            started(scope, thread(), answering)?;
             let answer = wait(&answered, deadline, cancelled);
             let status = match &answer {
                 Some(Err(protocol::Unread::BrokenOff)) => running.end_within(END_TIMEOUT),
@@ -132,6 +149,8 @@ impl ParserProcess {
             .env_clear()
             .envs(ALLOCATOR_SETTINGS)
             .current_dir("/")
+            // Ctrl-C in a terminal is meant for the parent, which ends it.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -142,6 +161,18 @@ impl ParserProcess {
                 reason: format!("{} does not start: {error}", self.program.display()),
             })
     }
+}
+
+/// Starts a thread; a system that has no room for one has no parser either, for now.
+fn started<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    thread: Builder,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, DocumentError> {
+    let started = thread.spawn_scoped(scope, work);
+    started.map_err(|error| DocumentError::ParserUnavailable {
+        reason: format!("no thread can be started: {error}"),
+    })
 }
 
 /// Address space is limited, so the allocator must not reserve a gigabyte of it in advance: with
@@ -232,4 +263,52 @@ fn last_words(mut stderr: ChildStderr) -> String {
         .read_to_end(&mut kept);
     let _ = std::io::copy(&mut stderr, &mut std::io::sink());
     String::from_utf8_lossy(&kept).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How long each of the processes would go on.
+    const GOES_ON: Duration = Duration::from_secs(300);
+
+    /// A system without room for another thread ended the document for good, as a mistake of ours.
+    #[test]
+    fn where_a_thread_cannot_be_had_there_is_no_parser_for_now_and_its_process_ends() {
+        let began = Instant::now();
+        let parser = ParserProcess {
+            program: PathBuf::from("/bin/sleep"),
+            arguments: vec![GOES_ON.as_secs().to_string()],
+        };
+        let (limits, cancelled) = (Limits::default(), AtomicBool::new(false));
+        let declared = Declared {
+            file_name: "a.txt",
+            media_type: None,
+        };
+        let header = Header::new(Work::Parse, &declared, &limits);
+        // More than the pipe takes: whoever sends it waits for the process.
+        let content = vec![b'x'; 1 << 20];
+        for n_started in 0..3 {
+            let made = Cell::new(0);
+            let thread = || {
+                let thread = Builder::new();
+                if made.replace(made.get() + 1) == n_started {
+                    // No address space has room for such a stack.
+                    return thread.stack_size(usize::MAX / 4);
+                }
+                thread
+            };
+            let asked = parser.ask_over(&thread, &header, content.as_slice(), &limits, &cancelled);
+            let error = asked.err();
+            assert!(
+                matches!(error, Some(DocumentError::ParserUnavailable { .. })),
+                "{error:?}"
+            );
+            assert!(error.is_some_and(|error| error.transient()));
+            assert_eq!(made.get(), n_started + 1);
+        }
+        assert!(began.elapsed() < GOES_ON, "a process was waited for");
+    }
 }

@@ -149,6 +149,9 @@ fn every_way_to_die_has_its_error() {
         |script: &str| run(&shell(script), &vec![b'x'; 500_000], "a.txt", &limits).unwrap_err();
     let cases = [
         ("kill -s KILL $$", "PARSER_KILLED"),
+        ("kill -s TERM $$", "PARSER_KILLED"),
+        ("kill -s INT $$", "PARSER_KILLED"),
+        ("kill -s HUP $$", "PARSER_KILLED"),
         ("kill -s ABRT $$", "PARSER_CRASHED"),
         ("kill -s SEGV $$", "PARSER_CRASHED"),
         (

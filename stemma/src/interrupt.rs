@@ -3,11 +3,12 @@
 //! The first signal asks, and the command stops at its next step; the second ends the process at
 //! once. `serve` has signals of its own.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often one who rests looks whether the command is to stop.
 const LOOK_AROUND: Duration = Duration::from_millis(100);
@@ -50,6 +51,32 @@ pub(crate) fn listen() -> anyhow::Result<()> {
         .name("signals".into())
         .spawn(wait)?;
     Ok(())
+}
+
+/// What keeps signals from ending this process, whose parent ends it.
+pub(crate) struct LeftToParent {
+    _runtime: tokio::runtime::Runtime,
+    _signals: [Signal; 4],
+}
+
+/// Has the parent alone end this process: whoever stops all processes of a service at once, as
+/// systemd does, would else have the parent think that its work failed.
+pub(crate) fn left_to_parent() -> io::Result<LeftToParent> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let inside = runtime.enter();
+    let signals = [
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::hangup())?,
+        signal(SignalKind::quit())?,
+    ];
+    drop(inside);
+    Ok(LeftToParent {
+        _runtime: runtime,
+        _signals: signals,
+    })
 }
 
 /// From now on the first signal ends the process: there is nothing to end in order.

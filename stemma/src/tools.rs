@@ -1,5 +1,7 @@
 //! What documents are processed with, as the settings say: the parser's process, models.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -23,7 +25,7 @@ pub(crate) const PARSE_DOCUMENT: &str = "parse-document";
 /// # Errors
 /// Settings that do not go together; a file that cannot be read.
 pub(crate) fn tools(settings: &Settings) -> anyhow::Result<Tools> {
-    let program = std::env::current_exe().context("find our own program, to parse with")?;
+    let program = own_program().context("find our own program, to parse with")?;
     Ok(Tools {
         parser: ParserProcess {
             program,
@@ -36,6 +38,15 @@ pub(crate) fn tools(settings: &Settings) -> anyhow::Result<Tools> {
         completer: completer(settings)?,
         entities_max: settings.count("detect.entities_max"),
     })
+}
+
+/// The program that this process runs, also where another took its place on the disk since.
+fn own_program() -> io::Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() {
+        return Ok(running.to_owned());
+    }
+    std::env::current_exe()
 }
 
 /// What a document may ask for.

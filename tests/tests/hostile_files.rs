@@ -1,8 +1,13 @@
 //! Small files that keep the parser busy for minutes or make it eat all memory that it may have:
 //! others are processed meanwhile, and the server answers (rows B2, B5).
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use stemma_tests::{Client, Server, Upload};
+use stemma_tests::{Client, Server, Upload, command};
 
 use crate::document_failures::answers_others;
 use crate::documents::{TEXT, assert_whole, text_of};
@@ -11,6 +16,7 @@ use crate::written;
 /// How long the parser may take where it is to run out of time.
 const TIMEOUT_MS: u64 = 3_000;
 const OTHERS: usize = 6;
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A PDF of so many pages, each of which goes through the same content so many times.
 fn pdf_again_and_again(content: &str, times: usize, pages: usize) -> Vec<u8> {
@@ -209,4 +215,37 @@ async fn parser_of(server: &Server) -> u32 {
     let mut lines = children[0].lines();
     let pid = lines.find_map(|line| line.strip_prefix("Pid:\t"));
     pid.and_then(|pid| pid.parse().ok()).expect("an id")
+}
+
+/// Stopping a service sends SIGTERM to all of its processes, and Ctrl-C reaches all of a terminal's:
+/// documents that were just being read failed for good (rows B2, E2).
+#[test]
+fn a_parser_that_is_asked_to_end_leaves_that_to_the_server() {
+    let parser = command(&["parse-document"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut parser = parser.expect("the binary starts");
+    let status = format!("/proc/{}/status", parser.id());
+    let is_caught = |signal: Signal| {
+        let told = std::fs::read_to_string(&status).expect("it runs");
+        let caught = told.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.expect("a line").trim(), 16);
+        caught.expect("a mask") >> (signal.as_raw() - 1) & 1 == 1
+    };
+    let pid = Pid::from_child(&parser);
+    let asks = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
+    let until = Instant::now() + PATIENCE;
+    while !asks.iter().all(|signal| is_caught(*signal)) {
+        assert!(Instant::now() < until, "it is ended by signals");
+        std::thread::yield_now();
+    }
+    for signal in asks {
+        kill_process(pid, signal).expect("it runs");
+    }
+    // It goes on until there is nothing more to read.
+    drop(parser.stdin.take());
+    let ended = parser.wait().expect("it is ours");
+    assert_eq!(ended.signal(), None, "{ended}");
 }

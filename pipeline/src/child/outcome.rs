@@ -11,6 +11,15 @@ use crate::{Clock, DocumentError, Limits};
 /// What the standard library says before it aborts for want of memory.
 const NO_MEMORY: [&str; 2] = ["memory allocation of", "out of memory"];
 
+/// How others end a process, which says nothing of the document.
+const ENDED_BY_OTHERS: [Signal; 5] = [
+    Signal::KILL,
+    Signal::TERM,
+    Signal::INT,
+    Signal::HUP,
+    Signal::QUIT,
+];
+
 /// What it says when a stack has run out.
 const NO_STACK: &str = "has overflowed its stack";
 
@@ -45,7 +54,9 @@ pub(super) fn of(
             clock: Clock::Processor,
             limit_ms: limits.parser_cpu_seconds_max.saturating_mul(1_000),
         },
-        Some(signal) if signal == Signal::KILL.as_raw() => DocumentError::ParserKilled,
+        Some(signal) if ENDED_BY_OTHERS.iter().any(|by| by.as_raw() == signal) => {
+            DocumentError::ParserKilled
+        }
         Some(_) if errors.contains(NO_STACK) => crashed("it ran out of stack".to_owned()),
         Some(signal) => crashed(format!("signal {signal}{said}")),
         None => DocumentError::ParserUnavailable {

@@ -42,6 +42,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     if let Command::ParseDocument = cli.command {
+        let _left_to_parent = interrupt::left_to_parent()?;
         stemma_pipeline::child::main(std::io::stdin(), std::io::stdout())?;
         return Ok(Exit::Done);
     }
