@@ -40,6 +40,11 @@ pub(crate) struct Usage(pub(crate) String);
 #[error("{0}")]
 pub(crate) struct Damaged(pub(crate) String);
 
+/// Whoever read the answer has gone, as `head` does: status 0, and nothing is said of it.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the answer any more")]
+pub(crate) struct ReaderGone;
+
 /// Whether a command ended because it was told to.
 pub(crate) fn is_interruption(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Interrupted>().is_some()
@@ -68,6 +73,9 @@ fn is_damage(error: &anyhow::Error) -> bool {
 /// Tells what went wrong and gives the status for it.
 #[allow(clippy::print_stderr)] // what a person at a terminal reads
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if error.is::<ReaderGone>() {
+        return Exit::Done.into();
+    }
     eprintln!("stemma: {error:#}");
     let has = |found: bool, status: u8| found.then_some(ExitCode::from(status));
     has(error.downcast_ref::<Usage>().is_some(), 2)

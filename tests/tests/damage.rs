@@ -93,6 +93,22 @@ async fn every_command_ends_with_3_on_damage_in_a_sealed_segment_and_says_what_i
     }
 }
 
+/// The damage was met where the missing index was made from the records, and was told as that of an
+/// index: the command failed, and showed nothing of what is whole.
+#[tokio::test]
+async fn damage_that_is_met_where_an_index_is_missing_ends_with_3_and_shows_what_is_whole() {
+    let server = written().await;
+    let data = server.data().to_str().expect("UTF-8").to_owned();
+    flip(server.data(), "name of number 7.");
+    let index = server.data().join("tenants/default/log/index");
+    std::fs::remove_dir_all(index).expect("it is derived");
+    let output = run(&["events", "--data", &data]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(stdout.lines().count(), 7, "{stdout}");
+}
+
 /// Asks for the health of the log until it is down; gives the reason.
 async fn log_is_down(client: &Client) -> String {
     let begun = Instant::now();

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use stemma_tests::command;
 
 use crate::access::create_token;
 use crate::backup::{done, stderr, stemma, text};
@@ -99,4 +100,37 @@ fn one_tenant_is_named_and_all_are_looked_at_where_that_is_asked_for() {
     let found: Value = serde_json::from_slice(&found.stdout).expect("one object");
     assert_eq!(verdict(&found, "north"), "damaged", "{found}");
     assert_eq!(verdict(&found, "default"), "intact", "{found}");
+}
+
+/// `stemma verify | head -1` told a script that all is well.
+#[test]
+fn damage_is_told_by_the_status_though_nobody_reads_what_is_said() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, file) = (dir.path().join("data"), dir.path().join("a.txt"));
+    std::fs::write(&file, "moons").expect("a file");
+    done(&data, &["import", text(&file)]);
+    let status_of = |args: &[&str]| {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = command(args);
+        let command = command.arg("--data").arg(&data).stdout(writer);
+        command.status().expect("it runs").code()
+    };
+    let all = [
+        &["verify"][..],
+        &["verify", "--json"],
+        &["verify", "--all-tenants"],
+        &["verify", "--all-tenants", "--json"],
+        &["verify", "--position", "0"],
+    ];
+    for args in all {
+        assert_eq!(status_of(args), Some(0), "{args:?}");
+    }
+    flip(&data.join("tenants/default/log"));
+    for args in all {
+        assert_eq!(status_of(args), Some(3), "{args:?}");
+    }
+    assert_eq!(status_of(&["events"]), Some(3));
+    flip(&data.join("tenants/default/log"));
+    assert_eq!(status_of(&["events"]), Some(0));
 }

@@ -24,7 +24,7 @@ use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, LogFormat};
 use crate::config::Settings;
-use crate::exit::{Exit, Usage};
+use crate::exit::{Exit, ReaderGone, Usage};
 use crate::interrupt;
 use crate::logging;
 
@@ -113,11 +113,20 @@ fn works_through_a_server(command: &Command) -> bool {
     )
 }
 
-/// Writes a line of the answer. A reader that has gone ends the command quietly.
+/// Writes a line of the answer. A reader that has gone ends the command quietly, unless its status
+/// is an answer too: see [`though_unread`].
 pub(crate) fn answer(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
         other => Ok(other?),
+    }
+}
+
+/// Goes on where whoever read the answer has gone: what was found is told by the status as well.
+pub(crate) fn though_unread(told: anyhow::Result<()>) -> anyhow::Result<()> {
+    match told {
+        Err(error) if error.is::<ReaderGone>() => Ok(()),
+        told => told,
     }
 }

@@ -12,7 +12,7 @@ use stemma_event_log::{
     ProofTree, Reader, Storage,
 };
 
-use super::answer;
+use super::{answer, though_unread};
 use crate::api_client::Server;
 use crate::cli::{Check, Common, Prove};
 use crate::config::Settings;
@@ -114,11 +114,11 @@ pub(crate) fn check(common: &Common, check: &Check) -> anyhow::Result<Exit> {
         }
         Err(error) => {
             let why = format!("{:#}", anyhow::Error::new(error));
-            if common.json {
-                answer(&json!({ "verdict": "invalid", "detail": why }).to_string())?;
+            though_unread(if common.json {
+                answer(&json!({ "verdict": "invalid", "detail": why }).to_string())
             } else {
-                answer(&format!("invalid: {why}"))?;
-            }
+                answer(&format!("invalid: {why}"))
+            })?;
             return Ok(Exit::Damaged);
         }
     };

@@ -11,7 +11,7 @@ use stemma_domain::value::TenantName;
 use stemma_projections::Neo4jSettings;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{answer, tenant, token};
+use super::{answer, tenant, though_unread, token};
 use crate::backups::ServerBackups;
 use crate::cli::{Common, Serve};
 use crate::config::Settings;
@@ -209,7 +209,7 @@ async fn until_told(
         Ok(running) => running,
         Err(error) => return Ok((others, Err(error.into()))),
     };
-    let told = answer(&format!("listening on http://{address}"));
+    let told = though_unread(answer(&format!("listening on http://{address}")));
     if let Err(error) = told {
         return Ok((others, Err(error)));
     }

@@ -16,7 +16,7 @@ use stemma_projections::{RebuildError, verify_model};
 use stemma_views::graph::Graph;
 use stemma_views::{Model, Views};
 
-use super::{against, answer, verify_all};
+use super::{against, answer, though_unread, verify_all};
 use crate::cli::{Common, Verify};
 use crate::config::Settings;
 use crate::exit::{Exit, is_interruption};
@@ -62,6 +62,10 @@ impl Findings {
                 "{} ends in {} bytes that nobody was told of",
                 tail.file, tail.bytes
             ));
+        }
+        if let Some(ended) = &report.ended {
+            self.notes
+                .push(format!("{part} was not read to its end: {ended}"));
         }
         for file in &report.cut_files {
             self.notes.push(format!(
@@ -145,11 +149,11 @@ pub(crate) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
     }
     let mut findings = tenant(&places, settings, verify)?;
     findings.notes.extend(verify_all::left_out(&places));
-    if common.json {
-        answer(&findings.to_json().to_string())?;
+    though_unread(if common.json {
+        answer(&findings.to_json().to_string())
     } else {
-        print(&findings)?;
-    }
+        print(&findings)
+    })?;
     Ok(findings.exit())
 }
 
@@ -171,10 +175,11 @@ pub(super) fn tenant(
     if !verify.quick {
         // Views are held against the log, whatever has become of the content.
         let log_is_intact = findings.is_intact();
-        content(&mut findings, places, settings, &named, &mut tell)?;
+        let verified = content(&mut findings, places, settings, &named, &mut tell);
+        findings.not_verified("content was", verified)?;
         if log_is_intact {
             let verified = models(&mut findings, places, settings, &mut tell);
-            findings.not_verified(verified)?;
+            findings.not_verified("views and graph were", verified)?;
         } else {
             let note = "views and graph were left out, since the log that they are held against is damaged";
             findings.notes.push(note.to_owned());
@@ -225,7 +230,8 @@ pub(super) fn print(findings: &Findings) -> anyhow::Result<()> {
     ))
 }
 
-/// Log and content, for a server that verifies itself. A log that is damaged takes no more writes.
+/// Log and content, for a server that verifies itself. A log that is damaged takes no more writes; one
+/// that could not be looked at goes on as it was.
 pub(crate) fn online(
     places: &Places,
     settings: &Settings,
@@ -331,14 +337,20 @@ fn check_content(
         }
     }
     // What a writer beside us moved while this read on is looked up once more.
-    store.refresh().ok();
-    let is_gone = |digest: &[u8; 32]| {
-        !store
-            .contains(&Digest::from_bytes(*digest))
-            .unwrap_or(false)
-    };
-    missing.retain(|digest, _| is_gone(digest));
-    findings.blobs_missing(missing, "it is not there");
+    match store.refresh() {
+        Err(error) if error.is_short() => return Err(error.into()),
+        _ => {}
+    }
+    let mut gone = Named::new();
+    for (digest, position) in missing {
+        match store.contains(&Digest::from_bytes(digest)) {
+            Ok(true) => {}
+            // It may well be there.
+            Err(error) if error.is_short() => return Err(error.into()),
+            _ => _ = gone.insert(digest, position),
+        }
+    }
+    findings.blobs_missing(gone, "it is not there");
     for file in &report.cut_files {
         findings
             .notes
@@ -423,7 +435,10 @@ fn one(
         return told_of_one(common, &findings, position);
     }
     let store = ContentStore::open_read_only(&places.content, content_options(settings));
-    let store = store.map(|(store, _)| store);
+    let store = match store {
+        Err(error) if error.is_short() => return Err(error.into()),
+        opened => opened.map(|(store, _)| store),
+    };
     let read = |position| {
         let limit = ReadLimit {
             records: 1,
@@ -446,7 +461,7 @@ fn one(
                     Err(error) => findings.unreadable(&error)?,
                 }
             }
-            findings.content_of(&record, store.as_ref());
+            findings.content_of(&record, store.as_ref())?;
         }
         Ok(None) => bail!("there is no position {position}"),
         Err(error) => findings.unreadable(&error)?,
@@ -456,13 +471,13 @@ fn one(
 }
 
 fn told_of_one(common: &Common, findings: &Findings, position: u64) -> anyhow::Result<Exit> {
-    if common.json {
-        answer(&findings.to_json().to_string())?;
+    though_unread(if common.json {
+        answer(&findings.to_json().to_string())
     } else if let Some(digest) = findings.head.as_ref().filter(|_| findings.is_intact()) {
-        answer(&format!("intact: position {position}, {digest}"))?;
+        answer(&format!("intact: position {position}, {digest}"))
     } else {
-        print(findings)?;
-    }
+        print(findings)
+    })?;
     Ok(findings.exit())
 }
 
@@ -475,12 +490,11 @@ impl Findings {
         }
     }
 
-    /// Views or a graph that could not be verified: a failure, unless there is damage to tell of first.
-    fn not_verified(&mut self, verified: anyhow::Result<()>) -> anyhow::Result<()> {
+    /// A part that could not be verified: a failure, unless there is damage to tell of first.
+    fn not_verified(&mut self, what: &str, verified: anyhow::Result<()>) -> anyhow::Result<()> {
         match verified {
             Err(error) if !self.is_intact() && !is_interruption(&error) => {
-                self.notes
-                    .push(format!("views and graph were not verified: {error:#}"));
+                self.notes.push(format!("{what} not verified: {error:#}"));
                 Ok(())
             }
             verified => verified,
@@ -503,15 +517,21 @@ impl Findings {
         Ok(())
     }
 
-    /// Reads the content that a record names.
-    fn content_of(&mut self, record: &Record, store: Result<&ContentStore, &ContentOpenError>) {
+    /// Reads the content that a record names; fails where the system is short of what it needs for
+    /// that.
+    fn content_of(
+        &mut self,
+        record: &Record,
+        store: Result<&ContentStore, &ContentOpenError>,
+    ) -> anyhow::Result<()> {
         let position = record.position().get();
         let event = event::decode(record.event_type(), record.schema_version(), record.data());
         let named = match event {
             Ok(event) => event.content(),
             Err(error) => {
                 let place = ("", 0, Some(position));
-                return self.damaged("log", "payload", place, &error.to_string());
+                self.damaged("log", "payload", place, &error.to_string());
+                return Ok(());
             }
         };
         for named in named {
@@ -519,10 +539,12 @@ impl Findings {
             let damage = match store.map(|store| store.check(&digest)) {
                 Ok(Ok(true)) => continue,
                 Ok(Ok(false)) => ("missing", format!("{digest} is named and is not there")),
+                Ok(Err(error)) if error.is_short() => return Err(error.into()),
                 Ok(Err(error)) => ("damaged", error.to_string()),
                 Err(error) => ("missing", format!("{digest}: {error}")),
             };
             self.blob_damaged(damage.0, digest, ("", 0, Some(position)), &damage.1);
         }
+        Ok(())
     }
 }

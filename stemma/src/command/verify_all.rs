@@ -7,8 +7,8 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use stemma_event_log::{FileStorage, Storage};
 
-use super::answer;
 use super::verify::{Findings, print, tenant};
+use super::{answer, though_unread};
 use crate::cli::{Common, Verify};
 use crate::config::{Settings, data_dir};
 use crate::exit::{Exit, is_interruption};
@@ -75,7 +75,7 @@ impl Told {
     fn found(&mut self, findings: &Findings) -> anyhow::Result<()> {
         self.is_damaged |= !findings.is_intact();
         if !self.json {
-            return print(findings);
+            return though_unread(print(findings));
         }
         self.tenants.push(findings.to_json());
         Ok(())
@@ -85,7 +85,7 @@ impl Told {
     fn failed(&mut self, tenant: &str, error: &anyhow::Error) -> anyhow::Result<()> {
         let error = format!("{error:#}");
         if !self.json {
-            answer(&format!("not verified: tenant {tenant}: {error}"))?;
+            though_unread(answer(&format!("not verified: tenant {tenant}: {error}")))?;
         }
         self.failed
             .push(json!({ "tenant": tenant, "error": error }));
@@ -106,9 +106,9 @@ impl Told {
                 "not_verified": self.failed,
                 "tokens": tokens.map(Findings::to_json),
             });
-            answer(&told.to_string())?;
+            though_unread(answer(&told.to_string()))?;
         } else if let Some(tokens) = tokens {
-            print(tokens)?;
+            though_unread(print(tokens))?;
         }
         if self.is_damaged {
             return Ok(Exit::Damaged);
