@@ -23,7 +23,7 @@ pub use ahead::Ahead;
 pub use generation::{GenerationError, GenerationLock, Generations};
 pub use graph::{
     GraphProjection, GraphState, GraphStore, Neo4jError, Neo4jServer, Neo4jSettings, PastError,
-    PastGraphs, PastSettings, SeenGraph, rebuild_neo4j,
+    PastGraphs, PastSettings, SeenGraph, rebuild_neo4j, remove_neo4j,
 };
 pub use offline::rebuild_offline;
 pub use progress::WaitError;

@@ -11,12 +11,14 @@ use crate::clock::random_seed;
 
 /// Name of the key's file in the tenant's directory.
 pub(crate) const NAME: &str = "signing-key";
+/// What the names of all logs begin with.
+const ORIGIN: &str = "stemma/";
 /// A key is a line; more is not read.
 const BYTES_MAX: u64 = 4096;
 
 /// What the log's notes are signed as.
 pub(crate) fn origin(log_id: LogId) -> String {
-    format!("stemma/{log_id}")
+    format!("{ORIGIN}{log_id}")
 }
 
 /// Reads the key of a tenant.
@@ -36,6 +38,14 @@ pub(crate) fn load(tenant: &Path, log_id: LogId) -> Result<NoteSigner, String> {
         return Err(told(&"the key is of another log"));
     }
     Ok(signer)
+}
+
+/// The id of a tenant's log, as its key says; none where there is no key that can be read.
+pub(crate) fn log_of(tenant: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(tenant.join(NAME)).ok()?;
+    let signer = NoteSigner::parse(&text).ok()?;
+    let log = signer.verifier().name().strip_prefix(ORIGIN)?;
+    Some(log.to_owned())
 }
 
 /// Reads the key of a tenant, or makes it when there is none.

@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod exit;
 mod figures;
+mod gone;
 mod interrupt;
 mod issuer;
 mod jobs_thread;

@@ -64,8 +64,8 @@ pub(crate) fn create(dir: &Path, name: &TenantName) -> Result<(), TenantError> {
     }
 }
 
-/// Deletes a tenant that is not open: it is gone at once. Its files are to be removed from where
-/// this says that they are.
+/// Deletes a tenant that is not open: it is gone at once. What is [left](gone) of it is to be
+/// removed from where this says that it is.
 pub(crate) fn delete(dir: &Path, name: &TenantName) -> Result<PathBuf, TenantError> {
     let place = dir.join(name.as_str());
     for count in 0..DELETED_MAX {
@@ -90,21 +90,18 @@ pub(crate) fn delete(dir: &Path, name: &TenantName) -> Result<PathBuf, TenantErr
     Err(TenantError::Failed(why))
 }
 
-/// Removes the files of a tenant that is gone.
-pub(crate) fn remove(gone: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(gone) {
-        tracing::error!(%error, path = %gone.display(), "what is deleted stays on disk for now");
-    }
+/// The directories of all tenants that are gone and of which something is left.
+pub(crate) fn gone(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths.filter(|path| of_gone(path).is_some()).collect()
 }
 
-/// Removes the files of all tenants that are gone and whose removal was broken off.
-pub(crate) fn remove_all_gone(dir: &Path) {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    for entry in entries {
-        if entry.file_name().to_string_lossy().starts_with(DELETED) {
-            remove(&entry.path());
-        }
-    }
+/// The tenant whose directory this was, of one that is gone.
+pub(crate) fn of_gone(place: &Path) -> Option<TenantName> {
+    let name = place.file_name()?.to_str()?.strip_prefix(DELETED)?;
+    let (name, _) = name.rsplit_once('-')?;
+    TenantName::new(name).ok()
 }
 
 /// Marks a tenant as one that may have work left.
@@ -154,7 +151,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
@@ -179,7 +176,7 @@ mod tests {
         let again = delete(dir.path(), &north());
         assert_eq!(again, Err(TenantError::NotFound));
         assert!(gone.iter().all(|place| place.join(UNFINISHED).is_file()));
-        remove_all_gone(dir.path());
+        assert!(crate::gone::remove_all(dir.path(), None, &mut || true));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

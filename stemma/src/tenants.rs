@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::cli::Common;
 use crate::config::{Settings, data_dir};
+use crate::gone::{self, Left as LeftOver};
 use crate::opened::{How, Left, Opened, catch_up};
 use crate::slots::{Opening, Slots, Step};
 use crate::tenant_files as files;
@@ -76,6 +77,8 @@ struct TenantMap {
     failed: Mutex<BTreeMap<TenantName, String>>,
     /// The threads that open.
     openers: Mutex<Vec<JoinHandle<()>>>,
+    /// What is left of those that are gone.
+    left: LeftOver,
 }
 
 /// Tells what came of opening or closing a tenant, also when the thread at it panics.
@@ -124,6 +127,7 @@ impl OpenTenants {
             unfinished: Mutex::default(),
             failed: Mutex::default(),
             openers: Mutex::default(),
+            left: LeftOver::default(),
         });
         let own = Arc::clone(&map);
         let thread = std::thread::Builder::new()
@@ -160,7 +164,10 @@ impl OpenTenants {
         while let Some((name, opened)) = self.map.slots.take_any() {
             all = all.and(self.map.close(&name, opened));
         }
-        self.map.delete_those_left();
+        if self.map.delete_those_left() {
+            // Their graphs are removed by the next start.
+            self.map.remove_all_gone(&mut || false);
+        }
         all
     }
 }
@@ -168,7 +175,6 @@ impl OpenTenants {
 impl TenantMap {
     /// What the thread does until the server stops.
     fn look_after(self: &Arc<Self>, woken: &Receiver<()>) {
-        files::remove_all_gone(&self.dir);
         match files::leaving(&self.dir) {
             Ok(all) => all.iter().for_each(|name| drop(self.slots.doom(name))),
             Err(error) => tracing::error!(%error, "the tenants to be deleted are not known"),
@@ -182,8 +188,12 @@ impl TenantMap {
             Err(error) => tracing::error!(%error, "the tenants that have work are not known"),
         }
         let mut opening = None;
+        // What a process before did not come to.
+        self.remove_what_is_left();
         while !self.slots.is_stopping() {
-            self.delete_those_left();
+            if self.delete_those_left() || self.left.is_due() {
+                self.remove_what_is_left();
+            }
             self.close_idle();
             self.open_unfinished(&mut opening);
             // Either way it is time to look again.
@@ -370,8 +380,38 @@ impl TenantMap {
         }
     }
 
-    /// Deletes those to be deleted that nobody uses any more.
-    fn delete_those_left(&self) {
+    /// Removes files and graphs of tenants that are gone, on a thread of its own: both may take
+    /// long. Broken off by the end of the server, the next start goes on.
+    fn remove_what_is_left(self: &Arc<Self>) {
+        if !self.left.begin() {
+            return;
+        }
+        let map = Arc::clone(self);
+        let thread = std::thread::Builder::new()
+            .name("tenants-gone".to_owned())
+            .spawn(move || {
+                let is_all = map.remove_all_gone(&mut || !map.slots.is_stopping());
+                map.left.end(is_all);
+            });
+        if let Err(error) = thread {
+            tracing::error!(%error, "what is left of tenants that are gone stays for now");
+            self.left.end(false);
+        }
+    }
+
+    fn remove_all_gone(&self, goes_on: &mut dyn FnMut() -> bool) -> bool {
+        match neo4j(&self.settings) {
+            Ok(server) => gone::remove_all(&self.dir, server.as_ref(), goes_on),
+            Err(error) => {
+                tracing::error!("what is left of tenants that are gone stays for now: {error:#}");
+                false
+            }
+        }
+    }
+
+    /// Deletes those to be deleted that nobody uses any more; says whether there were any.
+    fn delete_those_left(&self) -> bool {
+        let mut were_any = false;
         while let Some((name, opened)) = self.slots.to_delete() {
             if let Some(mut opened) = opened
                 && let Err(error) = opened.close()
@@ -382,10 +422,10 @@ impl TenantMap {
             let revoked = self.registry.revoke_all(&name, own(ACTOR, ""));
             let revoked = revoked.map_err(|error| TenantError::Failed(error.to_string()));
             match revoked.and_then(|_| files::delete(&self.dir, &name)) {
-                Ok(gone) => {
+                Ok(_) => {
                     self.slots.deleted(&name, Ok(()));
                     tracing::info!(tenant = %name, "deleted");
-                    files::remove(&gone);
+                    were_any = true;
                 }
                 Err(TenantError::NotFound) => self.slots.deleted(&name, Ok(())),
                 Err(error) => {
@@ -394,6 +434,7 @@ impl TenantMap {
                 }
             }
         }
+        were_any
     }
 
     /// Opens those that have work, one at a time, as there is room.

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use stemma_tests::{Client, Neo4j, Proxy, Server, binary, run};
 use tempfile::TempDir;
 
+use crate::access::create_token;
+use crate::backup::{stderr, stemma};
 use crate::graph::{PATIENCE, answered_by_the_graph, caught_up, resource};
 use crate::graph_conformance::{Dice, Made};
 use crate::operation::outcome;
@@ -456,4 +458,60 @@ async fn a_wrong_password_is_told_and_a_wrong_address_refused_without_either_bei
         .output();
     let shown = String::from_utf8_lossy(&shown.expect("it runs").stdout).into_owned();
     assert!(shown.contains("graph.password = (not shown)"), "{shown}");
+}
+
+/// A tenant that was deleted left its graph in Neo4j for ever (rows C5, A7).
+#[tokio::test]
+async fn the_graph_of_a_deleted_tenant_goes_as_soon_as_neo4j_is_there() {
+    let mut neo4j = Neo4j::start();
+    let data = tempfile::tempdir().expect("a directory");
+    let token = |role: &str, tenant: &str| {
+        let made = create_token(data.path(), role, &["--tenant", tenant]);
+        made["token"].as_str().expect("a token").to_owned()
+    };
+    let (operator, admin) = (token("operator", "default"), token("admin", "north"));
+    let created = stemma(data.path(), &["tenant", "create", "north"]);
+    assert!(created.status.success(), "{}", stderr(&created));
+    let builder = Server::builder().data(data.path());
+    let mut server = builder.graph_in(&neo4j).start();
+    let north = Client::showing(server.url(), Some(&admin));
+    north.create("Galileo", "moons").await;
+    caught_up(&north).await;
+    let resources = "MATCH (n:Resource) RETURN count(n) AS n";
+    let generations = "MATCH (g:StemmaGraph {tenant: 'north'}) RETURN count(g) AS n";
+    assert_eq!(number(&neo4j, resources).await, 1);
+
+    neo4j.kill();
+    let operator = Client::showing(server.url(), Some(&operator));
+    let since = Instant::now();
+    let until = async |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            assert!(since.elapsed() < PATIENCE, "{}", server.told());
+            tokio::task::yield_now().await;
+        }
+    };
+    let path = "/api/admin/tenants/north";
+    while operator.raw("DELETE", path, &[], "").await.status != 404 {
+        assert!(since.elapsed() < PATIENCE, "{}", server.told());
+    }
+    // What people wrote goes at once; what is left says what else is to go.
+    let left = data.path().join("tenants/.deleted-north-0");
+    let files = |dir: &Path| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.collect::<Vec<_>>()
+    };
+    until(&|| files(&left) == ["graph-in-neo4j"]).await;
+    server.stop();
+    assert_eq!(files(&left), ["graph-in-neo4j"]);
+
+    neo4j.start_again();
+    server.start_again();
+    let since = Instant::now();
+    while left.exists() {
+        assert!(since.elapsed() < PATIENCE, "{}", server.told());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(number(&neo4j, resources).await, 0);
+    assert_eq!(number(&neo4j, generations).await, 0);
 }

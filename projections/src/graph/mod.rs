@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use self::embedded::Embedded;
 use self::neo4j::Neo4j;
-pub use self::neo4j::{Neo4jError, Neo4jServer, Neo4jSettings, rebuild_neo4j};
+pub use self::neo4j::{Neo4jError, Neo4jServer, Neo4jSettings, rebuild_neo4j, remove_neo4j};
 pub use self::past::{PastError, PastGraphs, PastSettings};
 pub use self::seen::SeenGraph;
 pub use self::store::GraphStore;

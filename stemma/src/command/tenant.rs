@@ -13,8 +13,8 @@ use crate::api_client::Server;
 use crate::cli::{Common, TenantCommand, TenantNamed};
 use crate::config::{Settings, data_dir};
 use crate::exit::{Exit, Usage};
-use crate::tenant_files;
-use crate::wiring::{Places, must_be_whole};
+use crate::wiring::{Places, must_be_whole, neo4j};
+use crate::{gone, interrupt, tenant_files};
 
 pub(crate) fn run(
     common: &Common,
@@ -124,7 +124,7 @@ fn delete(
         tenant: name.as_str().to_owned(),
         ..common.clone()
     };
-    delete_unserved(registry, &Places::of(&tenant, settings)?, name)?;
+    delete_unserved(registry, settings, &Places::of(&tenant, settings)?, name)?;
     registry.close();
     Ok(())
 }
@@ -132,13 +132,21 @@ fn delete(
 /// Takes back the tokens of a tenant that no server uses, and deletes it.
 pub(super) fn delete_unserved(
     registry: &Registry,
+    settings: &Settings,
     places: &Places,
     name: &TenantName,
 ) -> anyhow::Result<()> {
     let _lock = places.lock()?;
     registry.revoke_all(name, token::BY)?;
     let dir = places.tenant.parent().context("find the tenants")?;
-    let gone = tenant_files::delete(dir, name)?;
-    tenant_files::remove(&gone);
+    tenant_files::delete(dir, name)?;
+    let server = neo4j(settings)?;
+    if !gone::remove_all(dir, server.as_ref(), &mut || {
+        interrupt::flow().is_continue()
+    }) {
+        tracing::warn!(
+            "the tenant is gone; what is left of it is removed by the next start of a server"
+        );
+    }
     Ok(())
 }

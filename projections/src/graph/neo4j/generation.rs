@@ -53,9 +53,14 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn of(tenant: &str, reader: &Reader) -> Self {
+        Self::named(tenant, &reader.log_id().to_string())
+    }
+
+    /// By the name of the tenant and the id of its log.
+    pub(super) fn named(tenant: &str, log: &str) -> Self {
         Self {
             tenant: tenant.to_owned(),
-            log: reader.log_id().to_string(),
+            log: log.to_owned(),
         }
     }
 

@@ -12,6 +12,7 @@ mod generation;
 mod look;
 mod nodes;
 mod rebuild;
+mod removal;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -27,6 +28,7 @@ pub use self::client::{Neo4jError, Neo4jServer, Neo4jSettings};
 use self::generation::Owner;
 use self::rebuild::Making;
 pub use self::rebuild::rebuild_neo4j;
+pub use self::removal::remove_neo4j;
 use super::GraphState;
 use crate::progress::{Progress, WaitError};
 use crate::rebuild::{RebuildControl, RebuildError, RebuildOutcome};
