@@ -40,7 +40,8 @@ struct Entry {
 struct Hold {
     token: u64,
     lease: Duration,
-    /// None for a worker inside the server, whose end is noticed without it.
+    /// None for a worker inside the server, whose end is noticed without it, until its claim is to
+    /// run out.
     deadline: Option<Instant>,
 }
 
@@ -185,6 +186,7 @@ impl Board {
         if known.is_some_and(|revision| revision >= job.revision) {
             return;
         }
+        let held = self.jobs.get(&job.id).and_then(|entry| entry.hold);
         self.forget(job.id);
         if job.status.is_ended() {
             self.note_ended(job);
@@ -201,7 +203,13 @@ impl Board {
             (Some(claim), _) => {
                 let lease = Duration::from_millis(claim.lease_ms);
                 let is_local = claim.worker.as_str().starts_with(LOCAL_PREFIX);
-                let deadline = (!is_local).then(|| now.instant + lease);
+                let held = held.filter(|held| held.token == claim.token);
+                let deadline = if is_local {
+                    // A claim that is to run out does, whatever is told of its job meanwhile.
+                    held.and_then(|held| held.deadline)
+                } else {
+                    Some(now.instant + lease)
+                };
                 self.leases.extend(deadline.map(|at| (at, job.id)));
                 entry.hold = Some(Hold {
                     token: claim.token,

@@ -531,7 +531,7 @@ impl Queue {
         let dice = bytes
             .last_chunk()
             .map_or(0, |last| u64::from_le_bytes(*last));
-        let wait = backoff::wait(&self.shared.options, job.retry_count, dice);
+        let wait = backoff::wait(&self.shared.options, job.retries().failed, dice);
         let longest = Duration::from_millis(self.shared.options.retry_cap_ms);
         let wait = wait.max(after.unwrap_or_default()).min(longest);
         let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);

@@ -19,7 +19,8 @@ pub const RESULT_BYTES_MAX: usize = 256 * 1024;
 /// The code of a failure by a worker that was not heard of within its lease.
 pub const WORKER_LOST: &str = "WORKER_LOST";
 /// How often a job that has retries is taken over from lost workers at least, for it is seldom the
-/// job's fault; a job that brings each of its workers down ends all the same.
+/// job's fault; a job that brings each of its workers down ends all the same. Retries after
+/// failures are held against [`Job::max_retries`] apart from that.
 pub const LOST_RETRIES_MAX: u32 = 10;
 
 /// A request to change one job; it may be refused.
@@ -206,12 +207,17 @@ fn decide_failed(job: &Job, error: JobError, retry_at: Timestamp) -> Event {
     if job.cancel_requested {
         return Event::JobCancelled(JobCancelled {});
     }
-    let retries_max = if error.code == WORKER_LOST && job.max_retries > 0 {
-        job.max_retries.max(LOST_RETRIES_MAX)
-    } else {
-        job.max_retries
+    let retries = job.retries();
+    let lost_max = match job.max_retries {
+        0 => 0,
+        most => most.max(LOST_RETRIES_MAX),
     };
-    if error.transient && job.retry_count < retries_max {
+    let (used, most) = if error.code == WORKER_LOST {
+        (retries.lost, lost_max)
+    } else {
+        (retries.failed, job.max_retries)
+    };
+    if error.transient && used < most {
         return Event::JobRetryScheduled(JobRetryScheduled {
             attempt,
             error,

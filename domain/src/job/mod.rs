@@ -7,7 +7,7 @@ pub use decide::{
     JobCommand, JobRefusal, LOST_RETRIES_MAX, PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, WORKER_LOST,
     decide,
 };
-pub use state::{Attempt, Claim, HISTORY_MAX, Job, JobEvolveError, JobStatus};
+pub use state::{Attempt, Claim, HISTORY_MAX, Job, JobEvolveError, JobStatus, Retries};
 
 #[cfg(test)]
 mod tests {
@@ -71,8 +71,12 @@ mod tests {
         }
 
         fn fail(&mut self, token: u64, transient: bool) -> Result<(), JobRefusal> {
+            self.fail_with("X", token, transient)
+        }
+
+        fn fail_with(&mut self, code: &str, token: u64, transient: bool) -> Result<(), JobRefusal> {
             let error = JobError {
-                code: "X".into(),
+                code: code.into(),
                 message: "x".into(),
                 stage: None,
                 transient,
@@ -118,6 +122,67 @@ mod tests {
             (JobStatus::Queued, 0)
         );
         assert_eq!(run.job().history.len(), 3);
+    }
+
+    /// Three workers that were killed left a job no retries: its first failure after that, which
+    /// another try would have mended, ended it.
+    #[test]
+    fn lost_workers_use_up_no_retries_of_failures_and_failures_none_of_lost_workers() {
+        let mut run = Run::queued(2);
+        let attempt = |run: &mut Run, code: &str| {
+            let token = run.claim().unwrap();
+            // What is given back untried stands in the history as well.
+            let reason = "the worker stops".to_owned();
+            run.ask(JobCommand::Release { token, reason }).unwrap();
+            let token = run.claim().unwrap();
+            run.fail_with(code, token, true).unwrap();
+            let Retries { failed, lost } = run.job().retries();
+            (run.job().status, failed, lost)
+        };
+        for (code, failed, lost) in [
+            (WORKER_LOST, 0, 1),
+            (WORKER_LOST, 0, 2),
+            (WORKER_LOST, 0, 3),
+            ("X", 1, 3),
+            (WORKER_LOST, 1, 4),
+            ("X", 2, 4),
+        ] {
+            let told = attempt(&mut run, code);
+            assert_eq!(told, (JobStatus::Retrying, failed, lost));
+        }
+        assert_eq!(attempt(&mut run, "X").0, JobStatus::Failed);
+        // A person gives it all of them back.
+        run.ask(JobCommand::Retry).unwrap();
+        assert_eq!(run.job().retries(), Retries { failed: 0, lost: 0 });
+        assert_eq!(attempt(&mut run, "X"), (JobStatus::Retrying, 1, 0));
+    }
+
+    /// A job that brings each of its workers down ends, whatever else befalls it meanwhile.
+    #[test]
+    fn lost_workers_are_held_against_a_limit_of_their_own_also_where_tries_are_forgotten() {
+        let lose = |run: &mut Run| {
+            let token = run.claim().unwrap();
+            run.fail_with(WORKER_LOST, token, true).unwrap();
+            run.job().status
+        };
+        let mut run = Run::queued(1);
+        let token = run.claim().unwrap();
+        run.fail(token, true).unwrap();
+        for _ in 0..LOST_RETRIES_MAX {
+            assert_eq!(lose(&mut run), JobStatus::Retrying);
+        }
+        assert_eq!(lose(&mut run), JobStatus::Failed);
+        assert_eq!(lose(&mut Run::queued(0)), JobStatus::Failed);
+        let mut run = Run::queued(1);
+        for _ in 0..LOST_RETRIES_MAX {
+            assert_eq!(lose(&mut run), JobStatus::Retrying);
+            for _ in 0..HISTORY_MAX {
+                let token = run.claim().unwrap();
+                let reason = String::new();
+                run.ask(JobCommand::Release { token, reason }).unwrap();
+            }
+        }
+        assert_eq!(lose(&mut run), JobStatus::Failed);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::decide::WORKER_LOST;
 use crate::event::{Envelope, Event, JobError, JobQueued, Metadata};
 use crate::id::{JobId, ResourceId};
 use crate::time::Timestamp;
@@ -59,6 +60,15 @@ pub struct Attempt {
     pub error: Option<JobError>,
 }
 
+/// Retries of a job, by what ended the try before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retries {
+    /// After a failure.
+    pub failed: u32,
+    /// After a worker that was lost.
+    pub lost: u32,
+}
+
 /// A job as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
@@ -86,7 +96,8 @@ pub struct Job {
     pub status: JobStatus,
     /// Tries begun so far, those before a person's retry included.
     pub attempts: u32,
-    /// Retries since it was queued, or since a person had it tried anew.
+    /// Retries since it was queued, or since a person had it tried anew, those after a worker that
+    /// was lost included.
     pub retry_count: u32,
     /// Who is at it, while somebody is.
     pub claim: Option<Claim>,
@@ -173,6 +184,26 @@ impl Job {
             resources.extend(texts.filter_map(|id| id.as_str()?.parse::<ResourceId>().ok()));
         }
         resources
+    }
+
+    /// Its retries, told apart; of a job that has not ended. One after a try that is no more
+    /// remembered (there are at most [`HISTORY_MAX`]) counts as both.
+    pub fn retries(&self) -> Retries {
+        let known = usize::try_from(self.retry_count).unwrap_or(usize::MAX);
+        // Each try that failed before a retry is there with its error, those given back have none.
+        let errors = self.history.iter().rev().filter_map(|a| a.error.as_ref());
+        let (mut failed, mut lost) = (0, 0);
+        for error in errors.take(known) {
+            if error.code == WORKER_LOST {
+                lost += 1;
+            } else {
+                failed += 1;
+            }
+        }
+        Retries {
+            failed: self.retry_count - lost,
+            lost: self.retry_count - failed,
+        }
     }
 
     /// The state after the first event of a stream.

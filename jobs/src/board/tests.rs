@@ -326,6 +326,35 @@ fn of_claims_inside_the_server_only_those_of_a_process_before_run_out_when_jobs_
     assert!(board.beat(ours.id, 1, world.now.instant).is_some());
 }
 
+/// A worker inside the server could not say what became of its attempt. A cancel that came before its
+/// claim was noted as lost had the claim stand for ever, and the job was never cancelled.
+#[test]
+fn a_claim_inside_the_server_that_is_to_run_out_does_though_its_job_is_asked_to_stop() {
+    let mut world = World::new();
+    let mut job = queued(1, 0, 0, 0);
+    job.revision = 1;
+    job.status = JobStatus::Processing;
+    job.claim = Some(Claim {
+        token: 1,
+        worker: WorkerName::new(&format!("{LOCAL_PREFIX}w")).unwrap(),
+        lease_ms: 60_000,
+        claimed_at: world.now.wall,
+    });
+    world.tell(job.clone());
+    assert_eq!(world.board.run_out(world.now.instant + CAP), []);
+    world.board.let_run_out(job.id, world.now.instant);
+    job.revision = 2;
+    job.cancel_requested = true;
+    world.tell(job.clone());
+    let run_out = world.board.run_out(world.now.instant);
+    assert_eq!(run_out, [(job.id, 1)]);
+    // Another claim has nothing to do with that.
+    job.revision = 3;
+    job.claim.as_mut().unwrap().token = 3;
+    world.tell(job);
+    assert_eq!(world.board.run_out(world.now.instant + CAP), []);
+}
+
 /// Whoever claimed a job may be held up between its write and telling the board; once the job had
 /// ended meanwhile, it stood on the board for good, held by nobody.
 #[test]
