@@ -1,11 +1,12 @@
 //! A document on the desk of a worker outside the server: read and handed in over HTTP.
 //!
 //! Invariants: a server that is away is asked again until it answers, for as long as the attempt
-//! stands; what was handed in twice, because the first answer was lost, is recorded once.
+//! stands, but a disk of ours that fails ends the attempt; what was handed in twice, because the
+//! first answer was lost, is recorded once.
 
 use std::cell::{Cell, OnceCell};
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 const LOOK_AROUND: Duration = Duration::from_millis(100);
 /// Most bytes of a text that is read.
 const TEXT_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of a document's content that are fetched at a time.
+const PIECE_BYTES: usize = 256 << 10;
 /// Chunks that are asked for at a time.
 const PAGE_CHUNKS: usize = 500;
 /// How long the server may take to note what came of a job.
@@ -83,6 +86,12 @@ pub(crate) struct RemoteDesk<'a> {
     room: Cell<String>,
 }
 
+/// A file of this worker's own that cannot be written or read: no server mends that, however often
+/// it is asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the worker's file for what it fetches or hands in: {0}")]
+struct OwnFile(io::Error);
+
 /// What to do after a call that failed.
 enum After {
     /// Ask again, not before so long.
@@ -93,6 +102,9 @@ enum After {
 fn after(error: &anyhow::Error) -> After {
     if is_lost(error) {
         return After::GiveUp(StageError::LeaseLost);
+    }
+    if let Some(own) = error.downcast_ref::<OwnFile>() {
+        return After::GiveUp(StageError::transient("STORAGE_UNAVAILABLE", own));
     }
     if let Some(refused) = error.downcast_ref::<Refused>() {
         return match refused.status {
@@ -154,10 +166,10 @@ impl<'a> RemoteDesk<'a> {
     fn fetched(&self) -> anyhow::Result<NamedTempFile> {
         // The file as it came in: of the resource's content there may be newer ones.
         let path = format!("/api/resources/{}/content?revision=0", self.job.document_id);
+        let mut file = NamedTempFile::new().map_err(OwnFile)?;
         let content = self.server.open(&path)?;
-        let mut file = NamedTempFile::new().context("make a file for the document's content")?;
-        let mut content = content.take(self.bytes_max.saturating_add(1));
-        std::io::copy(&mut content, &mut file).context("fetch the document's content")?;
+        let content = content.take(self.bytes_max.saturating_add(1));
+        keep(content, &mut file)?;
         Ok(file)
     }
 
@@ -179,6 +191,33 @@ impl<'a> RemoteDesk<'a> {
             collection: document["collection"].as_str().map(str::to_owned),
             stages: stages.collect(),
         })
+    }
+}
+
+/// Copies what the server sends, and tells its errors from those of the file.
+fn keep(mut content: impl Read, file: &mut impl Write) -> anyhow::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let read = match content.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error).context("fetch the document's content"),
+        };
+        file.write_all(&piece[..read]).map_err(OwnFile)?;
+    }
+}
+
+/// Why a call failed that sent a file: the file's own trouble is not told from that of the way, so
+/// it is read once more.
+fn of_sending(error: anyhow::Error, mut body: &File) -> anyhow::Error {
+    if error.is::<Refused>() || error.is::<Unwell>() {
+        return error;
+    }
+    let sought = body.seek(SeekFrom::Start(0));
+    match sought.and_then(|_| io::copy(&mut body, &mut io::sink())) {
+        Ok(_) => error,
+        Err(unread) => OwnFile(unread).into(),
     }
 }
 
@@ -252,7 +291,7 @@ fn unclear(what: &str) -> StageError {
 }
 
 /// What is handed in, in a file: it may be larger than what is to be in memory.
-fn submission(token: u64, output: &mut StageOutput, took: Duration) -> std::io::Result<File> {
+fn submission(token: u64, output: &mut StageOutput, took: Duration) -> io::Result<File> {
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let mut body = BufWriter::new(tempfile::tempfile()?);
     write!(
@@ -261,7 +300,7 @@ fn submission(token: u64, output: &mut StageOutput, took: Duration) -> std::io::
     )?;
     output.write_json(&mut body)?;
     body.write_all(b"}")?;
-    body.into_inner().map_err(std::io::Error::from)
+    body.into_inner().map_err(io::Error::from)
 }
 
 /// The texts of chunks, a page of them in memory at a time.
@@ -359,7 +398,7 @@ impl Desk for RemoteDesk<'_> {
                 self.content.get_or_init(|| fetched)
             }
         };
-        let file = file.reopen();
+        let file = file.reopen().map_err(OwnFile);
         let file = file.map_err(|error| StageError::transient("STORAGE_UNAVAILABLE", error))?;
         Ok(Box::new(file))
     }
@@ -401,14 +440,17 @@ impl Desk for RemoteDesk<'_> {
         took: Duration,
     ) -> Result<(), StageError> {
         let attempt = self.lease.attempt();
-        let body = submission(attempt.token, &mut output, took);
+        let body = submission(attempt.token, &mut output, took).map_err(OwnFile);
         let body = body.map_err(|error| StageError::transient("STORAGE_UNAVAILABLE", error))?;
         if let StageOutput::Parsed(parsed) = output {
             self.room.set(parsed.text);
         }
         let path = format!("/api/workers/jobs/{}/stages/{stage}", attempt.job_id);
-        self.patient(|| self.server.post_file(&path, &body))
-            .map(drop)
+        let send = || {
+            let sent = self.server.post_file(&path, &body);
+            sent.map_err(|error| of_sending(error, &body))
+        };
+        self.patient(send).map(drop)
     }
 
     fn progress(&self, percent: u8, message: &str) {
@@ -468,10 +510,46 @@ mod tests {
             Some(StageError::transient("NOT_INDEXED", "why"))
         );
         assert_eq!(given_up(anyhow::anyhow!("connection refused")), None);
+        let full = given_up(OwnFile(io::ErrorKind::StorageFull.into()).into());
+        let Some(StageError::Failed {
+            code, transient, ..
+        }) = full
+        else {
+            panic!("the worker's disk is no better for being asked again");
+        };
+        assert_eq!((code.as_str(), transient), ("STORAGE_UNAVAILABLE", true));
         let After::AskAgain(least) = after(&refused(429, "QUEUE_FULL")) else {
             panic!("it is asked again");
         };
         assert_eq!(least, Some(Duration::from_secs(7)));
+    }
+
+    /// Breaks off, as a connection does.
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+    }
+
+    /// A worker whose disk was full asked the server again and again, and kept the job by its
+    /// heartbeats.
+    #[test]
+    fn a_disk_of_ours_that_fails_is_told_from_a_server_that_is_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("body");
+        std::fs::write(&path, "{}").unwrap();
+        let mut full = File::options().write(true).open("/dev/full").unwrap();
+        let own = keep(&b"content"[..], &mut full).unwrap_err();
+        assert!(own.is::<OwnFile>(), "{own:#}");
+        let away = keep((&b"con"[..]).chain(Broken), &mut Vec::new()).unwrap_err();
+        assert!(!away.is::<OwnFile>(), "{away:#}");
+        let away = || anyhow::anyhow!("connection reset");
+        let readable = File::open(&path).unwrap();
+        assert!(!of_sending(away(), &readable).is::<OwnFile>());
+        let unreadable = File::options().append(true).open(&path).unwrap();
+        assert!(of_sending(away(), &unreadable).is::<OwnFile>());
     }
 
     #[test]

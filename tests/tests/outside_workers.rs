@@ -9,6 +9,7 @@ use stemma_tests::{Answer, Client, Server, Upload};
 
 use crate::bad_input::connect;
 use crate::documents::{assert_whole, text_of};
+use crate::documents_cli::{Program, worker};
 
 /// How long something may take that has only to come about.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -243,6 +244,52 @@ async fn wrong_outputs_are_refused_and_nothing_of_them_is_recorded() {
         .expect_problem(422, "INVALID_PARAMETERS");
     held.tell("complete", json!({})).await.expect(200);
     assert_whole(&held.client, &held.document).await;
+}
+
+/// A server whose directory for temporary files was full told the worker that its output was wrong,
+/// and the document failed for good.
+#[tokio::test]
+async fn a_server_that_cannot_make_a_file_for_an_output_says_nothing_against_it() {
+    let place = tempfile::tempdir().expect("a directory");
+    let files = place.path().join("files");
+    let server = Server::builder()
+        .env("STEMMA_JOBS__WORKERS", "0")
+        .env("TMPDIR", files.to_str().expect("a plain path"))
+        .start();
+    let held = Held::new(server.client()).await;
+    let [validate, parse, chunk, (embed, vectors), ..] = outputs();
+    for (stage, output) in [validate, parse, chunk] {
+        held.hand_in(stage, &output).await.expect(200);
+    }
+    let refused = held.hand_in(embed, &vectors).await;
+    refused.expect_problem(503, "STORAGE_UNAVAILABLE");
+    std::fs::create_dir(&files).expect("a directory");
+    held.hand_in(embed, &vectors).await.expect(200);
+}
+
+/// A worker whose own disk was full fetched its document again and again, and held the job by its
+/// heartbeats for as long as it ran.
+#[tokio::test]
+async fn a_worker_that_cannot_make_a_file_gives_its_job_up_for_another_try() {
+    let place = tempfile::tempdir().expect("a directory");
+    let files = place.path().join("files");
+    let server = Server::builder()
+        .env("STEMMA_JOBS__WORKERS", "0")
+        .env("STEMMA_JOBS__RETRIES_MAX", "100")
+        .env("STEMMA_JOBS__RETRY_BASE_MS", "200")
+        .env("STEMMA_JOBS__RETRY_CAP_MS", "200")
+        .start();
+    let client = server.client();
+    let told = client.upload(&Upload::of("a.txt", TEXT)).await.expect(202);
+    let id = text_of(&told["job_id"]);
+    let _worker = Program::start(worker(&server, "full").env("TMPDIR", &files));
+    let has_failed = |job: &Value| job["error"].is_object();
+    let job = client.reaches(id, has_failed).await;
+    assert_eq!(job["error"]["code"], "STORAGE_UNAVAILABLE", "{job}");
+    assert_eq!(job["error"]["transient"], true, "{job}");
+    std::fs::create_dir(&files).expect("a directory");
+    let job = client.ended(id).await;
+    assert_eq!(job["status"], "completed", "{job}");
 }
 
 #[tokio::test]

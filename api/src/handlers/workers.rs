@@ -482,7 +482,7 @@ pub(crate) async fn stage(
             job: &job,
             token,
             document: &document,
-            output: output.map_err(CommitError::from)?,
+            output: output?,
             took,
             actor: &context.actor,
         };

@@ -5,7 +5,7 @@
 //! both or neither.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ pub enum CommitError {
     /// The claim does not stand, a stage before it is missing, or the write path failed.
     #[error(transparent)]
     Jobs(#[from] JobsError),
-    /// Content could not be stored.
+    /// Content could not be stored, or a file that was to hold it until then not be written or read.
     #[error("store what the stage put out")]
     Put(#[from] PutError),
     /// Content could not be read.
@@ -484,18 +484,30 @@ impl Committer {
 
     fn put_file(&self, mut file: std::fs::File) -> Result<Stored, CommitError> {
         use std::io::{Seek, SeekFrom};
-        let broken = |error: std::io::Error| CommitError::Internal(error.to_string());
         let mut ingest = self.commands.content().begin()?;
-        file.seek(SeekFrom::Start(0)).map_err(broken)?;
+        file.seek(SeekFrom::Start(0)).map_err(of_file)?;
         let mut piece = vec![0; 256 << 10];
         loop {
-            let read = file.read(&mut piece).map_err(broken)?;
+            let read = file.read(&mut piece).map_err(of_file)?;
             if read == 0 {
                 return Ok(ingest.finish()?);
             }
             ingest.write(&piece[..read])?;
         }
     }
+}
+
+/// Trouble with a file that holds an output until it is content: of the system, and none of the
+/// output's.
+pub(super) fn of_file(source: io::Error) -> CommitError {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let is_full = matches!(source.kind(), StorageFull | QuotaExceeded);
+    let source = Arc::new(source);
+    CommitError::Put(if is_full {
+        PutError::Full { source }
+    } else {
+        PutError::Io { source }
+    })
 }
 
 /// What [`Committer::commit`] has carried out.

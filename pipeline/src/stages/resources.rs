@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use stemma_commands::{AsOf, CommandError, Operation, PastState, Request};
+use stemma_commands::{AsOf, CommandError, Operation, PastState, Request, TextError};
 use stemma_content_store::{Digest, Stored};
 use stemma_domain::access::Sight;
 use stemma_domain::document::EntityMention;
@@ -97,12 +97,20 @@ fn resource_of(work: &Work, id: ResourceId) -> Result<Resource, StageError> {
 /// The text of a resource's content.
 fn text_of(work: &Work, resource: &Resource) -> Result<String, StageError> {
     let text = work.block_on(work.commands().text_of(&resource.descriptor));
-    let text = text.map_err(|error| StageError::permanent("CONTENT_DAMAGED", error))?;
+    let text = text.map_err(of_text)?;
     let text = text.ok_or_else(|| {
         let why = format!("{} is no text, or too long", resource.descriptor.id);
         StageError::permanent("NO_TEXT", why)
     })?;
     Ok(text.text().to_owned())
+}
+
+/// Why a text could not be had: only content that is damaged stays so.
+fn of_text(error: TextError) -> StageError {
+    match error {
+        TextError::Read(read) => CommitError::from(read).into(),
+        other => StageError::permanent("CONTENT_DAMAGED", other),
+    }
 }
 
 fn payload_id(work: &Work) -> Result<ResourceId, StageError> {

@@ -6,7 +6,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::marker::PhantomData;
 
 use base64::Engine;
@@ -19,6 +20,7 @@ use stemma_inference::DIMENSION_MAX;
 use crate::chunk::{CHUNKS_MAX, HEADING_CODE_POINTS_MAX};
 use crate::limits::Limits;
 use crate::parse::{Heading, PageSpan, Parsed, Structure, Table};
+use crate::stages::commit::{CommitError, of_file};
 use crate::stages::output::{OutputError, StageOutput};
 use crate::validate::{Format, Validated};
 
@@ -190,13 +192,15 @@ impl StageOutput {
     /// file.
     ///
     /// # Errors
-    /// [`OutputError`] says what is wrong.
+    /// [`CommitError::Output`] says what is wrong with it, [`CommitError::Put`] that the file could
+    /// not be written.
     pub fn of_json(
         stage: Stage,
         json: &str,
         text: &str,
         limits: &Limits,
-    ) -> Result<Self, OutputError> {
+    ) -> Result<Self, CommitError> {
+        let wrong = |problem| OutputError { stage, problem };
         let read = match stage {
             Stage::Validate => read(json).and_then(|wire| validated(wire, limits)),
             Stage::Parse => read(json).and_then(|wire| parsed(wire, limits)),
@@ -204,13 +208,16 @@ impl StageOutput {
                 let placed = |wire: WireChunks| placed(wire.chunks.0, text);
                 read(json).and_then(placed).map(Self::Chunks)
             }
-            Stage::Embed => read(json).and_then(vectors),
+            Stage::Embed => {
+                let (header, numbers) = read(json).and_then(vectors).map_err(wrong)?;
+                return in_file(header, &numbers, tempfile::tempfile);
+            }
             Stage::Detect => read(json).and_then(entities),
             // A list is read as a struct without fields, too.
             Stage::Index if json.starts_with('{') => read(json).map(|WireIndexed {}| Self::Indexed),
             Stage::Index => Err("expected an empty object".to_owned()),
         };
-        read.map_err(|problem| OutputError { stage, problem })
+        Ok(read.map_err(wrong)?)
     }
 }
 
@@ -398,7 +405,8 @@ fn placed(wire: Vec<WireChunk>, text: &str) -> Result<Vec<Chunk>, String> {
     placed.collect()
 }
 
-fn vectors(wire: WireVectors<'_>) -> Result<StageOutput, String> {
+/// Vectors as they are stored: their header, and their numbers.
+fn vectors(wire: WireVectors<'_>) -> Result<(VectorsHeader, Vec<u8>), String> {
     check_name("model", &wire.model)?;
     if !(1..=DIMENSION_MAX).contains(&wire.dimension) {
         return Err(format!("`dimension` is not 1 to {DIMENSION_MAX}"));
@@ -440,20 +448,30 @@ fn vectors(wire: WireVectors<'_>) -> Result<StageOutput, String> {
         dimension: wire.dimension,
         count,
     };
-    let mut file = tempfile::tempfile().map_err(|error| error.to_string())?;
-    let written = file.write_all(&header.encode());
-    let written = written.and_then(|()| file.write_all(&bytes));
-    written.map_err(|error| error.to_string())?;
+    Ok((header, bytes))
+}
+
+/// Vectors in a file that is made for them.
+fn in_file(
+    header: VectorsHeader,
+    numbers: &[u8],
+    make: impl FnOnce() -> io::Result<File>,
+) -> Result<StageOutput, CommitError> {
+    let mut file = make().map_err(of_file)?;
+    file.write_all(&header.encode()).map_err(of_file)?;
+    file.write_all(numbers).map_err(of_file)?;
     Ok(StageOutput::Vectors { header, file })
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use stemma_content_store::PutError;
 
     use super::*;
+    use crate::stages::desk::StageError;
 
-    fn read(stage: Stage, value: &Value, text: &str) -> Result<StageOutput, OutputError> {
+    fn read(stage: Stage, value: &Value, text: &str) -> Result<StageOutput, CommitError> {
         let limits = Limits {
             pages_max: 2,
             text_bytes_max: 40,
@@ -559,7 +577,33 @@ mod tests {
             json!({ "model": "m", "dimension": 1, "vectors_base64": "AADAfw==" }),
             json!({ "model": "m", "dimension": 1 }),
         ] {
-            assert!(read(&bad).is_err(), "{bad}");
+            assert!(matches!(read(&bad), Err(CommitError::Output(_))), "{bad}");
+        }
+    }
+
+    /// A server whose directory for temporary files was full told workers outside that their
+    /// outputs were wrong, and documents failed for good.
+    #[test]
+    fn a_file_that_cannot_be_had_or_written_says_nothing_against_what_it_was_to_hold() {
+        let header = || VectorsHeader {
+            model: "m".to_owned(),
+            dimension: 1,
+            count: 1,
+        };
+        let none_left = || Err(io::Error::from_raw_os_error(24));
+        let unmade = in_file(header(), &[0; 4], none_left).unwrap_err();
+        assert!(matches!(unmade, CommitError::Put(PutError::Io { .. })));
+        let full = || File::options().write(true).open("/dev/full");
+        let unwritten = in_file(header(), &[0; 4], full).unwrap_err();
+        assert!(matches!(unwritten, CommitError::Put(PutError::Full { .. })));
+        for error in [unmade, unwritten] {
+            let StageError::Failed {
+                code, transient, ..
+            } = StageError::from(error)
+            else {
+                panic!("it failed");
+            };
+            assert_eq!((code.as_str(), transient), ("STORAGE_UNAVAILABLE", true));
         }
     }
 }

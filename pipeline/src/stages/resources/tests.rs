@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
+use stemma_content_store::{DamageKind, ReadError};
 use stemma_domain::id::JobId;
 use stemma_domain::value::JobKind;
 use stemma_inference::{Completion, FinishReason, InferenceError};
@@ -98,4 +99,31 @@ fn what_a_model_wrote_before_its_job_was_broken_off_is_not_written_again() {
     assert_eq!(second, first);
     assert_eq!(first["characters"], 12);
     assert_eq!(handler.writer.0.load(Ordering::Relaxed), 1);
+}
+
+/// Too many open files made of a text that was sound one that is damaged, and the job ended.
+#[test]
+fn a_text_that_cannot_be_read_for_now_is_read_again_and_one_that_is_damaged_is_not() {
+    let passing = ReadError::Io {
+        file: "packs/1".to_owned(),
+        source: Arc::new(std::io::Error::from_raw_os_error(24)),
+    };
+    let damaged = ReadError::Damaged {
+        digest: Digest::of(b"text"),
+        file: "packs/1".to_owned(),
+        offset: 7,
+        kind: DamageKind::Payload,
+    };
+    for (error, expected) in [
+        (passing, ("STORAGE_UNAVAILABLE", true)),
+        (damaged, ("CONTENT_DAMAGED", false)),
+    ] {
+        let StageError::Failed {
+            code, transient, ..
+        } = of_text(TextError::Read(error))
+        else {
+            panic!("it failed");
+        };
+        assert_eq!((code.as_str(), transient), expected);
+    }
 }
