@@ -48,7 +48,7 @@ pub(crate) struct Shared {
     running: Mutex<HashMap<JobId, Running>>,
     /// Changes when a job may have become one to be had, or a lease one to look at.
     woken: watch::Sender<u64>,
-    /// Why the jobs of the log cannot be looked up.
+    /// Why no job is worked on.
     trouble: Mutex<Option<String>>,
 }
 
@@ -182,12 +182,17 @@ impl Queue {
         is_loaded
     }
 
-    /// Notes why the jobs of the log cannot be looked up, until they are loaded.
-    pub fn cannot_load(&self, reason: String) {
+    /// Notes why no job is worked on, until the jobs of the log are loaded, or it is well again.
+    pub fn note_trouble(&self, reason: String) {
         *self.shared.trouble() = Some(reason);
     }
 
-    /// Why the jobs of the log cannot be looked up.
+    /// Notes that jobs are worked on.
+    pub fn note_well(&self) {
+        *self.shared.trouble() = None;
+    }
+
+    /// Why no job is worked on.
     pub fn trouble(&self) -> Option<String> {
         self.shared.trouble().clone()
     }

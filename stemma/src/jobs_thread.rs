@@ -47,7 +47,7 @@ impl JobsThread {
                 };
                 let is_stopped = || own.load(Ordering::Acquire);
                 if let Some(reembed) = reembed {
-                    reembed.run(&queue, &projection.views(), &is_stopped);
+                    reembed.run(&queue, &|| projection.views(), &is_stopped);
                 }
                 if !is_stopped() {
                     settled.store(true, Ordering::Release);
@@ -108,7 +108,9 @@ fn begin(
             Err(error) => {
                 // The views may be made anew while the server runs.
                 tracing::error!(%error, "the jobs cannot be looked up; none is worked on yet");
-                queue.cannot_load(format!("the jobs cannot be looked up: {error}"));
+                queue.note_trouble(format!(
+                    "the jobs cannot be looked up: {error}; none is worked on until the views are made anew"
+                ));
                 std::thread::park_timeout(TRY_AGAIN);
             }
         }
@@ -116,11 +118,23 @@ fn begin(
             return None;
         }
     }
-    match Workers::start(queue, handler) {
-        Ok(workers) => Some(workers),
-        Err(error) => {
-            tracing::error!(%error, "no workers can be started; no job is worked on");
-            None
+    loop {
+        match Workers::start(queue, handler) {
+            Ok(workers) => {
+                queue.note_well();
+                return Some(workers);
+            }
+            Err(error) => {
+                // The system may have no room for threads, for now.
+                tracing::error!(%error, "no workers can be started; no job is worked on yet");
+                queue.note_trouble(format!(
+                    "no workers can be started: {error}; no job is worked on inside the server"
+                ));
+                std::thread::park_timeout(TRY_AGAIN);
+            }
+        }
+        if is_stopped() {
+            return None;
         }
     }
 }

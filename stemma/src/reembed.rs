@@ -2,13 +2,16 @@
 //!
 //! One job a document, behind all that people wait for. Queries go by the model that has most of
 //! the passages, so the new one takes over when it has as many as the old one.
+//!
+//! Invariant: most of the queue stays free for people, however many documents there are.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde_json::json;
 use stemma_domain::document::{Document, Stage};
 use stemma_domain::event::Metadata;
-use stemma_domain::id::JobId;
+use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::value::JobKind;
 use stemma_jobs::{JobsError, NewJob, Queue};
 use stemma_pipeline::stages::PROCESS;
@@ -19,7 +22,9 @@ use stemma_views::{JobQuery, Views};
 const DOCUMENTS: usize = 256;
 /// Behind everything else.
 const PRIORITY: i32 = -100;
-/// How often the wait for the index looks whether it is over.
+/// The part of the queue (`jobs.queued_max`) that may be taken when a job is added here: a tenth.
+const QUEUE_PART: usize = 10;
+/// How often a wait, for the index or for room in the queue, looks whether it is over.
 const LOOK_AROUND: Duration = Duration::from_millis(200);
 
 /// What is to be looked for.
@@ -31,9 +36,15 @@ pub(crate) struct Reembed {
 }
 
 impl Reembed {
-    /// Queues a job for each document whose vectors are of another model. Goes on with the next
-    /// start where it was stopped.
-    pub(crate) fn run(&self, queue: &Queue, views: &Views, is_stopped: &dyn Fn() -> bool) {
+    /// Queues a job for each document whose vectors are of another model; waits where there is no
+    /// room for it, which may take long, so that the views are asked for each time: they may be made
+    /// anew meanwhile. Goes on with the next start where it was stopped.
+    pub(crate) fn run(
+        &self,
+        queue: &Queue,
+        views: &dyn Fn() -> Views,
+        is_stopped: &dyn Fn() -> bool,
+    ) {
         // One that is being filled does not know all the models that it will have.
         let end = queue.commands().reader().end().get();
         let index = loop {
@@ -49,7 +60,10 @@ impl Reembed {
             std::thread::park_timeout(LOOK_AROUND);
         };
         let is_other = |used: &stemma_search::ModelUse| used.model != self.model;
-        match index.models() {
+        let models = index.models();
+        // One that is made anew is not to be kept for as long as there may be no room.
+        drop(index);
+        match models {
             Ok(models) if models.iter().any(is_other) => {}
             Ok(_) => return,
             Err(error) => {
@@ -67,26 +81,56 @@ impl Reembed {
     fn queue_all(
         &self,
         queue: &Queue,
-        views: &Views,
+        views: &dyn Fn() -> Views,
         is_stopped: &dyn Fn() -> bool,
     ) -> anyhow::Result<usize> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()?;
         let (mut after, mut count) = (None, 0);
         loop {
-            let documents = views.documents_after(after, DOCUMENTS)?;
+            let documents = views().documents_after(after, DOCUMENTS)?;
             for document in documents.iter().filter(|document| self.is_old(document)) {
-                if is_stopped() || has_active_job(views, document)? {
-                    continue;
+                match self.queue_one(queue, views, document.id, is_stopped)? {
+                    ControlFlow::Continue(queued) => count += queued,
+                    ControlFlow::Break(()) => return Ok(count),
                 }
-                runtime.block_on(embed_again(queue, document))?;
-                count += 1;
             }
             match documents.last() {
                 Some(last) if documents.len() == DOCUMENTS => after = Some(last.id),
                 _ => return Ok(count),
             }
+        }
+    }
+
+    /// Queues a job for a document once there is room, if it is of another model then; gives how
+    /// many were queued. Breaks when it is stopped before.
+    fn queue_one(
+        &self,
+        queue: &Queue,
+        views: &dyn Fn() -> Views,
+        id: ResourceId,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> anyhow::Result<ControlFlow<(), usize>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        loop {
+            if is_stopped() {
+                return Ok(ControlFlow::Break(()));
+            }
+            if has_room(queue) {
+                // Much may have become of it meanwhile.
+                let document = queue.commands().document(id)?;
+                let is_old = document.is_some_and(|document| self.is_old(&document));
+                if !is_old || has_active_job(&views(), id)? {
+                    return Ok(ControlFlow::Continue(0));
+                }
+                match runtime.block_on(embed_again(queue, id)) {
+                    Ok(()) => return Ok(ControlFlow::Continue(1)),
+                    // Others have taken the room.
+                    Err(JobsError::Full { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            std::thread::park_timeout(LOOK_AROUND);
         }
     }
 
@@ -97,9 +141,16 @@ impl Reembed {
     }
 }
 
-fn has_active_job(views: &Views, document: &Document) -> anyhow::Result<bool> {
+/// Whether there is room in the queue for another of these jobs.
+fn has_room(queue: &Queue) -> bool {
+    let stats = queue.stats();
+    let most = (queue.options().queued_max / QUEUE_PART).max(1);
+    stats.queued + stats.retrying < most
+}
+
+fn has_active_job(views: &Views, id: ResourceId) -> anyhow::Result<bool> {
     let query = JobQuery {
-        document_id: Some(document.id),
+        document_id: Some(id),
         limit: 8,
         ..JobQuery::default()
     };
@@ -107,9 +158,9 @@ fn has_active_job(views: &Views, document: &Document) -> anyhow::Result<bool> {
     Ok(jobs.iter().any(|job| !job.status.is_ended()))
 }
 
-async fn embed_again(queue: &Queue, document: &Document) -> Result<(), JobsError> {
+async fn embed_again(queue: &Queue, id: ResourceId) -> Result<(), JobsError> {
     let mut payload = Metadata::new();
-    payload.insert("document_id".to_owned(), json!(document.id));
+    payload.insert("document_id".to_owned(), json!(id));
     payload.insert("again".to_owned(), json!(Stage::Embed));
     let commands = queue.commands();
     let new = NewJob {
@@ -118,7 +169,7 @@ async fn embed_again(queue: &Queue, document: &Document) -> Result<(), JobsError
         payload,
         priority: PRIORITY,
         max_retries: None,
-        document_id: Some(document.id),
+        document_id: Some(id),
         trace_id: commands.new_id().simple().to_string(),
     };
     queue.submit(new, "stemma", None).await?;

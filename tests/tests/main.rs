@@ -3,6 +3,7 @@
 
 mod access;
 mod annotations;
+mod another_model;
 mod backup;
 mod backup_broken_off;
 mod backup_formats;

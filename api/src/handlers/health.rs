@@ -304,12 +304,11 @@ fn search(state: &AppState) -> Part {
 /// How the queue is: whether jobs are handed out.
 fn jobs(state: &AppState) -> Part {
     let queue = &state.documents().queue;
+    if let Some(trouble) = queue.trouble() {
+        return Part::new("degraded", Some(trouble));
+    }
     if queue.is_loaded() {
         return Part::new("ok", None);
-    }
-    if let Some(trouble) = queue.trouble() {
-        let reason = format!("{trouble}; none is worked on until the views are made anew");
-        return Part::new("degraded", Some(reason));
     }
     let reason = "the jobs of the log are being looked up";
     Part::new("ok", Some(reason.to_owned()))

@@ -152,7 +152,7 @@ fn whether_a_lease_is_lost_is_said_once_the_jobs_of_the_log_are_known() {
 fn why_jobs_cannot_be_looked_up_is_told_until_they_are() {
     let queue = Queue::new(commands(), Options::default());
     assert_eq!(queue.trouble(), None);
-    queue.cannot_load("a row cannot be read".to_owned());
+    queue.note_trouble("a row cannot be read".to_owned());
     assert_eq!(queue.trouble().as_deref(), Some("a row cannot be read"));
     assert!(queue.load(0, Vec::new()));
     assert_eq!(queue.trouble(), None);
