@@ -284,12 +284,15 @@ impl Server {
         self.json_of(response.with_context(|| self.unreached())?)
     }
 
-    /// The position of the last event.
+    /// The position of the last event that can be read; every reader may ask for it.
     pub(crate) fn head(&self) -> anyhow::Result<Option<u64>> {
-        let health = self.get("/api/health")?;
-        Ok(health["parts"]["log"]["end"]
-            .as_u64()
-            .and_then(|end| end.checked_sub(1)))
+        let url = format!("{}/api/resources?limit=1", self.base);
+        let response = self.shown(self.agent.get(url)).call();
+        let response = response.with_context(|| self.unreached())?;
+        let position = response.headers().get("Stemma-Position");
+        let position = position.and_then(|position| position.to_str().ok()?.parse().ok());
+        self.json_of(response)?;
+        Ok(position)
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use stemma_tests::{Behaviour, Client, DIMENSION, ModelServer, Server, command, run};
 
+use crate::access::create_token;
+
 /// How long something may take to come about.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -183,6 +185,36 @@ async fn a_directory_is_uploaded_and_processed_and_again_it_is_there_already() {
     }
     let again = answer(&args, 0);
     assert_eq!(counts(&again), [3, 0, 3, 3, 0].map(Value::from), "{again}");
+}
+
+/// Where requests had a limit, a document whose job was asked for beyond it was told as not
+/// uploaded, though it was there and was processed; so were files that were imported.
+#[tokio::test]
+async fn a_limit_of_requests_makes_an_upload_and_an_import_wait_and_no_file_fail() {
+    let data = tempfile::tempdir().expect("a directory");
+    let made = create_token(data.path(), "writer", &[]);
+    let server = Server::builder()
+        .data(data.path())
+        .env("STEMMA_LIMITS__TOKEN_PER_S", "1")
+        .env("STEMMA_LIMITS__BURST_S", "2")
+        .start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let files = library(dir.path());
+    for (name, counts) in [
+        ("upload", ["uploaded", "completed"]),
+        ("import", ["files", "created"]),
+    ] {
+        let args = [name, text(&files), "--json", "--server", server.url()];
+        let output = command(&args)
+            .env("STEMMA_TOKEN", string(&made["token"]))
+            .output()
+            .expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON on stdout");
+        for count in counts {
+            assert_eq!(told[count], 3, "{told}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -20,8 +20,10 @@ use crate::exit::Exit;
 use crate::interrupt::{self, Interrupted};
 use crate::progress::FilesProgress;
 
+pub(super) mod later;
 mod sending;
 
+use later::Later;
 use sending::Form;
 
 /// Files that are sent at a time.
@@ -256,7 +258,7 @@ impl Run<'_> {
 
     /// Looks at jobs until all files are sent and, when it is to wait, all jobs have ended.
     fn follow_all(&self, waits: bool) {
-        let mut away = 0;
+        let (mut away, mut later) = (0, Later::default());
         loop {
             let has_sent = self.sending.load(Ordering::Acquire) == 0;
             let window: Vec<usize> = {
@@ -274,12 +276,17 @@ impl Run<'_> {
                 continue;
             }
             match self.look_at(&window) {
-                Ok(0) => {
-                    away = 0;
-                    interrupt::rest(LOOK_EVERY);
+                Ok(ended) => {
+                    (away, later) = (0, Later::default());
+                    if ended == 0 {
+                        interrupt::rest(LOOK_EVERY);
+                    }
                 }
-                Ok(_) => away = 0,
                 Err(error) => {
+                    if let Some(wait) = later.wait(&error) {
+                        interrupt::rest(wait);
+                        continue;
+                    }
                     away += 1;
                     if away > RECONNECTS_MAX {
                         self.broken(error);
@@ -318,11 +325,12 @@ impl Run<'_> {
                 Ok(job) if job["status"] == "retrying" => later.push(index),
                 Ok(_) => same.push(index),
                 Err(error) => match error.downcast_ref::<Refused>() {
-                    Some(refused) => {
+                    // That too many ask says nothing of the file, which is there.
+                    Some(refused) if !matches!(refused.status, 408 | 429) => {
                         self.state().documents[index].fail(&refused.code, &refused.detail);
                         ended += 1;
                     }
-                    None => {
+                    _ => {
                         same.push(index);
                         away = Some(error);
                     }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::local::digest_of;
 use super::{Destination, Found, Known, KnownFiles, Outcome, Plan, media_type};
 use crate::api_client::{Refused, Server};
+use crate::command::upload::later::taken;
 use crate::interrupt;
 
 /// What parts a multipart body; no file's content is looked for it, since it is random enough.
@@ -44,8 +45,10 @@ impl Remote {
         let kind = media_type(&file.path)?;
         if let Some(known) = known {
             let path = format!("/api/resources/{}/content", known.id);
-            self.server
-                .send("PUT", &path, &kind, File::open(&file.path)?)?;
+            taken(|| {
+                let content = File::open(&file.path)?;
+                self.server.send("PUT", &path, &kind, content)
+            })?;
             return Ok(Outcome::Revised { is_duplicate });
         }
         let mut metadata = json!({
@@ -61,11 +64,12 @@ impl Remote {
              Content-Type: {kind}\r\n\r\n"
         );
         let tail = format!("\r\n--{BOUNDARY}--\r\n");
-        let body = Cursor::new(head)
-            .chain(File::open(&file.path)?)
-            .chain(Cursor::new(tail));
         let kind = format!("multipart/form-data; boundary={BOUNDARY}");
-        self.server.send("POST", "/api/resources", &kind, body)?;
+        taken(|| {
+            let content = File::open(&file.path)?;
+            let body = Cursor::new(&head).chain(content).chain(Cursor::new(&tail));
+            self.server.send("POST", "/api/resources", &kind, body)
+        })?;
         Ok(Outcome::Created { is_duplicate })
     }
 }
@@ -84,7 +88,7 @@ impl Destination for Remote {
         let base = format!("/api/resources?limit=500&archived=any{filter}");
         let mut path = base.clone();
         loop {
-            let page = self.server.get(&path)?;
+            let page = taken(|| self.server.get(&path))?;
             for resource in page["items"].as_array().into_iter().flatten() {
                 if let Some(digest) = resource["digest"].as_str() {
                     self.digests.insert(digest.to_owned());
@@ -133,7 +137,7 @@ impl Destination for Remote {
     }
 
     fn events(&mut self) -> anyhow::Result<u64> {
-        Ok(self.server.head()?.map_or(0, |head| head + 1))
+        Ok(taken(|| self.server.head())?.map_or(0, |head| head + 1))
     }
 
     fn close(self: Box<Self>) -> anyhow::Result<()> {

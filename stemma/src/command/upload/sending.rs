@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use serde_json::Value;
 use stemma_domain::document::{Chunking, Strategy};
@@ -11,6 +10,7 @@ use stemma_domain::resource::{Access, Visibility};
 use stemma_domain::value::{CollectionName, PrincipalName};
 use uuid::Uuid;
 
+use super::later::{Later, taken};
 use super::{RECONNECT_WAIT, Run};
 use crate::api_client::Refused;
 use crate::cli::Upload;
@@ -20,8 +20,6 @@ use crate::interrupt::{self, Interrupted};
 
 /// How often a file is sent that does not get through.
 const SENDS_MAX: u32 = 5;
-/// How long to wait when a server that takes no more does not say so.
-const WAIT: Duration = Duration::from_secs(10);
 
 /// What is sent with every file.
 pub(super) struct Form {
@@ -169,16 +167,16 @@ impl Run<'_> {
 
     /// A file that does not get through: its own fault, when the server is well.
     fn broken_by(&self, index: usize, error: anyhow::Error) {
-        if self.server.get("/api/health").is_ok() {
-            self.state().documents[index].fail("NOT_SENT", &format!("{error:#}"));
-        } else {
-            self.broken(error);
+        match taken(|| self.server.get("/api/health/ready")) {
+            Ok(_) => self.state().documents[index].fail("NOT_SENT", &format!("{error:#}")),
+            Err(asked) if asked.is::<Interrupted>() => {}
+            Err(_) => self.broken(error),
         }
     }
 
     /// Sends a file; waits when the server says so, and sends it again when it got lost.
     fn send(&self, file: &Found) -> anyhow::Result<Value> {
-        let mut sends = 0;
+        let (mut sends, mut later) = (0, Later::default());
         loop {
             interrupt::check()?;
             self.state().view.at(&file.source_path, 0, "uploading");
@@ -191,20 +189,17 @@ impl Run<'_> {
             if let Some(unread) = unread {
                 return Err(unread.into());
             }
-            if let Some(refused) = error.downcast_ref::<Refused>() {
-                if refused.status != 429 {
-                    return Err(error);
-                }
-                let wait = refused.retry_after.unwrap_or(WAIT);
-                let (seconds, why) = (wait.as_secs(), &refused.detail);
+            if let Some(wait) = later.wait(&error) {
+                let seconds = wait.as_secs_f64().ceil();
                 let state = self.state();
-                state.view.say(&format!("waiting {seconds} s: {why}"));
+                state.view.say(&format!("waiting {seconds} s: {error}"));
                 drop(state);
                 interrupt::rest(wait);
                 continue;
             }
             sends += 1;
-            if sends == SENDS_MAX || error.is::<std::io::Error>() {
+            let is_final = error.is::<Refused>() || error.is::<std::io::Error>();
+            if sends == SENDS_MAX || is_final {
                 return Err(error);
             }
             interrupt::rest(RECONNECT_WAIT * 2 * sends);
