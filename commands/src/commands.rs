@@ -8,14 +8,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use stemma_content_store::{ContentStore, ReadError};
+use stemma_content_store::ContentStore;
 use stemma_domain::access::Sight;
 use stemma_domain::annotation::TextIndex;
 use stemma_domain::document::Document;
 use stemma_domain::event::RequestAnswered;
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::Job;
-use stemma_domain::resource::{AnnotationState, Command, Descriptor, IriNames, Refusal, Resource};
+use stemma_domain::resource::{AnnotationState, Descriptor, IriNames, Refusal, Resource};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{
     AppendError, Appender, Batch, Committed, Idempotency, Metadata, Outcome, Reader, Record,
@@ -23,6 +23,7 @@ use stemma_event_log::{
 };
 
 use crate::aggregates::{Aggregates, Flight, LockedSlot, Queued, Slot, UNRECORDED};
+use crate::anchored::{Anchored, annotated, apart};
 use crate::answered::{self, Answered};
 use crate::environment::{Clock, Ids};
 use crate::error::CommandError;
@@ -30,7 +31,7 @@ use crate::folded::Looks;
 use crate::history::{self, AsOf, HistoryError, Past, PastState};
 use crate::plan::{Plan, Planner, UNPLACED};
 use crate::replay;
-use crate::request::{Change, OperationResult, Request, Target, Written};
+use crate::request::{OperationResult, Request, Target, Written};
 use crate::short::{self, Short};
 use crate::text::{TextError, Texts};
 
@@ -232,18 +233,7 @@ impl Commands {
             return self.shared.texts.of(descriptor);
         }
         let (texts, descriptor) = (Arc::clone(&self.shared.texts), descriptor.clone());
-        let read = tokio::task::spawn_blocking(move || texts.of(&descriptor));
-        match read.await {
-            Ok(text) => text,
-            Err(failed) => match failed.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime ends, and whoever asked with it.
-                Err(_) => Err(TextError::Read(ReadError::Io {
-                    file: String::new(),
-                    source: Arc::new(std::io::ErrorKind::Interrupted.into()),
-                })),
-            },
-        }
+        apart(move || texts.of(&descriptor)).await?
     }
 
     /// Whether the text of a resource's content contains a text, which is in lower case, without
@@ -465,22 +455,22 @@ impl Commands {
             documents: short::Folded::default(),
             plan: Plan::default(),
         };
+        let mut anchored = Anchored::default();
         for (index, operation) in request.operations.iter().enumerate() {
-            let annotates = matches!(
-                &operation.change,
-                Change::Resource(command) if matches!(**command, Command::AddAnnotation { .. })
-            );
-            let text = match operation.target {
-                Target::Resource(id) if annotates => match planner.resource(id) {
-                    Some(resource) => self
-                        .text_of(&resource.descriptor)
-                        .await
-                        .map_err(|TextError::Read(error)| error)?,
-                    None => None,
-                },
-                _ => None,
+            let text = match annotated(&planner, operation) {
+                Some(descriptor) => self
+                    .text_of(descriptor)
+                    .await
+                    .map_err(|TextError::Read(error)| error)?,
+                None => None,
             };
-            planner.operate(index, operation, text.as_ref())?;
+            match text {
+                Some(text) => {
+                    let operated = anchored.operate(&mut planner, index, operation, &text);
+                    operated.await?;
+                }
+                None => planner.operate(index, operation, None)?,
+            }
         }
         let plan = planner.plan;
         let (events, events_max) = (plan.events.len(), self.shared.options.batch_events_max);
@@ -585,7 +575,8 @@ impl Commands {
             if let Some(document) = &mut result.document {
                 document.settle(first, recorded_at);
             }
-            self.settle_from_others(result).await?;
+            let settled = self.settle_from_others(result).await;
+            settled.map_err(|error| CommandError::Answer(Arc::new(error)))?;
         }
         Ok(Written {
             end: committed.last.get() + 1,
@@ -597,12 +588,11 @@ impl Commands {
 
     /// An answer may rest on a batch that another request put before ours, which the log holds by
     /// now, but whose times we have not been told: they are read there.
-    async fn settle_from_others(&self, result: &mut OperationResult) -> Result<(), CommandError> {
+    async fn settle_from_others(&self, result: &mut OperationResult) -> Result<(), HistoryError> {
         let Some(descriptor) = &mut result.descriptor else {
             return Ok(());
         };
         let reader = &self.shared.on.reader;
-        let unanswered = |error| CommandError::Answer(Arc::new(error));
         let (id, revision) = (descriptor.id, descriptor.revision);
         let is_unsettled = |annotation: &AnnotationState| {
             annotation.added_position == UNPLACED || annotation.modified_at == Some(UNRECORDED)
@@ -610,8 +600,8 @@ impl Commands {
         if let Some(annotation) = result.annotation.as_mut().filter(|a| is_unsettled(a)) {
             let keep = |record: &Record| record.revision().get() <= revision;
             let wanted = HashSet::from([annotation.id]);
-            let past = history::fold_some(reader, id, keep, &wanted).await;
-            if let Some(resource) = past.map_err(unanswered)? {
+            let past = history::fold_some(reader, id, keep, &wanted).await?;
+            if let Some(resource) = past {
                 *descriptor = resource.descriptor;
                 if let Some(settled) = resource.annotations.get(&annotation.id) {
                     *annotation = (**settled).clone();
@@ -624,7 +614,7 @@ impl Commands {
             (&mut descriptor.updated_at, revision),
         ] {
             if *time == UNRECORDED {
-                let recorded = history::recorded_at(reader, id, revision).map_err(unanswered)?;
+                let recorded = history::recorded_at(reader, id, revision)?;
                 *time = recorded.unwrap_or(*time);
             }
         }

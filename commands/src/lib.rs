@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod aggregates;
+mod anchored;
 mod answered;
 mod commands;
 mod environment;

@@ -110,6 +110,14 @@ async fn what_the_model_forbids_is_refused_with_pointers() {
             ])),
             "/target/selector",
         ),
+        // Two quotes each, and a thousand is the most.
+        (
+            json!({ "target": { "type": "Choice", "items": vec![json!({ "selector": [
+                { "type": "TextQuoteSelector", "exact": "four" },
+                { "type": "TextQuoteSelector", "exact": "moons" },
+            ] }); 501] } }),
+            "/target",
+        ),
     ] {
         let answer = client.post(&annotations(&made), &wrong).await;
         let problem = answer.expect_problem(422, "INVALID_ANNOTATION");
@@ -414,6 +422,98 @@ async fn positions_in_utf16_count_in_the_text_that_they_were_made_in() {
         ),
         (&json!(0), &json!(6))
     );
+}
+
+#[tokio::test]
+async fn each_annotation_of_a_page_counts_in_the_text_that_it_was_made_in() {
+    let server = Server::start();
+    let client = server.client();
+    let text = |planets: usize| format!("{} Saturn", "\u{1fa90}".repeat(planets));
+    let made = client.create("planets", &text(1)).await;
+    let path = annotations(&made);
+    let utf16 = format!("{path}?offsets=utf16");
+    let starts = |annotation: &Value| {
+        let own = annotation["target"]["selector"][1]["start"].as_u64();
+        let now = annotation["anchoring"][0]["start"].as_u64();
+        (own.expect("a start"), now.expect("a start"))
+    };
+    let mut ids = Vec::new();
+    // The text with two planets is the one that none was made in.
+    for planets in [1, 2, 3, 4] {
+        if planets > 1 {
+            revise(&client, &made, &text(planets)).await;
+        }
+        if planets == 2 {
+            continue;
+        }
+        for _ in 0..2 {
+            let stored = client.post(&utf16, &quote("Saturn")).await.expect(201);
+            let start = 2 * planets as u64 + 1;
+            assert_eq!(starts(&stored), (start, start), "{stored}");
+            ids.push(stored["annotation_id"].clone());
+        }
+    }
+    let page = client.get(&utf16).await.expect(200);
+    let items = page["items"].as_array().expect("a page");
+    let found: Vec<_> = items.iter().map(starts).collect();
+    assert_eq!(found, [(3, 9), (3, 9), (7, 9), (7, 9), (9, 9), (9, 9)]);
+    let listed = items.iter().map(|item| &item["annotation_id"]);
+    assert!(listed.eq(&ids), "in their order: {page}");
+    for (id, expected) in ids.iter().zip(found) {
+        let id = id.as_str().expect("an id");
+        let one = client.get(&format!("{path}/{id}?offsets=utf16")).await;
+        assert_eq!(starts(&one.expect(200)), expected);
+    }
+}
+
+/// In a long text it is looked for on another thread, and is decided there with the resource locked.
+#[tokio::test]
+async fn an_annotation_of_a_long_text_is_decided_as_one_of_a_short_text() {
+    let server = Server::start();
+    let client = server.client();
+    for before in [1, 1 << 20] {
+        let made = client
+            .create("a text", &format!("{}{TEXT}", "x".repeat(before)))
+            .await;
+        let path = annotations(&made);
+        let stored = client.post(&path, &quote("four")).await.expect(201);
+        let start = TEXT.find("four").expect("four") + before;
+        assert_eq!(stored["target"]["selector"][1]["start"], start);
+        let anchor = &stored["anchoring"][0];
+        assert_eq!(
+            (&anchor["status"], &anchor["start"]),
+            (&json!("exact"), &json!(start))
+        );
+        let problem = client.post(&path, &quote("five")).await;
+        let problem = problem.expect_problem(422, "INVALID_ANNOTATION");
+        let error = &problem["errors"][0];
+        assert_eq!(
+            (&error["pointer"], &error["code"]),
+            (&json!("/target/selector/exact"), &json!("QUOTE_NOT_FOUND"))
+        );
+        // What else is refused of it comes first.
+        let stale = [
+            ("if-match", "\"r99\""),
+            ("content-type", "application/json"),
+        ];
+        let refused = client
+            .raw("POST", &path, &stale, quote("five").to_string())
+            .await;
+        refused.expect_problem(412, "PRECONDITION_FAILED");
+        // In a batch each sees what those before it did, and one that is refused undoes them all.
+        let add = |exact: &str| json!({ "op": "add_annotation", "resource_id": made["id"], "annotation": quote(exact) });
+        let batch = json!({ "operations": [add("moons"), add("five")] });
+        let problem = client.post("/api/batch", &batch).await;
+        let problem = problem.expect_problem(422, "INVALID_ANNOTATION");
+        assert_eq!(
+            problem["errors"][0]["pointer"],
+            "/operations/1/annotation/target/selector/exact"
+        );
+        let batch = json!({ "operations": [add("moons"), add("rings")] });
+        client.post("/api/batch", &batch).await.expect(200);
+        let page = client.get(&path).await.expect(200);
+        assert_eq!(page["items"].as_array().expect("a page").len(), 3);
+    }
 }
 
 #[tokio::test]

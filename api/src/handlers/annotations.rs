@@ -1,6 +1,6 @@
 //! Annotations: add, list, read, change, remove; and the events of one.
 
-use std::sync::Arc;
+mod rendering;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
@@ -11,12 +11,13 @@ use stemma_domain::annotation::{
     self, OffsetUnit, TextIndex, body_operations_from_json, translate,
 };
 use stemma_domain::id::{AnnotationId, ResourceId};
-use stemma_domain::resource::{AnnotationState, Command, Descriptor, IriNames};
+use stemma_domain::resource::{Command, IriNames};
 use stemma_event_log::Idempotency;
 
+use self::rendering::{rendered, rendered_all};
 use super::resources::{find, reflecting, resource_id};
 use crate::accept;
-use crate::body::{self, blocking};
+use crate::body;
 use crate::conditional::precondition;
 use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
@@ -26,13 +27,8 @@ use crate::page;
 use crate::query::Query;
 use crate::state::AppState;
 use crate::tenants::Served;
-use crate::wire::annotation::{TextsOf, render};
 use crate::wire::resource::path;
 use crate::write::{Write, descriptor, execute_one, json_body, tagged};
-
-/// Annotations are anchored where they are asked for up to this many bytes of text times
-/// annotations, on a thread for blocking work beyond.
-const QUICK_BYTES: u64 = 1 << 20;
 
 /// Reads an annotation's id in a path: a UUID, or `urn:uuid:` and one.
 pub(crate) fn annotation_id(text: &str) -> Result<AnnotationId, ApiError> {
@@ -161,95 +157,6 @@ fn is_repeated(state: &AppState, key: &Idempotency) -> Result<bool, ApiError> {
     repeated.map_err(|error| ApiError::of_command(&error, &|_| String::new()))
 }
 
-/// Renders an annotation with its anchors in today's text.
-async fn rendered(
-    state: &AppState,
-    annotation: &AnnotationState,
-    descriptor: &Descriptor,
-    unit: OffsetUnit,
-) -> Result<String, ApiError> {
-    let texts = Texts::of(state, 1, descriptor, unit).await?;
-    if is_quick(1, descriptor) {
-        return Ok(texts.render(annotation, descriptor, unit));
-    }
-    let (annotation, descriptor) = (annotation.clone(), descriptor.clone());
-    blocking(move || texts.render(&annotation, &descriptor, unit)).await
-}
-
-/// Renders annotations of one resource.
-async fn rendered_all(
-    state: &AppState,
-    annotations: Vec<AnnotationState>,
-    descriptor: &Descriptor,
-    unit: OffsetUnit,
-) -> Result<Vec<String>, ApiError> {
-    let count = annotations.len();
-    let texts = Texts::of(state, count, descriptor, unit).await?;
-    let quick = is_quick(count, descriptor);
-    let descriptor = descriptor.clone();
-    let render_all = move || {
-        let one = |annotation| texts.render(annotation, &descriptor, unit);
-        annotations.iter().map(one).collect()
-    };
-    if quick {
-        return Ok(render_all());
-    }
-    blocking(render_all).await
-}
-
-/// Whether so many annotations are rendered at once: a long text, or many of them, would hold up
-/// all others that this thread serves.
-fn is_quick(count: usize, descriptor: &Descriptor) -> bool {
-    descriptor.byte_size.saturating_mul(count as u64) <= QUICK_BYTES
-}
-
-/// The texts that annotations of a resource count in.
-struct Texts {
-    now: Option<Arc<TextIndex>>,
-    /// Those before, with the positions that brought them; none where today's will do.
-    before: Vec<(u64, Option<Arc<TextIndex>>)>,
-}
-
-impl Texts {
-    /// Those of so many annotations.
-    async fn of(
-        state: &AppState,
-        count: usize,
-        descriptor: &Descriptor,
-        unit: OffsetUnit,
-    ) -> Result<Self, ApiError> {
-        let now = state.commands().text_of(descriptor).await?;
-        let was_revised = descriptor.content_revision > 0;
-        if unit == OffsetUnit::CodePoint || !was_revised || count == 0 {
-            let before = Vec::new();
-            return Ok(Self { now, before });
-        }
-        let (commands, described) = (state.commands().clone(), descriptor.clone());
-        let contents = blocking(move || commands.contents_of(&described)).await??;
-        let mut before = Vec::with_capacity(contents.len());
-        for (position, content) in &contents {
-            before.push((*position, state.commands().text_of(content).await?));
-        }
-        Ok(Self { now, before })
-    }
-
-    /// Renders one annotation.
-    fn render(
-        &self,
-        annotation: &AnnotationState,
-        descriptor: &Descriptor,
-        unit: OffsetUnit,
-    ) -> String {
-        let now = self.now.as_deref();
-        let then = self
-            .before
-            .iter()
-            .rfind(|(position, _)| *position <= annotation.added_position)
-            .map_or(now, |(_, text)| text.as_deref());
-        render(annotation, descriptor, TextsOf { now, then }, unit)
-    }
-}
-
 /// `GET /api/resources/{id}/annotations`
 pub(crate) async fn list(
     request: HttpRequest,
@@ -266,7 +173,7 @@ pub(crate) async fn list(
     let at = state.views_at(wait).await?;
     let descriptor = find(&at, id)?;
     let found = at.views.annotations(id, page.limit, page.after.as_ref())?;
-    let items = rendered_all(&state, found.items, &descriptor, unit).await?;
+    let items = rendered_all(&state, &found.items, &descriptor, unit).await?;
     let mut response = reflecting(StatusCode::OK, at.position());
     response.insert_header((CONTENT_TYPE, kind));
     let next_cursor = found.next.as_ref().map(|cursor| state.cursor(cursor));

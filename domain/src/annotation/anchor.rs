@@ -1,7 +1,9 @@
 //! Where a target's passage stands in the text as it is now.
 //!
 //! A pure function of the author's selectors and the text: an orphan whose passage comes back is
-//! anchored again. Invariant: nothing moves silently; anything but the same place says so.
+//! anchored again. Invariant: nothing moves silently; anything but the same place says so. What one
+//! quote costs has a bound beyond a look through the text, however long the quote is and however
+//! often it occurs.
 
 use super::selector::{Position, Quote, Range, TextSelection, of_target, targets};
 use super::text::TextIndex;
@@ -15,7 +17,13 @@ const FUZZY_QUOTE_MAX: usize = 4096;
 /// is searched around the old place only.
 const FUZZY_STEPS_MAX: usize = 4_000_000;
 /// Most occurrences of a quote that are weighed against each other.
-const OCCURRENCES_MAX: usize = 10_000;
+pub(super) const OCCURRENCES_MAX: usize = 10_000;
+/// Most bytes of them: each is found by a search of its own, which looks at the whole quote. Of a
+/// quote of more bytes one occurrence is taken.
+const OCCURRENCE_BYTES_MAX: usize = 1 << 20;
+/// Most code points on each side of an occurrence that are held against a quote's context; of a
+/// longer context the nearest part counts.
+pub(super) const CONTEXT_MAX: usize = 256;
 
 /// How a passage was found again, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,10 +128,14 @@ fn anchor_plain(selection: &TextSelection, text: &TextIndex) -> Anchor {
     }
 }
 
+fn anchor_range(range: &Range, position: Option<&Position>, text: &TextIndex) -> Anchor {
+    let [start, end] = [&range.start, &range.end].map(|end| anchor(end, text));
+    between(start, end, position)
+}
+
 /// From the beginning of the one to the beginning of the other (W3C Web Annotation Data Model,
 /// 4.2.9): the end is not part of the range.
-pub(super) fn anchor_range(range: &Range, position: Option<&Position>, text: &TextIndex) -> Anchor {
-    let (start, end) = (anchor(&range.start, text), anchor(&range.end, text));
+pub(super) fn between(start: Anchor, end: Anchor, position: Option<&Position>) -> Anchor {
     let span = match (start.span, end.span) {
         (Some((from, _)), Some((to, _))) if from <= to => (from, to),
         _ => return ORPHANED,
@@ -165,7 +177,7 @@ fn anchor_quote(quote: &Quote, position: Option<&Position>, text: &TextIndex) ->
 }
 
 /// The bytes at which a quote occurs, overlapping occurrences included; an empty one occurs nowhere.
-pub(super) fn occurrences<'a>(text: &'a str, exact: &'a str) -> impl Iterator<Item = usize> + 'a {
+fn occurrences<'a>(text: &'a str, exact: &'a str) -> impl Iterator<Item = usize> + 'a {
     let first = exact.chars().next().map_or(1, char::len_utf8);
     let mut from = 0;
     std::iter::from_fn(move || {
@@ -181,18 +193,31 @@ pub(super) fn occurrences<'a>(text: &'a str, exact: &'a str) -> impl Iterator<It
 /// The occurrence with the most of its context around it, then the one nearest to the old place.
 fn best_occurrence(quote: &Quote, near: Option<usize>, text: &TextIndex) -> Option<usize> {
     let whole = text.text();
-    let weigh = |byte: usize| {
-        let before = whole[..byte].chars().rev().zip(quote.prefix.chars().rev());
-        let after = whole[byte + quote.exact.len()..]
-            .chars()
-            .zip(quote.suffix.chars());
-        before.take_while(|(a, b)| a == b).count() + after.take_while(|(a, b)| a == b).count()
-    };
     let near_byte = near.map(|place| text.byte_of(place.min(text.len())).unwrap_or(whole.len()));
     let distance = |byte: usize| near_byte.map_or(byte, |near| near.abs_diff(byte));
-    let found = occurrences(whole, &quote.exact).take(OCCURRENCES_MAX);
-    let best = found.max_by_key(|byte| (weigh(*byte), std::cmp::Reverse(distance(*byte))));
+    let found = occurrences(whole, &quote.exact).take(occurrences_max(quote.exact.len()));
+    let best = found.max_by_key(|byte| {
+        let context = context_at(quote, whole, *byte);
+        (context, std::cmp::Reverse(distance(*byte)))
+    });
     best.map(|byte| text.code_point_of(byte))
+}
+
+/// How many occurrences of a quote of so many bytes are weighed.
+fn occurrences_max(quote_bytes: usize) -> usize {
+    (OCCURRENCE_BYTES_MAX / quote_bytes.max(1)).clamp(1, OCCURRENCES_MAX)
+}
+
+/// How many code points of its context stand around a quote that occurs at a byte, at most
+/// [`CONTEXT_MAX`] on each side.
+fn context_at(quote: &Quote, whole: &str, byte: usize) -> usize {
+    let before = whole[..byte].chars().rev().zip(quote.prefix.chars().rev());
+    let after = whole[byte + quote.exact.len()..]
+        .chars()
+        .zip(quote.suffix.chars());
+    let before = before.take(CONTEXT_MAX).take_while(|(a, b)| a == b);
+    let after = after.take(CONTEXT_MAX).take_while(|(a, b)| a == b);
+    before.count() + after.count()
 }
 
 /// The span nearest to the quote in edit distance, if it is near enough.
@@ -422,6 +447,47 @@ mod tests {
         let anchor = anchors(&annotation, &|_| true, &TextIndex::new(after))[0].anchor;
         assert_eq!(anchor.status, AnchorStatus::Moved);
         assert_eq!(anchor.span.unwrap().0, after.find("star there").unwrap());
+    }
+
+    /// Each of ten thousand occurrences was held against half a million code points.
+    #[test]
+    fn no_more_of_a_context_is_compared_than_its_nearest_part() {
+        let text = "a".repeat(1_000_000);
+        let a_quote = |exact: &str, prefix: &str, suffix: &str| Quote {
+            exact: exact.to_owned(),
+            prefix: prefix.to_owned(),
+            suffix: suffix.to_owned(),
+            pointer: String::new(),
+        };
+        let half = "a".repeat(500_000);
+        let quote = a_quote("a", &half, &half);
+        assert_eq!(context_at(&quote, &text, 0), CONTEXT_MAX);
+        assert_eq!(context_at(&quote, &text, 500_000), 2 * CONTEXT_MAX);
+        // Within it nothing has changed: all that agrees counts, up to what does not.
+        let quote = a_quote("star", "the red ", " of old");
+        assert_eq!(context_at(&quote, "a red star of gold", 6), 5 + 4);
+        let (exact, long) = ("star", "x".repeat(2 * CONTEXT_MAX));
+        let text = format!("{exact}{long}, {exact}, {exact}y{long}");
+        let selector =
+            json!({ "type": "TextQuoteSelector", "exact": exact, "suffix": format!("y{long}") });
+        let annotation = json!({ "target": { "source": "/this", "selector": selector } });
+        let found = anchors(&annotation, &|_| true, &TextIndex::new(&text)).remove(0);
+        let start = text.rfind(exact).unwrap();
+        assert_eq!(found.anchor.span, Some((start, start + exact.len())));
+    }
+
+    #[test]
+    fn of_a_long_quote_few_occurrences_are_weighed() {
+        assert_eq!([1, 100].map(occurrences_max), [OCCURRENCES_MAX; 2]);
+        assert_eq!(occurrences_max(OCCURRENCE_BYTES_MAX / 8), 8);
+        assert_eq!(occurrences_max(OCCURRENCE_BYTES_MAX + 1), 1);
+        let text = TextIndex::new(&"a".repeat(2 * OCCURRENCE_BYTES_MAX));
+        let exact = "a".repeat(OCCURRENCE_BYTES_MAX + 1);
+        let selector = json!({ "type": "TextQuoteSelector", "exact": exact });
+        let annotation = json!({ "target": { "source": "/this", "selector": selector } });
+        let found = anchors(&annotation, &|_| true, &text).remove(0).anchor;
+        let expected = (AnchorStatus::Moved, Some((0, exact.len())));
+        assert_eq!((found.status, found.span), expected);
     }
 
     #[test]

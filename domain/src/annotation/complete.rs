@@ -3,20 +3,23 @@
 
 use serde_json::{Value, json};
 
-use super::anchor::{anchor, anchor_range, occurrences, passage};
+use super::anchor::{anchor, between, passage};
 use super::selector::{Placed, Position, Quote, Range, TextSelection, of_target, targets};
 use super::text::TextIndex;
 use super::validate::FieldError;
 
 /// Code points of context kept on each side of a quote.
 pub(super) const CONTEXT_CODE_POINTS: usize = 32;
+/// Most bytes of quotes that are added to one annotation: as many as a batch of events may have, so
+/// that nothing is refused here which the log would take.
+const ADDED_BYTES_MAX: usize = 16 << 20;
 
 /// The annotation with those of its targets completed that `is_this` says name this resource,
 /// whose text is `text`; none when they lack nothing.
 ///
 /// # Errors
-/// A position beyond the text, a quote that is not in it, and two that disagree, each with the
-/// JSON pointer of the selector.
+/// A position beyond the text, a quote that is not in it, two that disagree, and positions whose
+/// quotes are too long together, each with the JSON pointer of the selector.
 pub fn completed(
     annotation: &Value,
     is_this: &dyn Fn(&str) -> bool,
@@ -24,6 +27,7 @@ pub fn completed(
 ) -> Result<Option<Value>, Vec<FieldError>> {
     let mut errors = Vec::new();
     let mut missing = Vec::new();
+    let mut added_bytes = 0;
     for Placed {
         pointer, target, ..
     } in targets(annotation)
@@ -32,8 +36,16 @@ pub fn completed(
             continue;
         };
         match missing_selector(&selection, text) {
-            Ok(selector) => missing.extend(selector.map(|selector| (pointer, selector))),
+            Ok(selector) => {
+                let quote = selector.as_ref().and_then(|added| added["exact"].as_str());
+                added_bytes += quote.map_or(0, str::len);
+                missing.extend(selector.map(|selector| (pointer, selector)));
+            }
             Err(error) => errors.push(error),
+        }
+        if added_bytes > ADDED_BYTES_MAX {
+            errors.extend(missing.pop().map(|(pointer, _)| too_long(&pointer)));
+            break;
         }
     }
     if !errors.is_empty() {
@@ -121,6 +133,16 @@ fn missing_selector(
     }
 }
 
+fn too_long(target: &str) -> FieldError {
+    FieldError {
+        pointer: format!("{target}/selector"),
+        code: "QUOTES_TOO_LONG",
+        detail: format!(
+            "what the positions select is kept as quotes, of {ADDED_BYTES_MAX} bytes together at most"
+        ),
+    }
+}
+
 fn disagree(pointer: &str, detail: &str) -> FieldError {
     FieldError {
         pointer: pointer.to_owned(),
@@ -146,15 +168,15 @@ fn check_range(
     for end in [&range.start, &range.end] {
         missing_selector(end, text)?;
     }
-    let begins = |selection| anchor(selection, text).span.map(|span| span.0);
-    if begins(&range.start) > begins(&range.end) {
+    let [start, end] = [&range.start, &range.end].map(|end| anchor(end, text));
+    if start.span.map(|span| span.0) > end.span.map(|span| span.0) {
         return Err(FieldError {
             pointer: format!("{}/endSelector", range.pointer),
             code: "END_BEFORE_START",
             detail: "the end comes before the start".to_owned(),
         });
     }
-    let Some((start, end)) = anchor_range(range, position, text).span else {
+    let Some((start, end)) = between(start, end, position).span else {
         return Ok(None);
     };
     if position.is_some_and(|position| (position.start, position.end) != (start, end)) {
@@ -214,12 +236,11 @@ fn quote_at(position: &Position, text: &TextIndex) -> Option<Value> {
 }
 
 fn position_of(quote: &Quote, text: &TextIndex) -> Result<Value, FieldError> {
-    let whole = text.text();
-    let fits = |start: &usize| {
-        whole[..*start].ends_with(&quote.prefix)
-            && whole[start + quote.exact.len()..].starts_with(&quote.suffix)
-    };
-    let Some(start) = occurrences(whole, &quote.exact).find(fits) else {
+    // With its context as one: looked for by themselves, a short quote would be held against a long
+    // context as often as it occurs.
+    let whole = [&*quote.prefix, &quote.exact, &quote.suffix].concat();
+    let found = text.text().find(&whole).filter(|_| !quote.exact.is_empty());
+    let Some(start) = found.map(|start| start + quote.prefix.len()) else {
         return Err(FieldError {
             pointer: format!("{}/exact", quote.pointer),
             code: "QUOTE_NOT_FOUND",
@@ -288,6 +309,38 @@ mod tests {
         assert_eq!(
             selectors[1],
             json!({ "type": "TextPositionSelector", "start": 19, "end": 23 })
+        );
+    }
+
+    #[test]
+    fn a_quote_is_found_where_it_overlaps_one_without_its_context() {
+        let quote =
+            json!({ "type": "TextQuoteSelector", "exact": "aa", "prefix": "a", "suffix": "b" });
+        let selectors = completed(&quote, "aa aaab aaab").unwrap();
+        assert_eq!(
+            (&selectors[1]["start"], &selectors[1]["end"]),
+            (&json!(4), &json!(6))
+        );
+        let nothing = json!({ "type": "TextQuoteSelector", "exact": "", "suffix": "b" });
+        let refused = completed(&nothing, "aab").unwrap_err();
+        assert_eq!(refused[0].code, "QUOTE_NOT_FOUND");
+    }
+
+    /// A few positions over a long text became as many copies of it.
+    #[test]
+    fn positions_are_given_quotes_up_to_a_bound() {
+        let text = TextIndex::new(&"a".repeat(ADDED_BYTES_MAX / 4));
+        let over_all = json!({ "source": "/this", "selector":
+            { "type": "TextPositionSelector", "start": 0, "end": text.len() } });
+        let of = |count: usize| {
+            let annotation = json!({ "target": vec![over_all.clone(); count] });
+            super::completed(&annotation, &|_| true, &text)
+        };
+        assert!(of(4).unwrap().is_some());
+        let refused = of(1000).unwrap_err();
+        assert_eq!(
+            (refused.len(), refused[0].code, &*refused[0].pointer),
+            (1, "QUOTES_TOO_LONG", "/target/4/selector")
         );
     }
 

@@ -12,6 +12,7 @@ mod reference;
 mod selector;
 mod text;
 mod validate;
+mod weight;
 
 pub use anchor::{Anchor, AnchorStatus, ORPHANED, TargetAnchor, anchors};
 pub use body::{
@@ -26,3 +27,4 @@ pub use offsets::{OffsetUnit, translate};
 pub use reference::{IriReference, Relation, references, resource_at_end, resource_in_iri};
 pub use text::TextIndex;
 pub use validate::{Context, FieldError, validate, validate_body_operations};
+pub use weight::SelectorWeight;

@@ -12,10 +12,15 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::body::BodyOperation;
+use super::weight::text_selectors;
 use fields::Findings;
 
 /// Most bodies, and most targets, of one annotation.
 const ITEMS_MAX: usize = 1000;
+/// Most text selectors of one annotation, those of all its targets together, within sets and within
+/// each other: each may take a look through the whole text. What a target says in several ways, by a
+/// position and by a quote, counts once.
+const TEXT_SELECTORS_MAX: usize = 1000;
 /// The JSON-LD context of annotations.
 const CONTEXT: &str = "http://www.w3.org/ns/anno.jsonld";
 
@@ -156,7 +161,14 @@ fn check(fields: &Map<String, Value>, findings: &mut Findings) {
         Some(Value::Array(targets)) if targets.is_empty() => {
             findings.wrong("/target", "expected at least one target");
         }
-        Some(target) => each(target, "/target", findings, resource::check_target),
+        Some(target) => {
+            each(target, "/target", findings, resource::check_target);
+            if text_selectors(target) > TEXT_SELECTORS_MAX {
+                let expected =
+                    format!("expected at most {TEXT_SELECTORS_MAX} text selectors in all");
+                findings.wrong("/target", &expected);
+            }
+        }
     }
     if let Some(body) = fields.get("body") {
         each(body, "/body", findings, resource::check_body);

@@ -254,3 +254,34 @@ fn all_errors_are_told_at_once() {
     let annotation = json!({ "type": "X", "motivation": 1, "target": { "selector": { "type": "CssSelector" } } });
     assert_eq!(check(annotation).unwrap_err().len(), 3);
 }
+
+/// Each may take a look through the whole text: a thousand targets of a thousand items held a
+/// million of them.
+#[test]
+fn an_annotation_carries_so_many_text_selectors_and_no_more() {
+    let quote = json!({ "type": "TextQuoteSelector", "exact": "x" });
+    let position = json!({ "type": "TextPositionSelector", "start": 0, "end": 1 });
+    let with = |selectors: &Value, count: usize| {
+        let target = json!({ "source": "http://example.org/page", "selector": selectors });
+        let mut targets = vec![target; count];
+        // Within a set they count like others.
+        let rest = targets.split_off(count / 2);
+        targets.push(json!({ "type": "Choice", "items": rest }));
+        check(json!({ "target": targets }))
+    };
+    assert!(with(&quote, TEXT_SELECTORS_MAX).is_ok());
+    // As it is read again, each target with the position that was added to it.
+    assert!(with(&json!([quote, position]), TEXT_SELECTORS_MAX).is_ok());
+    for selectors in [quote, position] {
+        let errors = with(&selectors, TEXT_SELECTORS_MAX + 1).unwrap_err();
+        assert_eq!(
+            (errors.len(), &*errors[0].pointer, errors[0].code),
+            (1, "/target", "INVALID_ANNOTATION")
+        );
+    }
+    let mut range = json!({ "type": "TextQuoteSelector", "exact": "x" });
+    for _ in 0..10 {
+        range = json!({ "type": "RangeSelector", "startSelector": range, "endSelector": range });
+    }
+    assert!(with(&range, 1).is_err(), "two thousand in one");
+}
