@@ -419,3 +419,54 @@ async fn cursors_tell_whoever_does_not_see_everything_nothing_of_the_rows_they_a
     let next = will.get(&format!("{first}&cursor={sealed}")).await;
     assert_eq!(names(&next.expect(200)), ["Birch name"]);
 }
+
+/// What an upload found under its key was told to the whole tenant: that somebody has a document,
+/// by an id that is made of its bytes.
+#[tokio::test]
+async fn an_answer_that_names_a_document_is_told_to_those_who_see_the_document() {
+    let house = House::open().await;
+    let mut live = SseReader::open(house.nina.request("GET", "/api/events/stream")).await;
+    live.until("stemma.live").await;
+    let upload = Upload::of("same.txt", "the very same bytes");
+    let upload = upload.with("access", &private().to_string());
+    let told = house.olga.upload(&upload).await.expect(202);
+    house.olga.ended(text_of(&told["job_id"])).await;
+    let document = text_of(&told["document_id"]);
+    let again = house.olga.uploading(&upload);
+    let again = again.header("Idempotency-Key", "once more");
+    let again = house.olga.send(again).await.expect(202);
+    assert_eq!(
+        (&again["deduplicated"], text_of(&again["document_id"])),
+        (&json!(true), document)
+    );
+    let nothing = json!({ "items": [], "next_cursor": null });
+    let pages = ["type=request.answered", "stream=requests-answered"];
+    let pages = pages.map(|asked| format!("/api/events?after=start&{asked}"));
+    let mut digest = String::new();
+    for page in &pages {
+        let own = house.olga.get(page).await.expect(200);
+        assert_eq!(own["items"][0]["data"]["document_id"], document, "{own}");
+        text_of(&own["items"][0]["id"]).clone_into(&mut digest);
+        assert_eq!(house.nina.get(page).await.expect(200), nothing, "{page}");
+    }
+    let one = format!("/api/events/{digest}");
+    house.olga.get(&one).await.expect(200);
+    let hidden = house.nina.get(&one).await;
+    hidden.expect_problem(404, "EVENT_NOT_FOUND");
+    // Live, it is passed over; the next that comes is the next that is seen.
+    let open = json!({ "visibility": "tenant" });
+    let (other, _) = make(&house.olga, &open, "Open").await;
+    let next = live.next_event().await.expect("an event");
+    assert_eq!(next.json()["stream"], format!("resource-{other}"));
+    let (_, streamed) = events_of(&house.nina).await;
+    assert!(!streamed.contains(document), "{streamed}");
+    let (_, streamed) = events_of(&house.olga).await;
+    assert!(streamed.contains("request.answered"), "{streamed}");
+    // Made open, it is there for all.
+    let access = format!("/api/resources/{document}/access");
+    house.olga.json("PUT", &access, &open).await.expect(200);
+    for page in &pages {
+        let found = house.nina.get(page).await.expect(200);
+        assert_eq!(found["items"][0]["id"], digest, "{found}");
+    }
+}

@@ -9,12 +9,15 @@ use std::sync::Arc;
 
 use stemma_domain::access::Sight;
 use stemma_domain::document::{self, Document};
+use stemma_domain::entity_type;
+use stemma_domain::event::{Event, REQUESTS_STREAM};
 use stemma_domain::id::{AnnotationId, JobId, ResourceId};
 use stemma_domain::job::Job;
 use stemma_domain::resource::{AnnotationState, Descriptor};
 use stemma_domain::value::EntityType;
 use stemma_event_log::Record;
 
+use crate::apply::decode;
 use crate::cursor::Cursor;
 use crate::key;
 use crate::processing::JobQuery;
@@ -276,8 +279,9 @@ impl Seen {
         Ok(true)
     }
 
-    /// Whether an event is seen: that of a resource, document or job if it is. What the views have
-    /// yet to be told of is not seen, so they must have reached the event.
+    /// Whether an event is seen: that of a resource, document or job if it is, and one of a stream
+    /// that is none of theirs if all is that it names. What the views have yet to be told of is not
+    /// seen, so they must have reached the event.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -290,8 +294,30 @@ impl Seen {
             return Ok(self.job(id)?.is_some());
         }
         let id = ResourceId::from_stream_name(stream);
-        match id.or_else(|| document::from_stream_name(stream)) {
-            Some(id) => self.sees(id),
+        if let Some(id) = id.or_else(|| document::from_stream_name(stream)) {
+            return self.sees(id);
+        }
+        match stream {
+            entity_type::STREAM => Ok(true),
+            REQUESTS_STREAM => self.shows_answer(record),
+            // What another one names nobody here knows.
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether the answer to a request is seen, which may name a document and a job. One that cannot
+    /// be read may name anything.
+    fn shows_answer(&self, record: &Record) -> Result<bool, StoreError> {
+        let Ok(Event::RequestAnswered(found)) = decode(record) else {
+            return Ok(false);
+        };
+        if let Some(id) = found.document_id
+            && !self.sees(id)?
+        {
+            return Ok(false);
+        }
+        match found.job_id {
+            Some(id) => Ok(self.job(id)?.is_some()),
             None => Ok(true),
         }
     }

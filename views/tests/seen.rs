@@ -6,12 +6,15 @@ mod recorded;
 mod written;
 
 use proptest::prelude::*;
-use recorded::ACTOR;
+use recorded::{ACTOR, Recorded};
 use stemma_domain::access::Sight;
+use stemma_domain::event::{Event, JobQueued, Metadata, REQUESTS_STREAM, RequestAnswered};
+use stemma_domain::id::JobId;
 use stemma_domain::resource::{AnnotationState, Descriptor};
-use stemma_domain::value::PrincipalName;
+use stemma_domain::value::{JobKind, PrincipalName};
 use stemma_event_log::Record;
 use stemma_views::{Archived, Cursor, Model, Options, Page, ResourceQuery, Seen, Sort, Views};
+use uuid::Uuid;
 use written::*;
 
 const CASES: u32 = 48;
@@ -136,4 +139,65 @@ proptest! {
         let nobody = again.seen_by(&sights()[3]);
         prop_assert_eq!(nobody.is_everything(), model.descriptors().all(is_open));
     }
+}
+
+/// What a repeated upload found was told to the whole tenant, a document that is private too.
+#[test]
+fn an_answer_is_seen_by_those_who_see_what_it_names() {
+    let mut recorded = Recorded::new();
+    // The first is private, the second open.
+    for (who, access) in [(0, 0), (1, 7)] {
+        let made = Step::Create {
+            who,
+            name: 0,
+            types: vec![],
+            collection: None,
+            from: None,
+            access,
+        };
+        let (stream, events) = Plain::default().events(&made);
+        recorded.append(&stream, &events);
+    }
+    let job = JobId::new(Uuid::from_u128(7));
+    let queued = Event::JobQueued(JobQueued {
+        document_id: Some(resource_id(0)),
+        id: job,
+        max_retries: 0,
+        payload: Metadata::new(),
+        priority: 0,
+        trace_id: "trace".to_owned(),
+        kind: JobKind::new("document.process").unwrap(),
+    });
+    recorded.append(&job.stream_name(), &[queued]);
+    let answers = [
+        (Some(0), Some(job)),
+        (Some(0), None),
+        (Some(1), Some(job)),
+        (Some(1), None),
+        (None, None),
+    ];
+    for (document, job_id) in answers {
+        let found = RequestAnswered {
+            document_id: document.map(resource_id),
+            job_id,
+        };
+        recorded.append(REQUESTS_STREAM, &[Event::RequestAnswered(found)]);
+    }
+    let records = recorded.records();
+    let dir = tempfile::tempdir().unwrap();
+    let views = Views::open(dir.path(), &Options::default()).unwrap().model;
+    views.apply(&records).unwrap();
+    let shown = |sight: &Sight| {
+        let seen = views.seen_by(sight);
+        let of_answers = records.iter().filter(|r| r.stream() == REQUESTS_STREAM);
+        let shown = of_answers.map(|record| seen.shows(record).unwrap());
+        shown.collect::<Vec<_>>()
+    };
+    let sights = sights();
+    let [everything, _, nina, _, owner] = &sights[..] else {
+        panic!("five of them");
+    };
+    assert_eq!(shown(nina), [false, false, false, true, true]);
+    assert_eq!(shown(owner), [true; 5]);
+    assert_eq!(shown(everything), [true; 5]);
 }
