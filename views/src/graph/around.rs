@@ -1,7 +1,8 @@
 //! What lies around a node.
 //!
 //! Breadth first, level by level, each level in the order of the nodes' ids. Invariant: what is
-//! left out where an answer ends early is said, and no question looks at more edges than its limit.
+//! left out where an answer ends early is said, and no question looks at more edges than its limit,
+//! those among them that it looks for and that are not there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -68,7 +69,7 @@ pub struct Neighborhood {
     pub is_truncated: bool,
 }
 
-/// Edges that one question may still look at.
+/// Edges that one question may still look at, or for.
 pub(super) struct Budget {
     pub(super) left: usize,
     pub(super) rows_max: usize,
@@ -100,6 +101,22 @@ enum Run {
     Spent,
 }
 
+/// Edges of one kind at a node, of which not all were looked at.
+struct Cut {
+    node: NodeId,
+    side: Side,
+    edge_type: EdgeType,
+    /// What they lead to.
+    label: Label,
+}
+
+impl Cut {
+    /// The one of them that leads to this node, should it be there.
+    fn edge_to(&self, other: &NodeId) -> Edge {
+        Edge::between(&self.node, self.side, self.edge_type, other)
+    }
+}
+
 /// A search around a node, as far as it has come.
 struct Around<'a> {
     graph: &'a Graph,
@@ -107,8 +124,9 @@ struct Around<'a> {
     budget: Budget,
     seen: HashMap<NodeId, u32>,
     edges: BTreeSet<Edge>,
-    /// Nodes of which not all edges were looked at.
-    cut: Vec<NodeId>,
+    /// What was passed over, each kind at a node once: a node is expanded once, and what is left
+    /// of a kind is not looked at again.
+    cut: Vec<Cut>,
 }
 
 impl Around<'_> {
@@ -170,7 +188,12 @@ impl Around<'_> {
             // Names are not in the order of their keys, and lead from few nodes.
             let is_sorted = matches!(other, NodeId::Resource(_) | NodeId::Annotation(_));
             if is_sorted && taken > self.query.limit {
-                self.cut.push(node.clone());
+                self.cut.push(Cut {
+                    node: node.clone(),
+                    side,
+                    edge_type: edge.edge_type,
+                    label: other.label(),
+                });
                 let kind = key::edges_to(node, side, edge.edge_type, other.label());
                 return Ok(Run::PassedOver(after_prefix(&kind)));
             }
@@ -179,45 +202,63 @@ impl Around<'_> {
         Ok(Run::Ended)
     }
 
-    /// The edges that were met between nodes of the answer, and those that were passed over.
-    fn finish(mut self) -> Result<Vec<Edge>, StoreError> {
-        for node in std::mem::take(&mut self.cut) {
-            if !self.seen.contains_key(&node) {
-                continue;
-            }
-            let relation = self.query.relation;
-            let wanted = |edge: &EdgeType| relation.is_none_or(|wanted| wanted == *edge);
-            for other in self.seen.keys() {
-                for edge_type in EdgeType::ALL.into_iter().filter(wanted) {
-                    for (from, to) in [(&node, other), (other, &node)] {
-                        self.edges.extend(self.graph.edge(from, edge_type, to)?);
-                    }
+    /// Looks for edges between nodes of the answer among those that were passed over; false when the
+    /// budget did not last. An edge that is not there costs as much as one that is.
+    ///
+    /// A kind of edge is looked for on its own side and among the nodes of its label alone. What the
+    /// other end has met already is not looked for.
+    fn look_among_cut(&mut self) -> Result<bool, StoreError> {
+        let mut ids: Vec<&NodeId> = self.seen.keys().collect();
+        // In one order, so that no chance decides what is left out.
+        ids.sort_unstable();
+        for cut in &self.cut {
+            for other in ids.iter().filter(|other| other.label() == cut.label) {
+                let edge = cut.edge_to(other);
+                if self.edges.contains(&edge) {
+                    continue;
+                }
+                if !self.budget.take() {
+                    return Ok(false);
+                }
+                if self.graph.has_edge(&edge)? {
+                    self.edges.insert(edge);
                 }
             }
         }
+        Ok(true)
+    }
+
+    /// The edges that were met between nodes of the answer.
+    fn into_edges(self) -> Vec<Edge> {
         let is_seen =
             |edge: &Edge| self.seen.contains_key(&edge.from) && self.seen.contains_key(&edge.to);
         let mut edges: Vec<Edge> = self.edges.into_iter().filter(is_seen).collect();
         edges.sort_by_cached_key(|edge| {
             (edge.edge_type, edge.from.to_string(), edge.to.to_string())
         });
-        Ok(edges)
+        edges
+    }
+}
+
+impl Edge {
+    /// The edge of a type on one side of a node.
+    fn between(node: &NodeId, side: Side, edge_type: EdgeType, other: &NodeId) -> Self {
+        let (from, to) = match side {
+            Side::Out => (node.clone(), other.clone()),
+            Side::In => (other.clone(), node.clone()),
+        };
+        Self {
+            edge_type,
+            from,
+            to,
+        }
     }
 }
 
 /// The edge at a key, and its other end.
 pub(super) fn edge_at(key: &[u8], node: &NodeId, side: Side) -> Result<(Edge, NodeId), StoreError> {
     let (edge_type, other) = key::other_end(key, node)?;
-    let (from, to) = match side {
-        Side::Out => (node.clone(), other.clone()),
-        Side::In => (other.clone(), node.clone()),
-    };
-    let edge = Edge {
-        edge_type,
-        from,
-        to,
-    };
-    Ok((edge, other))
+    Ok((Edge::between(node, side, edge_type, &other), other))
 }
 
 impl Graph {
@@ -271,7 +312,8 @@ impl Graph {
                 break;
             }
         }
-        found.edges = around.finish()?;
+        found.is_truncated |= !around.look_among_cut()?;
+        found.edges = around.into_edges();
         Ok(found)
     }
 
@@ -340,5 +382,70 @@ impl Graph {
         let _moment = self.moment();
         let row = AnnotationNode::read(self.store(), &NodeId::Annotation(id))?;
         Ok(row.map(|row| row.motivations))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::super::edges::written;
+    use super::*;
+    use crate::model::Model;
+    use crate::open::Options;
+
+    fn resource(number: u128) -> NodeId {
+        NodeId::Resource(stemma_domain::id::ResourceId::new(Uuid::from_u128(number)))
+    }
+
+    fn edge(edge_type: EdgeType, from: &NodeId, to: &NodeId) -> Edge {
+        Edge::between(from, Side::Out, edge_type, to)
+    }
+
+    /// They were looked for with each type in each direction and among all nodes, and beside the
+    /// budget: a million looks with the moment held.
+    #[test]
+    fn edges_that_were_passed_over_are_looked_for_within_the_budget() {
+        let dir = tempfile::tempdir().unwrap();
+        let graph = Graph::open(dir.path(), &Options::default()).unwrap().model;
+        let (ada, kind) = (
+            NodeId::Person("ada".to_owned()),
+            NodeId::EntityType("Star".to_owned()),
+        );
+        let there = edge(EdgeType::Created, &ada, &resource(7));
+        let rows = written(&there).map(|key| (key, Some(Vec::new())));
+        graph.store().commit(rows.collect()).unwrap();
+        let query = NeighborsQuery {
+            of: ada.clone(),
+            depth: 2,
+            relation: None,
+            archived: Archived::Any,
+            limit: 10,
+            rows_max: 0,
+        };
+        let met = edge(EdgeType::Created, &ada, &resource(0));
+        let looked = |rows_max: usize| {
+            let others = (0..10).map(resource).chain([kind.clone()]);
+            let mut around = Around {
+                graph: &graph,
+                query: &query,
+                budget: Budget::of(rows_max),
+                seen: others.map(|id| (id, 1)).chain([(ada.clone(), 0)]).collect(),
+                edges: BTreeSet::from([met.clone()]),
+                cut: vec![Cut {
+                    node: ada.clone(),
+                    side: Side::Out,
+                    edge_type: EdgeType::Created,
+                    label: Label::Resource,
+                }],
+            };
+            let is_whole = around.look_among_cut().unwrap();
+            (is_whole, around.budget.left, around.into_edges())
+        };
+        // Nine of the ten resources have yet to be met.
+        let both = vec![met.clone(), there];
+        assert_eq!(looked(100), (true, 91, both.clone()));
+        assert_eq!(looked(9), (true, 0, both));
+        assert_eq!(looked(6), (false, 0, vec![met]));
     }
 }
