@@ -2,8 +2,9 @@
 //!
 //! It is a job like any other, in the log and in the same lists, but that the server begins it
 //! itself and at once. A log that takes no writes must not keep its operator from verifying it or
-//! from making the views anew: then the job is in memory alone. Invariant: every job's thread is
-//! owned here and is joined when the server stops.
+//! from making the views anew: then the job is in memory alone, and so is one of the whole server,
+//! whose result is no tenant's to read. Invariant: every job's thread is owned here and is joined
+//! when the server stops.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +46,7 @@ pub(crate) struct Job {
     state: Arc<watch::Sender<JobBody>>,
     cancel: Arc<AtomicBool>,
     clock: Clock,
+    is_of_server: bool,
 }
 
 /// Tells the time to jobs.
@@ -68,6 +70,8 @@ pub(crate) struct NewJob {
     pub(crate) actor: String,
     pub(crate) trace_id: String,
     pub(crate) clock: Clock,
+    /// Whether it is about more than the tenant whose log this is.
+    pub(crate) is_of_server: bool,
 }
 
 impl Jobs {
@@ -112,6 +116,7 @@ impl Jobs {
             state: Arc::new(watch::Sender::new(body)),
             cancel: Arc::default(),
             clock: new.clock,
+            is_of_server: new.is_of_server,
         };
         let mirror = Mirror {
             queue: self.shared.queue.clone(),
@@ -120,13 +125,14 @@ impl Jobs {
             actor: new.actor,
             trace_id: new.trace_id,
         };
+        let is_of_server = new.is_of_server;
         let own = job.clone();
         let name = format!("job {}", new.kind);
         let span = Span::of(&mirror.trace_id, name, SpanKind::Consumer);
         let thread = std::thread::Builder::new()
             .name(new.kind.to_owned())
             .spawn(move || {
-                let recorded = mirror.begin();
+                let recorded = if is_of_server { None } else { mirror.begin() };
                 let mut span = span.enter();
                 span.note("stemma.job_id", own.body().id);
                 let done = work(&own);
@@ -164,9 +170,18 @@ impl Jobs {
         jobs.iter().find(|job| job.state.borrow().id == id).cloned()
     }
 
-    /// Jobs, newest first, of a status and a kind where they are given.
-    pub(crate) fn list(&self, status: Option<&str>, kind: Option<&str>) -> Vec<JobBody> {
-        let bodies = self.jobs().iter().rev().map(Job::body).collect::<Vec<_>>();
+    /// Jobs, newest first, of a status and a kind where they are given; those of the server where
+    /// they are asked for.
+    pub(crate) fn list(
+        &self,
+        status: Option<&str>,
+        kind: Option<&str>,
+        with_server: bool,
+    ) -> Vec<JobBody> {
+        let jobs = self.jobs();
+        let shown = jobs.iter().filter(|job| with_server || !job.is_of_server);
+        let bodies = shown.rev().map(Job::body).collect::<Vec<_>>();
+        drop(jobs);
         let fits = |job: &JobBody| {
             status.is_none_or(|status| job.status == status)
                 && kind.is_none_or(|kind| job.kind == kind)
@@ -307,6 +322,11 @@ impl Job {
     /// Changes whenever the job tells of itself.
     pub(crate) fn follow(&self) -> watch::Receiver<JobBody> {
         self.state.subscribe()
+    }
+
+    /// Whether it is about more than one tenant.
+    pub(crate) fn is_of_server(&self) -> bool {
+        self.is_of_server
     }
 
     pub(crate) fn is_running(&self) -> bool {

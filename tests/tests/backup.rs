@@ -485,6 +485,7 @@ async fn an_operator_has_backups_made_in_the_targets_of_the_configuration_and_no
     }
     let [operator, admin] =
         ["operator", "admin"].map(|role| create_token(&own, role, &["--tenant", "north"]));
+    let reader = create_token(&own, "reader", &[]);
     let named = format!("nightly={}", text(&target));
     let server = Server::builder()
         .env("STEMMA_BACKUP__TARGETS", &named)
@@ -511,7 +512,7 @@ async fn an_operator_has_backups_made_in_the_targets_of_the_configuration_and_no
     assert_eq!(admin.post("/api/admin/backup", &body).await.status, 403);
     assert!(!target.exists());
     let job = operator.post("/api/admin/backup", &body).await;
-    assert!(job.header("location").starts_with("/api/jobs/"));
+    assert_eq!(job.header("location"), "/api/admin/backup");
     let job = job.expect(202);
     assert_eq!(job["type"], "backup");
     let ended = loop {
@@ -529,6 +530,16 @@ async fn an_operator_has_backups_made_in_the_targets_of_the_configuration_and_no
         .map(|tenant| text_of(&tenant["name"]))
         .collect();
     assert_eq!(names, ["default", "north", "south"]);
+    // Which tenants there are is nothing that the first one's users are told.
+    let path = format!("/api/jobs/{}", text_of(&job["id"]));
+    let first = client(&reader);
+    for told in ["/api/jobs", "/api/events?after=start"] {
+        let told = first.get(told).await.expect(200);
+        assert_eq!(told["items"], json!([]), "{told}");
+    }
+    for path in [path.clone(), format!("{path}/events/stream")] {
+        first.get(&path).await.expect_problem(404, "JOB_NOT_FOUND");
+    }
     let restored = data.path().join("restored");
     done(&restored, &["restore", text(&target)]);
     // The tokens are part of it.

@@ -281,10 +281,30 @@ pub(crate) async fn reopen_tokens(
     Ok(HttpResponse::Ok().json(json!({ "writable": true })))
 }
 
+/// Begins work on the tenant that is asked.
 pub(crate) fn start(
     state: &AppState,
     context: &Context,
     kind: &'static str,
+    work: impl FnOnce(&Job) -> Done + Send + 'static,
+) -> Result<JobBody, ApiError> {
+    begin(state, context, (kind, false), work)
+}
+
+/// Begins work on the whole server.
+pub(crate) fn start_of_server(
+    state: &AppState,
+    context: &Context,
+    kind: &'static str,
+    work: impl FnOnce(&Job) -> Done + Send + 'static,
+) -> Result<JobBody, ApiError> {
+    begin(state, context, (kind, true), work)
+}
+
+fn begin(
+    state: &AppState,
+    context: &Context,
+    (kind, is_of_server): (&'static str, bool),
     work: impl FnOnce(&Job) -> Done + Send + 'static,
 ) -> Result<JobBody, ApiError> {
     let commands = state.commands().clone();
@@ -297,6 +317,7 @@ pub(crate) fn start(
             actor: context.actor.clone(),
             trace_id: context.trace_id.clone(),
             clock,
+            is_of_server,
         },
         work,
     )

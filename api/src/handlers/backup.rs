@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use actix_web::http::header::LOCATION;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
@@ -15,7 +16,7 @@ use utoipa::ToSchema;
 use crate::body;
 use crate::context::Context;
 use crate::error::{ApiError, Code};
-use crate::handlers::admin::{accepted, start};
+use crate::handlers::admin::start_of_server;
 use crate::jobs::{JobBody, JobError};
 use crate::json::{Fields, boolean, text};
 use crate::query::Query;
@@ -61,7 +62,7 @@ fn backups(state: &AppState) -> Result<Arc<dyn Backups>, ApiError> {
 pub(crate) async fn get(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
     let targets = backups(&state)?.targets();
-    let mut all = state.jobs().list(None, Some(KIND));
+    let mut all = state.jobs().list(None, Some(KIND), true);
     let job = (!all.is_empty()).then(|| all.swap_remove(0));
     Ok(HttpResponse::Ok().json(BackupsBody { targets, job }))
 }
@@ -88,7 +89,7 @@ pub(crate) async fn make(
     }
     fields.finish()?;
     let target = target.ok_or_else(|| ApiError::of(Code::Internal))?;
-    let body = start(&state, &context, KIND, move |job| {
+    let body = start_of_server(&state, &context, KIND, move |job| {
         let own = job.clone();
         let cancel = job.cancel_flag();
         backups.back_up(&target, !is_quick, &mut |done, total, message| {
@@ -99,5 +100,7 @@ pub(crate) async fn make(
             ControlFlow::Continue(())
         })
     })?;
-    Ok(accepted(&body))
+    let mut response = HttpResponse::Accepted();
+    response.insert_header((LOCATION, "/api/admin/backup"));
+    Ok(response.json(body))
 }

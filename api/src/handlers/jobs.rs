@@ -24,8 +24,9 @@ use crate::context::{Context, is_trace_id};
 use crate::error::{ApiError, Code};
 use crate::handlers::grants::check_writable;
 use crate::idempotency;
-use crate::jobs::JobBody;
+use crate::jobs::{Job as OwnJob, JobBody};
 use crate::json::{Fields, checked, natural, object};
+use crate::metrics::OpenStream;
 use crate::page::Page;
 use crate::query::Query;
 use crate::state::AppState;
@@ -68,7 +69,7 @@ pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResp
     if asked.after.is_none() && document_id.is_none() && asked.trace_id.is_none() {
         let status = status.map(JobStatus::name);
         let kind = kind.as_ref().map(JobKind::as_str);
-        let own = state.jobs().list(status, kind);
+        let own = state.jobs().list(status, kind, tells_of_server(&state));
         let unrecorded = own
             .into_iter()
             .filter(|own| items.iter().all(|item| item.id != own.id))
@@ -81,6 +82,18 @@ pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResp
     Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
 }
 
+/// Whether jobs of the whole server are told of beside those of the tenant: to those who may do
+/// everything. From the first token on its operator has a route for them.
+fn tells_of_server(state: &AppState) -> bool {
+    state.access().registry().is_unused()
+}
+
+/// A job that this process began.
+fn own_job(state: &AppState, id: JobId) -> Option<OwnJob> {
+    let own = state.jobs().find(&id.to_string())?;
+    (!own.is_of_server() || tells_of_server(state)).then_some(own)
+}
+
 fn is_unrecorded(views: &Seen, id: &str) -> bool {
     let id = id.parse::<JobId>();
     id.is_ok_and(|id| views.job(id).is_ok_and(|job| job.is_none()))
@@ -88,7 +101,7 @@ fn is_unrecorded(views: &Seen, id: &str) -> bool {
 
 /// A job as it goes over the wire: of one that runs here, as it runs.
 fn body_of(state: &AppState, job: &Job) -> JobBody {
-    if let Some(own) = state.jobs().find(&job.id.to_string()) {
+    if let Some(own) = own_job(state, job.id) {
         return own.body();
     }
     JobBody::of(job, state.documents().queue.told(job.id))
@@ -101,7 +114,7 @@ pub(crate) fn job_id(text: &str) -> Result<JobId, ApiError> {
 
 /// The job of this id, as the views have it, if what it is about is seen.
 fn find(state: &Served, id: JobId) -> Result<JobBody, ApiError> {
-    if let Some(own) = state.jobs().find(&id.to_string()) {
+    if let Some(own) = own_job(state, id) {
         return Ok(own.body());
     }
     let job = state.seen().job(id)?;
@@ -217,9 +230,16 @@ pub(crate) async fn cancel(
     state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
+    no_precondition(&request, NO_TAG)?;
     let id = job_id(&id)?;
-    if let Some(own) = state.jobs().find(&id.to_string()) {
+    let key = idempotency::of(&request, &context, &[])?;
+    if let Some(own) = own_job(&state, id) {
         may_change(&context, None)?;
+        if key.is_some() {
+            let detail =
+                "an operator's job cannot keep idempotency-key; leave it out. Nothing was done";
+            return Err(ApiError::new(Code::MalformedHeader, detail));
+        }
         own.cancel()?;
         return Ok(HttpResponse::build(StatusCode::ACCEPTED).json(own.body()));
     }
@@ -242,8 +262,8 @@ pub(crate) async fn retry(
         let detail = "it was asked for as an admin, and sees what an admin does: ask for it anew";
         return Err(ApiError::new(Code::RoleMissing, detail));
     }
-    let is_own_route = state.jobs().find(&id.to_string()).is_some()
-        || job.is_some_and(|job| is_operators(&job.kind));
+    let is_own_route =
+        own_job(&state, id).is_some() || job.is_some_and(|job| is_operators(&job.kind));
     if is_own_route {
         let detail = "an operator's job is begun again by its own route";
         return Err(ApiError::new(Code::JobNotRetryable, detail));
@@ -320,15 +340,27 @@ pub(crate) async fn follow(
     // Who asks is known by now.
     let _ = query.one("ticket");
     query.finish()?;
-    follow_job(&state, job_id(&id)?)
+    let id = job_id(&id)?;
+    let place = stream_place(&state)?;
+    follow_job(&state, id, place, HttpResponse::Ok())
 }
 
-/// A job as a stream of server-sent events.
-pub(crate) fn follow_job(state: &Served, id: JobId) -> Result<HttpResponse, ApiError> {
+/// A place among the streams of the server. Whoever queues a job to be followed takes it first: one
+/// who is refused has no job queued.
+pub(crate) fn stream_place(state: &Served) -> Result<OpenStream, ApiError> {
+    let place = state.metrics().open_stream(state.options().sse.streams_max);
+    place.ok_or_else(|| ApiError::of(Code::TooManyStreams))
+}
+
+/// A job as a stream of server-sent events, with the head of the answer as it was begun.
+pub(crate) fn follow_job(
+    state: &Served,
+    id: JobId,
+    open: OpenStream,
+    mut response: HttpResponseBuilder,
+) -> Result<HttpResponse, ApiError> {
     let options = &state.options().sse;
-    let open = state.metrics().open_stream(options.streams_max);
-    let open = open.ok_or_else(|| ApiError::of(Code::TooManyStreams))?;
-    let news = match state.jobs().find(&id.to_string()) {
+    let news = match own_job(state, id) {
         Some(own) => News::Own(own.follow()),
         None => News::Recorded(id, state.documents().queue.follow(id)),
     };
