@@ -20,10 +20,10 @@ use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use stemma_access::By;
-use stemma_domain::access::Sight;
+use stemma_domain::access::{Need, Role, Sight};
 use stemma_telemetry::{Span, SpanContext, SpanKind};
 
-use crate::access::{Caller, Entry, Leave};
+use crate::access::{Caller, Entry, Leave, need_of};
 use crate::connection::Link;
 use crate::error::{ApiError, Code};
 use crate::metrics::known_method;
@@ -346,7 +346,15 @@ fn failure(answer: &ServiceResponse<BoxBody>) -> Option<ApiError> {
     }
 }
 
-/// Remembers a request that wrote, or failed.
+/// Whether a request is the affair of the tenant that it was served from. What is open to all is
+/// served from the first, whoever asks; an operator looks after the server, and is of no tenant.
+fn is_of_tenant(request: &HttpRequest, caller: &Caller) -> bool {
+    let need = need_of(request.method().as_str(), &Pattern::of(request));
+    let is_of_server = matches!(need, Need::Nothing | Need::Operate);
+    !is_of_server && caller.role().is_none_or(Role::is_of_a_tenant)
+}
+
+/// Remembers a request that wrote, or failed, in its tenant: nobody else is to see it there.
 fn remember(
     served: &Served,
     answer: &ServiceResponse<BoxBody>,
@@ -355,7 +363,8 @@ fn remember(
     took: Duration,
 ) {
     let request = answer.request();
-    if request.method().is_safe() && code.is_none() {
+    let is_plain_read = request.method().is_safe() && code.is_none();
+    if is_plain_read || !is_of_tenant(request, &context.caller) {
         return;
     }
     served.requests().keep(RequestSeen {

@@ -4,7 +4,7 @@
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use stemma_tests::{
     Client, Collector, DIMENSION, ModelServer, ParsingServer, Server, ServerBuilder, TracedSpan,
     Upload, command,
@@ -304,4 +304,43 @@ async fn what_came_of_jobs_is_counted() {
     assert!(figure(&metrics, "stemma_disk_free_bytes ") > Some(0.0));
     assert!(figure(&metrics, "stemma_process_resident_bytes ") > Some(1e6));
     assert!(figure(&metrics, "stemma_process_open_files ") > Some(3.0));
+}
+
+/// Found: the operator's requests, and what users of other tenants asked of a route that is open to
+/// all, stood among the failures of the first tenant, with their paths and names.
+#[tokio::test]
+async fn what_is_asked_of_the_server_or_by_others_is_no_tenants_to_remember() {
+    let data = tempfile::tempdir().expect("a directory");
+    made(data.path(), "north");
+    let token = |role: &str, tenant: &str| {
+        let made = create_token(data.path(), role, &["--tenant", tenant]);
+        text_of(&made["token"]).to_owned()
+    };
+    let tokens = [
+        token("operator", "default"),
+        token("admin", "default"),
+        token("admin", "north"),
+    ];
+    let server = Server::builder().data(data.path()).start();
+    let [operator, first, north] = tokens.map(|token| Client::showing(server.url(), Some(&token)));
+    let delete = operator.request("DELETE", "/api/admin/tenants/acme");
+    let gone = operator.send(delete.header("x-request-id", "acme")).await;
+    gone.expect_problem(404, "TENANT_NOT_FOUND");
+    let token = operator.post("/api/admin/tokens", &json!({})).await;
+    token.expect_problem(422, "INVALID_FIELDS");
+    let page = [("accept", "text/html")];
+    let page = north.get_with("/api/openapi.json", &page).await;
+    page.expect_problem(406, "NOT_ACCEPTABLE");
+    for client in [&first, &north] {
+        let wrong = client.post("/api/resources", &json!({})).await;
+        wrong.expect_problem(422, "INVALID_FIELDS");
+    }
+    for client in [&first, &north] {
+        let errors = client.get("/api/errors?kind=request").await.expect(200);
+        let own = errors["items"].as_array().expect("a list").iter();
+        let own: Vec<&str> = own.map(|error| text_of(&error["message"])).collect();
+        assert_eq!(own, ["POST /api/resources"], "{errors}");
+    }
+    let story = first.get("/api/traces/acme").await;
+    story.expect_problem(404, "TRACE_NOT_FOUND");
 }

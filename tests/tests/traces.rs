@@ -303,3 +303,44 @@ async fn a_job_that_waits_for_its_next_try_is_among_what_failed() {
         "{errors}"
     );
 }
+
+/// Found: a story of a few hundred large batches was held in memory whole, and with it all that was
+/// read beside them.
+#[tokio::test]
+async fn a_trace_of_many_large_events_is_told_as_far_as_there_is_room() {
+    const BATCHES: usize = 4;
+    const EVENTS: usize = 30;
+    const BYTES: usize = 200_000;
+    const ROOM: usize = 16 << 20;
+    let server = Server::start();
+    let client = server.client();
+    let made = json!({ "op": "create_resource", "name": "n", "media_type": "text/plain",
+        "content": "c", "metadata": { "text": "x".repeat(BYTES) } });
+    let batch = json!({ "operations": vec![made; EVENTS] });
+    for _ in 0..BATCHES {
+        let request = client.request("POST", "/api/batch").json(&batch);
+        let request = request.header("x-request-id", "large");
+        client.send(request).await.expect(200);
+        // Another's, which stands right behind it.
+        client.create("another", "Jupiter").await;
+    }
+    let story = story(&client, "large").await;
+    let events = story["events"].as_array().expect("events");
+    let told: Vec<u64> = events
+        .iter()
+        .filter_map(|event| event["position"].as_u64())
+        .collect();
+    // The first of them, whole, and nothing in between that is not of it.
+    let of_it = (0..BATCHES).flat_map(|batch| {
+        let first = batch * (EVENTS + 1);
+        first..first + EVENTS
+    });
+    let of_it: Vec<u64> = of_it.map(|position| position as u64).collect();
+    assert_eq!(told, of_it[..told.len()]);
+    assert!(
+        (2 * EVENTS..=ROOM / BYTES + 1).contains(&told.len()),
+        "{}",
+        told.len()
+    );
+    assert_eq!(story["is_complete"], false);
+}

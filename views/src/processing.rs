@@ -19,15 +19,20 @@ use stemma_domain::value::JobKind;
 use stemma_event_log::Record;
 
 use crate::apply::{Reason, key_changes};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, CursorError};
 use crate::job_feed::ChangedJobs;
 use crate::key;
+use crate::list::Filling;
 use crate::query::Page;
 use crate::row;
 use crate::store::{Change, Direction, Store, StoreError};
 use crate::views::{QueryError, Views};
 
 const MICROS_A_DAY: i64 = 24 * 60 * 60 * 1_000_000;
+/// Jobs that are looked at while nothing can be applied.
+const SLICE_ROWS: usize = 256;
+/// Bytes of their rows after which others have their turn, however few they are.
+const SLICE_BYTES: usize = 1 << 20;
 
 /// Which jobs a list is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +49,37 @@ pub struct JobQuery {
     pub limit: usize,
     /// Where the page begins.
     pub after: Option<Cursor>,
+}
+
+/// How far a page of jobs has come, from the newest on.
+struct JobWalk {
+    /// Where the jobs stand that it looks at.
+    prefix: Vec<u8>,
+    /// The place of the job that it looked at last; it goes on before it.
+    to: Vec<u8>,
+    /// How many more bytes of rows may be read for nothing. Those of its items fill the page.
+    bytes_left: usize,
+}
+
+impl JobWalk {
+    /// The walk of a query, from its cursor on.
+    fn of(query: &JobQuery, mark: &str, bytes_left: usize) -> Result<Self, CursorError> {
+        let prefix = match (query.document_id, &query.trace_id, query.status) {
+            (Some(id), _, _) => key::jobs_of_document(id),
+            (None, Some(trace), _) => key::jobs_of_trace(trace),
+            (None, None, Some(status)) => key::jobs_of_status(status),
+            (None, None, None) => vec![key::JOB],
+        };
+        let to = match &query.after {
+            Some(cursor) => [&prefix, cursor.last(mark)?].concat(),
+            None => key::after_prefix(&prefix),
+        };
+        Ok(Self {
+            prefix,
+            to,
+            bytes_left,
+        })
+    }
 }
 
 /// How many jobs there are of each status, in the order of [`JobStatus::ALL`].
@@ -304,8 +340,9 @@ impl Views {
         read_counts(self.store())
     }
 
-    /// A page of jobs, those that were queued last first. It looks at a bounded number of rows and
-    /// then ends, with a cursor, however few it found.
+    /// A page of jobs, those that were queued last first. It looks at a bounded number of rows, and
+    /// passes over a bounded number of their bytes, and then ends, with a cursor, however few it
+    /// found.
     ///
     /// # Errors
     /// [`QueryError`].
@@ -319,27 +356,36 @@ impl Views {
         query: &JobQuery,
         is_seen: impl Fn(&Job) -> Result<bool, StoreError>,
     ) -> Result<Page<Job>, QueryError> {
-        let _moment = self.moment();
         let mark = query.mark();
-        let prefix = match (query.document_id, &query.trace_id, query.status) {
-            (Some(id), _, _) => key::jobs_of_document(id),
-            (None, Some(trace), _) => key::jobs_of_trace(trace),
-            (None, None, Some(status)) => key::jobs_of_status(status),
-            (None, None, None) => vec![key::JOB],
-        };
-        let to = match &query.after {
-            Some(cursor) => [&prefix, cursor.last(&mark)?].concat(),
-            None => key::after_prefix(&prefix),
-        };
+        let mut walk = JobWalk::of(query, &mark, self.page_bytes_max())?;
         let mut filling = self.filling(query.limit);
-        let mut rows = self.store().scan(&prefix, &to, Direction::Backward);
-        while filling.goes_on() {
+        while filling.goes_on() && walk.bytes_left > 0 {
+            self.fill_jobs(query, &is_seen, &mut walk, &mut filling)?;
+        }
+        Ok(filling.into_page(&mark))
+    }
+
+    /// Fills a part of a page, all as of one moment. Between two of them those who apply have their
+    /// turn: a row is a text to be read, and there may be many.
+    fn fill_jobs(
+        &self,
+        query: &JobQuery,
+        is_seen: &impl Fn(&Job) -> Result<bool, StoreError>,
+        walk: &mut JobWalk,
+        filling: &mut Filling<Job>,
+    ) -> Result<(), QueryError> {
+        let _moment = self.moment();
+        let mut slice_bytes = 0;
+        let mut rows = self
+            .store()
+            .scan(&walk.prefix, &walk.to, Direction::Backward);
+        for _ in 0..SLICE_ROWS {
             let Some(pair) = rows.next() else {
                 filling.end();
-                break;
+                return Ok(());
             };
             let (key, value) = pair?;
-            let (job, bytes) = match prefix[0] {
+            let (job, bytes) = match walk.prefix[0] {
                 key::JOB => (Some(row::decode_state(&key, &value)?), value.len()),
                 _ => self
                     .indexed(&key)?
@@ -349,9 +395,17 @@ impl Views {
                 Some(job) if is_seen(&job)? => Some(job),
                 _ => None,
             };
-            filling.take(key[prefix.len()..].to_vec(), job, bytes);
+            if job.is_none() {
+                walk.bytes_left = walk.bytes_left.saturating_sub(bytes);
+            }
+            slice_bytes += bytes;
+            filling.take(key[walk.prefix.len()..].to_vec(), job, bytes);
+            walk.to = key;
+            if slice_bytes >= SLICE_BYTES || walk.bytes_left == 0 || !filling.goes_on() {
+                return Ok(());
+            }
         }
-        Ok(filling.into_page(&mark))
+        Ok(())
     }
 
     /// The job that a row of an index names, and the bytes of its row.
@@ -401,3 +455,6 @@ impl JobQuery {
             && self.trace_id.as_ref().is_none_or(|id| job.trace_id == *id)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,7 @@ const STEP: ReadLimit = ReadLimit {
 };
 
 /// Bytes of events that fill a page, however few they are; one is always given.
-const PAGE_BYTES_MAX: usize = 16 << 20;
+pub(super) const PAGE_BYTES_MAX: usize = 16 << 20;
 
 /// A page in the course of being filled.
 #[derive(Default)]

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use crate::body::blocking;
 use crate::context::{Context, is_trace_id};
 use crate::error::{ApiError, Code};
+use crate::handlers::events::PAGE_BYTES_MAX;
 use crate::handlers::traced_stages::{STAGE_RECORDS_MAX, TracedStageBody, stages_of};
 use crate::query::Query;
 use crate::requests::{RequestBody, RequestSeen};
@@ -47,7 +48,7 @@ pub(crate) struct TraceBody {
     pub(crate) events: Vec<TracedEventBody>,
     /// Jobs that were queued, the earliest first, with the documents that they are about.
     pub(crate) jobs: Vec<TracedJobBody>,
-    /// Whether that is all there is: a story has at most 500 of each.
+    /// Whether that is all there is: a story has at most 500 of each, and 16 MiB of events.
     pub(crate) is_complete: bool,
 }
 
@@ -237,59 +238,100 @@ fn traced_job(
     Ok((traced, is_whole))
 }
 
+/// Records of a trace, as many as there is room for: [`PARTS_MAX`], or as many bytes as fill a page
+/// of events. Each has memory of its own, or it would hold all that was read with it.
+struct Found {
+    records: Vec<Record>,
+    bytes: usize,
+    /// Whether these are all.
+    is_complete: bool,
+}
+
+impl Found {
+    fn is_full(&self) -> bool {
+        self.records.len() >= PARTS_MAX || self.bytes >= PAGE_BYTES_MAX
+    }
+
+    fn push(&mut self, record: &Record) {
+        self.bytes += record.bytes().len();
+        self.records.push(record.detached());
+    }
+}
+
 /// The records of a trace, in their order, and whether these are all.
 fn records_of(
     state: &AppState,
     views: &Seen,
     trace_id: &str,
 ) -> Result<(Vec<Record>, bool), ApiError> {
-    let mut found = Vec::new();
-    let mut is_complete = true;
+    let mut found = Found {
+        records: Vec::new(),
+        bytes: 0,
+        is_complete: true,
+    };
     if let Some(told) = told_time(trace_id) {
-        is_complete = by_time(state, trace_id, told, &mut found)?;
+        by_time(state, trace_id, told, &mut found)?;
     }
     let rows = views.traced(trace_id, PARTS_MAX)?;
-    is_complete &= rows.len() < PARTS_MAX;
-    for position in rows {
-        let batch = ReadLimit {
-            records: PARTS_MAX,
+    found.is_complete &= rows.len() < PARTS_MAX;
+    for first in rows {
+        if found.is_full() {
+            found.is_complete = false;
+            break;
+        }
+        take_batch(state, first, &mut found)?;
+    }
+    let mut records = found.records;
+    records.sort_by_key(|record| record.position().get());
+    Ok((records, found.is_complete))
+}
+
+/// Takes in the batch that begins at a position, as far as there is room; its first record tells
+/// how many it has.
+fn take_batch(state: &AppState, first: u64, found: &mut Found) -> Result<(), ApiError> {
+    let (mut next, mut end) = (first, first + 1);
+    while next < end {
+        let left = usize::try_from(end - next).unwrap_or(usize::MAX);
+        let limit = ReadLimit {
+            records: left.min(STEP.records),
             ..STEP
         };
-        let records = state.reader().read(Position::new(position), batch)?;
-        let count = records
-            .first()
-            .map_or(0, |first| usize::from(first.batch_count()));
-        is_complete &= records.len() >= count;
-        found.extend(records.into_iter().take(count));
+        let records = state.reader().read(Position::new(next), limit)?;
+        let Some(head) = records.first() else {
+            found.is_complete = false;
+            return Ok(());
+        };
+        end = first + u64::from(head.batch_count());
+        for record in &records {
+            if found.is_full() {
+                found.is_complete = false;
+                return Ok(());
+            }
+            next = record.position().get() + 1;
+            found.push(record);
+        }
     }
-    found.sort_by_key(|record| record.position().get());
-    is_complete &= found.len() <= PARTS_MAX;
-    found.truncate(PARTS_MAX);
-    Ok((found, is_complete))
+    Ok(())
 }
 
 /// Looks through the records of the moments behind a trace id's own time.
-fn by_time(
-    state: &AppState,
-    trace_id: &str,
-    told: i64,
-    found: &mut Vec<Record>,
-) -> Result<bool, ApiError> {
+fn by_time(state: &AppState, trace_id: &str, told: i64, found: &mut Found) -> Result<(), ApiError> {
     let before = state.reader().position_at_time(told.saturating_sub(1))?;
     let first = before.map_or(0, |before| before.get() + 1);
     let mut next = first;
     loop {
         let records = state.reader().read(Position::new(next), STEP)?;
         if records.is_empty() {
-            return Ok(true);
+            return Ok(());
         }
-        for record in records {
+        for record in &records {
             next = record.position().get() + 1;
             if record.recorded_at_us() >= told.saturating_add(TRACE_WINDOW_US) {
-                return Ok(true);
+                return Ok(());
             }
-            if next - first > LOOKED_AT_MAX || found.len() == PARTS_MAX {
-                return Ok(false);
+            if next - first > LOOKED_AT_MAX || found.is_full() {
+                found.is_complete = false;
+                return Ok(());
             }
             if record.trace_id() == trace_id {
                 found.push(record);
@@ -330,7 +372,8 @@ pub(crate) async fn errors(request: HttpRequest, state: Served) -> Result<HttpRe
                 limit: JOBS_LOOKED_AT,
                 ..JobQuery::default()
             };
-            let failed = state.seen().jobs(&query)?.items;
+            let views = state.seen();
+            let failed = blocking(move || views.jobs(&query)).await??.items;
             items.extend(failed.iter().map(of_job).filter(fits));
         }
     }
