@@ -27,6 +27,7 @@ pub fn configure(config: &mut ServiceConfig) {
     of_graph(config);
     history(config);
     of_documents(config);
+    of_workers(config);
     of_access(config);
     operation(config);
     config.default_service(web::to(unknown_route));
@@ -114,7 +115,7 @@ fn history(config: &mut ServiceConfig) {
         .service(get("/api/log/tile/{level}/{tile:.*}").route(read().to(proofs::tile)));
 }
 
-/// Documents, and those who work on them.
+/// Documents, jobs of models, search.
 fn of_documents(config: &mut ServiceConfig) {
     let get = |path: &'static str| at(path, "GET, HEAD");
     let post = |path: &'static str| at(path, "POST");
@@ -130,16 +131,38 @@ fn of_documents(config: &mut ServiceConfig) {
                 .route(bodyless(web::post().to(model_jobs::detect))),
         )
         .service(post("/api/generate-resource-stream").route(web::post().to(model_jobs::generate)))
-        .service(get("/api/search").route(json(read().to(search::search))))
-        .service(post("/api/workers/claim").route(web::post().to(workers::claim)))
-        .service(post("/api/workers/jobs/{id}/heartbeat").route(web::post().to(workers::heartbeat)))
-        .service(post("/api/workers/jobs/{id}/progress").route(web::post().to(workers::progress)))
-        .service(post("/api/workers/jobs/{id}/complete").route(web::post().to(workers::complete)))
-        .service(post("/api/workers/jobs/{id}/fail").route(web::post().to(workers::fail)))
-        .service(post("/api/workers/jobs/{id}/release").route(web::post().to(workers::release)))
-        .service(
-            post("/api/workers/jobs/{id}/stages/{stage}").route(web::post().to(workers::stage)),
-        );
+        .service(get("/api/search").route(json(read().to(search::search))));
+}
+
+/// What workers outside ask.
+fn of_workers(config: &mut ServiceConfig) {
+    let call = |path: &'static str, route: Route| at(path, "POST").route(unconditional(route));
+    config
+        .service(call("/api/workers/claim", web::post().to(workers::claim)))
+        .service(call(
+            "/api/workers/jobs/{id}/heartbeat",
+            web::post().to(workers::heartbeat),
+        ))
+        .service(call(
+            "/api/workers/jobs/{id}/progress",
+            web::post().to(workers::progress),
+        ))
+        .service(call(
+            "/api/workers/jobs/{id}/complete",
+            web::post().to(workers::complete),
+        ))
+        .service(call(
+            "/api/workers/jobs/{id}/fail",
+            web::post().to(workers::fail),
+        ))
+        .service(call(
+            "/api/workers/jobs/{id}/release",
+            web::post().to(workers::release),
+        ))
+        .service(call(
+            "/api/workers/jobs/{id}/stages/{stage}",
+            web::post().to(workers::stage),
+        ));
 }
 
 /// Tokens, tenants, and what a browser makes of a token.
@@ -166,8 +189,8 @@ fn of_access(config: &mut ServiceConfig) {
         )
         .service(
             at("/api/session", "POST, DELETE")
-                .route(bodyless(web::post().to(access::begin_session)))
-                .route(bodyless(web::delete().to(access::end_session))),
+                .route(bare(web::post().to(access::begin_session)))
+                .route(bare(web::delete().to(access::end_session))),
         )
         .service(
             post("/api/tickets").route(unconditional(bodyless(web::post().to(access::ticket)))),
@@ -189,31 +212,22 @@ fn operation(config: &mut ServiceConfig) {
         .service(get("/api/jobs/{id}/status").route(json(read().to(jobs::get))))
         .service(get("/api/jobs/{id}/events/stream").route(read().to(jobs::follow)))
         .service(post("/api/jobs/{id}/cancel").route(bodyless(web::post().to(jobs::cancel))))
+        .service(post("/api/admin/rebuild/views").route(bare(web::post().to(admin::rebuild_views))))
+        .service(post("/api/admin/rebuild/graph").route(bare(web::post().to(admin::rebuild_graph))))
         .service(
-            post("/api/admin/rebuild/views").route(bodyless(web::post().to(admin::rebuild_views))),
+            post("/api/admin/rebuild/search").route(bare(web::post().to(admin::rebuild_search))),
         )
-        .service(
-            post("/api/admin/rebuild/graph").route(bodyless(web::post().to(admin::rebuild_graph))),
-        )
-        .service(
-            post("/api/admin/rebuild/search")
-                .route(bodyless(web::post().to(admin::rebuild_search))),
-        )
-        .service(
-            post("/api/admin/retry/search").route(bodyless(web::post().to(admin::retry_search))),
-        )
-        .service(post("/api/admin/retry/graph").route(bodyless(web::post().to(admin::retry_graph))))
-        .service(post("/api/admin/verify").route(bodyless(web::post().to(admin::verify))))
-        .service(post("/api/admin/collect").route(bodyless(web::post().to(admin::collect))))
-        .service(post("/api/admin/retry/views").route(bodyless(web::post().to(admin::retry_views))))
-        .service(
-            post("/api/admin/reopen/tokens").route(bodyless(web::post().to(admin::reopen_tokens))),
-        )
-        .service(post("/api/admin/reopen/log").route(bodyless(web::post().to(admin::reopen_log))))
+        .service(post("/api/admin/retry/search").route(bare(web::post().to(admin::retry_search))))
+        .service(post("/api/admin/retry/graph").route(bare(web::post().to(admin::retry_graph))))
+        .service(post("/api/admin/verify").route(bare(web::post().to(admin::verify))))
+        .service(post("/api/admin/collect").route(bare(web::post().to(admin::collect))))
+        .service(post("/api/admin/retry/views").route(bare(web::post().to(admin::retry_views))))
+        .service(post("/api/admin/reopen/tokens").route(bare(web::post().to(admin::reopen_tokens))))
+        .service(post("/api/admin/reopen/log").route(bare(web::post().to(admin::reopen_log))))
         .service(
             at("/api/admin/backup", "GET, HEAD, POST")
                 .route(json(read().to(backup::get)))
-                .route(web::post().to(backup::make)),
+                .route(unconditional(web::post().to(backup::make))),
         )
         .service(get("/api/traces/{trace_id}").route(json(read().to(traces::get))))
         .service(get("/api/errors").route(json(read().to(traces::errors))))
@@ -303,7 +317,9 @@ async fn no_body_came(
 }
 
 /// A route that keeps no answers to give again and knows no revisions: who counts on either is
-/// refused, not passed over. What a token is told once cannot be told again.
+/// refused, not passed over. What a token is told once cannot be told again; a worker's call is safe
+/// to repeat by its fencing token; and an operator's work may be asked for where the log takes no
+/// writes, so that no key could be kept.
 fn unconditional(route: Route) -> Route {
     route.wrap(from_fn(no_condition_came))
 }
@@ -321,6 +337,11 @@ async fn no_condition_came(
         return Ok(request.error_response(ApiError::new(Code::MalformedHeader, detail)));
     }
     Ok(next.call(request).await?.map_into_boxed_body())
+}
+
+/// A route whose path says all there is to say.
+fn bare(route: Route) -> Route {
+    unconditional(bodyless(route))
 }
 
 fn wrong_method(allow: &'static str) -> Ready<Result<HttpResponse, ApiError>> {

@@ -21,6 +21,6 @@ mod worker;
 pub use bus::{Progress, Watching};
 pub use error::JobsError;
 pub use options::Options;
-pub use queue::{Beat, Begun, Claimant, Claimed, NewJob, Queue, QueueStats};
+pub use queue::{Asking, Beat, Begun, Claimant, Claimed, NewJob, Queue, QueueStats};
 pub use totals::{BOUNDS_MS, TimesTold, TotalsTold};
 pub use worker::{Handler, Outcome, Work, Workers};

@@ -4,6 +4,8 @@
 //! which job to try next and whose lease has run out. Invariant: nothing is told as done before it
 //! is durable.
 
+mod asked;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +16,7 @@ use stemma_domain::event::{JobError, JobQueued, Metadata};
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand, JobRefusal};
 use stemma_domain::value::{JobKind, WorkerName};
-use stemma_event_log::{Direction, Idempotency, ReadLimit, Revision, StreamId, StreamRange};
+use stemma_event_log::{Direction, ReadLimit, Revision, StreamId, StreamRange};
 use stemma_views::{ChangedJobs, JobFeed};
 use tokio::sync::watch;
 
@@ -25,6 +27,8 @@ use crate::choice::{Choice, ChoiceEnd, LeftClaim};
 use crate::error::JobsError;
 use crate::options::Options;
 use crate::totals::{Totals, TotalsTold};
+
+pub use asked::Asking;
 
 /// The event that makes a claim.
 const CLAIMED: &str = "job.claimed";
@@ -238,18 +242,6 @@ impl Queue {
         }
     }
 
-    /// The operation that queues a job, for a batch with others.
-    ///
-    /// # Errors
-    /// [`JobsError::Full`] when too many wait.
-    pub fn queue_operation(&self, new: NewJob) -> Result<Operation, JobsError> {
-        let queued = self.shared.board().waiting();
-        if queued >= self.shared.options.queued_max {
-            return Err(JobsError::Full { queued });
-        }
-        Ok(self.unlimited_operation(new))
-    }
-
     fn unlimited_operation(&self, new: NewJob) -> Operation {
         let id = new.id;
         let queued = JobQueued {
@@ -262,25 +254,6 @@ impl Queue {
             kind: new.kind,
         };
         Operation::of_job(id, JobCommand::Queue(queued))
-    }
-
-    /// Queues a job.
-    ///
-    /// # Errors
-    /// [`JobsError`]; nothing was written, with the exceptions of the write path.
-    pub async fn submit(
-        &self,
-        new: NewJob,
-        actor: &str,
-        idempotency: Option<Idempotency>,
-    ) -> Result<(Job, Written), JobsError> {
-        let trace_id = new.trace_id.clone();
-        let operation = self.queue_operation(new)?;
-        let request = Request {
-            idempotency,
-            ..request(actor, &trace_id, vec![operation])
-        };
-        self.one(request).await
     }
 
     /// Queues a job and takes it on at once, for work that the server itself has begun.
@@ -611,7 +584,10 @@ impl Queue {
             .first_mut()
             .and_then(|result| result.job.take());
         let job = *job.ok_or(JobRefusal::NotFound)?;
-        self.shared.board().refresh(&job, self.shared.now());
+        // What is answered again tells how the job was, which may have ended and been forgotten.
+        if !written.replayed {
+            self.shared.board().refresh(&job, self.shared.now());
+        }
         Ok((job, written))
     }
 }

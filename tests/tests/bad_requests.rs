@@ -422,6 +422,39 @@ async fn a_condition_that_a_write_cannot_keep_is_refused() {
     }
 }
 
+/// Found: calls of workers and operators passed the key over, and were done again.
+#[tokio::test]
+async fn a_write_that_keeps_no_idempotency_key_refuses_it() {
+    let bench = Bench::start().await;
+    let mut asked = 0;
+    for route in &bench.routes {
+        let parameters = route.operation["parameters"]
+            .as_array()
+            .expect("parameters");
+        let keeps_it = parameters.iter().any(|p| p["name"] == "Idempotency-Key");
+        // A query changes nothing, whatever it is sent by.
+        let is_read = matches!(&*route.method, "GET" | "HEAD") || route.path == "/api/graph/query";
+        if is_read || keeps_it {
+            continue;
+        }
+        let target = bench.path(route, "", "");
+        let (headers, body): (_, &[u8]) = match &route.operation["requestBody"] {
+            Value::Null => ("", b""),
+            _ => ("Content-Type: application/json\r\n", b"{}"),
+        };
+        let headers = format!("{headers}Idempotency-Key: k\r\n");
+        let told = bench.ask(route, &target, &headers, body);
+        assert_eq!(
+            told,
+            (400, "MALFORMED_HEADER".to_owned()),
+            "{} {target}",
+            route.method
+        );
+        asked += 1;
+    }
+    assert!(asked > 20, "{asked}");
+}
+
 #[tokio::test]
 async fn each_wrong_place_has_its_own_pointer_and_code() {
     let server = Server::start();

@@ -1,10 +1,13 @@
 //! Files that cannot be documents: each says why, once, and nobody else waits for it (row B2).
 
 use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::TcpStream;
 
 use serde_json::{Value, json};
 use stemma_tests::{Client, Server, Upload};
 
+use crate::bad_input::{assert_problem, connect};
 use crate::documents::{TEXT, text_of};
 use crate::written;
 
@@ -227,4 +230,90 @@ async fn a_step_that_fails_is_failed_at_once_and_may_be_asked_for_again() {
     let chunk = client.post(&path, &json!({})).await;
     let problem = chunk.expect_problem(409, "STAGE_MISSING");
     assert!(text_of(&problem["detail"]).contains("parse"), "{problem}");
+}
+
+/// The head of a form of a million bytes, most of which never come.
+const LONG_FORM: &str = "POST /api/documents/upload HTTP/1.1\r\nHost: localhost\r\n\
+    Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n";
+
+/// The answer to a request whose end did not come.
+fn early_answer(stream: &mut TcpStream) -> String {
+    let mut told = String::new();
+    let is_whole = |told: &str| {
+        let body = told.split_once("\r\n\r\n").map(|(_, body)| body);
+        body.is_some_and(|body| serde_json::from_str::<Value>(body).is_ok())
+    };
+    while !is_whole(&told) {
+        let mut chunk = [0; 4096];
+        let count = stream.read(&mut chunk).expect("an answer in time");
+        assert_ne!(count, 0, "{told}");
+        told.push_str(std::str::from_utf8(&chunk[..count]).expect("UTF-8"));
+    }
+    told
+}
+
+/// Found: each part was read and kept, whatever it was called, and refused once all had come. Parts
+/// with ever new names filled the memory.
+#[test]
+fn a_part_that_no_upload_has_or_that_came_before_is_refused_when_it_begins() {
+    let server = Server::start();
+    for (names, code) in [
+        (&["steps", "no-such"][..], "UNKNOWN_FIELD"),
+        (&["steps", "steps"], "REPEATED_FIELD"),
+        (&["file", "file"], "REPEATED_FIELD"),
+    ] {
+        let mut stream = connect(&server);
+        let part = |name: &&str| {
+            format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\nauto\r\n")
+        };
+        let parts: String = names.iter().map(part).collect();
+        let sent = stream.write_all(format!("{LONG_FORM}{parts}").as_bytes());
+        sent.expect("it is sent");
+        let answer = early_answer(&mut stream);
+        assert_problem(&answer, 422, "INVALID_FIELDS");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let problem: Value = serde_json::from_str(body).expect("JSON");
+        let place = &problem["errors"][0];
+        assert_eq!(place["pointer"], format!("/{}", names[1]), "{problem}");
+        assert_eq!(place["code"], code, "{problem}");
+    }
+}
+
+/// Found: what was no UTF-8 was stored with other characters in its place, and a media type that is
+/// none was passed over.
+#[tokio::test]
+async fn what_cannot_be_read_of_a_form_is_refused_by_its_name_and_not_made_up() {
+    let server = Server::start();
+    let client = server.client();
+    let part = |head: &str, body: &[u8]| {
+        let head = format!("--b\r\nContent-Disposition: form-data; {head}\r\n\r\n");
+        [head.as_bytes(), body, b"\r\n"].concat()
+    };
+    let file = |more: &str| {
+        let head = format!("name=\"file\"; filename=\"a.txt\"{more}");
+        part(&head, b"Stars.")
+    };
+    let long = format!("\r\nContent-Type: text/plain; a={}", "b".repeat(300));
+    for (parts, pointer) in [
+        (
+            [part("name=\"collection\"", b"caf\xe9"), file("")],
+            "/collection",
+        ),
+        ([part("name=\"access\"", b"\xff"), file("")], "/access"),
+        ([file("\r\nContent-Type: text"), Vec::new()], "/file"),
+        ([file(&long), Vec::new()], "/file"),
+    ] {
+        let form = [&parts.concat()[..], b"--b--\r\n"].concat();
+        let kind = [("content-type", "multipart/form-data; boundary=b")];
+        let answer = client
+            .raw("POST", "/api/documents/upload", &kind, form)
+            .await;
+        let problem = answer.expect_problem(422, "INVALID_FIELDS");
+        let errors = problem["errors"].as_array().expect("places");
+        assert_eq!(errors.len(), 1, "{problem}");
+        assert_eq!(errors[0]["pointer"], pointer, "{problem}");
+        assert_eq!(errors[0]["code"], "INVALID_VALUE", "{problem}");
+    }
+    let events = client.get("/api/events?after=start").await.expect(200);
+    assert_eq!(events["items"], json!([]));
 }

@@ -395,3 +395,59 @@ async fn a_retry_that_comes_due_wakes_who_waits_whoever_notices_it() {
         assert_eq!(told.expect(200)["retry_count"], retry);
     }
 }
+
+/// Found: the key was passed over. A retry that was sent again, since its answer got lost, was
+/// refused, or had the job tried once more than anybody wanted.
+#[tokio::test]
+async fn a_retry_and_a_cancel_under_a_key_are_carried_out_once_and_answered_alike() {
+    let server = Server::start();
+    let client = server.client();
+    let job = queue(&client, &json!({ "type": "ocr" })).await;
+    let id = text_of(&job["id"]);
+    let ask = async |what: &str, key: &str| {
+        let keyed = [("Idempotency-Key", key)];
+        let path = format!("/api/jobs/{id}/{what}");
+        client.raw("POST", &path, &keyed, "").await
+    };
+    let fail = async || {
+        let claimed = claim(&client, "w", 0).await.expect(200);
+        let error = json!({ "code": "NO_SCANNER", "message": "unplugged", "transient": false });
+        let told = tell(&client, &claimed, "fail", json!({ "error": error })).await;
+        assert_eq!(told.expect(200)["status"], "failed");
+    };
+    let assert_given_again = |first: &Answer, again: &Answer| {
+        assert_eq!(again.header("idempotency-replayed"), "true");
+        assert_eq!(again.expect(202), first.expect(202));
+        assert_eq!(again.position(), first.position());
+    };
+    fail().await;
+    let retried = ask("retry", "retry-1").await;
+    assert_eq!(retried.expect(202)["status"], "queued");
+    assert_given_again(&retried, &ask("retry", "retry-1").await);
+    fail().await;
+    assert_given_again(&retried, &ask("retry", "retry-1").await);
+    assert_eq!(client.job(id).await["status"], "failed");
+    assert_eq!(
+        ask("retry", "retry-2").await.expect(202)["status"],
+        "queued"
+    );
+    let claimed = claim(&client, "w", 0).await.expect(200);
+    let told = json!({ "progress": 40, "message": "page 3 of 7" });
+    tell(&client, &claimed, "progress", told).await.expect(200);
+    let cancelled = ask("cancel", "cancel-1").await;
+    assert_eq!(cancelled.expect(202)["cancel_requested"], true);
+    tell(&client, &claimed, "release", json!({}))
+        .await
+        .expect(200);
+    assert_given_again(&cancelled, &ask("cancel", "cancel-1").await);
+    let late = ask("cancel", "cancel-2").await;
+    late.expect_problem(409, "JOB_FINISHED");
+    let other = ask("cancel", "retry-1").await;
+    other.expect_problem(422, "IDEMPOTENCY_KEY_REUSED");
+    // What the server does for its operator may stand nowhere in the log.
+    let verify = client.raw("POST", "/api/admin/verify", &[], "").await;
+    let path = format!("/api/jobs/{}/cancel", text_of(&verify.expect(202)["id"]));
+    let keyed = [("Idempotency-Key", "cancel-3")];
+    let refused = client.raw("POST", &path, &keyed, "").await;
+    refused.expect_problem(400, "MALFORMED_HEADER");
+}

@@ -1,10 +1,11 @@
 //! How much one may ask for: requests a second, and open streams (row C5).
 
 use serde_json::json;
-use stemma_tests::{Answer, Client, Server, SseReader, command};
+use stemma_tests::{Answer, Client, Server, SseReader, Upload, command};
 
 use crate::access::create_token;
 use crate::documents::text_of;
+use crate::jobs::claim;
 
 /// Most requests that are sent to meet a limit of one a second.
 const TRIES_MAX: usize = 10_000;
@@ -167,4 +168,85 @@ async fn routes_that_keep_no_conditions_refuse_them_and_do_nothing() {
     operator.send(reopen).await.expect(200);
     let health = operator.get("/api/health").await.expect(200);
     assert_eq!(health["parts"]["tokens"]["status"], "ok");
+}
+
+fn assert_given_again(first: &Answer, again: &Answer) {
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!((again.status, again.text()), (first.status, first.text()));
+    assert_eq!(again.position(), first.position());
+}
+
+/// Found: a client whose answer got lost sent its request again, and was told that nothing was
+/// written, though all of it was.
+#[tokio::test]
+async fn what_was_answered_under_a_key_is_answered_again_whatever_limit_is_met_by_now() {
+    let server = Server::builder()
+        .env("STEMMA_JOBS__WORKERS", "0")
+        .env("STEMMA_JOBS__QUEUED_MAX", "2")
+        .env("STEMMA_JOBS__UPLOADS_PER_DAY_MAX", "1")
+        .start();
+    let client = server.client();
+    let upload = async |key: &str, text: &str| {
+        let request = client.uploading(&Upload::of("a.txt", text));
+        client.send(request.header("Idempotency-Key", key)).await
+    };
+    let queue = async |key: &str| {
+        let request = client.request("POST", "/api/jobs");
+        let request = request.json(&json!({ "type": "translate" }));
+        client.send(request.header("Idempotency-Key", key)).await
+    };
+    // How many wait is known by then.
+    assert_eq!(claim(&client, "w", 0).await.status, 204);
+    let document = upload("upload-1", "Stars.").await;
+    document.expect(202);
+    let job = queue("job-1").await;
+    job.expect(201);
+    let full = queue("job-2").await;
+    full.expect_problem(429, "QUEUE_FULL");
+    let exceeded = upload("upload-2", "Moons.").await;
+    exceeded.expect_problem(429, "UPLOADS_EXCEEDED");
+    assert_given_again(&document, &upload("upload-1", "Stars.").await);
+    assert_given_again(&job, &queue("job-1").await);
+    // A key that came before is no way past a limit.
+    for key in ["upload-1", "job-1"] {
+        let other = upload(key, "Moons.").await;
+        other.expect_problem(422, "IDEMPOTENCY_KEY_REUSED");
+    }
+    let jobs = client.get("/api/jobs").await.expect(200);
+    assert_eq!(jobs["items"].as_array().map(Vec::len), Some(2), "{jobs}");
+}
+
+/// Found: the job was queued all the same, and whoever asked again had another one.
+#[tokio::test]
+async fn where_no_stream_is_taken_any_more_no_job_is_queued_to_be_followed() {
+    let server = Server::builder()
+        .env("STEMMA_SSE__STREAMS_MAX", "1")
+        .start();
+    let client = server.client();
+    let made = client.create("a", "Galileo Galilei saw Jupiter.").await;
+    let id = text_of(&made["id"]);
+    let path = format!("/api/resources/{id}/detect-annotations-stream");
+    let open = SseReader::open(client.request("GET", "/api/events/stream")).await;
+    let refused = client.raw("POST", &path, &[], "").await;
+    refused.expect_problem(503, "TOO_MANY_STREAMS");
+    let jobs = client.get("/api/jobs").await.expect(200);
+    assert_eq!(jobs["items"], json!([]));
+    drop(open);
+    // Told to its end; there is room once the server has noticed that the one before has ended.
+    let followed = async || loop {
+        let keyed = [("Idempotency-Key", "detect-1")];
+        let answer = client.raw("POST", &path, &keyed, "").await;
+        if answer.status != 503 {
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            assert!(answer.text().contains("event: completed"));
+            return answer;
+        }
+    };
+    let first = followed().await;
+    assert_eq!(first.header("idempotency-replayed"), "");
+    let again = followed().await;
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!(again.position(), first.position());
+    let jobs = client.get("/api/jobs").await.expect(200);
+    assert_eq!(jobs["items"].as_array().map(Vec::len), Some(1), "{jobs}");
 }

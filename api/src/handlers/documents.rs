@@ -44,6 +44,18 @@ use crate::write::answer;
 
 /// Most bytes of a field of an upload beside the file.
 const FIELD_BYTES_MAX: usize = 4096;
+/// The part of the form that is the file.
+const FILE: &str = "file";
+/// The fields of the form beside it. Each comes once at the most, so a form holds no more than all
+/// of them together, however many parts are sent.
+const FIELDS: [&str; 6] = [
+    "access",
+    "chunk_overlap",
+    "chunk_size",
+    "chunking_strategy",
+    "collection",
+    "steps",
+];
 /// Jobs about one document that are looked at for what is under way.
 const JOBS_LOOKED_AT: usize = 100;
 /// The job that stands for an upload whose steps the client runs.
@@ -80,11 +92,28 @@ impl Upload {
     }
 }
 
-/// The fields of a form, beside the file.
+/// The file of a form, with its media type and its name as they were sent.
+type SentFile = (Stored, Option<MediaType>, Option<String>);
+
+/// The parts of a form.
 #[derive(Default)]
 struct Form {
-    file: Option<(Stored, Option<String>, Option<String>)>,
+    file: Option<SentFile>,
+    /// The fields beside it.
     fields: Map<String, Value>,
+}
+
+impl Form {
+    /// Refuses a part that no upload has, or that came before, ahead of what is in it.
+    fn check_part(&self, name: &str) -> Result<(), ApiError> {
+        if name != FILE && !FIELDS.contains(&name) {
+            return Err(wrong_part(name, "UNKNOWN_FIELD", "no such field here"));
+        }
+        if self.fields.contains_key(name) || (name == FILE && self.file.is_some()) {
+            return Err(wrong_part(name, "REPEATED_FIELD", "may be given once"));
+        }
+        Ok(())
+    }
 }
 
 /// `POST /api/documents/upload`
@@ -97,7 +126,9 @@ pub(crate) async fn upload(
     Query::none(request.query_string())?;
     let why = "what is made anew has no tag yet; bytes that are there already name their document";
     no_precondition(&request, why)?;
-    check_uploads_today(&state, &context)?;
+    // The key alone; what is asked is known once the body is.
+    let key = idempotency::of(&request, &context, &[])?;
+    check_uploads_today(&state, &context, key.as_ref())?;
     let form = read_form(&request, payload, &state).await?;
     let upload = read_upload(form)?;
     let digest = ContentDigest::from_bytes(*upload.file.digest.as_bytes());
@@ -113,10 +144,9 @@ pub(crate) async fn upload(
     if let Some(known) = known.as_ref().filter(|known| !known.may_begin_anew()) {
         return known.deduplicated(&state, &context, key).await;
     }
-    let job_id = JobId::new(state.commands().new_id());
     let pin = upload.file.pin.clone();
     let request = Request {
-        operations: operations(&state, &context, (id, known), job_id, upload)?,
+        operations: operations(&state, &context, (id, known), upload, key.as_ref())?,
         actor: context.actor.clone(),
         sight: context.sight(),
         trace_id: context.trace_id.clone(),
@@ -182,15 +212,21 @@ fn is_there_already(error: &CommandError) -> bool {
         || *refusal == Refusal::Document(DocumentRefusal::AlreadyExists)
 }
 
-/// Refuses an upload by somebody who made as many today as they may.
-fn check_uploads_today(state: &AppState, context: &Context) -> Result<(), ApiError> {
+/// Refuses an upload by somebody who made as many today as they may. One whose key came before is
+/// answered as it was then, and makes none.
+fn check_uploads_today(
+    state: &AppState,
+    context: &Context,
+    key: Option<&Idempotency>,
+) -> Result<(), ApiError> {
     let most = state.documents().options.uploads_per_day_max;
     if most == 0 {
         return Ok(());
     }
     let day = day_of(state.commands().now());
     let made = state.projection().views().uploads_on(day, &context.actor)?;
-    if made >= most {
+    // Looked up behind the count: the first of two that came at once may be the last one of today.
+    if made >= most && !is_repeated(state, key)? {
         let detail = format!("{made} documents were uploaded today, at most {most} are taken");
         return Err(ApiError::new(Code::UploadsExceeded, detail));
     }
@@ -211,27 +247,27 @@ async fn read_form(
     while let Some(part) = parts.next().await {
         let part = part.map_err(|error| malformed(&error))?;
         let name = part.name().unwrap_or_default().to_owned();
-        let is_twice = form.fields.contains_key(&name) || (name == "file" && form.file.is_some());
-        if is_twice {
-            let field = FieldProblem::at(format!("/{name}"), "REPEATED_FIELD", "may be given once");
-            return Err(ApiError::fields(Code::InvalidFields, vec![field]));
-        }
-        if name == "file" {
+        form.check_part(&name)?;
+        if name == FILE {
             form.file = Some(read_file(part, state).await?);
         } else {
             let bytes = part_bytes(part, FIELD_BYTES_MAX).await?;
-            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let text = String::from_utf8(bytes.into());
+            let text = text.map_err(|_| wrong_part(&name, "INVALID_VALUE", "expected UTF-8"))?;
             form.fields.insert(name, Value::String(text));
         }
     }
     Ok(form)
 }
 
-async fn read_file(
-    part: Field,
-    state: &AppState,
-) -> Result<(Stored, Option<String>, Option<String>), ApiError> {
-    let media_type = part.content_type().map(ToString::to_string);
+/// That a part of the form is wrong, which is found before the rest of the form is read.
+fn wrong_part(name: &str, code: &str, detail: impl Into<String>) -> ApiError {
+    let field = FieldProblem::at(format!("/{name}"), code, detail);
+    ApiError::fields(Code::InvalidFields, vec![field])
+}
+
+async fn read_file(part: Field, state: &AppState) -> Result<SentFile, ApiError> {
+    let media_type = media_type_of(&part)?;
     let disposition = part.content_disposition();
     let name = disposition
         .and_then(|d| d.get_filename())
@@ -239,6 +275,19 @@ async fn read_file(
     let bytes_max = state.documents().options.bytes_max;
     let stored = receive_at_most(part, malformed, state, bytes_max).await?;
     Ok((stored, media_type, name))
+}
+
+/// The media type that a file came with. One that is none is refused: passed over, the file would be
+/// taken for something else than it was sent as.
+fn media_type_of(part: &Field) -> Result<Option<MediaType>, ApiError> {
+    if !part.headers().contains_key(CONTENT_TYPE) {
+        return Ok(None);
+    }
+    let sent = part.content_type().map(ToString::to_string);
+    let media_type = MediaType::new(&sent.unwrap_or_default());
+    let media_type = media_type.map_err(|error| error.to_string());
+    let refused = |why| wrong_part(FILE, "INVALID_VALUE", why);
+    media_type.map(Some).map_err(refused)
 }
 
 /// A number that comes as a text, as fields of forms do.
@@ -277,7 +326,7 @@ fn read_upload(form: Form) -> Result<Upload, ApiError> {
     fields.put("access", access);
     let access = access_of(&mut fields);
     if form.file.is_none() {
-        fields.problem("file", "MISSING_FIELD", "the part `file` must be given");
+        fields.problem(FILE, "MISSING_FIELD", "the part `file` must be given");
     }
     fields.finish()?;
     let (Some((file, media_type, name)), Some(chunking)) = (form.file, chunking) else {
@@ -287,7 +336,7 @@ fn read_upload(form: Form) -> Result<Upload, ApiError> {
     Ok(Upload {
         file,
         file_name: FileName::new(&name).map_err(|_| ApiError::of(Code::Internal))?,
-        media_type: media_type.and_then(|text| MediaType::new(&text).ok()),
+        media_type,
         collection,
         chunking,
         steps: steps.unwrap_or(Steps::Auto),
@@ -318,10 +367,11 @@ fn operations(
     state: &AppState,
     context: &Context,
     (id, known): (ResourceId, Option<Known>),
-    job_id: JobId,
     upload: Upload,
+    key: Option<&Idempotency>,
 ) -> Result<Vec<Operation>, ApiError> {
     let digest = ContentDigest::from_bytes(*upload.file.digest.as_bytes());
+    let job_id = JobId::new(state.commands().new_id());
     let sent = upload.media_type.clone();
     let media_type = sent.unwrap_or_else(|| {
         MediaType::new("application/octet-stream").expect("a constant that is a media type")
@@ -368,7 +418,7 @@ fn operations(
             Operation::of_document(id, DocumentCommand::Upload(uploaded)),
         ],
     };
-    operations.push(queue.queue_operation(new)?);
+    operations.push(queue.queue_operation(new, key)?);
     if !is_auto {
         // The upload was all of it; the client says what comes next.
         let result = payload(id, None);

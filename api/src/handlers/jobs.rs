@@ -6,19 +6,20 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use actix_web::web::{Bytes, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use futures_util::stream;
 use serde_json::Value;
 use stemma_domain::access::{Need, Sight};
 use stemma_domain::id::{JobId, ResourceId};
 use stemma_domain::job::{Job, JobCommand, JobStatus, PAYLOAD_BYTES_MAX};
 use stemma_domain::value::JobKind;
-use stemma_jobs::{NewJob, Watching};
+use stemma_event_log::Idempotency;
+use stemma_jobs::{Asking, NewJob, Watching};
 use stemma_pipeline::stages::is_as_admin;
 use stemma_views::{JobQuery, Seen};
 use tokio::sync::watch;
 
-use crate::body;
+use crate::body::{self, blocking};
 use crate::conditional::no_precondition;
 use crate::context::{Context, is_trace_id};
 use crate::error::{ApiError, Code};
@@ -37,6 +38,8 @@ use crate::write::answer;
 const RETRIES_MAX: u64 = 100;
 /// Most and least priority.
 const PRIORITY_MAX: i32 = 1000;
+/// Why a job is changed under no condition.
+const NO_TAG: &str = "a job has no tag; what does not fit its status is refused by itself";
 
 /// `GET /api/jobs`
 pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
@@ -63,7 +66,8 @@ pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResp
         after: page.after,
     };
     let at = state.views_at(wait).await?;
-    let found = at.views.jobs(&asked)?;
+    let (views, query) = (at.views.clone(), asked.clone());
+    let found = blocking(move || views.jobs(&query)).await??;
     let next_cursor = found.next.as_ref().map(|cursor| state.cursor(cursor));
     let mut items: Vec<JobBody> = found.items.iter().map(|job| body_of(&state, job)).collect();
     if asked.after.is_none() && document_id.is_none() && asked.trace_id.is_none() {
@@ -243,7 +247,7 @@ pub(crate) async fn cancel(
         own.cancel()?;
         return Ok(HttpResponse::build(StatusCode::ACCEPTED).json(own.body()));
     }
-    change(&state, &context, id, JobCommand::Cancel).await
+    change(&state, &context, (id, JobCommand::Cancel), key).await
 }
 
 /// `POST /api/jobs/{id}/retry`
@@ -254,7 +258,9 @@ pub(crate) async fn retry(
     state: Served,
 ) -> Result<HttpResponse, ApiError> {
     Query::none(request.query_string())?;
+    no_precondition(&request, NO_TAG)?;
     let id = job_id(&id)?;
+    let key = idempotency::of(&request, &context, &[])?;
     find(&state, id)?;
     let job = state.commands().job(id)?;
     let document_id = job.as_ref().and_then(|job| job.document_id);
@@ -272,7 +278,7 @@ pub(crate) async fn retry(
     if let Some(document_id) = document_id {
         check_writable(&state.seen(), document_id, Code::JobNotFound)?;
     }
-    change(&state, &context, id, JobCommand::Retry).await
+    change(&state, &context, (id, JobCommand::Retry), key).await
 }
 
 /// Refuses those who are neither an admin nor the owner of the job.
@@ -287,19 +293,27 @@ fn may_change(context: &Context, owner: Option<&str>) -> Result<(), ApiError> {
 async fn change(
     state: &Served,
     context: &Context,
-    id: JobId,
-    command: JobCommand,
+    (id, command): (JobId, JobCommand),
+    key: Option<Idempotency>,
 ) -> Result<HttpResponse, ApiError> {
     find(state, id)?;
     let job = state.commands().job(id)?;
     let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
     may_change(context, Some(&job.owner))?;
+    let asking = Asking {
+        actor: &context.actor,
+        trace_id: &context.trace_id,
+        idempotency: key,
+    };
     let queue = &state.documents().queue;
-    let (job, written) = queue
-        .command(id, command, &context.actor, &context.trace_id)
-        .await?;
+    let (job, written) = queue.command_once(id, command, asking).await?;
     state.visible(written.end).await?;
-    Ok(answer(StatusCode::ACCEPTED, &written).json(body_of(state, &job)))
+    // What is answered again under a key is what the log holds, and nothing of what workers told.
+    let body = match key {
+        Some(_) => JobBody::of(&job, None),
+        None => body_of(state, &job),
+    };
+    Ok(answer(StatusCode::ACCEPTED, &written).json(body))
 }
 
 /// Where news of a job come from.
@@ -405,7 +419,6 @@ pub(crate) fn follow_job(
             }
         },
     );
-    let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, "text/event-stream"));
     response.insert_header((CACHE_CONTROL, "no-store"));
     Ok(response.streaming(frames))

@@ -1,5 +1,6 @@
 //! Jobs of models about resources: each is queued, and its stream is the answer.
 
+use actix_web::http::StatusCode;
 use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
@@ -14,12 +15,13 @@ use crate::conditional::no_precondition;
 use crate::context::Context;
 use crate::error::{ApiError, Code};
 use crate::handlers::grants::check_writable;
-use crate::handlers::jobs::follow_job;
+use crate::handlers::jobs::{follow_job, stream_place};
 use crate::handlers::resources::{find, resource_id};
 use crate::idempotency;
 use crate::json::{Fields, checked, text};
 use crate::query::Query;
 use crate::tenants::Served;
+use crate::write::answer;
 
 /// Most bytes of what a model is asked to write.
 const PROMPT_BYTES_MAX: usize = 32 << 10;
@@ -134,8 +136,9 @@ async fn begin(
         document_id: None,
         trace_id: context.trace_id.clone(),
     };
+    let place = stream_place(state)?;
     let queue = &state.documents().queue;
     let (job, written) = queue.submit(new, &context.actor, key).await?;
     state.visible(written.end).await?;
-    follow_job(state, job.id)
+    follow_job(state, job.id, place, answer(StatusCode::OK, &written))
 }

@@ -139,7 +139,7 @@ pub(super) const ROUTES: &[Route] = &[
             "Jobs",
             "Try a job anew that failed or was cancelled",
         ),
-        &[],
+        &["Idempotency-Key"],
         Body::None,
         &[(202, Answer::Schema("JobBody"))],
         &[400, 404, 409, 415, 422, 503],

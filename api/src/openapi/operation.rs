@@ -78,7 +78,7 @@ pub(super) const ROUTES: &[Route] = &[
             "Jobs",
             "Tell a job to stop",
         ),
-        &[],
+        &["Idempotency-Key"],
         Body::None,
         &[(202, Answer::Schema("JobBody"))],
         &[400, 404, 409, 415, 422, 503],

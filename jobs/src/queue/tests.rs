@@ -8,9 +8,9 @@ use stemma_content_store::{
     ContentStore, MemoryStorage as ContentMemory, Options as ContentOptions,
 };
 use stemma_domain::event::{Envelope, Event};
-use stemma_domain::job::{Claim, JobStatus};
+use stemma_domain::job::{Attempt, Claim, JobStatus, WORKER_LOST};
 use stemma_domain::time::Timestamp;
-use stemma_event_log::{Log, MemoryStorage, Options as LogOptions};
+use stemma_event_log::{Idempotency, Log, MemoryStorage, Options as LogOptions};
 use uuid::Uuid;
 
 use super::*;
@@ -106,12 +106,8 @@ fn progress_that_is_told_while_its_job_ends_leaves_nothing_behind() {
 /// Claims that may be written before they are looked at.
 const CLAIMS_MAX: u64 = 10_000;
 
-/// A queue with one job, and the job.
-fn with_a_job(runtime: &tokio::runtime::Runtime) -> (Queue, JobId) {
-    let queue = Queue::new(commands(), Options::default());
-    assert!(queue.load(0, Vec::new()));
-    let id = JobId::new(Uuid::from_u128(77));
-    let new = NewJob {
+fn new_job(id: JobId) -> NewJob {
+    NewJob {
         id,
         kind: JobKind::new("test").unwrap(),
         payload: Metadata::new(),
@@ -119,8 +115,62 @@ fn with_a_job(runtime: &tokio::runtime::Runtime) -> (Queue, JobId) {
         max_retries: None,
         document_id: None,
         trace_id: "t".into(),
+    }
+}
+
+/// A client whose answer got lost sent its request again, and was told that nothing was written
+/// since the queue is full, though its job stood there. Told again of a job that had ended, the
+/// queue took it for one that waits.
+#[test]
+fn what_is_asked_again_under_its_key_is_answered_though_the_queue_is_full_and_adds_no_job() {
+    let runtime = runtime();
+    let options = Options {
+        queued_max: 1,
+        ..Options::default()
     };
-    runtime.block_on(queue.submit(new, "ada", None)).unwrap();
+    let queue = Queue::new(commands(), options);
+    assert!(queue.load(0, Vec::new()));
+    let key = |n| {
+        let (key, request) = ([n; 32], [n; 32]);
+        Some(Idempotency { key, request })
+    };
+    let mut ids = (1..).map(|id| JobId::new(Uuid::from_u128(id)));
+    let mut submit = |n| {
+        let new = new_job(ids.next().unwrap());
+        runtime.block_on(queue.submit(new, "ada", key(n)))
+    };
+    let (first, _) = submit(1).unwrap();
+    let full = submit(2).unwrap_err();
+    assert!(matches!(full, JobsError::Full { queued: 1 }), "{full:?}");
+    let (again, written) = submit(1).unwrap();
+    assert_eq!((again, written.replayed), (first.clone(), true));
+    let cancel = |n| {
+        let asking = Asking {
+            actor: "ada",
+            trace_id: "t",
+            idempotency: key(n),
+        };
+        runtime.block_on(queue.command_once(first.id, JobCommand::Cancel, asking))
+    };
+    let (cancelled, _) = cancel(3).unwrap();
+    let (again, written) = cancel(3).unwrap();
+    assert_eq!((again, written.replayed), (cancelled, true));
+    assert!(matches!(cancel(4), Err(JobsError::Refused(_))));
+    // As after a start, when the board knows of no job that has ended.
+    let started = Queue::new(queue.commands().clone(), Options::default());
+    assert!(started.load(2, Vec::new()));
+    let again = started.submit(new_job(JobId::new(Uuid::from_u128(9))), "ada", key(1));
+    assert_eq!(runtime.block_on(again).unwrap().0, first);
+    assert_eq!(started.stats().queued, 0);
+}
+
+/// A queue with one job, and the job.
+fn with_a_job(runtime: &tokio::runtime::Runtime) -> (Queue, JobId) {
+    let queue = Queue::new(commands(), Options::default());
+    assert!(queue.load(0, Vec::new()));
+    let id = JobId::new(Uuid::from_u128(77));
+    let submitted = queue.submit(new_job(id), "ada", None);
+    runtime.block_on(submitted).unwrap();
     (queue, id)
 }
 
@@ -322,4 +372,45 @@ fn one_worker_waits_for_many_jobs_that_need_nothing_of_it_but_to_wait() {
     }
     workers.stop();
     assert_eq!(queue.stats().processing, 0);
+}
+
+/// Ten workers that were killed had the first failure of a job wait as long as its eleventh.
+#[test]
+fn a_failure_waits_by_the_failures_before_it_and_not_by_the_workers_that_were_lost() {
+    const BASE_MS: u64 = 1_000;
+    const LOST: u32 = 10;
+    let options = Options {
+        retry_base_ms: BASE_MS,
+        ..Options::default()
+    };
+    let queue = Queue::new(commands(), options);
+    let mut job = at_work(1);
+    job.retry_count = LOST;
+    let lost = |attempt| Attempt {
+        attempt,
+        worker: WorkerName::new("w").unwrap(),
+        started_at: Timestamp::from_micros(0),
+        ended_at: Timestamp::from_micros(0),
+        error: Some(error(WORKER_LOST)),
+    };
+    job.history = (1..=LOST).map(lost).collect();
+    // Waits are drawn: of so many, one would be longer.
+    for _ in 0..1_000 {
+        let now = queue.commands().now().micros();
+        let command = queue.fail_command(&job, 1, error("BUSY"), None);
+        let JobCommand::Fail { retry_at, .. } = command else {
+            panic!("{command:?} notes no failure");
+        };
+        let waited = u64::try_from(retry_at.micros() - now).unwrap();
+        assert!(waited <= BASE_MS * 1_000 + 1_000, "{waited} µs");
+    }
+}
+
+fn error(code: &str) -> JobError {
+    JobError {
+        code: code.to_owned(),
+        message: String::new(),
+        stage: None,
+        transient: true,
+    }
 }
