@@ -35,6 +35,34 @@ pub(crate) fn precondition(request: &HttpRequest) -> Result<Precondition, ApiErr
     })
 }
 
+/// What `If-Match` demands before a read: that what is given has one of the tags, as whoever joins
+/// ranges of one content wants (RFC 9110, section 13.1.1).
+///
+/// # Errors
+/// 400 when it is not a list of entity tags, and 412 when none of them is this one.
+pub(crate) fn must_match(request: &HttpRequest, own: EntityTag) -> Result<(), ApiError> {
+    let Some(tags) = tags(request, &IF_MATCH)? else {
+        return Ok(());
+    };
+    let is_met = |(tag, weak): &(EntityTag, bool)| *tag == EntityTag::Any || *tag == own && !weak;
+    if tags.iter().any(is_met) {
+        return Ok(());
+    }
+    let detail = "what is there now has none of the tags of If-Match; read it from its beginning";
+    Err(ApiError::new(Code::PreconditionFailed, detail))
+}
+
+/// Whether the client holds what has this tag, by `If-None-Match`.
+///
+/// # Errors
+/// 400 when it is not a list of entity tags.
+pub(crate) fn is_held(request: &HttpRequest, own: EntityTag) -> Result<bool, ApiError> {
+    let tags = tags(request, &IF_NONE_MATCH)?.unwrap_or_default();
+    Ok(tags
+        .iter()
+        .any(|(tag, _)| [EntityTag::Any, own].contains(tag)))
+}
+
 /// Refuses a condition where there is nothing yet whose tag could be known; a condition that was
 /// passed over would have let a write through that the client did not want.
 ///

@@ -94,6 +94,26 @@ async fn conditions_on_content_hold_by_its_digest() {
     assert_eq!(client.get_with(&path(&made), &headers).await.status, 206);
     let headers = [("range", "bytes=0-1"), ("if-range", "\"other\"")];
     assert_eq!(client.get_with(&path(&made), &headers).await.status, 200);
+    // Whoever joins ranges of one content got those of another, too.
+    for (condition, status) in [
+        (tag.as_str(), 206),
+        ("*", 206),
+        (&format!("\"other\", {tag}"), 206),
+        ("\"other\"", 412),
+        (&weak, 412),
+        ("\"r0\"", 412),
+    ] {
+        let headers = [("range", "bytes=0-1"), ("if-match", condition)];
+        let answer = client.get_with(&path(&made), &headers).await;
+        assert_eq!(answer.status, status, "{condition}");
+    }
+    let of_resource = format!("/api/resources/{}", made["id"].as_str().expect("an id"));
+    for (condition, status) in [("\"r0\"", 200), ("\"r1\"", 412)] {
+        let answer = client
+            .get_with(&of_resource, &[("if-match", condition)])
+            .await;
+        assert_eq!(answer.status, status, "{condition}");
+    }
     let head = client.raw("HEAD", &path(&made), &[], "").await;
     assert_eq!(
         (head.status, head.bytes.len(), head.header("content-length")),
@@ -112,6 +132,8 @@ async fn a_revision_of_content_is_immutable_and_the_newest_is_not() {
     let first = client.get(&format!("{}?revision=0", path(&made))).await;
     assert_eq!(first.text(), "one");
     assert!(first.header("cache-control").contains("immutable"));
+    // What one browser keeps is for whoever was logged in alone.
+    assert!(first.header("vary").contains("cookie"));
     let newest = client.get(&path(&made)).await;
     assert_eq!(newest.text(), "two");
     assert!(!newest.header("cache-control").contains("immutable"));

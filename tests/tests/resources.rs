@@ -644,4 +644,11 @@ async fn an_entity_type_is_registered_once_and_keeps_what_was_said_of_it() {
         .raw("POST", "/api/entity_types", &other, moon.to_string())
         .await;
     refused.expect_problem(422, "IDEMPOTENCY_KEY_REUSED");
+    // The first answer, whatever others said of the type since.
+    register(json!({ "name": "Star", "description": "It burns" })).await;
+    let first = client
+        .raw("POST", "/api/entity_types", &other, again.to_string())
+        .await;
+    assert_eq!(first.expect(201)["description"], again["description"]);
+    assert_eq!(first.header("idempotency-replayed"), "true");
 }

@@ -39,6 +39,10 @@ use limits::{Limits, TooMany, address_of};
 use streams::{Open, Opener, Streams};
 use tickets::Tickets;
 
+/// What tells callers from each other: named by `Vary` where one may keep an answer that another
+/// may not see.
+pub(crate) const BY_CALLER: &str = "authorization, cookie";
+
 /// The tokens of the server, and what was made of them for a while.
 #[derive(Debug)]
 pub(crate) struct Access {

@@ -10,7 +10,7 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue, IF_RANGE, RANGE, VARY,
 };
 use actix_web::web::{Bytes, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -23,8 +23,9 @@ use stemma_domain::value::MediaType;
 
 use super::grants::check_writable;
 use super::resources::{changed, find, past, reflecting, resource_id};
+use crate::access::BY_CALLER;
 use crate::body::{self, blocking, essence};
-use crate::conditional::{digest_tag, parse_tags, precondition, tags};
+use crate::conditional::{digest_tag, is_held, must_match, parse_tags, precondition};
 use crate::context::Context;
 use crate::error::{ApiError, Code};
 use crate::idempotency;
@@ -64,7 +65,9 @@ pub(crate) async fn get(
     };
     let mut response = reflecting(StatusCode::OK, at.position());
     head(&mut response, &descriptor, revision.is_some());
-    if is_held(&request, &descriptor.digest)? {
+    let own = EntityTag::Digest(descriptor.digest);
+    must_match(&request, own)?;
+    if is_held(&request, own)? {
         return Ok(response.status(StatusCode::NOT_MODIFIED).finish());
     }
     let digest = Digest::from_bytes(*descriptor.digest.as_bytes());
@@ -106,15 +109,10 @@ fn head(response: &mut HttpResponseBuilder, descriptor: &Descriptor, is_of_revis
         "no-cache"
     };
     response.insert_header((CACHE_CONTROL, cache));
+    response.insert_header((VARY, BY_CALLER));
     if ACTIVE_TYPES.contains(&descriptor.media_type.essence().as_str()) {
         response.insert_header((CONTENT_DISPOSITION, "attachment"));
     }
-}
-
-fn is_held(request: &HttpRequest, digest: &ContentDigest) -> Result<bool, ApiError> {
-    let tags = tags(request, &IF_NONE_MATCH)?.unwrap_or_default();
-    let held = [EntityTag::Any, EntityTag::Digest(*digest)];
-    Ok(tags.iter().any(|(tag, _)| held.contains(tag)))
 }
 
 /// What is asked for; with an `If-Range` that does not hold, the whole.

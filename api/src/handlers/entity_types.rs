@@ -5,6 +5,7 @@ use actix_web::http::header::LOCATION;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use stemma_commands::{Change, Operation, Precondition, Target};
+use stemma_domain::event::Event;
 use stemma_domain::value::EntityType;
 
 use super::resources::reflecting;
@@ -75,7 +76,14 @@ pub(crate) async fn register(
     };
     let written = execute(&state, &context, write, &|_| String::new()).await?;
     let row = row()?.ok_or_else(|| ApiError::of(Code::Internal))?;
-    let body = EntityTypeBody::from(row);
+    let mut body = EntityTypeBody::from(row);
+    // What this request said, whatever was said since.
+    let events = written.results.iter().flat_map(|result| &result.events);
+    for event in events {
+        if let Event::EntityTypeRegistered(registered) = event {
+            body.description.clone_from(&registered.description);
+        }
+    }
     let mut response = answer(StatusCode::CREATED, &written);
     response.insert_header((LOCATION, "/api/entity_types"));
     Ok(response.json(body))

@@ -1,7 +1,7 @@
 //! Events: pages of the log, one by its digest, the history of a resource or an annotation.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
 use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::Value;
@@ -15,6 +15,7 @@ use stemma_views::Seen;
 use super::annotations::annotation_id;
 use super::resources::{find, reflecting, resource_id};
 use crate::accept;
+use crate::access::BY_CALLER;
 use crate::context::Context;
 use crate::error::{ApiError, Code};
 use crate::query::Query;
@@ -248,6 +249,7 @@ pub(crate) async fn get(
     let mut response = reflecting(StatusCode::OK, Some(record.position().get()));
     response.insert_header((CONTENT_TYPE, JSON));
     response.insert_header((CACHE_CONTROL, "private, max-age=31536000, immutable"));
+    response.insert_header((VARY, BY_CALLER));
     let grants = Grants::for_whom(&record, &seen)?;
     Ok(response.body(render(&record, grants)))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, VARY,
 };
 use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -20,7 +20,7 @@ use stemma_views::{Archived, ResourceQuery, Seen, Sort};
 
 use crate::accept;
 use crate::body::{self, blocking, essence};
-use crate::conditional::{no_precondition, precondition, revision_tag, tags};
+use crate::conditional::{is_held, must_match, no_precondition, precondition, revision_tag};
 use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
 use crate::handlers::graph;
@@ -35,6 +35,11 @@ use crate::write::{Write, descriptor, execute_one, tagged};
 
 /// Most resources that one page of `?q=` looks at.
 const SEARCHED_RESOURCES_MAX: usize = 10_000;
+/// Most pages of the views that one page of `?q=` goes through.
+const SEARCHED_PAGES_MAX: usize = 200;
+/// Of these, most that gave less than was asked for: each time the views passed over as many rows as
+/// they look at for a page, which are hidden or not what is asked for.
+const SPARSE_PAGES_MAX: usize = 2;
 /// Bytes of text after which a page of `?q=` ends.
 const SEARCHED_BYTES_MAX: u64 = 64 << 20;
 /// Which part answered.
@@ -212,7 +217,7 @@ pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResp
 }
 
 /// A page of the resources whose name or text contains a text, without regard to case. It looks at
-/// a bounded number of resources and bytes, and then ends, with a cursor, however few it found.
+/// a bounded number of resources, rows and bytes, and then ends, with a cursor, however few it found.
 fn containing(
     views: &Seen,
     commands: &Commands,
@@ -223,10 +228,13 @@ fn containing(
     let limit = asked.limit;
     let mut items = Vec::new();
     let (mut looked_at, mut read_bytes, mut bytes) = (0, 0, 0);
+    let (mut pages, mut sparse_pages) = (0, 0);
     loop {
         asked.limit = limit - items.len();
         let page = views.resources(&asked)?;
         looked_at += page.items.len();
+        pages += 1;
+        sparse_pages += usize::from(page.items.len() < asked.limit);
         for descriptor in page.items {
             let is_named = descriptor.name.as_str().to_lowercase().contains(&wanted);
             let is_found = is_named || {
@@ -241,6 +249,8 @@ fn containing(
         }
         let is_enough = items.len() == limit
             || looked_at >= SEARCHED_RESOURCES_MAX
+            || pages == SEARCHED_PAGES_MAX
+            || sparse_pages == SPARSE_PAGES_MAX
             || read_bytes >= SEARCHED_BYTES_MAX
             || bytes >= views.page_bytes_max();
         if is_enough || page.next.is_none() {
@@ -344,7 +354,9 @@ pub(crate) async fn get(
     response.insert_header((ETAG, tag));
     response.insert_header((VARY, "Accept"));
     response.insert_header((CACHE_CONTROL, "no-cache"));
-    let is_held = is_held(&request, descriptor.revision)?;
+    let own = EntityTag::Revision(descriptor.revision);
+    must_match(&request, own)?;
+    let is_held = is_held(&request, own)?;
     if as_of.is_none() && is_held {
         return Ok(response.status(StatusCode::NOT_MODIFIED).finish());
     }
@@ -353,13 +365,6 @@ pub(crate) async fn get(
         return Ok(response.body(json_ld(&descriptor, context.base()).to_string()));
     }
     Ok(response.json(ResourceBody::of(&descriptor, state.sight())))
-}
-
-/// Whether the client holds this revision already.
-fn is_held(request: &HttpRequest, revision: u64) -> Result<bool, ApiError> {
-    let tags = tags(request, &IF_NONE_MATCH)?.unwrap_or_default();
-    let held = [EntityTag::Any, EntityTag::Revision(revision)];
-    Ok(tags.iter().any(|(tag, _)| held.contains(tag)))
 }
 
 /// `PATCH /api/resources/{id}`
@@ -519,4 +524,127 @@ pub(crate) async fn referenced_by(
         .referenced_by(id, archived, page.limit, page.after.as_ref())?;
     let response = state.page(found, ReferencedByBody::from);
     Ok(reflecting(StatusCode::OK, at.position()).json(response))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use stemma_commands::{Clock, Dependencies, Ids, Request};
+    use stemma_content_store::{
+        ContentStore, MemoryStorage as ContentMemory, Options as ContentOptions,
+    };
+    use stemma_domain::event::ResourceCreated;
+    use stemma_domain::resource::{Access, Visibility};
+    use stemma_domain::time::Timestamp;
+    use stemma_domain::value::PrincipalName;
+    use stemma_event_log::{Log, MemoryStorage, Options as LogOptions, Position, ReadLimit};
+    use stemma_views::{Model, Options as ViewsOptions, Views};
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Rows that a page of the views looks at here.
+    const ROWS: usize = 3;
+    const HIDDEN: u128 = 20;
+
+    struct Ticks(AtomicU64);
+
+    impl Clock for Ticks {
+        fn now(&self) -> Timestamp {
+            let tick = self.0.fetch_add(1, Ordering::Relaxed);
+            Timestamp::from_micros(i64::try_from(tick).unwrap())
+        }
+    }
+
+    impl Ids for Ticks {
+        fn new_id(&self) -> Uuid {
+            Uuid::from_u128(u128::from(self.0.fetch_add(1, Ordering::Relaxed)))
+        }
+    }
+
+    fn commands() -> Commands {
+        let log = Log::open(Arc::new(MemoryStorage::default()), LogOptions::default()).unwrap();
+        let content = Arc::new(ContentMemory::default());
+        let (content, _) = ContentStore::open_on(content, ContentOptions::default()).unwrap();
+        let ticks = Arc::new(Ticks(AtomicU64::new(1)));
+        let on = Dependencies {
+            appender: log.appender,
+            reader: log.reader,
+            content,
+            clock: ticks.clone(),
+            ids: ticks,
+        };
+        Commands::new(on, stemma_commands::Options::default())
+    }
+
+    fn creation(number: u128, name: &str, visibility: Visibility) -> Operation {
+        let id = ResourceId::new(Uuid::from_u128(number));
+        let created = ResourceCreated {
+            access: Access::new(visibility, Vec::new(), Vec::new()).unwrap(),
+            byte_size: 1,
+            collection: None,
+            derived_from: None,
+            digest: ContentDigest::from_bytes([1; 32]),
+            entity_types: Vec::new(),
+            id,
+            language: None,
+            media_type: MediaType::new("image/png").unwrap(),
+            metadata: serde_json::Map::new(),
+            name: ResourceName::new(name).unwrap(),
+        };
+        Operation::of_resource(id, Command::Create(created))
+    }
+
+    /// Whoever may read few of many resources had one request go through all of them.
+    #[test]
+    fn a_search_among_rows_that_are_passed_over_ends_with_a_cursor_and_goes_on_there() {
+        let commands = commands();
+        let hidden = (1..=HIDDEN).map(|number| creation(number, "secret", Visibility::Private));
+        let open = creation(HIDDEN + 1, "a moon", Visibility::Tenant);
+        let request = Request {
+            operations: hidden.chain([open]).collect(),
+            actor: "olga".to_owned(),
+            sight: Sight::Everything,
+            trace_id: "t".to_owned(),
+            idempotency: None,
+            bases: [].into(),
+            pins: Vec::new(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.build().unwrap();
+        runtime.block_on(commands.execute(request)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let options = ViewsOptions {
+            page_rows_max: ROWS,
+            ..ViewsOptions::default()
+        };
+        let views = Views::open(dir.path(), &options).unwrap().model;
+        let all = ReadLimit {
+            records: 1000,
+            bytes: usize::MAX,
+        };
+        let records = commands.reader().read(Position::new(0), all).unwrap();
+        views.apply(&records).unwrap();
+        let rita = Sight::Of(PrincipalName::new("rita").unwrap());
+        let seen = views.seen_by(&rita);
+        let mut asked = ResourceQuery {
+            narrowed_by: Some("moon".to_owned()),
+            limit: 5,
+            ..ResourceQuery::default()
+        };
+        let (mut found, mut requests) = (Vec::new(), 0);
+        loop {
+            let page = containing(&seen, &commands, asked.clone(), "moon").unwrap();
+            found.extend(page.items.iter().map(|d| d.name.as_str().to_owned()));
+            requests += 1;
+            asked.after = page.next;
+            if asked.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, ["a moon"]);
+        let rows = usize::try_from(HIDDEN).unwrap() + 1;
+        assert_eq!(requests, rows.div_ceil(SPARSE_PAGES_MAX * ROWS));
+    }
 }

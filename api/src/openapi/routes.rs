@@ -131,11 +131,12 @@ const ROUTES: &[Route] = &[
             "as_of",
             "min_position",
             "timeout_ms",
+            "If-Match",
             "If-None-Match",
         ],
         Body::None,
         &[(200, Answer::Schema("ResourceBody")), (304, Answer::Empty)],
-        &[400, 404, 406, 422, 503],
+        &[400, 404, 406, 412, 422, 503],
     ),
     with(
         route(
@@ -162,6 +163,7 @@ const ROUTES: &[Route] = &[
             "timeout_ms",
             "Range",
             "If-Range",
+            "If-Match",
             "If-None-Match",
         ],
         Body::None,
@@ -170,7 +172,7 @@ const ROUTES: &[Route] = &[
             (206, Answer::Bytes),
             (304, Answer::Empty),
         ],
-        &[400, 404, 416, 422, 500, 503],
+        &[400, 404, 412, 416, 422, 500, 503],
     ),
     with(
         route(
