@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     /// How long each of the processes would go on.
-    const GOES_ON: Duration = Duration::from_secs(300);
+    const GOES_ON: Duration = Duration::from_mins(5);
 
     /// A system without room for another thread ended the document for good, as a mistake of ours.
     #[test]

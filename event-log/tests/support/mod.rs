@@ -143,11 +143,14 @@ pub(crate) fn flips(bytes: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> {
 
 type Opened = io::Result<Arc<dyn StorageFile>>;
 
+/// Told of each file that is opened; gives what is to be had in its place.
+type OnOpen = dyn Fn(&str, Arc<dyn StorageFile>) -> Opened + Send + Sync;
+
 /// A storage in memory of which a test sees each file that is opened, and each name before it is
 /// removed.
 pub(crate) struct Watched {
     of: MemoryStorage,
-    on_open: Box<dyn Fn(&str, Arc<dyn StorageFile>) -> Opened + Send + Sync>,
+    on_open: Box<OnOpen>,
     on_remove: Box<dyn Fn(&str) + Send + Sync>,
 }
 
