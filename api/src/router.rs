@@ -225,9 +225,10 @@ fn operation(config: &mut ServiceConfig) {
         .service(post("/api/admin/reopen/tokens").route(bare(web::post().to(admin::reopen_tokens))))
         .service(post("/api/admin/reopen/log").route(bare(web::post().to(admin::reopen_log))))
         .service(
-            at("/api/admin/backup", "GET, HEAD, POST")
+            at("/api/admin/backup", "GET, HEAD, POST, DELETE")
                 .route(json(read().to(backup::get)))
-                .route(unconditional(web::post().to(backup::make))),
+                .route(unconditional(web::post().to(backup::make)))
+                .route(bare(web::delete().to(backup::stop))),
         )
         .service(get("/api/traces/{trace_id}").route(json(read().to(traces::get))))
         .service(get("/api/errors").route(json(read().to(traces::errors))))
@@ -328,7 +329,7 @@ async fn no_condition_came(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let conditions = ["idempotency-key", "if-match"];
+    let conditions = ["idempotency-key", "if-match", "if-none-match"];
     let came = conditions
         .iter()
         .find(|name| request.headers().contains_key(**name));

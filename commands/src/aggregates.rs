@@ -340,8 +340,9 @@ impl Slot {
 
     /// Has the state folded anew before it is decided upon again.
     pub(crate) fn forget(&self) {
-        self.times_stale.fetch_add(1, Ordering::AcqRel);
-        self.stale.store(true, Ordering::Release);
+        // In this order, and read in the other: who looks meanwhile sees the one or the other.
+        self.stale.store(true, Ordering::SeqCst);
+        self.times_stale.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -349,7 +350,7 @@ impl Queued {
     /// Waits until the log has dealt with all of it, and says whether it holds all of it now.
     pub(crate) async fn landed(&self) -> bool {
         self.slot.in_flight.ended_before(self.before).await;
-        let times_stale = self.slot.times_stale.load(Ordering::Acquire);
+        let times_stale = self.slot.times_stale.load(Ordering::SeqCst);
         !self.was_stale && times_stale == self.times_stale
     }
 }
@@ -387,10 +388,11 @@ impl LockedSlot {
     /// What stands in the queue by now and is in this state.
     pub(crate) fn queued(&self) -> Queued {
         let slot = self.slot();
+        let times_stale = slot.times_stale.load(Ordering::SeqCst);
         Queued {
             before: slot.in_flight.next(),
-            was_stale: slot.stale.load(Ordering::Acquire),
-            times_stale: slot.times_stale.load(Ordering::Acquire),
+            was_stale: slot.stale.load(Ordering::SeqCst),
+            times_stale,
             slot,
         }
     }

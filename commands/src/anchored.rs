@@ -10,6 +10,7 @@ use stemma_content_store::ReadError;
 use stemma_domain::annotation::{SelectorWeight, TextIndex, completed};
 use stemma_domain::id::{AnnotationId, ResourceId};
 use stemma_domain::resource::{Command, Descriptor, IriNames, Refusal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::CommandError;
 use crate::plan::Planner;
@@ -19,17 +20,27 @@ use crate::request::{Change, Operation, Target};
 /// others have their turn on this thread. One annotation of more is held on a thread of its own:
 /// with its 1,000 text selectors and a text of 16 MiB it may take 1,000 times three looks through
 /// 16 MiB, 50,000,000,000 steps, and several times that where they stand in each other. Meanwhile
-/// nothing else is written to its resource.
+/// nothing else is written to its resource, and what was written to it just before is not answered.
 const INLINE_STEPS_MAX: u64 = 1 << 20;
+/// Most annotations that are held on threads of their own at a time; further ones wait, so that
+/// threads are left for what others read. One goes on to its end though its client leaves.
+pub(crate) const APART_MAX: usize = 2;
 
 /// The annotations of one request, as far as they were held against their texts.
-#[derive(Debug, Default)]
-pub(crate) struct Anchored {
+#[derive(Debug)]
+pub(crate) struct Anchored<'s> {
     /// Since others had their turn.
     steps: u64,
+    /// A place for each of those that are held apart.
+    places: &'s Arc<Semaphore>,
 }
 
-impl Anchored {
+impl<'s> Anchored<'s> {
+    /// None yet, those that take long within these places.
+    pub(crate) fn within(places: &'s Arc<Semaphore>) -> Self {
+        Self { steps: 0, places }
+    }
+
     /// Works out an operation that annotates a resource with this text.
     pub(crate) async fn operate(
         &mut self,
@@ -41,7 +52,11 @@ impl Anchored {
         if let Some(added) = Added::by(operation) {
             let steps = SelectorWeight::of(added.annotation).steps(text.text().len() as u64);
             if steps > INLINE_STEPS_MAX {
-                return added.operate_apart(planner, index, operation, text).await;
+                let place = Arc::clone(self.places).acquire_owned().await;
+                let place = place.expect("it is never closed");
+                return added
+                    .operate_apart(planner, (index, operation), text, place)
+                    .await;
             }
             self.steps += steps;
         }
@@ -97,13 +112,14 @@ impl<'o> Added<'o> {
     async fn operate_apart(
         self,
         planner: &mut Planner<'_>,
-        index: usize,
-        operation: &Operation,
+        (index, operation): (usize, &Operation),
         text: &Arc<TextIndex>,
+        place: OwnedSemaphorePermit,
     ) -> Result<(), CommandError> {
         let (id, bases) = (self.resource_id, planner.names.bases.to_vec());
         let (annotation, text) = (self.annotation.clone(), Arc::clone(text));
         let completed = apart(move || {
+            let _place = place;
             let names = IriNames { bases: &bases };
             completed(&annotation, &|iri| names.resolve(iri) == Some(id), &text)
         });
@@ -125,7 +141,7 @@ impl<'o> Added<'o> {
             }
             Err(errors) => {
                 // What else is refused of it comes first.
-                planner.operate(index, operation, None)?;
+                planner.decided(index, operation, id, None)?;
                 Err(CommandError::Refused {
                     operation: index,
                     refusal: Refusal::InvalidAnnotation(errors),

@@ -21,9 +21,10 @@ use stemma_event_log::{
     AppendError, Appender, Batch, Committed, Idempotency, Metadata, Outcome, Reader, Record,
     Revision, StreamId,
 };
+use tokio::sync::Semaphore;
 
 use crate::aggregates::{Aggregates, Flight, LockedSlot, Queued, Slot, UNRECORDED};
-use crate::anchored::{Anchored, annotated, apart};
+use crate::anchored::{APART_MAX, Anchored, annotated, apart};
 use crate::answered::{self, Answered};
 use crate::environment::{Clock, Ids};
 use crate::error::CommandError;
@@ -91,6 +92,8 @@ struct Shared {
     options: Options,
     aggregates: Aggregates,
     texts: Arc<Texts>,
+    /// Places for annotations that take long to be anchored.
+    anchoring: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Commands {
@@ -130,6 +133,7 @@ impl Commands {
                 options,
                 aggregates,
                 texts,
+                anchoring: Arc::new(Semaphore::new(APART_MAX)),
             }),
         }
     }
@@ -455,7 +459,7 @@ impl Commands {
             documents: short::Folded::default(),
             plan: Plan::default(),
         };
-        let mut anchored = Anchored::default();
+        let mut anchored = Anchored::within(&self.shared.anchoring);
         for (index, operation) in request.operations.iter().enumerate() {
             let text = match annotated(&planner, operation) {
                 Some(descriptor) => self
@@ -503,7 +507,10 @@ impl Commands {
             return Err(error);
         }
         for queued in waiting {
-            queued.landed().await;
+            // What it rests on is refused, or stands in line though its client has left.
+            if !queued.landed().await {
+                return Ok(Pass::Again);
+            }
         }
         match self.replay(request).await? {
             Some(written) => Ok(Pass::Done(written)),

@@ -155,18 +155,28 @@ impl Planner<'_> {
             (Target::Resource(id), _) => *id,
             _ => return Err(refused(Refusal::NotFound)),
         };
+        let events = self.decided(index, operation, id, text)?;
+        self.apply(id, events, operation.change.annotation_asked())
+    }
+
+    /// What an operation on a resource comes to; nothing is moved on by it.
+    pub(crate) fn decided(
+        &mut self,
+        index: usize,
+        operation: &Operation,
+        id: ResourceId,
+        text: Option<&Arc<TextIndex>>,
+    ) -> Result<Vec<Event>, CommandError> {
+        let refused = |refusal| CommandError::Refused {
+            operation: index,
+            refusal,
+        };
         self.check_granted(operation, id).map_err(refused)?;
         self.check(index, operation, id)?;
         self.bring(operation, id)?;
         let command = self.command(operation, id).map_err(refused)?;
-        let events = decide(
-            self.resource(id),
-            &command,
-            self.names,
-            text.map(AsRef::as_ref),
-        )
-        .map_err(refused)?;
-        self.apply(id, events, operation.change.annotation_asked())
+        let text = text.map(AsRef::as_ref);
+        decide(self.resource(id), &command, self.names, text).map_err(refused)
     }
 
     fn register(&mut self, event: Event) {

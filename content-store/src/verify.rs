@@ -44,6 +44,9 @@ pub struct VerifyReport {
     /// Bytes at the end of the last pack that were not acknowledged: a group being written, or a
     /// torn tail that the next open will cut.
     pub unsettled_bytes: u64,
+    /// Why not all of it was read, where damage had been found by then: the system was short of what
+    /// it takes to look further. Blobs that were not met may be there.
+    pub ended: Option<String>,
 }
 
 /// Reads and hashes all of a store.
@@ -67,23 +70,12 @@ pub(crate) fn verify(
         on_blob,
         is_stopped: false,
     };
-    let packs = check.packs()?;
-    let large = check.large()?;
-    let bytes = packs
-        .iter()
-        .map(|pack| pack.bytes)
-        .chain(large.iter().map(|file| file.bytes));
-    check.at.total_bytes = bytes.sum();
-    check.mark(&packs)?;
-    let last = packs.iter().map(|pack| pack.number).max();
-    for pack in &packs {
-        check.pack(pack.number, Some(pack.number) == last)?;
-        check.advance(pack.bytes);
-        check.go_on()?;
-    }
-    for file in large {
-        check.large_file(&file.digest, file.bytes)?;
-        check.go_on()?;
+    match check.all() {
+        // Damage that was found stands, however far it came.
+        Err(VerifyError::Io { file, source }) if !check.report.damage.is_empty() => {
+            check.report.ended = Some(format!("read {file}: {source}"));
+        }
+        read => read?,
     }
     Ok(check.report)
 }
@@ -138,6 +130,28 @@ fn damage(
 }
 
 impl Check<'_> {
+    fn all(&mut self) -> Result<(), VerifyError> {
+        let packs = self.packs()?;
+        let large = self.large()?;
+        let bytes = packs
+            .iter()
+            .map(|pack| pack.bytes)
+            .chain(large.iter().map(|file| file.bytes));
+        self.at.total_bytes = bytes.sum();
+        self.mark(&packs)?;
+        let last = packs.iter().map(|pack| pack.number).max();
+        for pack in &packs {
+            self.pack(pack.number, Some(pack.number) == last)?;
+            self.advance(pack.bytes);
+            self.go_on()?;
+        }
+        for file in large {
+            self.large_file(&file.digest, file.bytes)?;
+            self.go_on()?;
+        }
+        Ok(())
+    }
+
     fn packs(&mut self) -> Result<Vec<PackFile>, VerifyError> {
         let mut packs = Vec::new();
         for file in self.vault.storage.list("packs").map_err(at("packs"))? {

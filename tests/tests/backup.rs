@@ -511,6 +511,9 @@ async fn an_operator_has_backups_made_in_the_targets_of_the_configuration_and_no
     let body = json!({ "target": "nightly" });
     assert_eq!(admin.post("/api/admin/backup", &body).await.status, 403);
     assert!(!target.exists());
+    let stop = async |by: &Client| by.raw("DELETE", "/api/admin/backup", &[], "").await;
+    assert_eq!(stop(&admin).await.status, 403);
+    stop(&operator).await.expect_problem(404, "JOB_NOT_FOUND");
     let job = operator.post("/api/admin/backup", &body).await;
     assert_eq!(job.header("location"), "/api/admin/backup");
     let job = job.expect(202);
@@ -524,6 +527,7 @@ async fn an_operator_has_backups_made_in_the_targets_of_the_configuration_and_no
         tokio::task::yield_now().await;
     };
     assert_eq!(ended["status"], "completed", "{ended}");
+    stop(&operator).await.expect_problem(409, "JOB_FINISHED");
     let tenants = ended["result"]["tenants"].as_array().expect("a list");
     let names: Vec<&str> = tenants
         .iter()

@@ -442,14 +442,16 @@ async fn a_write_that_keeps_no_idempotency_key_refuses_it() {
             Value::Null => ("", b""),
             _ => ("Content-Type: application/json\r\n", b"{}"),
         };
-        let headers = format!("{headers}Idempotency-Key: k\r\n");
-        let told = bench.ask(route, &target, &headers, body);
-        assert_eq!(
-            told,
-            (400, "MALFORMED_HEADER".to_owned()),
-            "{} {target}",
-            route.method
-        );
+        for condition in ["Idempotency-Key: k", "If-Match: \"r1\"", "If-None-Match: *"] {
+            let headers = format!("{headers}{condition}\r\n");
+            let told = bench.ask(route, &target, &headers, body);
+            assert_eq!(
+                told,
+                (400, "MALFORMED_HEADER".to_owned()),
+                "{} {target} {condition}",
+                route.method
+            );
+        }
         asked += 1;
     }
     assert!(asked > 20, "{asked}");

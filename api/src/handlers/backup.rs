@@ -104,3 +104,14 @@ pub(crate) async fn make(
     response.insert_header((LOCATION, "/api/admin/backup"));
     Ok(response.json(body))
 }
+
+/// `DELETE /api/admin/backup`
+pub(crate) async fn stop(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
+    Query::none(request.query_string())?;
+    backups(&state)?;
+    let all = state.jobs().list(None, Some(KIND), true);
+    let newest = all.first().and_then(|body| state.jobs().find(&body.id));
+    let newest = newest.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
+    newest.cancel()?;
+    Ok(HttpResponse::Accepted().json(newest.body()))
+}

@@ -101,6 +101,18 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     with(
         route(
+            "delete",
+            "/api/admin/backup",
+            ACCESS,
+            "Stop the backup that is under way; the one before it is as it was",
+        ),
+        &[],
+        Body::None,
+        &[(202, Answer::Schema("JobBody"))],
+        &[400, 404, 409, 415, 422],
+    ),
+    with(
+        route(
             "post",
             "/api/session",
             ACCESS,

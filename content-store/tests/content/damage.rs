@@ -89,6 +89,30 @@ fn a_verification_that_the_system_has_no_means_for_tells_of_no_damage() {
     assert_eq!(verify(&store).damage, []);
 }
 
+/// It was lost with what could not be looked at.
+#[test]
+fn damage_that_was_found_before_the_system_had_no_means_is_told() {
+    let (storage, _) = tiny_store();
+    let (store, _) = ContentStore::open_read_only_on(Arc::new(storage.clone()), tiny()).unwrap();
+    let packs = storage.names();
+    let pack = packs.iter().find(|name| name.starts_with("packs/"));
+    let pack = pack.unwrap();
+    let mut bytes = storage.bytes(pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    storage.put(pack, bytes);
+    let all = verify(&store).damage;
+    assert!(!all.is_empty());
+    storage.set_fault(Box::new(|operation, name| {
+        let is_it = operation == Operation::Open && name.starts_with("blobs/");
+        is_it.then_some(ErrorKind::OutOfMemory)
+    }));
+    let go_on = &mut |_| ControlFlow::Continue(());
+    let report = store.verify(go_on, &mut |_, _| ()).unwrap();
+    assert_eq!(report.damage, all);
+    assert!(report.ended.is_some_and(|ended| ended.contains("blobs/")));
+}
+
 #[test]
 fn a_file_cut_short_at_any_byte_is_found() {
     let (storage, _) = tiny_store();

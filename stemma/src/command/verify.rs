@@ -252,7 +252,8 @@ pub(crate) fn online(
         let told = format!("{file} at {}: {detail}", damage["offset"]);
         commands.appender().stop_for_damage(told);
     }
-    check_content(&mut findings, commands.content(), &named, tell)?;
+    let verified = check_content(&mut findings, commands.content(), &named, tell);
+    findings.not_verified("content was", verified)?;
     findings
         .notes
         .push("views and graph are compared with the log by a rebuild".to_owned());
@@ -335,6 +336,12 @@ fn check_content(
         } else {
             findings.damaged("content", kind, place, &damage.detail);
         }
+    }
+    if let Some(ended) = report.ended {
+        findings
+            .notes
+            .push(format!("content was not read to its end: {ended}"));
+        return Ok(());
     }
     // What a writer beside us moved while this read on is looked up once more.
     match store.refresh() {
