@@ -17,6 +17,8 @@ pub(crate) struct Gathered {
     number: usize,
     total: Value,
     values: Vec<Value>,
+    /// Bytes of all this, counted by the meter; whoever drops it gives them back.
+    pub(crate) kept: usize,
 }
 
 impl Gathered {
@@ -29,30 +31,31 @@ impl Gathered {
                 _ => Value::Null,
             },
             values: Vec::new(),
+            kept: 0,
         }
     }
 
-    /// Takes a row in; gives the bytes that it keeps of it.
+    /// Takes a row in.
     pub(crate) fn add(
         &mut self,
         aggregate: &Aggregate,
         env: &Env<'_>,
         row: &mut Row,
-    ) -> Result<usize, Error> {
+    ) -> Result<(), Error> {
         let Some(of) = &aggregate.of else {
             self.number += 1;
-            return Ok(0);
+            return Ok(());
         };
         let value = env.eval(of, row)?;
         if value.is_null() {
-            return Ok(0);
+            return Ok(());
         }
-        let mut kept = 0;
         if let Some(seen) = &mut self.seen {
+            env.meter.look_up(value.bytes(), seen.len())?;
             if !seen.insert(Key(vec![value.clone()])) {
-                return Ok(0);
+                return Ok(());
             }
-            kept += value.bytes() + 64;
+            self.keep(env, value.bytes().saturating_add(64))?;
         }
         self.number += 1;
         match aggregate.kind {
@@ -63,26 +66,46 @@ impl Gathered {
                 let value = numbers(Operator::Multiply, &value, &Value::Float(1.0))?;
                 self.total = added(&self.total, &value)?;
             }
-            AggregateKind::Least => self.keep_if(Ordering::Less, value),
-            AggregateKind::Greatest => self.keep_if(Ordering::Greater, value),
+            AggregateKind::Least => self.keep_if(Ordering::Less, value, env)?,
+            AggregateKind::Greatest => self.keep_if(Ordering::Greater, value, env)?,
             AggregateKind::Collect => {
-                kept += value.bytes();
+                self.keep(env, value.bytes())?;
                 self.values.push(value);
             }
         }
-        Ok(kept)
+        Ok(())
     }
 
-    fn keep_if(&mut self, wanted: Ordering, value: Value) {
-        if self.total.is_null() || order(&value, &self.total) == wanted {
+    fn keep(&mut self, env: &Env<'_>, bytes: usize) -> Result<(), Error> {
+        env.meter.keep(bytes)?;
+        self.kept += bytes;
+        Ok(())
+    }
+
+    /// Takes a value in the place of the one that is kept, if it comes before it, or behind.
+    fn keep_if(&mut self, wanted: Ordering, value: Value, env: &Env<'_>) -> Result<(), Error> {
+        let (before, bytes) = (self.total.bytes(), value.bytes());
+        if self.total.is_null() {
+            self.keep(env, bytes)?;
             self.total = value;
+            return Ok(());
         }
+        env.meter.walk(before.min(bytes))?;
+        if order(&value, &self.total) == wanted {
+            env.meter.release(before);
+            self.kept = self.kept.saturating_sub(before);
+            self.total = value;
+            self.keep(env, bytes)?;
+        }
+        Ok(())
     }
 
-    pub(crate) fn finish(self, kind: AggregateKind) -> Result<Value, Error> {
+    /// What it came to, after giving back what was counted.
+    pub(crate) fn finish(self, kind: AggregateKind, env: &Env<'_>) -> Result<Value, Error> {
+        env.meter.release(self.kept);
         Ok(match kind {
             AggregateKind::Count => count(self.number),
-            AggregateKind::Collect => Value::list(self.values),
+            AggregateKind::Collect => env.meter.list(self.values)?,
             AggregateKind::Average if self.number == 0 => Value::Null,
             AggregateKind::Average => numbers(Operator::Divide, &self.total, &count(self.number))?,
             AggregateKind::Sum | AggregateKind::Least | AggregateKind::Greatest => self.total,

@@ -121,6 +121,8 @@ pub(crate) enum Expr {
     Literal(Value),
     Parameter(Name),
     Variable(Name, usize),
+    /// A column of the projection that is ordered, whatever else has its name.
+    Column(Name),
     Property(Box<Expr>, Name),
     Index(Box<Expr>, Box<Expr>),
     Slice(Box<Expr>, Option<Box<Expr>>, Option<Box<Expr>>),

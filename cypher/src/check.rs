@@ -86,7 +86,12 @@ impl Checker<'_> {
             if has_aggregate(item) {
                 let keys = projection.items.iter().filter(|item| !has_aggregate(item));
                 let keys: Vec<&Expr> = keys.map(|item| &item.value).collect();
-                if let Some(name) = ungrouped(&item.value, &keys) {
+                let groups = Groups {
+                    scope,
+                    keys,
+                    bound: Vec::new(),
+                };
+                if let Some(name) = groups.ungrouped(&item.value) {
                     let problem =
                         format!("{name} beside an aggregate is no column that rows are grouped by");
                     return Err(self.wrong(problem));
@@ -106,10 +111,7 @@ impl Checker<'_> {
         };
         seen.extend(after.iter().map(|(name, kind)| (Arc::clone(name), *kind)));
         for (by, _) in &projection.order {
-            let is_item = projection.items.iter().any(|item| is_same(&item.value, by));
-            if !is_item {
-                self.expr(by, &seen, false)?;
-            }
+            self.expr(by, &seen, false)?;
         }
         for count in [&projection.skip, &projection.limit].into_iter().flatten() {
             self.expr(count, &Scope::new(), false)?;
@@ -357,17 +359,133 @@ pub(crate) fn children(expr: &Expr) -> Vec<&Expr> {
     }
 }
 
-/// A variable beside an aggregate that is different in rows of one group.
-fn ungrouped<'e>(expr: &'e Expr, keys: &[&Expr]) -> Option<&'e Name> {
-    if keys.iter().any(|key| is_same(key, expr)) {
-        return None;
+/// What an expression beside an aggregate may speak of.
+struct Groups<'e> {
+    scope: &'e Scope,
+    /// What rows are grouped by.
+    keys: Vec<&'e Expr>,
+    /// What the expression itself names around the part that is looked at.
+    bound: Vec<&'e Name>,
+}
+
+impl<'e> Groups<'e> {
+    /// A variable that is different in rows of one group.
+    fn ungrouped(&self, expr: &'e Expr) -> Option<&'e Name> {
+        if self.keys.iter().any(|key| is_same(key, expr)) {
+            return None;
+        }
+        let one = |expr: &'e Expr| self.ungrouped(expr);
+        match expr {
+            Expr::Aggregate(_) => None,
+            Expr::Variable(name, _) => self.variable(name),
+            Expr::Projected(of, items) => one(of).or_else(|| {
+                items.iter().find_map(|item| match item {
+                    MapItem::Entry(_, value) => one(value),
+                    MapItem::Variable(name, _) => self.variable(name),
+                    MapItem::Property(_) | MapItem::AllProperties => None,
+                })
+            }),
+            Expr::Comprehension {
+                name,
+                list,
+                filter,
+                value,
+            } => one(list).or_else(|| {
+                let inner = self.with([name]);
+                let mut parts = filter.iter().chain(value);
+                parts.find_map(|part| inner.ungrouped(part))
+            }),
+            Expr::Quantified {
+                name, list, filter, ..
+            } => one(list).or_else(|| self.with([name]).ungrouped(filter)),
+            Expr::Reduce {
+                total,
+                start,
+                name,
+                list,
+                next,
+            } => one(start)
+                .or_else(|| one(list))
+                .or_else(|| self.with([total, name]).ungrouped(next)),
+            Expr::Exists(inner) | Expr::Count(inner) => self.inner(inner, None),
+            Expr::PatternComprehension(inner, value) => self.inner(inner, Some(value)),
+            other => children(other).into_iter().find_map(one),
+        }
     }
+
+    fn variable(&self, name: &'e Name) -> Option<&'e Name> {
+        let is_key = |key: &&Expr| matches!(key, Expr::Variable(key, _) if key == name);
+        let is_alike = self.bound.contains(&name) || self.keys.iter().any(is_key);
+        (!is_alike).then_some(name)
+    }
+
+    fn inner(&self, inner: &'e Inner, value: Option<&'e Expr>) -> Option<&'e Name> {
+        let (names, properties) = in_patterns(&inner.patterns);
+        let is_outer = |name: &&Name| self.scope.contains_key(*name);
+        let (outer, new): (Vec<_>, Vec<_>) = names.into_iter().partition(is_outer);
+        let within = self.with(new);
+        let found = outer.into_iter().find_map(|name| self.variable(name));
+        let mut parts = properties.into_iter().chain(&inner.filter).chain(value);
+        found.or_else(|| parts.find_map(|part| within.ungrouped(part)))
+    }
+
+    /// The same, where these names stand for something else.
+    fn with(&self, names: impl IntoIterator<Item = &'e Name>) -> Self {
+        let mut bound = self.bound.clone();
+        bound.extend(names);
+        let keys = self.keys.iter().copied();
+        let keys = keys.filter(|key| !bound.iter().any(|name| mentions(key, name)));
+        Self {
+            scope: self.scope,
+            keys: keys.collect(),
+            bound,
+        }
+    }
+}
+
+/// What patterns name, and the properties that they ask for.
+fn in_patterns(patterns: &[PathPattern]) -> (Vec<&Name>, Vec<&Expr>) {
+    let (mut names, mut properties) = (Vec::new(), Vec::new());
+    for pattern in patterns {
+        names.extend(&pattern.name);
+        names.extend(&pattern.first.name);
+        properties.extend(&pattern.first.properties);
+        for (edge, node) in &pattern.steps {
+            names.extend(edge.name.iter().chain(&node.name));
+            properties.extend(&node.properties);
+        }
+    }
+    (names, properties)
+}
+
+/// Whether a variable stands in an expression that rows may be grouped by.
+fn mentions(expr: &Expr, name: &Name) -> bool {
+    matches!(expr, Expr::Variable(own, _) if own == name)
+        || children(expr).into_iter().any(|part| mentions(part, name))
+}
+
+/// Whether an expression looks at the graph: what it comes to depends on which of its variables
+/// are there, while any other one fails where a variable is missing.
+pub(crate) fn looks(expr: &Expr) -> bool {
     match expr {
-        Expr::Aggregate(_) => None,
-        Expr::Variable(name, _) => Some(name),
-        other => children(other)
-            .into_iter()
-            .find_map(|child| ungrouped(child, keys)),
+        Expr::Exists(_) | Expr::Count(_) | Expr::PatternComprehension(..) => true,
+        Expr::Projected(of, items) => {
+            looks(of)
+                || items
+                    .iter()
+                    .any(|item| matches!(item, MapItem::Entry(_, value) if looks(value)))
+        }
+        Expr::Comprehension {
+            list,
+            filter,
+            value,
+            ..
+        } => looks(list) || filter.iter().chain(value).any(|part| looks(part)),
+        Expr::Quantified { list, filter, .. } => looks(list) || looks(filter),
+        Expr::Reduce {
+            start, list, next, ..
+        } => looks(start) || looks(list) || looks(next),
+        other => children(other).into_iter().any(looks),
     }
 }
 

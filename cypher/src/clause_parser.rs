@@ -143,11 +143,16 @@ impl Parser<'_> {
     }
 }
 
-/// An expression with every part that is a column replaced by the column's name: what is ordered by
-/// may speak of what was put together.
+/// An expression with every part that is a column replaced by the column: what is ordered by may
+/// speak of what was put together. The name of a column is that column, also where another column
+/// has for its value what had the name before.
 fn in_columns(expr: Expr, items: &[Item]) -> Expr {
-    if let Some(item) = items.iter().find(|item| is_same(&item.value, &expr)) {
-        return Expr::Variable(Arc::clone(&item.name), 0);
+    let named = items
+        .iter()
+        .find(|item| matches!(&expr, Expr::Variable(name, _) if *name == item.name));
+    let alike = || items.iter().find(|item| is_same(&item.value, &expr));
+    if let Some(item) = named.or_else(alike) {
+        return Expr::Column(Arc::clone(&item.name));
     }
     let one = |inner: Box<Expr>| Box::new(in_columns(*inner, items));
     match expr {

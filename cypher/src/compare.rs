@@ -2,6 +2,13 @@
 //!
 //! Three relations, as in the openCypher reference: equality knows "perhaps" (null); equivalence,
 //! for DISTINCT and groups, does not; and the order for ORDER BY takes in every value.
+//!
+//! Nothing here looks at the clock: whoever compares counts the walk first ([`Meter::walk`]). Each
+//! calls itself once for each list or map within another, of which there are at most
+//! [`VALUE_DEPTH_MAX`].
+//!
+//! [`Meter::walk`]: crate::limits::Meter::walk
+//! [`VALUE_DEPTH_MAX`]: crate::value::VALUE_DEPTH_MAX
 
 use std::cmp::Ordering;
 
@@ -15,13 +22,13 @@ pub(crate) fn equal(one: &Value, other: &Value) -> Option<bool> {
             if a.len() != b.len() {
                 return Some(false);
             }
-            all(a.iter().zip(b.iter()).map(|(a, b)| equal(a, b)))
+            all_equal(a.iter().zip(b.iter()))
         }
         (Value::Map(a), Value::Map(b)) => {
             if !a.keys().eq(b.keys()) {
                 return Some(false);
             }
-            all(a.values().zip(b.values()).map(|(a, b)| equal(a, b)))
+            all_equal(a.values().zip(b.values()))
         }
         (Value::Float(a), Value::Float(b)) if a.is_nan() || b.is_nan() => Some(false),
         (Value::Integer(_), Value::Float(f)) | (Value::Float(f), Value::Integer(_))
@@ -31,6 +38,31 @@ pub(crate) fn equal(one: &Value, other: &Value) -> Option<bool> {
         }
         _ => Some(rank(one) == rank(other) && order(one, other) == Ordering::Equal),
     }
+}
+
+/// Whether all pairs are equal. In a loop, here and below, not in closures within each other: so a
+/// list within another takes one small frame of the stack.
+fn all_equal<'v>(pairs: impl Iterator<Item = (&'v Value, &'v Value)>) -> Option<bool> {
+    let mut result = Some(true);
+    for (one, other) in pairs {
+        match equal(one, other) {
+            Some(false) => return Some(false),
+            None => result = None,
+            Some(true) => {}
+        }
+    }
+    result
+}
+
+/// The order of the first pair that has one.
+fn first_order<'v>(pairs: impl Iterator<Item = (&'v Value, &'v Value)>) -> Ordering {
+    for (one, other) in pairs {
+        let order = order(one, other);
+        if order.is_ne() {
+            return order;
+        }
+    }
+    Ordering::Equal
 }
 
 /// Whether all are true: a false decides, then a "perhaps".
@@ -106,15 +138,12 @@ pub(crate) fn order(one: &Value, other: &Value) -> Ordering {
             (&a.nodes, &a.relationships).cmp(&(&b.nodes, &b.relationships))
         }
         (Value::List(a), Value::List(b)) => {
-            let pairs = a.iter().zip(b.iter()).map(|(a, b)| order(a, b));
-            let first = pairs.into_iter().find(|order| order.is_ne());
-            first.unwrap_or_else(|| a.len().cmp(&b.len()))
+            first_order(a.iter().zip(b.iter())).then_with(|| a.len().cmp(&b.len()))
         }
-        (Value::Map(a), Value::Map(b)) => a.keys().cmp(b.keys()).then_with(|| {
-            let pairs = a.values().zip(b.values()).map(|(a, b)| order(a, b));
-            let first = pairs.into_iter().find(|order| order.is_ne());
-            first.unwrap_or(Ordering::Equal)
-        }),
+        (Value::Map(a), Value::Map(b)) => match a.keys().cmp(b.keys()) {
+            Ordering::Equal => first_order(a.values().zip(b.values())),
+            decided => decided,
+        },
         _ => rank(one).cmp(&rank(other)),
     }
 }
@@ -167,9 +196,8 @@ impl PartialOrd for Key {
 
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
-        let pairs = self.0.iter().zip(&other.0).map(|(a, b)| order(a, b));
-        let first = pairs.into_iter().find(|order| order.is_ne());
-        first.unwrap_or_else(|| self.0.len().cmp(&other.0.len()))
+        let first = first_order(self.0.iter().zip(&other.0));
+        first.then_with(|| self.0.len().cmp(&other.0.len()))
     }
 }
 

@@ -9,22 +9,21 @@ use crate::compare::{all, compare, equal, is_nan_among_numbers};
 use crate::error::Error;
 use crate::functions::{self, float_text};
 use crate::graph::Graph;
-use crate::limits::Meter;
-use crate::value::Value;
+use crate::limits::{Held, Meter};
+use crate::regular;
+use crate::value::{List, Map, Value};
 
 /// Nodes whose properties are kept while a query runs.
 const KEPT_NODES: usize = 4096;
-/// Longest regular expression, compiled, in bytes.
-const REGEX_BYTES: usize = 1 << 20;
 
 /// What a running query works with.
 pub(crate) struct Env<'a> {
     pub(crate) graph: &'a dyn Graph,
     pub(crate) parameters: &'a BTreeMap<Name, Value>,
     pub(crate) meter: Meter<'a>,
-    nodes: RefCell<HashMap<Name, Arc<BTreeMap<Name, Value>>>>,
+    nodes: RefCell<HashMap<Name, Arc<Map>>>,
     /// The regular expression that was compiled last.
-    regex: RefCell<Option<(Arc<str>, regex::Regex)>>,
+    regex: RefCell<Option<regular::Compiled>>,
 }
 
 /// The variables of a row, and what its aggregates came to.
@@ -47,10 +46,8 @@ impl Row {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.values
-            .iter()
-            .map(|(_, value)| 24 + value.bytes())
-            .sum()
+        let bytes = self.values.iter().map(|(_, value)| value.bytes());
+        bytes.fold(24 * self.values.len(), usize::saturating_add)
     }
 }
 
@@ -70,12 +67,13 @@ impl<'a> Env<'a> {
     }
 
     /// The properties of a node; none of one that has gone meanwhile.
-    pub(crate) fn properties(&self, id: &Name) -> Result<Arc<BTreeMap<Name, Value>>, Error> {
+    pub(crate) fn properties(&self, id: &Name) -> Result<Arc<Map>, Error> {
         if let Some(kept) = self.nodes.borrow().get(id) {
             return Ok(Arc::clone(kept));
         }
         self.meter.tick()?;
-        let found = Arc::new(self.graph.properties(id)?.unwrap_or_default());
+        let found = self.graph.properties(id)?.unwrap_or_default();
+        let found = Arc::new(Map::from(found));
         let mut nodes = self.nodes.borrow_mut();
         if nodes.len() >= KEPT_NODES {
             nodes.clear();
@@ -99,7 +97,7 @@ impl<'a> Env<'a> {
                 .get(name)
                 .cloned()
                 .ok_or_else(|| Error::runtime(format!("there is no parameter ${name}"))),
-            Expr::Variable(name, _) => row
+            Expr::Variable(name, _) | Expr::Column(name) => row
                 .get(name)
                 .cloned()
                 .ok_or_else(|| Error::runtime(format!("there is no variable {name}"))),
@@ -108,26 +106,27 @@ impl<'a> Env<'a> {
                 self.property(&of, key)
             }
             Expr::Index(of, index) => {
-                let (of, index) = (self.eval(of, row)?, self.eval(index, row)?);
+                let (of, index) = self.both(of, index, row)?;
                 self.index(&of, &index)
             }
             Expr::Slice(of, from, to) => {
-                let of = self.eval(of, row)?;
+                let list = self.eval(of, row)?;
+                let _held = self.held(of, &list)?;
                 let mut end = |end: &Option<Box<Expr>>| {
                     end.as_ref().map(|end| self.eval(end, row)).transpose()
                 };
                 let ends = (end(from)?, end(to)?);
-                slice(&of, ends.0.as_ref(), ends.1.as_ref())
+                let part = slice(&list, ends.0.as_ref(), ends.1.as_ref())?;
+                self.meter.made(part)
             }
             Expr::List(values) => {
-                let values = values.iter().map(|value| self.eval(value, row));
-                Ok(Value::list(values.collect::<Result<_, _>>()?))
+                let values = self.each(values, row)?;
+                self.meter.list(values)
             }
             Expr::Map(entries) => {
-                let entries = entries.iter();
-                let entries =
-                    entries.map(|(key, value)| Ok((Arc::clone(key), self.eval(value, row)?)));
-                Ok(Value::Map(Arc::new(entries.collect::<Result<_, Error>>()?)))
+                let values = self.each(entries.iter().map(|(_, value)| value), row)?;
+                let keys = entries.iter().map(|(key, _)| Arc::clone(key));
+                self.meter.made(Value::map(keys.zip(values).collect()))
             }
             Expr::Projected(of, items) => self.projected(of, items, row),
             Expr::Not(of) => {
@@ -159,9 +158,8 @@ impl<'a> Env<'a> {
                 otherwise,
             } => self.case(subject.as_deref(), arms, otherwise.as_deref(), row),
             Expr::Call(name, arguments) => {
-                let arguments = arguments.iter().map(|argument| self.eval(argument, row));
-                let arguments: Vec<Value> = arguments.collect::<Result<_, _>>()?;
-                functions::call(self, name, &arguments)
+                let arguments = self.each(arguments, row)?;
+                self.meter.made(functions::call(self, name, &arguments)?)
             }
             Expr::Aggregate(aggregate) => {
                 let mut found = row.aggregates.iter();
@@ -187,23 +185,73 @@ impl<'a> Env<'a> {
                 name,
                 list,
                 next,
-            } => {
-                let mut so_far = self.eval(start, row)?;
-                for value in self.values_of(list, row)?.iter() {
-                    let before = row.values.len();
-                    row.push(total, so_far);
-                    row.push(name, value.clone());
-                    let reduced = self.eval(next, row);
-                    row.values.truncate(before);
-                    so_far = reduced?;
-                    self.meter.may_hold(so_far.bytes())?;
-                }
-                Ok(so_far)
-            }
+            } => self.reduced((total, &**start), (name, &**list), next, row),
             Expr::Exists(inner) => self.exists(inner, row),
             Expr::Count(inner) => self.count(inner, row),
             Expr::PatternComprehension(inner, value) => self.gathered(inner, value, row),
         }
+    }
+
+    /// Counts what an expression came to for as long as others are found beside it.
+    pub(crate) fn held(&self, expr: &Expr, value: &Value) -> Result<Held<'_, 'a>, Error> {
+        let mut held = self.meter.holding();
+        held.more(own_bytes(expr, value))?;
+        Ok(held)
+    }
+
+    /// Two values, of which the first is counted while the second is found.
+    fn both(&self, one: &Expr, other: &Expr, row: &mut Row) -> Result<(Value, Value), Error> {
+        let first = self.eval(one, row)?;
+        let _held = self.held(one, &first)?;
+        let second = self.eval(other, row)?;
+        Ok((first, second))
+    }
+
+    /// The values of expressions, counted until all of them are there.
+    fn each<'e>(
+        &self,
+        exprs: impl IntoIterator<Item = &'e Expr>,
+        row: &mut Row,
+    ) -> Result<Vec<Value>, Error> {
+        let (mut values, mut held) = (Vec::new(), self.meter.holding());
+        for expr in exprs {
+            let value = self.eval(expr, row)?;
+            held.more(own_bytes(expr, &value))?;
+            values.push(value);
+        }
+        Ok(values)
+    }
+
+    /// Whether two values are equal, after counting how long it takes to find that.
+    pub(crate) fn equal(&self, one: &Value, other: &Value) -> Result<Option<bool>, Error> {
+        self.meter.walk(one.bytes().min(other.bytes()))?;
+        Ok(equal(one, other))
+    }
+
+    fn reduced(
+        &self,
+        (total, start): (&Name, &Expr),
+        (name, list): (&Name, &Expr),
+        next: &Expr,
+        row: &mut Row,
+    ) -> Result<Value, Error> {
+        let mut so_far = self.eval(start, row)?;
+        let mut held = self.held(start, &so_far)?;
+        let values = self.eval(list, row)?;
+        let _held = self.held(list, &values)?;
+        for value in list_in(&values)?
+            .into_iter()
+            .flat_map(|values| values.iter())
+        {
+            let before = row.values.len();
+            row.push(total, so_far);
+            row.push(name, value.clone());
+            let reduced = self.eval(next, row);
+            row.values.truncate(before);
+            so_far = reduced?;
+            held.only(so_far.bytes())?;
+        }
+        Ok(so_far)
     }
 
     pub(crate) fn property(&self, of: &Value, key: &Name) -> Result<Value, Error> {
@@ -241,45 +289,48 @@ impl<'a> Env<'a> {
     }
 
     fn projected(&self, of: &Expr, items: &[MapItem], row: &mut Row) -> Result<Value, Error> {
+        let expr = of;
         let of = self.eval(of, row)?;
         if of.is_null() {
             return Ok(Value::Null);
         }
+        let mut held = self.held(expr, &of)?;
         let mut map = BTreeMap::new();
+        let mut put = |key: &Name, value: Value| {
+            held.more(value.bytes())?;
+            map.insert(Arc::clone(key), value);
+            Ok::<(), Error>(())
+        };
         for item in items {
             match item {
-                MapItem::Property(key) => {
-                    map.insert(Arc::clone(key), self.property(&of, key)?);
-                }
+                MapItem::Property(key) => put(key, self.property(&of, key)?)?,
                 MapItem::AllProperties => {
                     let all = functions::call(self, "properties", std::slice::from_ref(&of))?;
                     if let Value::Map(all) = all {
-                        map.extend(
-                            all.iter()
-                                .map(|(key, value)| (Arc::clone(key), value.clone())),
-                        );
+                        for (key, value) in all.iter() {
+                            put(key, value.clone())?;
+                        }
                     }
                 }
-                MapItem::Entry(key, value) => {
-                    map.insert(Arc::clone(key), self.eval(value, row)?);
-                }
+                MapItem::Entry(key, value) => put(key, self.eval(value, row)?)?,
                 MapItem::Variable(name, place) => {
                     let value = Expr::Variable(Arc::clone(name), *place);
-                    map.insert(Arc::clone(name), self.eval(&value, row)?);
+                    put(name, self.eval(&value, row)?)?;
                 }
             }
         }
-        Ok(Value::Map(Arc::new(map)))
+        drop(held);
+        self.meter.made(Value::map(map))
     }
 
     fn binary(
         &self,
         operator: Operator,
-        one: &Expr,
+        first: &Expr,
         other: &Expr,
         row: &mut Row,
     ) -> Result<Value, Error> {
-        let one = self.eval(one, row)?;
+        let one = self.eval(first, row)?;
         if let Operator::Or | Operator::And | Operator::Xor = operator {
             let first = truth(&one)?;
             // What one side decides the other is not asked for.
@@ -297,14 +348,31 @@ impl<'a> Env<'a> {
                 _ => first.zip(second).map(|(first, second)| first != second),
             }));
         }
+        let held = self.held(first, &one)?;
         let other = self.eval(other, row)?;
+        drop(held);
         match operator {
-            Operator::In => is_in(&one, &other),
+            Operator::In => self.is_in(&one, &other),
             Operator::StartsWith | Operator::EndsWith | Operator::Contains | Operator::Matches => {
                 self.of_texts(operator, &one, &other)
             }
             _ => self.arithmetic(operator, &one, &other),
         }
+    }
+
+    fn is_in(&self, one: &Value, list: &Value) -> Result<Value, Error> {
+        let Some(values) = list_in(list)? else {
+            return Ok(Value::Null);
+        };
+        let mut decided = Some(false);
+        for value in values.iter() {
+            match self.equal(one, value)? {
+                Some(true) => return Ok(Value::Boolean(true)),
+                None => decided = None,
+                Some(false) => {}
+            }
+        }
+        Ok(Value::of_truth(decided))
     }
 
     fn of_texts(&self, operator: Operator, one: &Value, other: &Value) -> Result<Value, Error> {
@@ -315,30 +383,12 @@ impl<'a> Env<'a> {
             Operator::StartsWith => text.starts_with(&**part),
             Operator::EndsWith => text.ends_with(&**part),
             Operator::Contains => text.contains(&**part),
-            _ => self.matches(text, part)?,
+            _ => {
+                // One match takes as long as many other pieces of work.
+                self.meter.look()?;
+                regular::matches(&mut self.regex.borrow_mut(), text, part)?
+            }
         }))
-    }
-
-    fn matches(&self, text: &str, pattern: &Arc<str>) -> Result<bool, Error> {
-        let mut kept = self.regex.borrow_mut();
-        if let Some((last, regex)) = &*kept
-            && last == pattern
-        {
-            return Ok(regex.is_match(text));
-        }
-        // The pattern by itself first: it must not close the group that is put around it.
-        let compile = |pattern: &str| {
-            regex::RegexBuilder::new(pattern)
-                .size_limit(REGEX_BYTES)
-                .build()
-        };
-        let whole = format!("^(?:{pattern})$");
-        let regex = compile(pattern).and_then(|_| compile(&whole));
-        let regex =
-            regex.map_err(|error| Error::runtime(format!("regular expression: {error}")))?;
-        let is_match = regex.is_match(text);
-        *kept = Some((Arc::clone(pattern), regex));
-        Ok(is_match)
     }
 
     fn arithmetic(&self, operator: Operator, one: &Value, other: &Value) -> Result<Value, Error> {
@@ -376,9 +426,8 @@ impl<'a> Env<'a> {
         let count = one.len() + other.len();
         self.meter
             .copied(count.saturating_mul(size_of::<Value>()))?;
-        Ok(Value::list(
-            one.iter().chain(other.iter()).cloned().collect(),
-        ))
+        self.meter
+            .list(one.iter().chain(other.iter()).cloned().collect())
     }
 
     fn compared(
@@ -387,10 +436,13 @@ impl<'a> Env<'a> {
         others: &[(Comparison, Expr)],
         row: &mut Row,
     ) -> Result<Value, Error> {
-        let mut left = self.eval(first, row)?;
+        let (mut left, mut of) = (self.eval(first, row)?, first);
         let mut truths = Vec::with_capacity(others.len());
         for (comparison, other) in others {
+            let held = self.held(of, &left)?;
             let right = self.eval(other, row)?;
+            drop(held);
+            self.meter.walk(left.bytes().min(right.bytes()))?;
             truths.push(match comparison {
                 Comparison::Equal => equal(&left, &right),
                 Comparison::NotEqual => equal(&left, &right).map(|truth| !truth),
@@ -400,7 +452,7 @@ impl<'a> Env<'a> {
                 Comparison::Greater => compare(&left, &right).map(std::cmp::Ordering::is_gt),
                 Comparison::GreaterOrEqual => compare(&left, &right).map(std::cmp::Ordering::is_ge),
             });
-            left = right;
+            (left, of) = (right, other);
         }
         Ok(Value::of_truth(all(truths.into_iter())))
     }
@@ -412,10 +464,15 @@ impl<'a> Env<'a> {
         otherwise: Option<&Expr>,
         row: &mut Row,
     ) -> Result<Value, Error> {
-        let subject = subject.map(|subject| self.eval(subject, row)).transpose()?;
+        let found = subject.map(|subject| self.eval(subject, row)).transpose()?;
+        let subject = found.as_ref().zip(subject);
         for (when, then) in arms {
-            let is_chosen = match &subject {
-                Some(subject) => equal(subject, &self.eval(when, row)?) == Some(true),
+            let is_chosen = match subject {
+                Some((subject, expr)) => {
+                    let _held = self.held(expr, subject)?;
+                    let when = self.eval(when, row)?;
+                    self.equal(subject, &when)? == Some(true)
+                }
                 None => self.holds(when, row)?,
             };
             if is_chosen {
@@ -423,12 +480,6 @@ impl<'a> Env<'a> {
             }
         }
         otherwise.map_or(Ok(Value::Null), |otherwise| self.eval(otherwise, row))
-    }
-
-    /// The values of a list; none of null.
-    fn values_of(&self, list: &Expr, row: &mut Row) -> Result<Arc<Vec<Value>>, Error> {
-        let list = self.eval(list, row)?;
-        Ok(list_in(&list)?.cloned().unwrap_or_default())
     }
 
     fn comprehension(
@@ -439,11 +490,11 @@ impl<'a> Env<'a> {
         value: Option<&Expr>,
         row: &mut Row,
     ) -> Result<Value, Error> {
-        let list = self.eval(list, row)?;
-        let Some(values) = list_in(&list)? else {
+        let found = self.eval(list, row)?;
+        let Some(values) = list_in(&found)? else {
             return Ok(Value::Null);
         };
-        let (mut found, mut bytes) = (Vec::new(), 0);
+        let (mut gathered, mut held) = (Vec::new(), self.held(list, &found)?);
         for each in values.iter() {
             let before = row.values.len();
             row.push(name, each.clone());
@@ -455,12 +506,12 @@ impl<'a> Env<'a> {
             });
             row.values.truncate(before);
             if let Some(value) = mapped? {
-                bytes += value.bytes();
-                self.meter.may_hold(bytes)?;
-                found.push(value);
+                held.more(value.bytes())?;
+                gathered.push(value);
             }
         }
-        Ok(Value::list(found))
+        drop(held);
+        self.meter.list(gathered)
     }
 
     fn quantified(
@@ -471,10 +522,11 @@ impl<'a> Env<'a> {
         filter: &Expr,
         row: &mut Row,
     ) -> Result<Value, Error> {
-        let list = self.eval(list, row)?;
-        let Some(values) = list_in(&list)? else {
+        let found = self.eval(list, row)?;
+        let Some(values) = list_in(&found)? else {
             return Ok(Value::Null);
         };
+        let _held = self.held(list, &found)?;
         let (mut trues, mut falses, mut unknown) = (0_usize, 0_usize, 0_usize);
         for each in values.iter() {
             let before = row.values.len();
@@ -501,6 +553,18 @@ impl<'a> Env<'a> {
     }
 }
 
+/// Bytes that an expression made; what a variable holds is counted where it was put there.
+pub(crate) fn own_bytes(expr: &Expr, value: &Value) -> usize {
+    match expr {
+        Expr::Variable(..)
+        | Expr::Column(_)
+        | Expr::Parameter(_)
+        | Expr::Literal(_)
+        | Expr::Aggregate(_) => 0,
+        _ => value.bytes(),
+    }
+}
+
 /// A truth, or "perhaps".
 pub(crate) fn truth(value: &Value) -> Result<Option<bool>, Error> {
     match value {
@@ -514,7 +578,7 @@ pub(crate) fn truth(value: &Value) -> Result<Option<bool>, Error> {
 }
 
 /// The values of a list; none of null.
-fn list_in(value: &Value) -> Result<Option<&Arc<Vec<Value>>>, Error> {
+fn list_in(value: &Value) -> Result<Option<&Arc<List>>, Error> {
     match value {
         Value::Null => Ok(None),
         Value::List(values) => Ok(Some(values)),
@@ -567,21 +631,6 @@ fn negated(value: &Value) -> Result<Value, Error> {
     }
 }
 
-fn is_in(one: &Value, list: &Value) -> Result<Value, Error> {
-    let Some(values) = list_in(list)? else {
-        return Ok(Value::Null);
-    };
-    let mut decided = Some(false);
-    for value in values.iter() {
-        match equal(one, value) {
-            Some(true) => return Ok(Value::Boolean(true)),
-            None => decided = None,
-            Some(false) => {}
-        }
-    }
-    Ok(Value::of_truth(decided))
-}
-
 #[allow(clippy::cast_precision_loss, reason = "as the reference has it")]
 pub(crate) fn numbers(operator: Operator, one: &Value, other: &Value) -> Result<Value, Error> {
     let overflow = || Error::runtime("integer overflow");
@@ -596,7 +645,8 @@ pub(crate) fn numbers(operator: Operator, one: &Value, other: &Value) -> Result<
                     return Err(Error::runtime("division by zero"));
                 }
                 Operator::Divide => a.checked_div(*b),
-                Operator::Modulo => a.checked_rem(*b),
+                // The least integer by -1 has no quotient; what is left over is 0.
+                Operator::Modulo => Some(a.wrapping_rem(*b)),
                 _ => return Ok(Value::Float((*a as f64).powf(*b as f64))),
             };
             return result.map(Value::Integer).ok_or_else(overflow);

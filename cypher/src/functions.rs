@@ -190,14 +190,13 @@ fn converted(name: &str, of: &Value) -> Result<Value, Error> {
         ("tointeger", Value::Boolean(truth)) => Value::Integer(i64::from(*truth)),
         ("tointeger", Value::String(text)) => {
             let text = text.trim();
-            match (text.parse::<i64>(), text.parse::<f64>()) {
-                (Ok(integer), _) => Value::Integer(integer),
-                (Err(_), Ok(float)) if !text.chars().any(char::is_alphabetic) => whole(float),
-                _ => Value::Null,
+            match text.parse::<i64>() {
+                Ok(integer) => Value::Integer(integer),
+                Err(_) => float_in(text).map_or(Value::Null, whole),
             }
         }
         ("tofloat", Value::Integer(integer)) => Value::Float(*integer as f64),
-        ("tofloat", Value::String(text)) => text.trim().parse().map_or(Value::Null, Value::Float),
+        ("tofloat", Value::String(text)) => float_in(text.trim()).map_or(Value::Null, Value::Float),
         ("toboolean", Value::String(text)) => match text.trim().to_lowercase().as_str() {
             "true" => Value::Boolean(true),
             "false" => Value::Boolean(false),
@@ -209,6 +208,17 @@ fn converted(name: &str, of: &Value) -> Result<Value, Error> {
         ("tostring", Value::Boolean(truth)) => Value::text(&truth.to_string()),
         _ => return Err(wrong(name, of)),
     })
+}
+
+/// The number that a text names: in digits, or as [`float_text`] names what has none. Rust itself
+/// takes more names for those.
+fn float_in(text: &str) -> Option<f64> {
+    let name = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_name = matches!(name, "Infinity" | "NaN");
+    let is_in_digits = name
+        .chars()
+        .all(|c| !c.is_alphabetic() || matches!(c, 'e' | 'E'));
+    (is_name || is_in_digits).then(|| text.parse().ok())?
 }
 
 #[allow(clippy::cast_possible_truncation)]
@@ -258,7 +268,12 @@ fn number(name: &str, of: &Value) -> Result<Value, Error> {
         "ceil" => Value::Float(float.ceil()),
         "floor" => Value::Float(float.floor()),
         // Halves go up, towards positive infinity.
-        "round" => Value::Float((float + 0.5).floor()),
+        "round" => {
+            let floor = float.floor();
+            // Not by adding a half first: the sum is rounded itself, of large and of small ones.
+            let is_up = float - floor >= 0.5;
+            Value::Float(if is_up { floor + 1.0 } else { floor })
+        }
         "sqrt" => Value::Float(float.sqrt()),
         "exp" => Value::Float(float.exp()),
         "log" => Value::Float(float.ln()),

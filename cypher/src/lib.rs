@@ -25,7 +25,10 @@ mod matching;
 mod parser;
 mod patience;
 mod pattern_parser;
+mod regular;
 mod run;
+mod shortest;
+mod sorting;
 mod value;
 
 pub use error::Error;
@@ -33,4 +36,4 @@ pub use graph::{Direction, Graph, MemoryGraph, Relationship};
 pub use limits::Limits;
 pub use patience::Patience;
 pub use run::{Answer, Query};
-pub use value::{PathValue, Value};
+pub use value::{List, Map, PathValue, Value};

@@ -4,14 +4,13 @@
 //! `MATCH` no relationship is used twice; nothing is held of a node's relationships but a page of
 //! them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::ast::{
     Comparison, Expr, Inner, Name, NodePattern, Operator, PathPattern, RelationshipPattern, Shape,
 };
-use crate::compare::equal;
+use crate::check::looks;
 use crate::error::Error;
 use crate::eval::{Env, Row};
 use crate::functions::count;
@@ -97,15 +96,50 @@ impl Env<'_> {
         value: &Expr,
         row: &mut Row,
     ) -> Result<Value, Error> {
-        let (mut values, mut bytes) = (Vec::new(), 0);
+        let (mut values, mut held) = (Vec::new(), self.meter.holding());
         self.inner(inner, row, &mut |row| {
             let value = self.eval(value, row)?;
-            bytes += value.bytes();
-            self.meter.may_hold(bytes)?;
+            held.more(value.bytes())?;
             values.push(value);
             Ok(Flow::Continue(()))
         })?;
-        Ok(Value::list(values))
+        drop(held);
+        self.meter.list(values)
+    }
+
+    pub(crate) fn too_long(&self) -> Error {
+        Error::Limit {
+            what: "the length of a path",
+            limit: format!("{} relationships", self.meter.limits.hops),
+        }
+    }
+
+    /// Tells of the relationships of a node, page by page.
+    pub(crate) fn edges(
+        &self,
+        node: &Arc<str>,
+        direction: Direction,
+        kinds: &[Name],
+        each: &mut dyn FnMut(Arc<Relationship>) -> Result<Flow, Error>,
+    ) -> Result<Flow, Error> {
+        let mut after: Option<Arc<Relationship>> = None;
+        loop {
+            self.meter.tick()?;
+            let graph = self.graph;
+            let page = graph.relationships(node, direction, kinds, after.as_deref(), PAGE)?;
+            let is_last = page.len() < PAGE;
+            for found in page {
+                self.meter.tick()?;
+                let found = Arc::new(found);
+                after = Some(Arc::clone(&found));
+                if each(found)?.is_break() {
+                    return Ok(Flow::Break(()));
+                }
+            }
+            if is_last {
+                return Ok(Flow::Continue(()));
+            }
+        }
     }
 
     fn inner(&self, inner: &Inner, row: &mut Row, found: Found<'_>) -> Result<(), Error> {
@@ -130,6 +164,8 @@ fn known_in<'e>(filter: &'e Expr, known: &mut Vec<(&'e Name, &'e Name, &'e Expr)
             for (of, value) in [(&**first, second), (second, &**first)] {
                 if let Expr::Property(variable, key) = of
                     && let Expr::Variable(variable, _) = &**variable
+                    // It would name for itself what the patterns are to name.
+                    && !looks(value)
                 {
                     known.push((variable, key, value));
                 }
@@ -320,11 +356,14 @@ impl Match<'_, '_> {
             return Err(Error::runtime("the properties of a pattern are no map"));
         };
         let own = self.env.properties(id)?;
-        let has = |(key, value): (&Name, &Value)| {
-            own.get(key)
-                .is_some_and(|own| equal(own, value) == Some(true))
-        };
-        Ok(wanted.iter().all(has))
+        for (key, value) in wanted.iter() {
+            let own = own.get(key);
+            let equal = own.map(|own| self.env.equal(own, value)).transpose()?;
+            if equal.flatten() != Some(true) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Goes on from what is matched of a path: first to the right, then to the left.
@@ -406,7 +445,7 @@ impl Match<'_, '_> {
         used: &mut Vec<Arc<Relationship>>,
         reached: Reached<'_>,
     ) -> Result<Flow, Error> {
-        self.edges(start, direction, &edge.kinds, &mut |found| {
+        self.env.edges(start, direction, &edge.kinds, &mut |found| {
             if used.contains(&found) {
                 return Ok(Flow::Continue(()));
             }
@@ -435,52 +474,22 @@ impl Match<'_, '_> {
             return Ok(Flow::Continue(()));
         }
         let hops = self.env.meter.limits.hops;
-        self.edges(at, walk.direction, &walk.edge.kinds, &mut |found| {
-            if used.contains(&found) {
-                return Ok(Flow::Continue(()));
-            }
-            if length >= hops {
-                return Err(Error::Limit {
-                    what: "the length of a path",
-                    limit: format!("{hops} relationships"),
-                });
-            }
-            let end = other_end(&found, at);
-            used.push(Arc::clone(&found));
-            way.push(found);
-            let flow = self.walk(walk, &end, way, row, used, reached);
-            way.pop();
-            used.pop();
-            flow
-        })
-    }
-
-    /// Tells of the relationships of a node, page by page.
-    fn edges(
-        &self,
-        node: &Arc<str>,
-        direction: Direction,
-        kinds: &[Name],
-        each: &mut dyn FnMut(Arc<Relationship>) -> Result<Flow, Error>,
-    ) -> Result<Flow, Error> {
-        let mut after: Option<Arc<Relationship>> = None;
-        loop {
-            self.env.meter.tick()?;
-            let graph = self.env.graph;
-            let page = graph.relationships(node, direction, kinds, after.as_deref(), PAGE)?;
-            let is_last = page.len() < PAGE;
-            for found in page {
-                self.env.meter.tick()?;
-                let found = Arc::new(found);
-                after = Some(Arc::clone(&found));
-                if each(found)?.is_break() {
-                    return Ok(Flow::Break(()));
+        self.env
+            .edges(at, walk.direction, &walk.edge.kinds, &mut |found| {
+                if used.contains(&found) {
+                    return Ok(Flow::Continue(()));
                 }
-            }
-            if is_last {
-                return Ok(Flow::Continue(()));
-            }
-        }
+                if length >= hops {
+                    return Err(self.env.too_long());
+                }
+                let end = other_end(&found, at);
+                used.push(Arc::clone(&found));
+                way.push(found);
+                let flow = self.walk(walk, &end, way, row, used, reached);
+                way.pop();
+                used.pop();
+                flow
+            })
     }
 
     fn shortest(
@@ -497,7 +506,11 @@ impl Match<'_, '_> {
         };
         self.candidates(&pattern.first, row, &mut |row, from| {
             self.candidates(last, row, &mut |row, to| {
-                for way in self.ways(edge, &from, &to, pattern.shape)? {
+                let mut held = self.env.meter.holding();
+                for way in self
+                    .env
+                    .ways(edge, (&from, &to), pattern.shape, &mut held)?
+                {
                     let before = row.values.len();
                     if let Some(name) = &edge.name {
                         row.push(name, bound(edge, &way));
@@ -518,98 +531,6 @@ impl Match<'_, '_> {
                 Ok(Flow::Continue(()))
             })
         })
-    }
-
-    /// The shortest ways between two nodes, in the order of their relationships; one, or all.
-    fn ways(
-        &self,
-        edge: &RelationshipPattern,
-        from: &Arc<str>,
-        to: &Arc<str>,
-        shape: Shape,
-    ) -> Result<Vec<Vec<Arc<Relationship>>>, Error> {
-        let (least, most) = edge.length.unwrap_or((1, Some(1)));
-        if least > 1 {
-            return Err(Error::unsupported(
-                "a shortestPath of at least two relationships",
-            ));
-        }
-        if from == to {
-            let empty = (least == 0).then(Vec::new);
-            let problem = "shortestPath does not work from a node to itself";
-            return empty
-                .map(|way| vec![way])
-                .ok_or_else(|| Error::runtime(problem));
-        }
-        let most = most.unwrap_or(u32::MAX).min(self.env.meter.limits.hops);
-        // Of each node that was reached: how far it is, and all last steps of shortest ways to it.
-        let mut reached = BTreeMap::from([(Arc::clone(from), (0, BTreeSet::new()))]);
-        let mut waiting = VecDeque::from([(Arc::clone(from), 0)]);
-        while let Some((at, distance)) = waiting.pop_front() {
-            let is_far = reached.get(to).is_some_and(|(far, _)| distance >= *far);
-            if distance >= most || is_far {
-                break;
-            }
-            let whole = self.edges(&at, edge.direction, &edge.kinds, &mut |found| {
-                let end = other_end(&found, &at);
-                let entry = reached.entry(Arc::clone(&end)).or_insert_with(|| {
-                    waiting.push_back((end, distance + 1));
-                    (distance + 1, BTreeSet::new())
-                });
-                if entry.0 == distance + 1 {
-                    entry.1.insert((Arc::clone(&at), found));
-                }
-                Ok(Flow::Continue(()))
-            })?;
-            debug_assert!(whole.is_continue());
-            self.env.meter.may_hold(reached.len().saturating_mul(200))?;
-        }
-        if !reached.contains_key(to) {
-            return Ok(Vec::new());
-        }
-        let mut ways = Vec::new();
-        self.unroll(&reached, from, to, &mut Vec::new(), &mut ways, shape)?;
-        ways.sort();
-        if shape == Shape::Shortest {
-            ways.truncate(1);
-        }
-        Ok(ways)
-    }
-
-    #[allow(clippy::type_complexity)]
-    fn unroll(
-        &self,
-        reached: &BTreeMap<Arc<str>, (u32, BTreeSet<(Arc<str>, Arc<Relationship>)>)>,
-        from: &Arc<str>,
-        at: &Arc<str>,
-        behind: &mut Vec<Arc<Relationship>>,
-        ways: &mut Vec<Vec<Arc<Relationship>>>,
-        shape: Shape,
-    ) -> Result<(), Error> {
-        self.env.meter.tick()?;
-        if at == from {
-            let way: Vec<_> = behind.iter().rev().cloned().collect();
-            self.env
-                .meter
-                .may_hold((ways.len() + 1).saturating_mul(way.len() * 16 + 24))?;
-            ways.push(way);
-            return Ok(());
-        }
-        let Some((_, steps)) = reached.get(at) else {
-            return Ok(());
-        };
-        // Of many shortest ways one is wanted that does not depend on how the graph is kept.
-        let steps = steps.iter().take(if shape == Shape::Shortest {
-            1
-        } else {
-            usize::MAX
-        });
-        for (before, edge) in steps {
-            behind.push(Arc::clone(edge));
-            self.unroll(reached, from, before, behind, ways, shape)?;
-            behind.pop();
-        }
-        Ok(())
     }
 }
 
@@ -648,7 +569,7 @@ fn turned(direction: Direction) -> Direction {
     }
 }
 
-fn other_end(edge: &Relationship, one: &Arc<str>) -> Arc<str> {
+pub(crate) fn other_end(edge: &Relationship, one: &Arc<str>) -> Arc<str> {
     Arc::clone(if edge.from == *one {
         &edge.to
     } else {

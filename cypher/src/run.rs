@@ -3,22 +3,24 @@
 //! Rows flow from clause to clause as they are found; only what groups, sorts or leaves out what
 //! was there keeps any, and counts what it keeps.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::aggregate::Gathered;
 use crate::ast::{Aggregate, Clause, Expr, Item, MapItem, Name, Projection, Union};
-use crate::check::{aggregates, check, columns_of, has_aggregate, is_same};
+use crate::check::{aggregates, check, columns_of, has_aggregate};
 use crate::compare::{Key, order};
 use crate::error::Error;
-use crate::eval::{Env, Row};
+use crate::eval::{Env, Row, own_bytes};
 use crate::graph::Graph;
-use crate::limits::{Limits, Meter};
+use crate::limits::{Held, Limits, Meter};
 use crate::matching::Flow;
 use crate::parser::parse;
 use crate::patience::Patience;
-use crate::value::Value;
+use crate::sorting::sorted;
+use crate::value::{List, Value, bytes_of};
 
 /// A query that was read and checked.
 #[derive(Debug, Clone)]
@@ -73,6 +75,10 @@ impl Query {
             });
         }
         let env = Env::new(graph, parameters, Meter::start(limits, patience));
+        for value in parameters.values() {
+            env.meter.made(value.clone())?;
+            env.meter.keep(value.bytes())?;
+        }
         let mut rows = Rows {
             env: &env,
             found: Vec::new(),
@@ -112,6 +118,7 @@ impl Rows<'_> {
     fn take(&mut self, row: &Row) -> Result<Flow, Error> {
         let values: Vec<Value> = row.values.iter().map(|(_, value)| value.clone()).collect();
         if let Some(seen) = &mut self.seen {
+            self.env.meter.look_up(row.bytes(), seen.len())?;
             if !seen.insert(Key(values.clone())) {
                 return Ok(Flow::Continue(()));
             }
@@ -141,7 +148,9 @@ struct Projecting<'q> {
     is_grouped: bool,
     groups: BTreeMap<Key, Group>,
     seen: BTreeSet<Key>,
-    sorted: Vec<(Vec<Value>, Row)>,
+    /// Bytes that the meter counts for what was seen.
+    seen_bytes: usize,
+    sorted: Vec<Sorted>,
     /// How many are to be passed over, and taken; none before the first row.
     counts: Option<(usize, Option<usize>)>,
     passed: usize,
@@ -152,6 +161,28 @@ struct Projecting<'q> {
 struct Group {
     first: Row,
     gathered: Vec<Gathered>,
+    /// Bytes that the meter counts for its key and first row.
+    kept: usize,
+}
+
+impl Group {
+    fn bytes(&self) -> usize {
+        let gathered = self.gathered.iter().map(|gathered| gathered.kept);
+        gathered.fold(self.kept, usize::saturating_add)
+    }
+}
+
+/// A row that waits to be sorted, and the values by which it is.
+struct Sorted {
+    keys: Vec<Value>,
+    row: Row,
+}
+
+impl Sorted {
+    fn bytes(&self) -> usize {
+        let own = size_of::<Self>() + self.row.bytes();
+        own.saturating_add(bytes_of(&self.keys))
+    }
 }
 
 impl<'q> Stage<'q> {
@@ -181,10 +212,12 @@ fn feed(
             projecting.feed(env, row, &mut |row| feed(env, rest, rows, row))
         }
         Stage::Plain(Clause::Unwind { list, name }) => {
-            let values = match env.eval(list, row)? {
+            let found = env.eval(list, row)?;
+            let _held = env.held(list, &found)?;
+            let values = match found {
                 Value::Null => return Ok(Flow::Continue(())),
                 Value::List(values) => values,
-                single => Arc::new(vec![single]),
+                single => Arc::new(List::from(vec![single])),
             };
             for value in values.iter() {
                 env.meter.tick()?;
@@ -260,6 +293,7 @@ impl<'q> Projecting<'q> {
             projection,
             groups: BTreeMap::new(),
             seen: BTreeSet::new(),
+            seen_bytes: 0,
             sorted: Vec::new(),
             counts: None,
             passed: 0,
@@ -269,29 +303,35 @@ impl<'q> Projecting<'q> {
 
     fn feed(&mut self, env: &Env<'_>, row: &mut Row, emit: Emit<'_>) -> Result<Flow, Error> {
         if !self.is_grouped {
-            let projected = self.project(env, row)?;
+            let (projected, _held) = self.project(env, row)?;
             return self.projected(env, row, projected, emit);
         }
-        let mut key = Vec::new();
+        let (mut key, mut held) = (Vec::new(), env.meter.holding());
         for item in self.keys() {
-            key.push(env.eval(&item.value, row)?);
+            let value = env.eval(&item.value, row)?;
+            held.more(own_bytes(&item.value, &value))?;
+            key.push(value);
         }
+        drop(held);
         if self.projection.has_star {
             key.extend(row.values.iter().map(|(_, value)| value.clone()));
         }
+        let key_bytes = bytes_of(&key);
+        env.meter.look_up(key_bytes, self.groups.len())?;
         let mut kept = 0;
         let aggregates = &self.aggregates;
         let group = self.groups.entry(Key(key)).or_insert_with(|| {
-            kept = 2 * row.bytes() + 128;
+            kept = key_bytes.saturating_add(row.bytes()).saturating_add(128);
             Group {
                 first: row.clone(),
                 gathered: aggregates.iter().map(|a| Gathered::new(a)).collect(),
+                kept,
             }
         });
-        for (aggregate, gathered) in aggregates.iter().zip(&mut group.gathered) {
-            kept += gathered.add(aggregate, env, row)?;
-        }
         env.meter.keep(kept)?;
+        for (aggregate, gathered) in aggregates.iter().zip(&mut group.gathered) {
+            gathered.add(aggregate, env, row)?;
+        }
         Ok(Flow::Continue(()))
     }
 
@@ -303,8 +343,13 @@ impl<'q> Projecting<'q> {
             .filter(|item| !has_aggregate(item))
     }
 
-    fn project(&self, env: &Env<'_>, row: &mut Row) -> Result<Row, Error> {
-        let mut projected = Row::default();
+    /// The row of the right columns; what is new in it is counted as long as it is on its way.
+    fn project<'m, 'a>(
+        &self,
+        env: &'m Env<'a>,
+        row: &mut Row,
+    ) -> Result<(Row, Held<'m, 'a>), Error> {
+        let (mut projected, mut held) = (Row::default(), env.meter.holding());
         if self.projection.has_star {
             let scope: BTreeMap<Name, Value> = row.values.iter().cloned().collect();
             let all = columns_of(self.projection, scope.keys());
@@ -316,10 +361,11 @@ impl<'q> Projecting<'q> {
         }
         for item in &self.projection.items {
             let value = env.eval(&item.value, row)?;
+            held.more(own_bytes(&item.value, &value))?;
             projected.values.retain(|(name, _)| *name != item.name);
             projected.push(&item.name, value);
         }
-        Ok(projected)
+        Ok((projected, held))
     }
 
     /// What is done with a row of the right columns: left out, kept to be sorted, or passed on.
@@ -332,63 +378,64 @@ impl<'q> Projecting<'q> {
     ) -> Result<Flow, Error> {
         if self.projection.is_distinct {
             let key = Key(row.values.iter().map(|(_, value)| value.clone()).collect());
+            env.meter.look_up(row.bytes(), self.seen.len())?;
             if !self.seen.insert(key) {
                 return Ok(Flow::Continue(()));
             }
-            env.meter.keep(row.bytes() + 64)?;
+            let bytes = row.bytes().saturating_add(64);
+            env.meter.keep(bytes)?;
+            self.seen_bytes += bytes;
         }
         if self.projection.order.is_empty() {
             return self.pass_on(env, &mut row, emit);
         }
         let mut keys = Vec::with_capacity(self.projection.order.len());
+        // What was projected hides what was there before.
+        let length = before.values.len();
+        before.values.extend(row.values.iter().cloned());
         for (by, _) in &self.projection.order {
-            let item = self
-                .projection
-                .items
-                .iter()
-                .find(|item| is_same(&item.value, by));
-            keys.push(match item {
-                Some(item) => row.get(&item.name).cloned().unwrap_or(Value::Null),
-                None => {
-                    // What was projected hides what was there before.
-                    let length = before.values.len();
-                    before.values.extend(row.values.iter().cloned());
-                    let key = env.eval(by, before);
-                    before.values.truncate(length);
-                    key?
-                }
-            });
+            keys.push(env.eval(by, before));
         }
-        env.meter.keep(row.bytes() + 64)?;
-        self.sorted.push((keys, row));
+        before.values.truncate(length);
+        let keys = keys.into_iter().collect::<Result<_, _>>()?;
+        let waiting = Sorted { keys, row };
+        env.meter.keep(waiting.bytes())?;
+        self.sorted.push(waiting);
         let (skip, limit) = self.counts(env)?;
         if let Some(limit) = limit {
             let most = skip.saturating_add(limit);
             if self.sorted.len() >= most.saturating_mul(2).saturating_add(1024) {
-                self.sort();
-                let dropped = self.sorted.drain(most..).map(|(_, row)| row.bytes() + 64);
+                self.sort(env)?;
+                let dropped = self.sorted.drain(most..).map(|row| row.bytes());
                 env.meter.release(dropped.sum());
             }
         }
         Ok(Flow::Continue(()))
     }
 
-    fn sort(&mut self) {
+    fn sort(&mut self, env: &Env<'_>) -> Result<(), Error> {
         let by = &self.projection.order;
-        self.sorted.sort_by(|(one, _), (other, _)| {
-            let pairs = one.iter().zip(other).zip(by);
-            let mut orders = pairs.map(|((one, other), (_, is_descending))| {
+        let rows = &self.sorted;
+        let places = sorted(rows.len(), |one, other| {
+            let pairs = rows[one].keys.iter().zip(&rows[other].keys);
+            for ((one, other), (_, is_descending)) in pairs.zip(by) {
+                env.meter.walk(one.bytes().min(other.bytes()))?;
                 let order = order(one, other);
-                if *is_descending {
-                    order.reverse()
-                } else {
-                    order
+                if order.is_ne() {
+                    return Ok(if *is_descending {
+                        order.reverse()
+                    } else {
+                        order
+                    });
                 }
-            });
-            orders
-                .find(|order| order.is_ne())
-                .unwrap_or(std::cmp::Ordering::Equal)
-        });
+            }
+            Ok(Ordering::Equal)
+        })?;
+        let rows = std::mem::take(&mut self.sorted).into_iter();
+        let mut rows: Vec<Option<Sorted>> = rows.map(Some).collect();
+        let places = places.into_iter();
+        self.sorted = places.filter_map(|place| rows[place].take()).collect();
+        Ok(())
     }
 
     fn counts(&mut self, env: &Env<'_>) -> Result<(usize, Option<usize>), Error> {
@@ -439,27 +486,47 @@ impl<'q> Projecting<'q> {
                 // Nothing at all is one group of no rows.
                 let gathered = self.aggregates.iter().map(|a| Gathered::new(a)).collect();
                 let first = Row::default();
-                groups.insert(Key(Vec::new()), Group { first, gathered });
+                let kept = 0;
+                groups.insert(
+                    Key(Vec::new()),
+                    Group {
+                        first,
+                        gathered,
+                        kept,
+                    },
+                );
             }
-            for (_, group) in groups {
-                let mut row = group.first;
+            let mut groups = groups.into_values();
+            while let Some(group) = groups.next() {
+                env.meter.release(group.kept);
+                let (mut row, mut held) = (group.first, env.meter.holding());
+                held.more(row.bytes())?;
                 for (aggregate, gathered) in self.aggregates.iter().zip(group.gathered) {
-                    let value = gathered.finish(aggregate.kind)?;
+                    let value = gathered.finish(aggregate.kind, env)?;
+                    held.more(value.bytes())?;
                     row.aggregates.push((aggregate.place, value));
                 }
-                let projected = self.project(env, &mut row)?;
+                let (projected, _held) = self.project(env, &mut row)?;
                 if self.projected(env, &mut row, projected, emit)?.is_break() {
+                    env.meter.release(groups.map(|group| group.bytes()).sum());
                     return Ok(());
                 }
             }
         }
-        self.sort();
-        for (_, mut row) in std::mem::take(&mut self.sorted) {
-            env.meter.release(row.bytes() + 64);
+        self.seen.clear();
+        env.meter.release(std::mem::take(&mut self.seen_bytes));
+        self.sort(env)?;
+        let mut sorted = std::mem::take(&mut self.sorted).into_iter();
+        for waiting in sorted.by_ref() {
+            env.meter.release(waiting.bytes());
+            let mut row = waiting.row;
+            let mut held = env.meter.holding();
+            held.more(row.bytes())?;
             if let ControlFlow::Break(()) = self.pass_on(env, &mut row, emit)? {
                 break;
             }
         }
+        env.meter.release(sorted.map(|row| row.bytes()).sum());
         Ok(())
     }
 }

@@ -195,7 +195,17 @@ async fn ask_with_malice(client: &Client) {
     caught_up(client).await;
     let nested = format!("RETURN {}1{}", "(".repeat(20_000), ")".repeat(20_000));
     let literal = format!("RETURN '{}'", "x".repeat(70_000));
-    let long = [nested.as_str(), literal.as_str()].map(|query| (query, "QUERY_LIMIT"));
+    // Values that are too deep or too large for whoever walks through them, and a match without an
+    // end: the first one ended the server, the others outlived their time.
+    let deep = format!(
+        "WITH reduce(l = [], i IN range(1, 2600) | {}l{}) AS x RETURN x = x",
+        "[".repeat(90),
+        "]".repeat(90)
+    );
+    let doubled = format!("WITH [1] AS x {} RETURN x", "WITH [x, x] AS x ".repeat(45));
+    let matched = "RETURN reduce(s = 'a', x IN range(1, 20) | s + s) =~ '(a?){2000}b'";
+    let long = [&nested, &literal, &deep, &doubled, matched];
+    let long = long.map(|query: &str| (query, "QUERY_LIMIT"));
     let hostile = HOSTILE.iter().copied().chain(long);
     let asking = hostile.map(|(query, code)| async move {
         let asked = client
@@ -219,6 +229,10 @@ async fn ask_with_malice(client: &Client) {
         () = others => {}
     }
     assert!(rounds > 10, "{rounds} rounds while queries ran");
+    let after = client
+        .post("/api/graph/query", &json!({ "query": "RETURN 1" }))
+        .await;
+    assert_eq!(after.expect(200)["rows"], json!([[1]]));
 }
 
 /// A stop waited as long as it waits for anything, and whoever asked got no answer.

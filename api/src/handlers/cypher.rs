@@ -31,7 +31,7 @@ use crate::tenants::Served;
 const QUERIES_MAX: usize = 4;
 /// How long a query waits for others to end.
 const QUEUED: Duration = Duration::from_secs(30);
-/// Stack of a query's thread, for expressions and patterns within each other.
+/// Stack of a query's thread, for expressions, patterns and values within each other.
 const STACK_BYTES: usize = 64 << 20;
 /// Bytes of answers that are kept.
 const KEPT_BYTES: u64 = 16 << 20;
@@ -257,7 +257,7 @@ fn taken(value: serde_json::Value) -> Result<Value, ApiError> {
         serde_json::Value::Object(entries) => {
             let entries = entries.into_iter();
             let entries = entries.map(|(key, value)| Ok((Arc::from(key), taken(value)?)));
-            Value::Map(Arc::new(entries.collect::<Result<_, ApiError>>()?))
+            Value::map(entries.collect::<Result<_, ApiError>>()?)
         }
     })
 }
