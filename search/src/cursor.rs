@@ -1,18 +1,22 @@
 //! Opaque places in ranked lists.
 //!
 //! A cursor holds the rank key of the last hit, so a list goes on behind it without gap or repeat
-//! while the index stays as it is. It carries a mark of its query: with another it is refused.
+//! while the index stays as it is. It carries a mark of its query: with another it is refused. Of a
+//! vector the mark knows the model alone: a model elsewhere gives slightly other numbers for the same
+//! text each time, and hits of a query by vector whose scores lie as near may come twice or not then.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::query::Query;
+use crate::query::{Mode, Query};
 use crate::rank::RankKey;
 
 /// Bytes of the query's mark.
 const MARK_BYTES: usize = 8;
-/// Bytes of a cursor: the mark, score, resource and place.
-const CURSOR_BYTES: usize = MARK_BYTES + 4 + 16 + 8;
+/// Bytes of a cursor: the mark, mode, score, resource and place.
+const CURSOR_BYTES: usize = MARK_BYTES + 1 + 4 + 16 + 8;
+/// The modes, each by its number in a cursor.
+const MODES: [Mode; 3] = [Mode::Text, Mode::Vector, Mode::Hybrid];
 
 /// Where a page ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +39,21 @@ impl Cursor {
         let mut bytes = [0; CURSOR_BYTES];
         let (mark_part, rest) = bytes.split_at_mut(MARK_BYTES);
         mark_part.copy_from_slice(&mark(query));
+        let (mode_part, rest) = rest.split_at_mut(1);
+        mode_part[0] = match query.mode {
+            Mode::Text => 0,
+            Mode::Vector => 1,
+            Mode::Hybrid => 2,
+        };
         rest[..4].copy_from_slice(&last.score.to_bits().to_be_bytes());
         rest[4..20].copy_from_slice(&last.resource.to_be_bytes());
         rest[20..].copy_from_slice(&last.place.to_be_bytes());
         Self(bytes)
+    }
+
+    /// The mode of its query: a list goes on in the one that it was begun in.
+    pub fn mode(&self) -> Mode {
+        MODES[usize::from(self.0[MARK_BYTES])]
     }
 
     /// The key of the last hit, if the cursor belongs to this query.
@@ -47,6 +62,7 @@ impl Cursor {
         if mark_part != mark(query) {
             return Err(CursorError::OtherQuery);
         }
+        let rest = &rest[1..];
         let number = |bytes: &[u8]| bytes.iter().fold(0, |n, b| n << 8 | u128::from(*b));
         #[allow(clippy::cast_possible_truncation)] // of 4, 16 and 8 bytes
         let key = RankKey {
@@ -76,9 +92,6 @@ fn mark(query: &Query) -> [u8; MARK_BYTES] {
     if let Some(vector) = vector {
         hasher.update(&[0]);
         hasher.update(vector.model.as_bytes());
-        for value in &vector.values {
-            hasher.update(&value.to_bits().to_le_bytes());
-        }
     }
     let mut mark = [0; MARK_BYTES];
     mark.copy_from_slice(&hasher.finalize().as_bytes()[..MARK_BYTES]);
@@ -108,6 +121,9 @@ impl FromStr for Cursor {
         for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
             *byte = digit(pair[0])? << 4 | digit(pair[1])?;
         }
+        if usize::from(bytes[MARK_BYTES]) >= MODES.len() {
+            return Err(CursorError::Malformed);
+        }
         Ok(Self(bytes))
     }
 }
@@ -115,6 +131,7 @@ impl FromStr for Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::QueryVector;
     use proptest::prelude::*;
 
     #[test]
@@ -132,6 +149,41 @@ mod tests {
         assert_eq!(read.last(&other), Err(CursorError::OtherQuery));
         let longer_pages = Query { limit: 77, ..query };
         assert_eq!(read.last(&longer_pages), Ok(key));
+    }
+
+    /// A model elsewhere gave slightly other numbers for the next page, and it was refused.
+    #[test]
+    fn a_cursor_is_of_the_model_and_not_of_the_numbers_that_it_gave_and_says_its_mode() {
+        let by = |model: &str, value: f32| Query {
+            mode: Mode::Hybrid,
+            vector: Some(QueryVector {
+                model: model.to_owned(),
+                values: vec![value],
+            }),
+            ..Query::words("a")
+        };
+        let key = RankKey {
+            score: 1.5,
+            resource: 7,
+            place: 1,
+        };
+        let cursor = Cursor::new(&by("m", 0.5), &key).to_string();
+        let read: Cursor = cursor.parse().unwrap();
+        assert_eq!(read.mode(), Mode::Hybrid);
+        assert_eq!(read.last(&by("m", 0.500_001)), Ok(key));
+        let other = read.last(&by("n", 0.5));
+        assert_eq!(other, Err(CursorError::OtherQuery));
+        for mode in MODES {
+            let query = Query {
+                mode,
+                ..Query::words("a")
+            };
+            assert_eq!(Cursor::new(&query, &key).mode(), mode);
+        }
+        let unknown = format!("{}03{}", &cursor[..16], &cursor[18..]);
+        assert_eq!(unknown.parse::<Cursor>(), Err(CursorError::Malformed));
+        let of_before = format!("{}{}", &cursor[..16], &cursor[18..]);
+        assert_eq!(of_before.parse::<Cursor>(), Err(CursorError::Malformed));
     }
 
     proptest! {

@@ -1,7 +1,9 @@
 //! Search over HTTP: by words, by meaning, by both; filters, positions, rebuilds (rows B3, C6, A6).
 
-use serde_json::Value;
-use stemma_tests::{Client, Server, Upload};
+use serde_json::{Value, json};
+use stemma_tests::{
+    Answer, Behaviour, Client, DIMENSION, ModelServer, Server, Upload, command, vector,
+};
 
 use crate::documents::text_of;
 
@@ -130,4 +132,101 @@ async fn a_document_whose_content_is_replaced_and_put_back_is_found_as_it_was() 
         found
     );
     assert!(found[0]["chunk_id"].is_string(), "{found:?}");
+}
+
+/// A server whose vectors are made elsewhere, with two documents that have a word in common.
+async fn two_of_the_moon(model: &ModelServer) -> Server {
+    let server = Server::builder()
+        .env("STEMMA_EMBED__URL", &model.url())
+        .env("STEMMA_EMBED__MODEL", "elsewhere")
+        .env("STEMMA_EMBED__DIMENSION", &DIMENSION.to_string())
+        .start();
+    let client = server.client();
+    upload(&client, "tides.md", TIDES, "sea").await;
+    upload(&client, "moon.md", "# Moon\n\nThe Moon has seas.", "sea").await;
+    server
+}
+
+/// The first page, of one hit, and the next one once something else is so.
+async fn pages(client: &Client, query: &str, between: impl FnOnce()) -> (Answer, Answer) {
+    let path = format!("/api/search?q=moon&limit=1{query}");
+    let first = client.get(&path).await;
+    let page = first.expect(200);
+    between();
+    let cursor = text_of(&page["next_cursor"]);
+    let next = client.get(&format!("{path}&cursor={cursor}")).await;
+    (first, next)
+}
+
+/// The document of a page of one hit.
+fn only_hit(page: &Answer) -> String {
+    let page = page.expect(200);
+    assert_eq!(page["items"].as_array().map(Vec::len), Some(1), "{page}");
+    text_of(&page["items"][0]["document_id"]).to_owned()
+}
+
+/// The server refused its own cursor: models elsewhere seldom give the same numbers twice.
+#[tokio::test]
+async fn a_list_goes_on_where_the_model_gives_slightly_other_numbers_for_the_next_page() {
+    let model = ModelServer::start();
+    let server = two_of_the_moon(&model).await;
+    let slightly: Vec<f32> = vector("moon").iter().map(|one| one * 1.01).collect();
+    let data = json!([{ "object": "embedding", "index": 0, "embedding": slightly }]);
+    let answer = json!({ "object": "list", "data": data, "model": "elsewhere" });
+    for query in ["", "&mode=hybrid"] {
+        model.behave(Behaviour::Well);
+        let (first, next) = pages(&server.client(), query, || {
+            model.behave(Behaviour::Body(answer.to_string().into_bytes()));
+        })
+        .await;
+        assert_ne!(only_hit(&first), only_hit(&next));
+        assert_eq!(next.header("stemma-warning"), "");
+    }
+}
+
+/// The next page of a list that was begun without the model was refused when the model was back.
+#[tokio::test]
+async fn a_list_goes_on_by_words_alone_where_it_was_begun_so_and_only_there() {
+    let model = ModelServer::start();
+    let server = two_of_the_moon(&model).await;
+    let client = server.client();
+    let away = || model.behave(Behaviour::Status(400, Vec::new(), "{}".to_owned()));
+    away();
+    let (first, next) = pages(&client, "", || model.behave(Behaviour::Well)).await;
+    let warning = first.header("stemma-warning");
+    assert_eq!(warning, "found by words alone: MODEL_UNAVAILABLE");
+    assert_ne!(only_hit(&first), only_hit(&next));
+    let warning = next.header("stemma-warning");
+    assert_eq!(warning, "found by words alone, as the page before");
+    // The other way round it can be tried again.
+    let (_, next) = pages(&client, "", away).await;
+    next.expect_problem(503, "MODEL_UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn words_alone_answer_where_nothing_was_chosen_and_there_are_too_many_vectors() {
+    let limit = ("STEMMA_SEARCH__VECTORS_SCANNED_MAX", "1");
+    let server = Server::builder().env(limit.0, limit.1).start();
+    let client = server.client();
+    upload(&client, "tides.md", TIDES, "sea").await;
+    upload(&client, "lenses.md", LENSES, "glass").await;
+    let found = client.get("/api/search?q=moon").await;
+    only_hit(&found);
+    let warning = found.header("stemma-warning");
+    assert_eq!(warning, "found by words alone: QUERY_LIMIT");
+    let chosen = client.get("/api/search?q=moon&mode=hybrid").await;
+    chosen.expect_problem(422, "QUERY_LIMIT");
+}
+
+/// Documents with longer vectors were taken, and no search by meaning was ever answered.
+#[test]
+fn a_model_whose_vectors_the_index_does_not_take_is_refused() {
+    let data = tempfile::tempdir().expect("a directory");
+    for (dimension, status) in [("4096", 0), ("4097", 2)] {
+        let mut config = command(&["config", "--data"]);
+        let config = config.arg(data.path());
+        let told = config.env("STEMMA_EMBED__DIMENSION", dimension).output();
+        let told = told.expect("it runs");
+        assert_eq!(told.status.code(), Some(status), "{dimension}: {told:?}");
+    }
 }

@@ -11,7 +11,7 @@ use stemma_domain::value::{CollectionName, EntityType};
 use stemma_inference::{Embedder, Stop};
 use stemma_projections::{SearchProjection, SearchState, WaitError};
 use stemma_search::{
-    Archived, Hit, Mode, Query as Asked, QueryVector, SearchError, SearchIndex, Sees,
+    Archived, Cursor, Hit, Mode, Query as Asked, QueryVector, SearchError, SearchIndex, Sees,
 };
 use stemma_views::Seen;
 use utoipa::ToSchema;
@@ -70,12 +70,31 @@ impl From<Hit> for HitBody {
     }
 }
 
+/// Who says how passages are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chosen {
+    /// Whoever asks.
+    Here,
+    /// The page before: a list goes on as it was begun.
+    Before,
+    /// Nobody: by both, or by words alone where that cannot be.
+    Nowhere,
+}
+
 fn mode(text: &str) -> Option<Mode> {
     match text {
         "text" => Some(Mode::Text),
         "vector" => Some(Mode::Vector),
         "hybrid" => Some(Mode::Hybrid),
         _ => None,
+    }
+}
+
+fn chosen(mode: Option<Mode>, after: Option<&Cursor>) -> (Mode, Chosen) {
+    match (mode, after) {
+        (Some(mode), _) => (mode, Chosen::Here),
+        (None, Some(after)) => (after.mode(), Chosen::Before),
+        (None, None) => (Mode::Hybrid, Chosen::Nowhere),
     }
 }
 
@@ -112,22 +131,22 @@ pub(crate) async fn search(
     }
     let index = search.projection.index();
     let index = index.ok_or_else(|| unavailable(&search.projection))?;
+    let (mode, chosen) = chosen(mode, after.as_ref());
     let asked = Asked {
         text,
         vector: None,
-        mode: mode.unwrap_or(Mode::Hybrid),
+        mode,
         collection,
         entity_types,
         archived,
         limit,
         after,
     };
-    let is_chosen = mode.is_some();
     let span = context.span;
     let (search, seen) = (search.clone(), state.seen());
     let answered = move || {
         let _followed = span.follow();
-        answer(&search, &index, &seen, asked, is_chosen)
+        answer(&search, &index, &seen, asked, chosen)
     };
     let (mut page, warning) = blocking(answered).await??;
     // The index may have been told of what the views had yet to hear.
@@ -176,29 +195,39 @@ fn unavailable(projection: &SearchProjection) -> ApiError {
     }
 }
 
-/// Asks the index; in the way that needs no vector where none is to be had and none was asked for.
+/// Asks the index; by words alone where there can be no other way and none was chosen.
 fn answer(
     search: &Search,
     index: &SearchIndex,
     seen: &Seen,
     mut asked: Asked,
-    is_chosen: bool,
+    chosen: Chosen,
 ) -> Result<(stemma_search::Page, Option<String>), ApiError> {
     let mut warning = None;
+    if chosen == Chosen::Before && asked.mode == Mode::Text {
+        warning = Some("found by words alone, as the page before".to_owned());
+    }
     if asked.mode != Mode::Text {
         match vector(search, index, &asked.text) {
             Ok(vector) => asked.vector = Some(vector),
-            Err(error) if is_chosen => return Err(error),
-            Err(error) => {
-                warning = Some(format!("found by words alone: {}", error.code().name()));
-                asked.mode = Mode::Text;
+            Err(error) if chosen == Chosen::Nowhere => {
+                warning = Some(by_words_alone(&mut asked, &error));
             }
+            Err(error) => return Err(error),
         }
     }
     // What cannot be looked up is not shown.
     let sees = |id: ResourceId| seen.sees(id).unwrap_or(false);
     let sees: Sees<'_> = &sees;
-    match index.search_for(&asked, (!seen.is_everything()).then_some(sees)) {
+    let sees = (!seen.is_everything()).then_some(sees);
+    let found = match index.search_for(&asked, sees) {
+        Err(error) if chosen == Chosen::Nowhere && is_of_vector(&error) => {
+            warning = Some(by_words_alone(&mut asked, &error.into()));
+            index.search_for(&asked, sees)
+        }
+        found => found,
+    };
+    match found {
         Ok(page) => Ok((page, warning)),
         // Nothing but signs, or words that must not be there: nothing is found.
         Err(SearchError::EmptyQuery) => {
@@ -211,6 +240,21 @@ fn answer(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether it is the vector that a query cannot be answered by.
+const fn is_of_vector(error: &SearchError) -> bool {
+    matches!(
+        error,
+        SearchError::InvalidVector { .. } | SearchError::TooManyVectors { .. }
+    )
+}
+
+/// Has words alone looked for; gives what is told of it.
+fn by_words_alone(asked: &mut Asked, why: &ApiError) -> String {
+    asked.mode = Mode::Text;
+    asked.vector = None;
+    format!("found by words alone: {}", why.code().name())
 }
 
 /// The vector of a query, by the model that has most of the passages: while another model's

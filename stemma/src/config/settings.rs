@@ -206,7 +206,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     number(
         "embed.dimension",
         "0",
-        (0, 8192),
+        (0, 4096),
         "Numbers of a vector that embed.model gives; must be set with embed.url",
     ),
     text("embed.model", "", "Model that makes vectors, at embed.url"),
