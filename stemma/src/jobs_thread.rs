@@ -12,7 +12,7 @@ use anyhow::Context;
 use stemma_jobs::{Handler, Queue, Workers};
 use stemma_projections::Projection;
 
-use crate::reembed::Reembed;
+use crate::reembed::{Reembed, Standing};
 
 /// How often the wait looks whether it is over.
 const LOOK_AROUND: Duration = Duration::from_millis(200);
@@ -21,7 +21,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 /// The thread, and the workers that it started.
 pub(crate) struct JobsThread {
-    stop: Arc<AtomicBool>,
+    standing: Arc<Standing>,
     /// Set once the jobs of the log are known and those are queued that another model asks for.
     is_settled: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -35,45 +35,48 @@ impl JobsThread {
         handler: Arc<dyn Handler>,
         reembed: Option<Reembed>,
     ) -> anyhow::Result<Self> {
-        let stop = Arc::<AtomicBool>::default();
-        let own = Arc::clone(&stop);
+        let standing = Arc::<Standing>::default();
+        let own = Arc::clone(&standing);
         let is_settled = Arc::<AtomicBool>::default();
         let settled = Arc::clone(&is_settled);
         let thread = std::thread::Builder::new()
             .name("jobs".to_owned())
             .spawn(move || {
-                let Some(mut workers) = begin(&queue, &projection, &handler, &own) else {
+                let workers = begin(&queue, &projection, &handler, &own);
+                let Some(mut workers) = workers else {
                     return;
                 };
-                let is_stopped = || own.load(Ordering::Acquire);
                 if let Some(reembed) = reembed {
-                    reembed.run(&queue, &|| projection.views(), &is_stopped);
+                    reembed.run(&queue, &|| projection.views(), &own);
                 }
-                if !is_stopped() {
+                if !own.is_stopped() {
                     settled.store(true, Ordering::Release);
                 }
-                while !is_stopped() {
+                while !own.is_stopped() {
                     std::thread::park();
                 }
                 workers.stop();
             })
             .context("start the thread of the jobs")?;
         Ok(Self {
-            stop,
+            standing,
             is_settled,
             thread,
         })
     }
 
-    /// Whether all work that there is stands in the queue, or none will be done.
+    /// Whether all work that there is stands in the queue, or finds no room there, or none will be
+    /// done.
     pub(crate) fn is_settled(&self) -> bool {
-        self.is_settled.load(Ordering::Acquire) || self.thread.is_finished()
+        let is_settled = self.is_settled.load(Ordering::Acquire);
+        let waits_for_room = self.standing.waits_for_room.load(Ordering::Acquire);
+        is_settled || waits_for_room || self.thread.is_finished()
     }
 
     /// Has the workers give back what they have, and waits until they have ended. Says whether all
     /// work that there was stood in the queue.
     pub(crate) fn stop(self) -> bool {
-        self.stop.store(true, Ordering::Release);
+        self.standing.is_stopped.store(true, Ordering::Release);
         self.thread.thread().unpark();
         if self.thread.join().is_err() {
             tracing::error!("the thread of the jobs ended by a mistake of ours");
@@ -87,9 +90,9 @@ fn begin(
     queue: &Queue,
     projection: &Projection,
     handler: &Arc<dyn Handler>,
-    stop: &AtomicBool,
+    standing: &Standing,
 ) -> Option<Workers> {
-    let is_stopped = || stop.load(Ordering::Acquire);
+    let is_stopped = || standing.is_stopped();
     // What comes from here on, the feed tells.
     let end = queue.commands().reader().end().get();
     while projection.views().end() < end {

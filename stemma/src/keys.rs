@@ -1,7 +1,7 @@
 //! The key that signs a log's checkpoints: made at the first start, then kept.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -40,12 +40,22 @@ pub(crate) fn load(tenant: &Path, log_id: LogId) -> Result<NoteSigner, String> {
     Ok(signer)
 }
 
-/// The id of a tenant's log, as its key says; none where there is no key that can be read.
-pub(crate) fn log_of(tenant: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(tenant.join(NAME)).ok()?;
-    let signer = NoteSigner::parse(&text).ok()?;
-    let log = signer.verifier().name().strip_prefix(ORIGIN)?;
-    Some(log.to_owned())
+/// The id of a tenant's log, as its key says; none where there is no key.
+///
+/// # Errors
+/// The key is there and cannot be read: of `InvalidData` where it is none of ours.
+pub(crate) fn log_of(tenant: &Path) -> io::Result<Option<String>> {
+    let file = match File::open(tenant.join(NAME)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut text = String::new();
+    file.take(BYTES_MAX).read_to_string(&mut text)?;
+    let wrong = |why: String| io::Error::new(ErrorKind::InvalidData, why);
+    let signer = NoteSigner::parse(&text).map_err(|error| wrong(error.to_string()))?;
+    let log = signer.verifier().name().strip_prefix(ORIGIN);
+    let log = log.ok_or_else(|| wrong("the key is of no log".to_owned()))?;
+    Ok(Some(log.to_owned()))
 }
 
 /// Reads the key of a tenant, or makes it when there is none.
@@ -105,5 +115,22 @@ mod tests {
         assert!(load_or_make(dir.path(), log_id).is_err());
         let kept = std::fs::read_to_string(&path).expect("it is there");
         assert_eq!(kept, "PRIVATE+KEY+broken");
+    }
+    #[test]
+    fn only_a_key_that_is_not_there_names_no_log() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(log_of(dir.path()).expect("no key"), None);
+        let log_id = LogId::from_bytes(LOG);
+        load_or_make(dir.path(), log_id).expect("it is made");
+        let log = log_of(dir.path()).expect("a key");
+        assert_eq!(log, Some(log_id.to_string()));
+        let path = dir.path().join(NAME);
+        std::fs::write(&path, "PRIVATE+KEY+broken").expect("the file is ours");
+        let broken = log_of(dir.path()).expect_err("no key of ours");
+        assert_eq!(broken.kind(), ErrorKind::InvalidData);
+        std::fs::remove_file(&path).expect("the file is ours");
+        std::fs::create_dir(&path).expect("there is room");
+        let unread = log_of(dir.path()).expect_err("no file");
+        assert_ne!(unread.kind(), ErrorKind::InvalidData);
     }
 }

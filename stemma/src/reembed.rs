@@ -6,6 +6,7 @@
 //! Invariant: most of the queue stays free for people, however many documents there are.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -35,20 +36,42 @@ pub(crate) struct Reembed {
     pub(crate) model: String,
 }
 
+/// How whoever looks for documents stands to others.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// Set by others: nothing more is to be looked for.
+    pub(crate) is_stopped: AtomicBool,
+    /// Set while nothing but room in the queue is waited for. That may last for ever: jobs may
+    /// take it that nobody in here does.
+    pub(crate) waits_for_room: AtomicBool,
+}
+
+impl Standing {
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// Rests for a while where there is no room.
+    fn wait_for_room(&self) {
+        self.waits_for_room.store(true, Ordering::Release);
+        std::thread::park_timeout(LOOK_AROUND);
+    }
+
+    /// There is room.
+    fn go_on(&self) {
+        self.waits_for_room.store(false, Ordering::Release);
+    }
+}
+
 impl Reembed {
     /// Queues a job for each document whose vectors are of another model; waits where there is no
     /// room for it, which may take long, so that the views are asked for each time: they may be made
     /// anew meanwhile. Goes on with the next start where it was stopped.
-    pub(crate) fn run(
-        &self,
-        queue: &Queue,
-        views: &dyn Fn() -> Views,
-        is_stopped: &dyn Fn() -> bool,
-    ) {
+    pub(crate) fn run(&self, queue: &Queue, views: &dyn Fn() -> Views, standing: &Standing) {
         // One that is being filled does not know all the models that it will have.
         let end = queue.commands().reader().end().get();
         let index = loop {
-            if is_stopped() {
+            if standing.is_stopped() {
                 return;
             }
             let status = self.search.status();
@@ -71,7 +94,7 @@ impl Reembed {
                 return;
             }
         }
-        match self.queue_all(queue, views, is_stopped) {
+        match self.queue_all(queue, views, standing) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, model = self.model, "documents are embedded anew"),
             Err(error) => tracing::warn!(%error, "documents of another model were not all found"),
@@ -82,13 +105,13 @@ impl Reembed {
         &self,
         queue: &Queue,
         views: &dyn Fn() -> Views,
-        is_stopped: &dyn Fn() -> bool,
+        standing: &Standing,
     ) -> anyhow::Result<usize> {
         let (mut after, mut count) = (None, 0);
         loop {
             let documents = views().documents_after(after, DOCUMENTS)?;
             for document in documents.iter().filter(|document| self.is_old(document)) {
-                match self.queue_one(queue, views, document.id, is_stopped)? {
+                match self.queue_one(queue, views, document.id, standing)? {
                     ControlFlow::Continue(queued) => count += queued,
                     ControlFlow::Break(()) => return Ok(count),
                 }
@@ -107,16 +130,17 @@ impl Reembed {
         queue: &Queue,
         views: &dyn Fn() -> Views,
         id: ResourceId,
-        is_stopped: &dyn Fn() -> bool,
+        standing: &Standing,
     ) -> anyhow::Result<ControlFlow<(), usize>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
         loop {
-            if is_stopped() {
+            if standing.is_stopped() {
                 return Ok(ControlFlow::Break(()));
             }
             if has_room(queue) {
+                standing.go_on();
                 // Much may have become of it meanwhile.
                 let document = queue.commands().document(id)?;
                 let is_old = document.is_some_and(|document| self.is_old(&document));
@@ -130,7 +154,7 @@ impl Reembed {
                     Err(error) => return Err(error.into()),
                 }
             }
-            std::thread::park_timeout(LOOK_AROUND);
+            standing.wait_for_room();
         }
     }
 

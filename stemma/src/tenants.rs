@@ -79,6 +79,8 @@ struct TenantMap {
     openers: Mutex<Vec<JoinHandle<()>>>,
     /// What is left of those that are gone.
     left: LeftOver,
+    /// The thread that removes that, while there is one.
+    removing: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Tells what came of opening or closing a tenant, also when the thread at it panics.
@@ -128,6 +130,7 @@ impl OpenTenants {
             failed: Mutex::default(),
             openers: Mutex::default(),
             left: LeftOver::default(),
+            removing: Mutex::default(),
         });
         let own = Arc::clone(&map);
         let thread = std::thread::Builder::new()
@@ -160,13 +163,16 @@ impl OpenTenants {
         join(self.thread);
         let openers = std::mem::take(&mut *unpoisoned(&self.map.openers));
         openers.into_iter().for_each(join);
+        // It asks Neo4j no more. Two at the same files would be in each other's way.
+        let removing = unpoisoned(&self.map.removing).take();
+        removing.into_iter().for_each(join);
         let mut all = Ok(());
         while let Some((name, opened)) = self.map.slots.take_any() {
             all = all.and(self.map.close(&name, opened));
         }
-        if self.map.delete_those_left() {
+        if self.map.delete_those_left() || self.map.left.is_due() {
             // Their graphs are removed by the next start.
-            self.map.remove_all_gone(&mut || false);
+            self.map.remove_all_gone(&|| false);
         }
         all
     }
@@ -390,16 +396,20 @@ impl TenantMap {
         let thread = std::thread::Builder::new()
             .name("tenants-gone".to_owned())
             .spawn(move || {
-                let is_all = map.remove_all_gone(&mut || !map.slots.is_stopping());
-                map.left.end(is_all);
+                let mut at_it = map.left.at_it();
+                at_it.is_all = map.remove_all_gone(&|| !map.slots.is_stopping());
             });
-        if let Err(error) = thread {
-            tracing::error!(%error, "what is left of tenants that are gone stays for now");
-            self.left.end(false);
+        match thread {
+            // The one before has told that it ended.
+            Ok(thread) => *unpoisoned(&self.removing) = Some(thread),
+            Err(error) => {
+                tracing::error!(%error, "what is left of tenants that are gone stays for now");
+                self.left.end(false);
+            }
         }
     }
 
-    fn remove_all_gone(&self, goes_on: &mut dyn FnMut() -> bool) -> bool {
+    fn remove_all_gone(&self, goes_on: &(dyn Fn() -> bool + Sync)) -> bool {
         match neo4j(&self.settings) {
             Ok(server) => gone::remove_all(&self.dir, server.as_ref(), goes_on),
             Err(error) => {

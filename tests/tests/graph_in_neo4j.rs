@@ -515,3 +515,30 @@ async fn the_graph_of_a_deleted_tenant_goes_as_soon_as_neo4j_is_there() {
     assert_eq!(number(&neo4j, resources).await, 0);
     assert_eq!(number(&neo4j, generations).await, 0);
 }
+
+/// The server waited for Neo4j, for each tenant that was gone, before it took a request.
+#[tokio::test]
+async fn a_server_starts_and_stops_while_the_graph_of_a_deleted_tenant_cannot_be_removed() {
+    // It is connected to, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let uri = format!("bolt://{}", silent.local_addr().expect("it is bound"));
+    let data = tempfile::tempdir().expect("a directory");
+    let mut server = Server::builder().data(data.path()).start();
+    server.client().create("Galileo", "moons").await;
+    assert_eq!(server.stop(), Some(0));
+    drop(server);
+    // As a server leaves it that ended before nobody used the tenant any more.
+    let tenants = data.path().join("tenants");
+    std::fs::write(tenants.join("default/leaving"), "").expect("there is room");
+    let since = Instant::now();
+    let mut server = Server::builder().data(data.path()).graph_at(&uri).start();
+    assert!(since.elapsed() < Duration::from_secs(8), "it waited");
+    let list = server.client().get("/api/resources").await.expect(200);
+    assert_eq!(list["items"], json!([]));
+    let left = std::fs::read_dir(tenants.join(".deleted-default-0")).expect("its graph is left");
+    let names = left.map(|entry| entry.expect("a file").file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["graph-in-neo4j"]);
+    let since = Instant::now();
+    assert_eq!(server.stop(), Some(0));
+    assert!(since.elapsed() < Duration::from_secs(8), "it waited");
+}

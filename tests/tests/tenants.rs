@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stemma_tests::{Answer, Client, Server, ServerBuilder, SseReader, Upload, command};
+use stemma_tests::{
+    Answer, Client, DIMENSION, ModelServer, Server, ServerBuilder, SseReader, Upload, command,
+};
 
 use crate::access::create_token;
 use crate::bad_input::{connect, rest};
@@ -388,6 +390,33 @@ async fn a_job_that_no_worker_in_here_does_keeps_no_tenant_open() {
     assert_eq!(town.south.get("/api/resources").await.status, 200);
 }
 
+/// It stayed open for as long as there was no room for jobs that embed its documents anew.
+#[tokio::test]
+async fn documents_that_wait_for_room_behind_what_others_are_to_do_keep_no_tenant_open() {
+    let model = ModelServer::start();
+    let embedding_by = |builder: ServerBuilder, name: &str| {
+        builder
+            .env("STEMMA_EMBED__URL", &model.url())
+            .env("STEMMA_EMBED__MODEL", name)
+            .env("STEMMA_EMBED__DIMENSION", &DIMENSION.to_string())
+            .env("STEMMA_JOBS__QUEUED_MAX", "10")
+    };
+    let mut town = town(|builder| embedding_by(builder, "first"));
+    let (done, _) = town.north.processed(&Upload::of("a.md", TEXT)).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    // A tenth of the queue is for such documents.
+    let job = json!({ "type": "weather.report", "payload": {} });
+    let made = town.north.post("/api/jobs", &job).await;
+    assert!((200..300).contains(&made.status), "{}", made.text());
+    assert_eq!(town.server.stop(), Some(0));
+    let builder = embedding_by(Server::builder().data(town.data.path()), "second")
+        .env("STEMMA_TENANTS__IDLE_CLOSE_MS", "100");
+    town.restarted(builder.start());
+    town.north.get("/api/resources").await.expect(200);
+    town.until_open("north", false).await;
+    assert!(town.place("north/unfinished").exists());
+}
+
 /// Those that did not fit were left lying until somebody asked for them.
 #[tokio::test]
 async fn tenants_with_jobs_are_opened_in_turns_after_a_crash_where_not_all_fit() {
@@ -432,6 +461,33 @@ fn tenants_are_made_listed_and_deleted_where_no_server_runs() {
         .arg(data.path())
         .output();
     assert_eq!(bad.expect("it runs").status.code(), Some(2));
+}
+
+/// The tenant was gone, and the command failed as if nothing had been done.
+#[test]
+fn a_tenant_whose_graph_cannot_be_asked_for_is_not_deleted() {
+    let data = tempfile::tempdir().expect("a directory");
+    stemma(data.path(), &["tenant", "create", "north"]);
+    let delete = |password_file: &Path| {
+        command(&["tenant", "delete", "north", "--data"])
+            .arg(data.path())
+            .env("STEMMA_GRAPH__MODE", "neo4j")
+            .env("STEMMA_GRAPH__URI", "bolt://127.0.0.1:1")
+            .env("STEMMA_GRAPH__PASSWORD_FILE", password_file)
+            .output()
+            .expect("it runs")
+    };
+    let password_file = data.path().join("password");
+    let refused = delete(&password_file);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(told.contains("graph.password_file"), "{told}");
+    assert_eq!(stemma(data.path(), &["tenant", "list"]), "north\n");
+    std::fs::write(&password_file, "secret\n").expect("there is room");
+    let deleted = delete(&password_file);
+    let told = String::from_utf8_lossy(&deleted.stderr);
+    assert_eq!(deleted.status.code(), Some(0), "{told}");
+    assert_eq!(stemma(data.path(), &["tenant", "list"]), "");
 }
 
 #[tokio::test]

@@ -60,7 +60,9 @@ pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow
         return Err(Usage(format!("listen is {listen}: {why}")).into());
     }
     if !serve.read_only && tenant_files::is_leaving(&places.tenant) {
-        tenant::delete_unserved(&registry, settings, &places, &name)?;
+        // Its graph may take long: the thread of the tenants removes it while others are served.
+        let files_alone = || false;
+        tenant::delete_unserved(&registry, &places, &name, server.as_ref(), &files_alone)?;
     }
     let listener = TcpListener::bind(&listen).with_context(|| format!("listen on {listen}"))?;
     let tenant = if serve.read_only {

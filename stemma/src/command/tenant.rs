@@ -7,6 +7,7 @@ use serde_json::json;
 use stemma_access::Registry;
 use stemma_api::TenantError;
 use stemma_domain::value::TenantName;
+use stemma_projections::Neo4jServer;
 
 use super::{answer, backup, token};
 use crate::api_client::Server;
@@ -117,6 +118,8 @@ fn delete(
     if !dir.join(name.as_str()).is_dir() {
         bail!("{}", TenantError::NotFound);
     }
+    // Before anything is deleted: whoever cannot be told where the graph is can mend that first.
+    let server = neo4j(settings)?;
     // Fails while a server uses the data: that one is to do it.
     let held = token::open(common, settings)?;
     let registry = &held.registry;
@@ -124,29 +127,31 @@ fn delete(
         tenant: name.as_str().to_owned(),
         ..common.clone()
     };
-    delete_unserved(registry, settings, &Places::of(&tenant, settings)?, name)?;
+    let goes_on = || interrupt::flow().is_continue();
+    let places = Places::of(&tenant, settings);
+    let deleted = places
+        .and_then(|places| delete_unserved(registry, &places, name, server.as_ref(), &goes_on));
     registry.close();
-    Ok(())
-}
-
-/// Takes back the tokens of a tenant that no server uses, and deletes it.
-pub(super) fn delete_unserved(
-    registry: &Registry,
-    settings: &Settings,
-    places: &Places,
-    name: &TenantName,
-) -> anyhow::Result<()> {
-    let _lock = places.lock()?;
-    registry.revoke_all(name, token::BY)?;
-    let dir = places.tenant.parent().context("find the tenants")?;
-    tenant_files::delete(dir, name)?;
-    let server = neo4j(settings)?;
-    if !gone::remove_all(dir, server.as_ref(), &mut || {
-        interrupt::flow().is_continue()
-    }) {
+    if !deleted? {
         tracing::warn!(
             "the tenant is gone; what is left of it is removed by the next start of a server"
         );
     }
     Ok(())
+}
+
+/// Takes back the tokens of a tenant that no server uses, and deletes it: its files, and its graph
+/// while `goes_on` says yes. Says whether nothing is left of any tenant that is gone.
+pub(super) fn delete_unserved(
+    registry: &Registry,
+    places: &Places,
+    name: &TenantName,
+    server: Option<&Neo4jServer>,
+    goes_on: &(dyn Fn() -> bool + Sync),
+) -> anyhow::Result<bool> {
+    let _lock = places.lock()?;
+    registry.revoke_all(name, token::BY)?;
+    let dir = places.tenant.parent().context("find the tenants")?;
+    tenant_files::delete(dir, name)?;
+    Ok(gone::remove_all(dir, server, goes_on))
 }
