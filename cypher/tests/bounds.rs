@@ -166,7 +166,8 @@ fn all_that_is_on_its_way_at_the_same_time_counts_together() {
     // Four of them are more than there may be.
     let large = "range(1, 100000)";
     let with = format!("WITH {large} AS a ").repeat(4);
-    let unwound: String = (0..4).map(|n| format!("UNWIND {large} AS x{n} ")).collect();
+    let unwound = (0..4).map(|n| format!("UNWIND {large} AS x{n} "));
+    let unwound = unwound.collect::<Vec<_>>().concat();
     for text in [
         format!("RETURN size([{large}, {large}, {large}, {large}])"),
         format!("RETURN size(keys({{a: {large}, b: {large}, c: {large}, d: {large}}}))"),

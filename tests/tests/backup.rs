@@ -496,17 +496,14 @@ async fn an_operator_has_backups_made_in_the_targets_of_the_configuration_and_no
     admin.create("a name", "a text").await;
     let told = operator.get("/api/admin/backup").await.expect(200);
     assert_eq!(told, json!({ "targets": ["nightly"], "job": null }));
-    for (body, status) in [
-        (json!({ "target": text(&target) }), 422),
-        (json!({ "target": "weekly" }), 422),
-        (json!({ "target": "../nightly" }), 422),
-        (json!({}), 422),
+    for body in [
+        json!({ "target": text(&target) }),
+        json!({ "target": "weekly" }),
+        json!({ "target": "../nightly" }),
+        json!({}),
     ] {
-        assert_eq!(
-            operator.post("/api/admin/backup", &body).await.status,
-            status,
-            "{body}"
-        );
+        let refused = operator.post("/api/admin/backup", &body).await;
+        assert_eq!(refused.status, 422, "{body}");
     }
     let body = json!({ "target": "nightly" });
     assert_eq!(admin.post("/api/admin/backup", &body).await.status, 403);
