@@ -176,7 +176,8 @@ fn known_in<'e>(filter: &'e Expr, known: &mut Vec<(&'e Name, &'e Name, &'e Expr)
 }
 
 impl Match<'_, '_> {
-    /// Matches the patterns that wait, the one that is known best first.
+    /// Matches the patterns that wait, the one that is known best first; shortest paths behind all
+    /// others, which say between which nodes they are.
     fn paths(
         &self,
         waiting: &[usize],
@@ -184,10 +185,12 @@ impl Match<'_, '_> {
         used: &mut Vec<Arc<Relationship>>,
         found: Found<'_>,
     ) -> Result<Flow, Error> {
-        let anchors = waiting
-            .iter()
-            .map(|index| (self.anchor(&self.patterns[*index], row), *index));
-        let Some(((_, anchor), chosen)) = anchors.min() else {
+        let anchors = waiting.iter().map(|index| {
+            let pattern = &self.patterns[*index];
+            let is_shortest = pattern.shape != Shape::Plain;
+            (is_shortest, self.anchor(pattern, row), *index)
+        });
+        let Some((_, (_, anchor), chosen)) = anchors.min() else {
             return found(row);
         };
         let rest: Vec<usize> = waiting

@@ -53,11 +53,9 @@ impl Env<'_> {
             ));
         }
         if from == to {
+            // Of a node to itself there is the empty one, where that is asked for.
             let empty = (least == 0).then(Vec::new);
-            let problem = "shortestPath does not work from a node to itself";
-            return empty
-                .map(|way| vec![way])
-                .ok_or_else(|| Error::runtime(problem));
+            return Ok(Vec::from_iter(empty));
         }
         let reached = self.reached((from, to), edge, most, held)?;
         if !reached.contains_key(to) {

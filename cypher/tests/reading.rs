@@ -198,6 +198,16 @@ fn paths_of_variable_length_and_shortest_paths_are_found() {
             "MATCH (a {id: 'a'}), (d {id: 'd'}) MATCH p = shortestPath((a)-[*]-(d)) RETURN p",
             &[],
         ),
+        // The nodes of the path are found first, wherever they stand.
+        (
+            "MATCH (t {id: 'y'}), p = shortestPath((a)-[*]-(t)), (a {id: 'a'}) RETURN length(p)",
+            &["2"],
+        ),
+        (
+            "MATCH p = shortestPath((a)-[*]-(t)), (a {id: 'a'}), (t {id: 'a'}) \
+          WHERE a <> t RETURN length(p)",
+            &[],
+        ),
         (
             "MATCH (a {id: 'a'}), (d {id: 'd'}) OPTIONAL MATCH p = shortestPath((a)-[*]-(d)) RETURN p",
             &["null"],
