@@ -48,7 +48,7 @@ pub(crate) fn must_match(request: &HttpRequest, own: EntityTag) -> Result<(), Ap
     if tags.iter().any(is_met) {
         return Ok(());
     }
-    let detail = "what is there now has none of the tags of If-Match; read it from its beginning";
+    let detail = "what is there now has none of the tags of If-Match; read it anew";
     Err(ApiError::new(Code::PreconditionFailed, detail))
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Common {
     /// Directory of the data [default: STEMMA_DATA, else data_dir of the configuration, else ./stemma-data]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Server to work through [default: STEMMA_SERVER; without either, the local directory]
+    /// Server that import, upload, jobs, worker, events, prove, token and tenant create, list and delete work through [default: STEMMA_SERVER; without either, the local directory]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) server: Option<String>,
     /// File whose first line is the token to show a server [default: STEMMA_TOKEN]

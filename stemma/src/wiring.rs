@@ -59,8 +59,24 @@ impl Places {
         name.to_string_lossy().into_owned()
     }
 
+    /// Fails where a backup is taken for data.
+    pub(crate) fn must_be_no_backup(&self) -> anyhow::Result<()> {
+        let data = self.tenant.parent().and_then(Path::parent);
+        if let Some(data) = data
+            && !self.log.is_dir()
+            && data.join("manifest.json").is_file()
+        {
+            let data = data.display();
+            bail!(
+                "{data} is a backup; `stemma restore {data} --data DIR` brings it into a directory of data"
+            );
+        }
+        Ok(())
+    }
+
     /// Fails when there is no data, without making any.
     pub(crate) fn must_exist(&self) -> anyhow::Result<()> {
+        self.must_be_no_backup()?;
         if !self.log.is_dir() {
             bail!(
                 "there is no data in {}; `stemma serve` or `stemma import` makes it",

@@ -19,6 +19,7 @@ mod connections;
 mod content;
 mod contract;
 mod damage;
+mod directories;
 mod document_failures;
 mod documents;
 mod documents_cli;

@@ -22,8 +22,8 @@ use std::io::Write;
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Command, LogFormat};
-use crate::config::Settings;
+use crate::cli::{Cli, Command, Common, LogFormat, TenantCommand};
+use crate::config::{Settings, data_dir};
 use crate::exit::{Exit, ReaderGone, Usage};
 use crate::interrupt;
 use crate::logging;
@@ -74,6 +74,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
                     "this command reads a directory and not through a server; leave --server out";
                 return Err(Usage(why.to_owned()).into());
             }
+            must_name_data(common, &settings, &other)?;
             interrupt::listen()?;
             match other {
                 Command::Import(import) => import::run(common, &settings, &import),
@@ -97,6 +98,30 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
             }
         }
     }
+}
+
+/// Fails where somebody who works through a server asks for what works on a directory, and none is
+/// there: it would be made anew, or the answer would be of nothing.
+fn must_name_data(common: &Common, settings: &Settings, command: &Command) -> anyhow::Result<()> {
+    let moves = |command: &TenantCommand| {
+        matches!(command, TenantCommand::Export(_) | TenantCommand::Import(_))
+    };
+    let is_on_a_directory = match command {
+        Command::Tenant(tenant) => moves(&tenant.command),
+        Command::Config(_) | Command::Check(_) => false,
+        other => !works_through_a_server(other),
+    };
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_named = common.data.is_some() || is_set("STEMMA_DATA");
+    let dir = data_dir(common, Some(settings));
+    if is_on_a_directory && is_set("STEMMA_SERVER") && !is_named && !dir.is_dir() {
+        let why = format!(
+            "this command works on a directory and not through the server that STEMMA_SERVER names, and {} is not there; name the directory with --data",
+            dir.display()
+        );
+        return Err(Usage(why).into());
+    }
+    Ok(())
 }
 
 fn works_through_a_server(command: &Command) -> bool {

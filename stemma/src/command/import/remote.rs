@@ -124,10 +124,15 @@ impl Destination for Remote {
             interrupt::check()?;
             let outcome = self.bring_one(plan, file, known.find(file));
             // What the server refuses, or cannot be read here, is that file's affair; a server that
-            // cannot be reached, or is not well, is everyone's.
+            // cannot be reached, is not well, or lets nobody in by this token, is everyone's.
+            let of_file = |error: &anyhow::Error| {
+                let refused = error.downcast_ref::<Refused>();
+                refused
+                    .is_some_and(|refused| refused.status != 401 && refused.code != "ROLE_MISSING")
+                    || error.is::<std::io::Error>()
+            };
             if let Err(error) = &outcome
-                && !error.is::<Refused>()
-                && !error.is::<std::io::Error>()
+                && !of_file(error)
             {
                 return outcome.map(drop);
             }
