@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use stemma_tests::{
@@ -214,8 +214,17 @@ async fn what_is_of_one_tenant_is_in_no_answer_to_another() {
     assert_eq!(town.operator.get("/api/resources").await.status, 403);
 }
 
+/// The index of a tenant that was just opened may still be opened itself.
 async fn ids_or_items(client: &Client, path: &str) -> usize {
-    let page = client.get(path).await.expect(200);
+    let since = Instant::now();
+    let page = loop {
+        let answer = client.get(path).await;
+        let is_opening = answer.status == 503 && answer.json()["code"] == "SEARCH_UNAVAILABLE";
+        if !is_opening || since.elapsed() > PATIENCE {
+            break answer.expect(200);
+        }
+        tokio::task::yield_now().await;
+    };
     page["items"].as_array().expect("a list").len()
 }
 
