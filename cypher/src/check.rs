@@ -83,7 +83,8 @@ impl Checker<'_> {
                 Expr::Variable(name, _) => scope.get(name).copied(),
                 _ => None,
             };
-            if has_aggregate(item) {
+            // Beside a star rows are grouped by all variables, so that each is alike in a group.
+            if has_aggregate(item) && !projection.has_star {
                 let keys = projection.items.iter().filter(|item| !has_aggregate(item));
                 let keys: Vec<&Expr> = keys.map(|item| &item.value).collect();
                 let groups = Groups {

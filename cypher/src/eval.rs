@@ -112,11 +112,11 @@ impl<'a> Env<'a> {
             Expr::Slice(of, from, to) => {
                 let list = self.eval(of, row)?;
                 let _held = self.held(of, &list)?;
-                let mut end = |end: &Option<Box<Expr>>| {
-                    end.as_ref().map(|end| self.eval(end, row)).transpose()
-                };
-                let ends = (end(from)?, end(to)?);
-                let part = slice(&list, ends.0.as_ref(), ends.1.as_ref())?;
+                let ends = from.iter().chain(to).map(|end| &**end);
+                let mut ends = self.each(ends, row)?.into_iter();
+                let from = from.is_some().then(|| ends.next()).flatten();
+                self.meter.walk(functions::length_bytes(&list))?;
+                let part = slice(&list, from.as_ref(), ends.next().as_ref())?;
                 self.meter.made(part)
             }
             Expr::List(values) => {
@@ -208,7 +208,7 @@ impl<'a> Env<'a> {
     }
 
     /// The values of expressions, counted until all of them are there.
-    fn each<'e>(
+    pub(crate) fn each<'e>(
         &self,
         exprs: impl IntoIterator<Item = &'e Expr>,
         row: &mut Row,
@@ -379,6 +379,7 @@ impl<'a> Env<'a> {
         let (Value::String(text), Value::String(part)) = (one, other) else {
             return Ok(Value::Null);
         };
+        self.meter.walk(text.len().saturating_add(part.len()))?;
         Ok(Value::Boolean(match operator {
             Operator::StartsWith => text.starts_with(&**part),
             Operator::EndsWith => text.ends_with(&**part),
@@ -466,10 +467,11 @@ impl<'a> Env<'a> {
     ) -> Result<Value, Error> {
         let found = subject.map(|subject| self.eval(subject, row)).transpose()?;
         let subject = found.as_ref().zip(subject);
+        let held = subject.map(|(subject, expr)| self.held(expr, subject));
+        let _held = held.transpose()?;
         for (when, then) in arms {
             let is_chosen = match subject {
-                Some((subject, expr)) => {
-                    let _held = self.held(expr, subject)?;
+                Some((subject, _)) => {
                     let when = self.eval(when, row)?;
                     self.equal(subject, &when)? == Some(true)
                 }

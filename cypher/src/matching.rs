@@ -12,7 +12,7 @@ use crate::ast::{
 };
 use crate::check::looks;
 use crate::error::Error;
-use crate::eval::{Env, Row};
+use crate::eval::{Env, Row, own_bytes};
 use crate::functions::count;
 use crate::graph::{Direction, Relationship};
 use crate::value::{PathValue, Value};
@@ -53,10 +53,13 @@ impl Env<'_> {
         filter
             .into_iter()
             .for_each(|filter| known_in(filter, &mut conditions));
-        let mut known = Vec::new();
-        for (variable, key, value) in conditions {
-            // What cannot be told before a row is matched is no help in finding it.
-            if let Ok(value) = self.eval(value, row) {
+        let (mut known, mut held) = (Vec::new(), self.meter.holding());
+        for (variable, key, expr) in conditions {
+            // What cannot be told before a row is matched is no help in finding it, and neither is
+            // what there is no room for beside the rest.
+            if let Ok(value) = self.eval(expr, row)
+                && held.more(own_bytes(expr, &value)).is_ok()
+            {
                 known.push((variable, key, value));
             }
         }
@@ -300,10 +303,12 @@ impl Match<'_, '_> {
     /// The nodes that a property tells at once, if one does.
     fn looked_up(&self, node: &NodePattern, row: &mut Row) -> Result<Option<Vec<Arc<str>>>, Error> {
         let label = node.labels.first().map(|label| &**label);
-        let mut wanted = Vec::new();
+        let (mut wanted, mut held) = (Vec::new(), self.env.meter.holding());
         if let Some(Expr::Map(entries)) = &node.properties {
-            for (key, value) in entries {
-                wanted.push((key, self.env.eval(value, row)?));
+            for (key, expr) in entries {
+                let value = self.env.eval(expr, row)?;
+                held.more(own_bytes(expr, &value))?;
+                wanted.push((key, value));
             }
         }
         let known = self

@@ -1,6 +1,7 @@
 //! Tokens to expressions, by recursive descent.
 //!
-//! Invariant: nothing is nested deeper than [`DEPTH_MAX`], here and in what runs it.
+//! Invariant: nothing is nested deeper than [`DEPTH_MAX`] here, and no expression is deeper than
+//! [`HEIGHT_MAX`] for what checks, runs and drops it.
 
 use std::sync::Arc;
 
@@ -12,6 +13,9 @@ use crate::value::Value;
 
 /// How deep expressions may be nested.
 pub(crate) const DEPTH_MAX: usize = 100;
+/// How many parts of an expression may be within each other, operators in a row among them: each
+/// stands within the next one. What runs an expression calls itself once for each.
+const HEIGHT_MAX: usize = 500;
 
 /// Clauses that write, call, load or tell of plans.
 const REFUSED: &[&str] = &[
@@ -89,12 +93,16 @@ pub(crate) struct Parser<'t> {
     closing: Vec<Option<usize>>,
     pub(crate) at: usize,
     depth: usize,
+    /// At most so many parts are within each other of what was read since the operand, or what is
+    /// nested, began.
+    height: usize,
     pub(crate) clauses: usize,
     /// Brackets that were found to hold a plain list, so that none is read twice but once.
     pub(crate) lists: std::collections::HashSet<usize>,
 }
 
-/// One more operator in a row: chains are nested to the left, and no deeper than all else.
+/// One more operator in a row: chains are nested to the left. What they come to together, one
+/// within the other, is counted by [`Parser::linked`].
 fn one_more(links: usize) -> Result<usize, Error> {
     if links < DEPTH_MAX {
         return Ok(links + 1);
@@ -114,6 +122,7 @@ pub(crate) fn parse(text: &str) -> Result<Union, Error> {
         tokens,
         at: 0,
         depth: 0,
+        height: 0,
         clauses: 0,
         lists: std::collections::HashSet::new(),
     };
@@ -262,9 +271,33 @@ impl Parser<'_> {
             });
         }
         self.depth += 1;
+        let beside = std::mem::take(&mut self.height);
         let parsed = parse(self);
         self.depth -= 1;
+        self.grow(beside, 0)?;
         parsed
+    }
+
+    /// Reads the right side of an operator: the left side, which was read last, and the right one
+    /// are within it from now on.
+    fn linked<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        let left = std::mem::take(&mut self.height);
+        let right = parse(self)?;
+        self.grow(left, 1)?;
+        Ok(right)
+    }
+
+    /// Puts what was just read into something that holds it, beside what was read before, which
+    /// goes so much deeper by it.
+    fn grow(&mut self, before: usize, deeper: usize) -> Result<(), Error> {
+        self.height = (self.height + 1).max(before + deeper);
+        if self.height <= HEIGHT_MAX {
+            return Ok(());
+        }
+        Err(Error::Limit {
+            what: "the depth of an expression",
+            limit: HEIGHT_MAX.to_string(),
+        })
     }
 
     /// A variable, key, label or type.
@@ -314,7 +347,7 @@ impl Parser<'_> {
         let mut links = 0;
         while self.take_word(word) {
             links = one_more(links)?;
-            let right = self.joined(level + 1)?;
+            let right = self.linked(|parser| parser.joined(level + 1))?;
             left = Expr::Binary(*operator, Box::new(left), Box::new(right));
         }
         Ok(left)
@@ -343,7 +376,7 @@ impl Parser<'_> {
             };
             one_more(others.len())?;
             self.advance();
-            others.push((comparison, self.predicate()?));
+            others.push((comparison, self.linked(Self::predicate)?));
         }
         if others.is_empty() {
             return Ok(first);
@@ -358,7 +391,7 @@ impl Parser<'_> {
         loop {
             links = one_more(links)?;
             if self.take_word("IS") {
-                let is_not = self.take_word("NOT");
+                let is_not = self.linked(|parser| Ok(parser.take_word("NOT")))?;
                 self.expect_word("NULL")?;
                 left = Expr::IsNull(Box::new(left), !is_not);
                 continue;
@@ -378,7 +411,7 @@ impl Parser<'_> {
             } else {
                 return Ok(left);
             };
-            let right = self.sum()?;
+            let right = self.linked(Self::sum)?;
             left = Expr::Binary(operator, Box::new(left), Box::new(right));
         }
     }
@@ -409,7 +442,7 @@ impl Parser<'_> {
         while let Some((sign, operator)) = signs.iter().find(|(sign, _)| self.is(sign)) {
             links = one_more(links)?;
             self.expect(sign)?;
-            let right = operand(self)?;
+            let right = self.linked(&operand)?;
             left = Expr::Binary(*operator, Box::new(left), Box::new(right));
         }
         Ok(left)
@@ -437,21 +470,25 @@ impl Parser<'_> {
         loop {
             links = one_more(links)?;
             if self.take(".") {
-                let key = self.name("a property's key")?;
+                let key = self.linked(|parser| parser.name("a property's key"))?;
                 inner = Expr::Property(Box::new(inner), key);
             } else if self.take("[") {
-                inner = self.indexed(inner)?;
+                inner = self.linked(|parser| parser.indexed(inner))?;
             } else if self.is(":") && matches!(self.peek_behind(1), Kind::Word(_) | Kind::Quoted(_))
             {
-                let mut labels = Vec::new();
-                while self.take(":") {
-                    labels.push(self.name("a label")?);
-                }
-                inner = Expr::HasLabels(Box::new(inner), labels);
+                inner = self.linked(|parser| parser.labelled(inner))?;
             } else {
                 return Ok(inner);
             }
         }
+    }
+
+    fn labelled(&mut self, inner: Expr) -> Result<Expr, Error> {
+        let mut labels = Vec::new();
+        while self.take(":") {
+            labels.push(self.name("a label")?);
+        }
+        Ok(Expr::HasLabels(Box::new(inner), labels))
     }
 
     fn indexed(&mut self, inner: Expr) -> Result<Expr, Error> {

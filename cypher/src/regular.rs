@@ -18,7 +18,9 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Most that the bytes of a text times those of the compiled pattern may be. At worst each byte of
 /// the text takes a step in each state of the pattern, which is 24 bytes or more of it, and a step
 /// takes about 10 ns: 2^30 / 24 * 10 ns is 0.45 s. So a pattern of 1 MiB is for texts of 1 KiB, and
-/// one of 16 KiB (some tens of letters, a class of letters) for texts of 64 KiB.
+/// one of 16 KiB (some tens of letters, `.`, a class such as `[a-z]`) for texts of 64 KiB. `\w` is
+/// all letters of Unicode and more than 45,000 bytes by itself, so it is for texts of a few KiB; to
+/// have it for texts of 64 KiB, too, a match might take some seconds.
 const WORK_MAX: usize = 1 << 30;
 
 /// A compiled pattern, and the most bytes that it was compiled to.
@@ -108,5 +110,15 @@ mod tests {
         assert!(fits(&"ab".repeat(40_000), "(?:a|b)+"));
         assert!(!fits("abc", "(?:a|b)+"));
         assert!(fits("Grüße, Welt", "(?i)grüße, .*"));
+    }
+
+    #[test]
+    fn a_class_of_unicode_is_for_texts_of_some_kib_and_one_of_ascii_for_longer_ones() {
+        let text = "a".repeat(64 << 10);
+        assert!(is_refused(&text, r".*\w+.*"));
+        for (length, pattern) in [(4 << 10, r".*\w+.*"), (64 << 10, ".*[A-Za-z0-9_]+.*")] {
+            let found = matches(&mut None, &text[..length], &Arc::from(pattern));
+            assert_eq!(found, Ok(true), "{pattern}");
+        }
     }
 }

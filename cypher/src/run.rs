@@ -389,16 +389,12 @@ impl<'q> Projecting<'q> {
         if self.projection.order.is_empty() {
             return self.pass_on(env, &mut row, emit);
         }
-        let mut keys = Vec::with_capacity(self.projection.order.len());
         // What was projected hides what was there before.
         let length = before.values.len();
         before.values.extend(row.values.iter().cloned());
-        for (by, _) in &self.projection.order {
-            keys.push(env.eval(by, before));
-        }
+        let keys = env.each(self.projection.order.iter().map(|(by, _)| by), before);
         before.values.truncate(length);
-        let keys = keys.into_iter().collect::<Result<_, _>>()?;
-        let waiting = Sorted { keys, row };
+        let waiting = Sorted { keys: keys?, row };
         env.meter.keep(waiting.bytes())?;
         self.sorted.push(waiting);
         let (skip, limit) = self.counts(env)?;
@@ -479,6 +475,12 @@ impl<'q> Projecting<'q> {
         Ok(if is_full { Flow::Break(()) } else { flow })
     }
 
+    /// Drops the rows that others were held against.
+    fn forget_seen(&mut self, env: &Env<'_>) {
+        self.seen.clear();
+        env.meter.release(std::mem::take(&mut self.seen_bytes));
+    }
+
     fn finish(&mut self, env: &Env<'_>, emit: Emit<'_>) -> Result<(), Error> {
         if self.is_grouped {
             let mut groups = std::mem::take(&mut self.groups);
@@ -509,12 +511,12 @@ impl<'q> Projecting<'q> {
                 let (projected, _held) = self.project(env, &mut row)?;
                 if self.projected(env, &mut row, projected, emit)?.is_break() {
                     env.meter.release(groups.map(|group| group.bytes()).sum());
+                    self.forget_seen(env);
                     return Ok(());
                 }
             }
         }
-        self.seen.clear();
-        env.meter.release(std::mem::take(&mut self.seen_bytes));
+        self.forget_seen(env);
         self.sort(env)?;
         let mut sorted = std::mem::take(&mut self.sorted).into_iter();
         for waiting in sorted.by_ref() {

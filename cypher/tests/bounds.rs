@@ -155,10 +155,97 @@ fn what_is_dropped_no_longer_counts() {
          WITH collect(m) AS m RETURN size([x IN range(1, 100000) | x]) \
          UNION UNWIND range(1, 12) AS x WITH [y IN range(1, 10000) | x + y] AS m \
          ORDER BY m LIMIT 1 WITH collect(m) AS m RETURN size([x IN range(1, 100000) | x])",
+        // Of rows that were seen, behind the last group that was wanted.
+        "UNWIND range(1, 100000) AS x WITH DISTINCT collect(x) AS m LIMIT 1 \
+         WITH size(m) AS s WITH collect(s) AS s RETURN size([x IN range(1, 150000) | x])",
     ] {
         let answer = ask(text, &megabytes(8));
         assert_eq!(answer.map(|answer| answer.rows.len()), Ok(1), "{text}");
     }
+}
+
+/// Nothing of it was counted: in a query of such calls the clock was looked at once for hundreds of
+/// them.
+#[test]
+fn work_on_a_long_text_or_list_counts_before_it_begins() {
+    // The first look at the clock ends the query, and a short one has none.
+    let limits = Limits {
+        time: std::time::Duration::ZERO,
+        ..Limits::default()
+    };
+    let given = |length: i64| {
+        let text = "x".repeat(usize::try_from(length).unwrap());
+        let list = (0..length).map(Value::Integer).collect();
+        BTreeMap::from([
+            (Arc::from("t"), Value::text(&text)),
+            (Arc::from("l"), Value::list(list)),
+        ])
+    };
+    let (short, long) = (given(10), given(1 << 20));
+    for value in [
+        "$t STARTS WITH 'y'",
+        "'y' ENDS WITH $t",
+        "$t CONTAINS 'y'",
+        "$l[1..]",
+        "$l[..2]",
+        "toUpper($t)",
+        "toLower($t)",
+        "trim($t)",
+        "left($t, 1)",
+        "right($t, 1)",
+        "substring($t, 1)",
+        "reverse($t)",
+        "size($t)",
+        "toFloat($t)",
+        "tail($l)",
+        "reverse($l)",
+    ] {
+        let text = format!("RETURN {value}");
+        let ask = |given| ask_with(&MemoryGraph::default(), &text, &limits, given);
+        assert_eq!(stopped(ask(&long), &text), "the query's time", "{text}");
+        assert!(ask(&short).is_ok(), "{text}");
+    }
+}
+
+/// So many parentheses within each other, with operators in rows behind each.
+fn chained(depth: usize, chains: &str) -> String {
+    let closed = format!("{chains})").repeat(depth);
+    format!("RETURN {}1{closed} AS x", "(".repeat(depth))
+}
+
+/// Each row of operators and each parenthesis was within its own limit, and they came to tens of
+/// thousands within each other: the stack was at its end, and the whole process with it.
+#[test]
+fn operators_in_rows_within_each_other_are_refused_before_they_are_too_deep() {
+    with_stack(|| {
+        let chains = ["^1", "*1", "+1"].map(|link| link.repeat(99)).concat();
+        let suffixes = ".a".repeat(90) + &"[0]".repeat(9);
+        for chains in [&chains, &" OR true".repeat(90), &" IS NULL".repeat(60)] {
+            let text = chained(80, chains);
+            let what = stopped(ask(&text, &Limits::default()), &text);
+            assert_eq!(what, "the depth of an expression", "{text:.40}");
+        }
+        let text = chained(6, &suffixes);
+        let what = stopped(ask(&text, &Limits::default()), &text);
+        assert_eq!(what, "the depth of an expression", "{text:.40}");
+    });
+}
+
+#[test]
+fn what_is_as_deep_as_may_be_runs_and_what_stands_side_by_side_is_not_deep() {
+    with_stack(|| {
+        let deep = ask(&chained(12, &"+1".repeat(40)), &Limits::default()).unwrap();
+        assert!(matches!(deep.rows[0][0], Value::Integer(481)));
+        let listed = vec!["1 + 2 * 3"; 1000].join(", ");
+        let joined = vec!["true AND 1 + 1 = 2 AND 2 * 3 - 4 = 2"; 100].join(" OR ");
+        for text in [
+            format!("RETURN [{listed}] AS x"),
+            format!("RETURN {joined} AS x"),
+        ] {
+            let answer = ask(&text, &Limits::default());
+            assert_eq!(answer.map(|answer| answer.rows.len()), Ok(1), "{text:.40}");
+        }
+    });
 }
 
 #[test]
@@ -176,6 +263,22 @@ fn all_that_is_on_its_way_at_the_same_time_counts_together() {
         format!("WITH {large} AS a, {large} AS b, {large} AS c, {large} AS d RETURN size(a)"),
         format!("{with} RETURN size(a)"),
         format!("{unwound} RETURN 1 LIMIT 1"),
+        // What rows are sorted by; an error behind it came first, when all was there.
+        format!(
+            "WITH size({large}) AS s RETURN 1 AS x \
+             ORDER BY {large}, {large}, {large}, {large}, 1 / (s - 100000)"
+        ),
+        // What nodes are looked up by, and what is known of them by conditions.
+        format!("MATCH (n:Nothing {{a: {large}, b: {large}, c: {large}, d: {large}}}) RETURN 1"),
+        format!(
+            "MATCH (n:A) WHERE n.a = {large} AND n.b = {large} AND n.c = {large} \
+             AND n.d = {large} RETURN 1"
+        ),
+        format!(
+            "RETURN [1][CASE size({large}) WHEN 10 THEN 0 ELSE {large} END..\
+             size([{large}, {large}, {large}])]"
+        ),
+        format!("RETURN size(CASE {large} WHEN 0 THEN 1 ELSE [{large}, {large}, {large}] END)"),
     ] {
         assert_eq!(stopped(ask(&text, &megabytes(8)), &text), MEMORY, "{text}");
         let fewer = text.replacen(large, "range(1, 10)", 2);

@@ -129,6 +129,28 @@ fn what_stands_beside_an_aggregate_within_another_form_is_grouped_by_or_refused(
     }
 }
 
+/// Beside a star rows are grouped by all variables, and yet such queries were refused.
+#[test]
+fn beside_a_star_an_aggregate_may_stand_with_any_variable() {
+    let matched = "MATCH (n:Collection)<-[:IN_COLLECTION]-(r)";
+    for (returned, expected) in [
+        (
+            "*, n {.name, k: count(r)} AS m",
+            ["k: 1, name: one", "k: 1, name: one", "k: 1, name: two"],
+        ),
+        (
+            "*, reduce(s = n.name, x IN collect(r.id) | s + x) AS m",
+            ["onea", "oneb", "twoc"],
+        ),
+    ] {
+        let text = format!("{matched} WITH {returned} RETURN m ORDER BY m");
+        hold(&text, &expected);
+        let returned = ask(&format!("{matched} RETURN {returned}"));
+        let columns = returned.unwrap().iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(columns, [3, 3, 3]);
+    }
+}
+
 #[test]
 fn rows_are_sorted_by_the_column_that_is_named_and_no_other() {
     let pairs = "UNWIND [[1, 9], [2, 8]] AS p WITH p[0] AS a, p[1] AS b";
