@@ -9,7 +9,7 @@ use crate::manifest::ManifestError;
 
 /// A target could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation} {name} of the backup in {target}")]
+#[error("{operation} {}the backup in {target}", part(.name))]
 pub struct TargetError {
     /// What was being done.
     pub operation: &'static str,
@@ -124,6 +124,13 @@ pub enum BackupError {
     /// It was told to stop.
     #[error("backup was stopped; the one before it is as it was")]
     Stopped,
+}
+
+fn part(name: &str) -> String {
+    match name {
+        "" => String::new(),
+        name => format!("{name} of "),
+    }
 }
 
 fn of_tenant(name: Option<&String>) -> String {

@@ -213,8 +213,8 @@ pub(crate) struct Worker {
 
 #[derive(Debug, Args)]
 pub(crate) struct Events {
-    /// Begin behind this position; `head` for what comes from now on [default: the start]
-    #[arg(long, value_name = "N|head")]
+    /// Begin behind this position; `start`, or `head` for what comes from now on [default: start]
+    #[arg(long, value_name = "N|start|head")]
     pub(crate) after: Option<String>,
     /// Only this type, or `resource.*`
     #[arg(long = "type", value_name = "T")]

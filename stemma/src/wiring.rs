@@ -59,24 +59,8 @@ impl Places {
         name.to_string_lossy().into_owned()
     }
 
-    /// Fails where a backup is taken for data.
-    pub(crate) fn must_be_no_backup(&self) -> anyhow::Result<()> {
-        let data = self.tenant.parent().and_then(Path::parent);
-        if let Some(data) = data
-            && !self.log.is_dir()
-            && data.join("manifest.json").is_file()
-        {
-            let data = data.display();
-            bail!(
-                "{data} is a backup; `stemma restore {data} --data DIR` brings it into a directory of data"
-            );
-        }
-        Ok(())
-    }
-
     /// Fails when there is no data, without making any.
     pub(crate) fn must_exist(&self) -> anyhow::Result<()> {
-        self.must_be_no_backup()?;
         if !self.log.is_dir() {
             bail!(
                 "there is no data in {}; `stemma serve` or `stemma import` makes it",
@@ -507,8 +491,16 @@ fn open_parts(
     })
 }
 
-/// Fails when data are being restored into a directory, or were and not to the end.
+/// Fails when data are being restored into a directory, or were and not to the end; and where a
+/// backup is taken for data.
 pub(crate) fn must_be_whole(data: &Path) -> anyhow::Result<()> {
+    let has_log = |tenant: PathBuf| tenant.join("log").is_dir();
+    if data.join("manifest.json").is_file() && !files_below(&data.join("tenants")).any(has_log) {
+        let data = data.display();
+        bail!(
+            "{data} is a backup; `stemma restore {data} --data DIR` brings it into a directory of data"
+        );
+    }
     if stemma_backup::is_half_restored(data) {
         bail!(
             "{} is being restored into, or that was broken off; `stemma restore` does it again from the start",

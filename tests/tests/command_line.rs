@@ -314,6 +314,10 @@ async fn events_stats_and_verify_work_on_a_directory_that_a_server_uses() {
     assert_eq!(json!(lines), page["items"]);
     let remote = run(&["events", "--server", server.url(), "--json"]);
     assert_eq!(stdout(&remote).lines().count(), 2);
+    for place in [["--data", &data], ["--server", server.url()]] {
+        let all = run(&[&["events", "--after", "start"][..], &place].concat());
+        assert_eq!(stdout(&all).lines().count(), 2, "{place:?}");
+    }
     let refused = run(&["stats", "--server", server.url()]);
     assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
     let refused = run(&["rebuild", "views", "--data", &data]);

@@ -51,10 +51,17 @@ fn a_backup_is_not_taken_for_data() {
         let done = run(&[args, &["--data", data]].concat());
         assert!(done.status.success(), "{}", stderr(&done));
     }
-    for name in ["verify", "stats", "serve"] {
-        let output = run(&[name, "--data", target]);
+    for args in [
+        &["verify"][..],
+        &["stats"],
+        &["serve"],
+        &["import", file],
+        &["tenant", "create", "north"],
+        &["token", "create", "--name", "ada", "--role", "admin"],
+    ] {
+        let output = run(&[args, &["--data", target]].concat());
         let told = stderr(&output);
-        assert_eq!(output.status.code(), Some(1), "{name}: {told}");
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {told}");
         assert!(told.contains("is a backup; `stemma restore "), "{told}");
     }
 }

@@ -35,9 +35,10 @@ use crate::write::{Write, descriptor, execute_one, tagged};
 
 /// Most resources that one page of `?q=` looks at.
 const SEARCHED_RESOURCES_MAX: usize = 10_000;
-/// Most pages of the views that one page of `?q=` goes through and that gave less than was asked for:
-/// each time the views passed over as many rows as they look at for a page, which are hidden or not
-/// what is asked for.
+/// Most pages of the views that one page of `?q=` goes through.
+const SEARCHED_PAGES_MAX: usize = 500;
+/// Of these, most that gave less than was asked for: each time the views passed over as many rows as
+/// they look at for a page, which are hidden or not what is asked for.
 const SPARSE_PAGES_MAX: usize = 2;
 /// Bytes of text after which a page of `?q=` ends.
 const SEARCHED_BYTES_MAX: u64 = 64 << 20;
@@ -227,11 +228,12 @@ fn containing(
     let limit = asked.limit;
     let mut items = Vec::new();
     let (mut looked_at, mut read_bytes, mut bytes) = (0, 0, 0);
-    let mut sparse_pages = 0;
+    let (mut pages, mut sparse_pages) = (0, 0);
     loop {
         asked.limit = limit - items.len();
         let page = views.resources(&asked)?;
         looked_at += page.items.len();
+        pages += 1;
         sparse_pages += usize::from(page.items.len() < asked.limit);
         for descriptor in page.items {
             let is_named = descriptor.name.as_str().to_lowercase().contains(&wanted);
@@ -247,6 +249,7 @@ fn containing(
         }
         let is_enough = items.len() == limit
             || looked_at >= SEARCHED_RESOURCES_MAX
+            || pages == SEARCHED_PAGES_MAX
             || sparse_pages == SPARSE_PAGES_MAX
             || read_bytes >= SEARCHED_BYTES_MAX
             || bytes >= views.page_bytes_max();

@@ -60,7 +60,7 @@ fn check_names(events: &Events) -> anyhow::Result<()> {
 fn local(common: &Common, settings: &Settings, events: &Events) -> anyhow::Result<()> {
     let (reader, damage) = open_whole_reader(&Places::of(common, settings)?, settings)?;
     let mut next = match events.after.as_deref() {
-        None => 0,
+        None | Some("start") => 0,
         Some("head") => reader.end().get(),
         Some(text) => position(text)?.saturating_add(1),
     };
@@ -79,8 +79,12 @@ fn local(common: &Common, settings: &Settings, events: &Events) -> anyhow::Resul
 }
 
 fn position(text: &str) -> anyhow::Result<u64> {
-    text.parse()
-        .map_err(|_| Usage(format!("--after is {text}, expected a position or head")).into())
+    text.parse().map_err(|_| {
+        Usage(format!(
+            "--after is {text}, expected a position, start or head"
+        ))
+        .into()
+    })
 }
 
 fn print_from(
@@ -174,7 +178,7 @@ fn through(server: &Server, events: &Events, as_json: bool) -> anyhow::Result<()
         })
     };
     let after = match events.after.as_deref() {
-        None => "start".to_owned(),
+        None | Some("start") => "start".to_owned(),
         Some("head") => server
             .head()?
             .map_or("start".to_owned(), |head| head.to_string()),

@@ -112,7 +112,8 @@ fn must_name_data(common: &Common, settings: &Settings, command: &Command) -> an
         other => !works_through_a_server(other),
     };
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_named = common.data.is_some() || is_set("STEMMA_DATA");
+    let is_configured = settings.text("data_dir").is_some();
+    let is_named = common.data.is_some() || is_set("STEMMA_DATA") || is_configured;
     let dir = data_dir(common, Some(settings));
     if is_on_a_directory && is_set("STEMMA_SERVER") && !is_named && !dir.is_dir() {
         let why = format!(

@@ -31,7 +31,6 @@ const DEMO_GRAPH_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(crate) fn run(common: &Common, settings: &Settings, serve: &Serve) -> anyhow::Result<Exit> {
     let places = Places::of(common, settings)?;
-    places.must_be_no_backup()?;
     let listen = settings.text("listen").unwrap_or_default().to_owned();
     let address = listen.parse::<std::net::SocketAddr>().ok();
     let port = listen.strip_prefix("localhost:").map(str::parse::<u16>);

@@ -81,6 +81,7 @@ fn remove(
 mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::sync::Mutex;
+    use std::time::Instant;
 
     use super::*;
 
@@ -105,6 +106,8 @@ mod tests {
             }
             met.is_none()
         };
+        let began = Instant::now();
         assert_eq!(remove_neo4j(&server, "north", "0", &goes_on), Ok(false));
+        assert!(began.elapsed() < SHORT, "the statement was waited for");
     }
 }
