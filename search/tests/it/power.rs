@@ -36,11 +36,15 @@ fn apply(index: &SearchIndex, end: u64) {
     index.apply(changes(end), checkpoint).unwrap();
 }
 
-/// The hits of some queries. How rare words are taken to be depends on what is deleted and not yet
-/// gone, so their scores are not compared, nor their order.
+/// All hits of some queries. How rare words are taken to be depends on what is deleted and not yet
+/// gone, so their scores are not compared, nor their order, nor which of them come first.
 fn found(index: &SearchIndex) -> Vec<Vec<String>> {
     let shown = |text| {
-        let hits = index.search(&Query::words(text)).unwrap().hits;
+        let query = Query {
+            limit: 500,
+            ..Query::words(text)
+        };
+        let hits = index.search(&query).unwrap().hits;
         let unscored = |hit| format!("{:?}", Hit { score: 0.0, ..hit });
         let mut shown: Vec<_> = hits.into_iter().map(unscored).collect();
         shown.sort();
