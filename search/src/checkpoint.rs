@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The form of rows, fields and words. Raised when any of them changes, and when indexes of before
 /// may hold what they should not: an index of another form is made anew.
-pub(crate) const FORMAT_VERSION: u32 = 4;
+pub(crate) const FORMAT_VERSION: u32 = 5;
 
 /// How far the log is folded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,7 +111,7 @@ mod tests {
         );
         let other = checkpoint
             .to_payload()
-            .replace("\"format\":4", "\"format\":9");
+            .replace("\"format\":5", "\"format\":9");
         assert_eq!(
             Checkpoint::from_payload(Some(&other)),
             Err(PayloadError::Format { format: 9 })

@@ -182,7 +182,7 @@ pub(crate) enum PassageKind {
     Further,
 }
 
-fn halves(resource: [u8; 16]) -> (u64, u64) {
+pub(crate) fn halves(resource: [u8; 16]) -> (u64, u64) {
     let bits = u128::from_be_bytes(resource);
     #[allow(clippy::cast_possible_truncation)] // the halves
     let halves = ((bits >> 64) as u64, bits as u64);

@@ -15,6 +15,7 @@ mod fields;
 mod find;
 mod fuse;
 mod index;
+mod known;
 mod list;
 mod living;
 mod matrix;

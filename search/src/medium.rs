@@ -474,7 +474,8 @@ mod tests {
     fn what_a_failed_commit_left_goes_though_the_list_on_the_medium_cannot_be_replaced() {
         let place = Place::new();
         let index = place.index();
-        put(&index, &[1, 2, 3], 1);
+        // So many that the one that is written anew does not have the segment merged.
+        put(&index, &[1, 2, 3, 4], 1);
         index.sync().unwrap();
         let (list, whole) = (place.read(LIST), place.files());
         put(&index, &[1], 2);

@@ -22,6 +22,7 @@ use crate::engine::guarded;
 use crate::error::SearchError;
 use crate::fields::PassageKind;
 use crate::index::{SearchIndex, Writing};
+use crate::known::Known;
 use crate::options::Options;
 use crate::owned::OwnedDirectory;
 use crate::put::Left;
@@ -203,9 +204,9 @@ impl SearchIndex {
         let searcher = &self.commit().searcher;
         let writer = writing.writer.as_mut().expect("made before changes are");
         let room = Arc::<Room>::default();
+        let known = Known::of(fields, searcher)?;
         for (resource, left) in touched {
-            let term = fields.resource_term(*resource.as_bytes());
-            if searcher.doc_freq(&term)? > 0 {
+            if let Some(term) = known.term(resource)? {
                 writer.delete_term(term);
             }
             // One resource after the other: of many, all that is stored does not fit memory.

@@ -141,7 +141,7 @@ fn an_index_of_another_format_is_made_anew() {
     let text = fs::read_to_string(&list).unwrap();
     // Lists had no seal then.
     let (text, _seal) = text.trim_end().rsplit_once('\n').unwrap();
-    let other = text.replace("\\\"format\\\":4", "\\\"format\\\":2");
+    let other = text.replace("\\\"format\\\":5", "\\\"format\\\":2");
     assert_ne!(text, other);
     fs::write(&list, other).unwrap();
     let opened = open(&dir);
@@ -150,7 +150,7 @@ fn an_index_of_another_format_is_made_anew() {
     };
     assert_eq!(
         (reason.as_str(), kept_as),
-        ("rows of format 2, not 4", None)
+        ("rows of format 2, not 5", None)
     );
     assert_eq!(opened.index.checkpoint(), Checkpoint::default());
 }
