@@ -109,8 +109,7 @@ impl TokenStream for WordStream<'_> {
         let length = if is_unspaced(first) {
             first.len_utf8()
         } else {
-            let word = &self.text[from..];
-            word.find(|c: char| !continues(c)).unwrap_or(word.len())
+            length_of_word(&self.text[from..])
         };
         self.at = from + length;
         self.token.offset_from = from;
@@ -128,6 +127,16 @@ impl TokenStream for WordStream<'_> {
     fn token_mut(&mut self) -> &mut Token {
         &mut self.token
     }
+}
+
+/// Bytes of the spaced word that a text begins with.
+fn length_of_word(text: &str) -> usize {
+    let plain = text.bytes().take_while(u8::is_ascii_alphanumeric).count();
+    // Most words end before what is not ASCII.
+    if text.as_bytes().get(plain).is_none_or(u8::is_ascii) {
+        return plain;
+    }
+    text.find(|c: char| !continues(c)).unwrap_or(text.len())
 }
 
 /// Whether a character goes on with a word that is spaced.
@@ -150,10 +159,13 @@ pub(crate) fn is_unspaced(c: char) -> bool {
 }
 
 fn fold(word: &str, into: &mut String) {
-    let kept = word.chars().take(WORD_CHARS_MAX);
     if word.is_ascii() {
-        into.extend(kept.map(|c| c.to_ascii_lowercase()));
-    } else if word.chars().all(is_unspaced) {
+        into.push_str(&word[..word.len().min(WORD_CHARS_MAX)]);
+        into.make_ascii_lowercase();
+        return;
+    }
+    let kept = word.chars().take(WORD_CHARS_MAX);
+    if word.chars().all(is_unspaced) {
         into.extend(kept.nfkc());
     } else {
         let plain = kept.nfkd().filter(|c| !is_accent(*c));
