@@ -344,7 +344,7 @@ impl Sweep<'_> {
             seal,
             slots: slots.collect(),
         };
-        if let Err(error) = run.save(&*self.vault.storage, &self.vault.temporary()) {
+        if let Err(error) = run.save(&*self.vault.storage, &Vault::temporary()) {
             tracing::warn!(pack, %error, "run could not be written");
         }
     }

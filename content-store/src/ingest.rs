@@ -211,7 +211,7 @@ impl Ingest {
 
 impl Temporary {
     fn new(vault: &Arc<Vault>) -> io::Result<Self> {
-        let name = vault.temporary();
+        let name = Vault::temporary();
         let file = vault.storage.create(&name)?;
         Ok(Self {
             vault: Arc::clone(vault),

@@ -58,14 +58,14 @@ pub(crate) fn save_run(vault: &Vault, pack: u32, chain: &[u8; 32], entries: &[(S
         seal,
         slots,
     };
-    if let Err(error) = run.save(&*vault.storage, &vault.temporary()) {
+    if let Err(error) = run.save(&*vault.storage, &Vault::temporary()) {
         tracing::warn!(pack, %error, "run could not be written");
     }
 }
 
 /// Writes a pack file of its planned length, all zeros behind the header, and syncs it.
 pub(crate) fn prepare(vault: &Vault, number: u32, planned_bytes: u64) -> io::Result<Prepared> {
-    let temporary = vault.temporary();
+    let temporary = Vault::temporary();
     let file = vault.storage.create(&temporary)?;
     let write = || {
         let zeros = vec![0; ZEROS_BYTES.min(usize::try_from(planned_bytes).unwrap_or(ZEROS_BYTES))];

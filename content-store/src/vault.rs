@@ -42,8 +42,10 @@ pub(crate) struct Vault {
     pub(crate) run_files: Mutex<()>,
     poison: OnceLock<String>,
     damaged: Mutex<HashSet<Digest>>,
-    temporary_next: AtomicU64,
 }
+
+/// Temporary files that this process has named, of all stores together.
+static TEMPORARY_NAMED: AtomicU64 = AtomicU64::new(0);
 
 /// What a slot leads to.
 pub(crate) enum Found {
@@ -78,7 +80,6 @@ impl Vault {
             run_files: Mutex::default(),
             poison: OnceLock::new(),
             damaged: Mutex::default(),
-            temporary_next: AtomicU64::new(1),
         };
         vault.set_levels(loaded.packed_bytes, loaded.large_files, loaded.large_bytes);
         vault.drop_superseded(&loaded.equal_prefixes);
@@ -317,12 +318,11 @@ impl Vault {
         u64::try_from(lock(&self.damaged).len()).expect("a length in memory fits 64 bits")
     }
 
-    /// A name in `tmp/` that nobody else has.
-    pub(crate) fn temporary(&self) -> String {
-        format!(
-            "tmp/{}",
-            self.temporary_next.fetch_add(1, Ordering::Relaxed)
-        )
+    /// A name in `tmp/` that nobody else has, nor gets: an ingest may outlive its store, and removes
+    /// its file from a directory that was opened again.
+    pub(crate) fn temporary() -> String {
+        let number = TEMPORARY_NAMED.fetch_add(1, Ordering::Relaxed);
+        format!("tmp/{:08x}-{number:016x}", std::process::id())
     }
 
     /// Refuses all writes from now on.

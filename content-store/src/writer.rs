@@ -468,7 +468,7 @@ impl Writer {
             end: 0,
             chain: [0; 32],
         });
-        if let Err(error) = mark.save(&*self.vault.storage, &self.vault.temporary()) {
+        if let Err(error) = mark.save(&*self.vault.storage, &Vault::temporary()) {
             tracing::warn!(%error, "mark of a proper close could not be written");
         }
     }
