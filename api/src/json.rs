@@ -3,6 +3,7 @@
 //! Invariant: what is parsed is what was sent. A key given twice, an integer that does not fit 64
 //! bits, a field that nobody takes and a nesting beyond the limit are refused, never passed over.
 
+use std::cell::Cell;
 use std::fmt;
 
 use memchr::memchr2;
@@ -24,19 +25,33 @@ const POINTER_BYTES_MAX: usize = 4096;
 /// # Errors
 /// 400 for what is not JSON; 422 for what Stemma does not take.
 pub(crate) fn parse(body: &[u8], depth_max: usize) -> Result<Value, ApiError> {
-    if let Some(at) = wide_integer(body) {
-        let detail = format!("the integer at byte {at} does not fit 64 bits");
-        return Err(refused_at(&body[..at], depth_max, detail));
-    }
-    let mut parser = serde_json::Deserializer::from_slice(body);
+    let has_float = Cell::new(false);
     let strict = Strict {
         place: Place::Root,
         depth_left: depth_max,
+        has_float: &has_float,
     };
-    let parsed = strict
-        .deserialize(&mut parser)
-        .and_then(|value| parser.end().map(|()| value));
+    // What is known to be text need not be looked at again, string by string.
+    let parsed = match std::str::from_utf8(body) {
+        Ok(text) => read(serde_json::Deserializer::from_str(text), strict),
+        Err(_) => read(serde_json::Deserializer::from_slice(body), strict),
+    };
+    // The parser makes a double of an integer that is too wide.
+    if (parsed.is_err() || has_float.get())
+        && let Some(at) = wide_integer(body)
+    {
+        let detail = format!("the integer at byte {at} does not fit 64 bits");
+        return Err(refused_at(&body[..at], depth_max, detail));
+    }
     parsed.map_err(|error| refusal(&error, body, depth_max))
+}
+
+fn read<'de, R: serde_json::de::Read<'de>>(
+    mut parser: serde_json::Deserializer<R>,
+    strict: Strict<'_>,
+) -> serde_json::Result<Value> {
+    let value = strict.deserialize(&mut parser)?;
+    parser.end().map(|()| value)
 }
 
 /// A refusal of the integer that begins, or stands, behind this much of the body.
@@ -81,7 +96,7 @@ fn refusal(error: &serde_json::Error, body: &[u8], depth_max: usize) -> ApiError
     ApiError::new(Code::MalformedJson, detail)
 }
 
-/// Where an integer stands that no 64-bit type holds. The parser would make a double of it.
+/// Where an integer stands that no 64-bit type holds.
 fn wide_integer(body: &[u8]) -> Option<usize> {
     let mut at = 0;
     while at < body.len() {
@@ -176,6 +191,8 @@ fn pointer_behind(before: &[u8], depth_max: usize) -> Option<String> {
 struct Strict<'a> {
     place: Place<'a>,
     depth_left: usize,
+    /// Whether a number was read as a double.
+    has_float: &'a Cell<bool>,
 }
 
 /// Where a value stands: told only when it is refused.
@@ -200,9 +217,14 @@ impl fmt::Display for Place<'_> {
 }
 
 impl Strict<'_> {
-    fn depth_below<E: Error>(&self, place: Place<'_>) -> Result<usize, E> {
-        let left = self.depth_left.checked_sub(1);
-        left.ok_or_else(|| E::custom(format!("{TOO_DEEP}{place}")))
+    fn below<'b, E: Error>(&'b self, place: Place<'b>) -> Result<Strict<'b>, E> {
+        let depth_left = self.depth_left.checked_sub(1);
+        let depth_left = depth_left.ok_or_else(|| E::custom(format!("{TOO_DEEP}{place}")))?;
+        Ok(Strict {
+            place,
+            depth_left,
+            has_float: self.has_float,
+        })
     }
 }
 
@@ -234,6 +256,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        self.has_float.set(true);
         Number::from_f64(value)
             .map(Value::Number)
             .ok_or_else(|| E::custom("number out of range"))
@@ -254,9 +277,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
         loop {
-            let place = Place::Item(&self.place, items.len());
-            let depth_left = self.depth_below(place)?;
-            match sequence.next_element_seed(Strict { place, depth_left })? {
+            let item = self.below(Place::Item(&self.place, items.len()))?;
+            match sequence.next_element_seed(item)? {
                 Some(item) => items.push(item),
                 None => return Ok(Value::Array(items)),
             }
@@ -266,9 +288,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let place = Place::Field(&self.place, &key);
-            let depth_left = self.depth_below(place)?;
-            let value = entries.next_value_seed(Strict { place, depth_left })?;
+            let field = self.below(Place::Field(&self.place, &key))?;
+            let value = entries.next_value_seed(field)?;
             match object.entry(key) {
                 Entry::Vacant(vacant) => vacant.insert(value),
                 Entry::Occupied(first) => {
