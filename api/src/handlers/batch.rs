@@ -103,11 +103,11 @@ pub(crate) fn parse_all(operations: Vec<Value>, new_id: &NewId) -> Result<Vec<Pa
     let mut problems: Vec<FieldProblem> = Vec::new();
     let mut codes = Vec::new();
     for (index, operation) in operations.into_iter().enumerate() {
-        match parse(operation, &format!("/operations/{index}"), new_id) {
+        match parse(operation, new_id) {
             Ok(operation) => parsed.push(operation),
             Err(error) => {
                 codes.push(error.code());
-                problems.extend_from_slice(error.places());
+                problems.extend(error.places().iter().map(|place| below(index, place)));
             }
         }
     }
@@ -119,8 +119,18 @@ pub(crate) fn parse_all(operations: Vec<Value>, new_id: &NewId) -> Result<Vec<Pa
     Err(ApiError::fields(code, problems))
 }
 
-fn parse(operation: Value, place: &str, new_id: &NewId) -> Result<Parsed, ApiError> {
-    let mut fields = Fields::of(operation, place)?;
+/// A place within the operation of this index as one within the body.
+fn below(index: usize, place: &FieldProblem) -> FieldProblem {
+    let pointer = place.pointer.as_ref();
+    FieldProblem {
+        pointer: pointer.map(|pointer| format!("/operations/{index}{pointer}")),
+        ..place.clone()
+    }
+}
+
+/// Reads one; what is wrong is told by its place within the operation.
+fn parse(operation: Value, new_id: &NewId) -> Result<Parsed, ApiError> {
+    let mut fields = Fields::of(operation, "")?;
     let op = fields.required("op", text).unwrap_or_default();
     let expected_revision = fields.optional("expected_revision", natural);
     if op == "create_resource" {
@@ -133,8 +143,8 @@ fn parse(operation: Value, place: &str, new_id: &NewId) -> Result<Parsed, ApiErr
             let media_type = fields.optional("media_type", checked(MediaType::new));
             Some(ParsedChange::Revise(bytes, media_type))
         }
-        "patch_resource" => parse_patch(&mut fields, place),
-        "add_annotation" => parse_annotation(&mut fields, id, place, new_id)?,
+        "patch_resource" => parse_patch(&mut fields),
+        "add_annotation" => parse_annotation(&mut fields, id, new_id)?,
         "remove_annotation" => {
             let id: Option<AnnotationId> = fields.required("annotation_id", checked(str::parse));
             id.map(|annotation_id| ParsedChange::Other(Command::RemoveAnnotation { annotation_id }))
@@ -200,9 +210,9 @@ fn parse_create(
     })
 }
 
-fn parse_patch(fields: &mut Fields, place: &str) -> Option<ParsedChange> {
+fn parse_patch(fields: &mut Fields) -> Option<ParsedChange> {
     let value = fields.required("patch", Ok::<_, String>)?;
-    let Ok(mut nested) = Fields::of(value, &format!("{place}/patch")) else {
+    let Ok(mut nested) = Fields::of(value, "/patch") else {
         fields.problem("patch", "WRONG_TYPE", "expected an object");
         return None;
     };
@@ -214,14 +224,13 @@ fn parse_patch(fields: &mut Fields, place: &str) -> Option<ParsedChange> {
 fn parse_annotation(
     fields: &mut Fields,
     id: Option<ResourceId>,
-    place: &str,
     new_id: &NewId,
 ) -> Result<Option<ParsedChange>, ApiError> {
     let value = fields.required("annotation", Ok::<_, String>);
     let (Some(id), Some(value)) = (id, value) else {
         return Ok(None);
     };
-    match validated(id, value, &format!("{place}/annotation")) {
+    match validated(id, value, "/annotation") {
         Ok(annotation) => {
             let annotation_id = AnnotationId::new(new_id());
             let command = Command::AddAnnotation {
@@ -244,18 +253,20 @@ async fn store_all(
     parsed: Vec<Parsed>,
     state: &AppState,
 ) -> Result<(Vec<Operation>, Vec<Pin>), ApiError> {
-    let stored = parsed.iter().map(|parsed| async {
-        match &parsed.change {
-            ParsedChange::Create(_, bytes) | ParsedChange::Revise(bytes, _) => {
-                state.content().put(bytes.clone().into()).await.map(Some)
-            }
-            ParsedChange::Other(_) => Ok(None),
-        }
+    let contents = parsed.iter().filter_map(|parsed| match &parsed.change {
+        ParsedChange::Create(_, bytes) | ParsedChange::Revise(bytes, _) => Some(bytes),
+        ParsedChange::Other(_) => None,
     });
+    let stored = contents.map(|bytes| state.content().put(bytes.clone().into()));
     let stored = futures_util::future::try_join_all(stored).await?;
+    let mut stored = stored.into_iter();
     let mut operations = Vec::with_capacity(parsed.len());
     let mut pins = Vec::new();
-    for (parsed, stored) in parsed.into_iter().zip(stored) {
+    for parsed in parsed {
+        let stored = match parsed.change {
+            ParsedChange::Create(..) | ParsedChange::Revise(..) => stored.next(),
+            ParsedChange::Other(_) => None,
+        };
         let of_content = stored.as_ref().map(|stored| {
             (
                 ContentDigest::from_bytes(*stored.digest.as_bytes()),
