@@ -109,10 +109,6 @@ fn after(error: &anyhow::Error) -> After {
     if let Some(refused) = error.downcast_ref::<Refused>() {
         return match refused.status {
             408 | 429 => After::AskAgain(refused.retry_after),
-            // All before is done where a stage is begun: it was done anew by others since.
-            409 if refused.code == "STAGE_MISSING" => {
-                After::GiveUp(StageError::transient("INPUT_CHANGED", &refused.detail))
-            }
             _ => After::GiveUp(StageError::permanent(&refused.code, &refused.detail)),
         };
     }

@@ -27,21 +27,14 @@ impl Held {
     /// Uploads a text and claims its job; the server does none itself.
     async fn new(client: Client) -> Self {
         let told = client.upload(&Upload::of("a.txt", TEXT)).await.expect(202);
-        let held = Self::claim(client, "document.process").await;
-        assert_eq!(held.job, text_of(&told["job_id"]));
-        assert_eq!(held.document, text_of(&told["document_id"]));
-        held
-    }
-
-    /// Claims the next job of a type.
-    async fn claim(client: Client, job_type: &str) -> Self {
-        let asked = json!({ "worker": "w", "types": [job_type], "wait_ms": 10_000 });
+        let asked = json!({ "worker": "w", "types": ["document.process"], "wait_ms": 10_000 });
         let claimed = client.post("/api/workers/claim", &asked).await.expect(200);
-        let job = &claimed["job"];
+        assert_eq!(claimed["job"]["id"], told["job_id"]);
+        assert_eq!(claimed["job"]["document_id"], told["document_id"]);
         Self {
             client,
-            job: text_of(&job["id"]).to_owned(),
-            document: text_of(&job["document_id"]).to_owned(),
+            job: text_of(&told["job_id"]).to_owned(),
+            document: text_of(&told["document_id"]).to_owned(),
             token: claimed["fencing_token"].clone(),
         }
     }
@@ -330,36 +323,6 @@ async fn a_detector_that_looks_again_adds_what_is_new_and_takes_away_what_is_gon
         ),
         (&json!(1), &json!(1))
     );
-}
-
-/// Vectors of chunks that were gone were taken for those of the chunks that are there, where they
-/// were as many (row B3).
-#[tokio::test]
-async fn vectors_of_chunks_that_another_job_cut_anew_meanwhile_are_not_taken() {
-    let server = without_workers();
-    let held = Held::new(server.client()).await;
-    let [validate, parse, chunk, embed, ..] = outputs();
-    for (stage, output) in [validate, parse, chunk] {
-        held.hand_in(stage, &output).await.expect(200);
-    }
-    let path = format!("/api/documents/{}/steps/chunk", held.document);
-    let smaller = json!({ "chunking_strategy": "size", "chunk_size": 20, "chunk_overlap": 0 });
-    held.client.post(&path, &smaller).await.expect(202);
-    let other = Held::claim(server.client(), "document.step").await;
-    let anew = json!({ "chunks": [{ "start": 0, "end": 20 }, { "start": 20, "end": 46 }] });
-    other.hand_in("chunk", &anew).await.expect(200);
-    other.tell("complete", json!({})).await.expect(200);
-
-    let problem = held.hand_in(embed.0, &embed.1).await;
-    problem.expect_problem(409, "STAGE_MISSING");
-    let document = held.client.document(&held.document).await;
-    assert_ne!(document["steps"]["embed"]["status"], "completed");
-    // Who begins behind it is taken at its word.
-    let failure = json!({ "error": { "code": "INPUT_CHANGED", "message": "cut anew",
-        "transient": true } });
-    held.tell("fail", failure).await.expect(200);
-    let again = Held::claim(server.client(), "document.process").await;
-    again.hand_in(embed.0, &embed.1).await.expect(200);
 }
 
 #[tokio::test]

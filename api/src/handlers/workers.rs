@@ -11,7 +11,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
-use stemma_domain::document::{DocumentCommand, Stage, may_run, stood_since};
+use stemma_domain::document::{DocumentCommand, Stage, may_run};
 use stemma_domain::event::{DocumentStageFailed, JobError};
 use stemma_domain::id::JobId;
 use stemma_domain::job::{Job, JobCommand, JobRefusal, RESULT_BYTES_MAX};
@@ -466,10 +466,7 @@ pub(crate) async fn stage(
         }
         committer.queue().heartbeat(job.id, token)?;
         let document = committer.document(document_id)?;
-        let begun = job.claim.as_ref().map_or(job.created_at, |c| c.claimed_at);
-        let allowed = may_run(&document, stage)
-            .and_then(|()| stood_since(&document, stage, job.id, begun))
-            .map_err(Refusal::Document);
+        let allowed = may_run(&document, stage).map_err(Refusal::Document);
         allowed.map_err(CommitError::from)?;
         let text = match stage {
             Stage::Chunk => committer.text(&document)?,

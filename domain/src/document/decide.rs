@@ -3,8 +3,7 @@
 use super::stage::Stage;
 use super::state::Document;
 use crate::event::{DocumentStageCompleted, DocumentStageFailed, DocumentUploaded, Event};
-use crate::id::{ContentDigest, JobId};
-use crate::time::Timestamp;
+use crate::id::ContentDigest;
 
 /// A request to change one document; it may be refused.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,27 +130,6 @@ fn still_stands(
             stage,
             changed: input.stage,
         }),
-    }
-}
-
-/// Whether all that a stage rests on stood when a job's work on it was begun. What another job did
-/// anew since was not there to be read, and what was read is gone.
-///
-/// # Errors
-/// [`DocumentRefusal::InputChanged`] names the first that did not.
-pub fn stood_since(
-    document: &Document,
-    stage: Stage,
-    job: JobId,
-    begun: Timestamp,
-) -> Result<(), DocumentRefusal> {
-    let is_anew = |before: &Stage| {
-        let done = document.stages.get(before);
-        done.is_some_and(|done| done.job_id != job && done.completed_at > begun)
-    };
-    match stage.before().find(is_anew) {
-        None => Ok(()),
-        Some(changed) => Err(DocumentRefusal::InputChanged { stage, changed }),
     }
 }
 

@@ -10,7 +10,7 @@ pub use blobs::{
     BlobError, Chunk, Entities, EntityMention, Vectors, VectorsHeader, chunk_line, read_chunks,
 };
 pub use chunking::{CHUNK_SIZE_MAX, Chunking, ChunkingError, Strategy};
-pub use decide::{DocumentCommand, DocumentRefusal, RestsOn, decide, may_run, stood_since};
+pub use decide::{DocumentCommand, DocumentRefusal, RestsOn, decide, may_run};
 pub use stage::{Stage, Steps};
 pub use state::{Document, DocumentEvolveError, FAILURES_MAX, StageFailure, StageState};
 
