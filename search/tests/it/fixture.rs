@@ -52,11 +52,12 @@ pub(crate) fn open(dir: &Path) -> Opened {
 }
 
 pub(crate) fn number(hit: &Hit) -> u128 {
-    hit.resource.uuid().as_u128()
+    hit.resource.uuid().as_u128() & u128::from(u64::MAX)
 }
 
 pub(crate) fn id(number: u128) -> ResourceId {
-    ResourceId::new(uuid::Uuid::from_u128(number))
+    // Both halves of an id tell it apart, and so its upper half alone.
+    ResourceId::new(uuid::Uuid::from_u128(number << 64 | number))
 }
 
 pub(crate) fn facets(name: &str, collection: Option<&str>, types: &[&str]) -> Facets {

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use stemma_domain::value::{CollectionName, EntityType};
 use stemma_search::{
-    Archived, Change, Checkpoint, Facets, Mode, Options, Passages, Query, QueryVector, SearchIndex,
+    Archived, Change, Checkpoint, Facets, Hit, Mode, Options, Passages, Query, QueryVector,
+    SearchIndex,
 };
 
-use crate::fixture::{facets, id, open, put_chunks, put_vectors};
+use crate::fixture::{self, facets, id, open, put_chunks, put_vectors};
 
 const WORDS: [&str; 5] = ["alpha", "beta", "gamma", "delta", "東京"];
 const MODELS: [&str; 3] = ["m", "n", "o"];
@@ -200,7 +201,7 @@ fn filters() -> Vec<Filter> {
 
 fn found(index: &SearchIndex, query: &Query) -> Vec<(u8, Option<String>)> {
     let hits = index.search(query).unwrap().hits.into_iter();
-    let number = |hit: &stemma_search::Hit| u8::try_from(hit.resource.uuid().as_u128()).unwrap();
+    let number = |hit: &Hit| u8::try_from(fixture::number(hit)).unwrap();
     let mut found: Vec<_> = hits.map(|hit| (number(&hit), hit.chunk_id)).collect();
     found.sort();
     found
