@@ -10,7 +10,7 @@ use crate::stop::Stop;
 pub const EMBED_BATCH_MAX: usize = 256;
 
 /// Most dimensions of a vector.
-pub const DIMENSION_MAX: u32 = 8192;
+pub const DIMENSION_MAX: u32 = 4096;
 
 /// Which model made a vector. Vectors of different models are not comparable.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -183,6 +183,10 @@ pub(crate) fn views_options(settings: &Settings) -> stemma_views::Options {
     }
 }
 
+// Vectors that are taken in can be indexed.
+const _: () =
+    assert!(stemma_inference::DIMENSION_MAX as usize <= stemma_search::VECTOR_DIMENSION_MAX);
+
 /// Rows of the graph that are gathered in memory.
 const GRAPH_MEMTABLE_BYTES: u64 = 16 << 20;
 

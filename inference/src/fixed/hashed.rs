@@ -20,7 +20,7 @@ pub(super) fn add(word: &str, length: f32, sum: &mut [f32]) {
     let count = framed.len() - 2;
     #[expect(
         clippy::cast_precision_loss,
-        reason = "at most 256 trigrams, 8192 dimensions"
+        reason = "at most 256 trigrams, 4096 dimensions"
     )]
     let (count, dimension) = (count as f32, sum.len() as f32);
     let unit = length / dimension.sqrt() * std::f32::consts::FRAC_1_SQRT_2;
