@@ -14,7 +14,7 @@ use super::bad_input::{assert_problem, connect, rest};
 const IDLE: u64 = 10_000;
 
 /// The figure of a metric without labels.
-async fn metric(server: &Server, name: &str) -> u64 {
+pub(crate) async fn metric(server: &Server, name: &str) -> u64 {
     let told = server.client().get("/metrics").await.text();
     let mut lines = told.lines();
     let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -7,6 +7,7 @@ use stemma_tests::{Client, Server, SseEvent, SseReader};
 use tokio::task::JoinSet;
 
 use crate::bad_input::{connect, rest};
+use crate::connections::metric;
 
 async fn open(client: &Client, path: &str) -> SseReader {
     SseReader::open(client.request("GET", path)).await
@@ -227,6 +228,42 @@ async fn one_resources_stream_holds_its_own_events_only() {
         .get(unknown)
         .await
         .expect_problem(404, "RESOURCE_NOT_FOUND");
+}
+
+async fn until_no_stream_is_open(server: &Server) {
+    while metric(server, "stemma_sse_streams_open").await > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Who passes events on stops following the log where nobody listens.
+#[tokio::test]
+async fn streams_that_begin_where_nobody_listened_for_a_while_miss_nothing() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client.create("a", "x").await;
+    let path = format!("/api/resources/{}", made["id"].as_str().expect("an id"));
+    let of_one = format!("{path}/events/stream");
+    let patch = async |name: String| {
+        let told = json!({ "name": name });
+        client.json("PATCH", &path, &told).await.expect(200);
+    };
+    for round in 0..20 {
+        let mut all = open(&client, "/api/events/stream").await;
+        let mut one = open(&client, &of_one).await;
+        all.until("stemma.live").await;
+        one.until("stemma.live").await;
+        patch(format!("b{round}")).await;
+        patch(format!("c{round}")).await;
+        // One event before all rounds, and three in each.
+        let first = 1 + 3 * round;
+        assert_eq!(positions(&mut all, 2).await, [first, first + 1]);
+        assert_eq!(positions(&mut one, 2).await, [first, first + 1]);
+        // The last two streams go, and nobody hears of this.
+        drop((all, one));
+        until_no_stream_is_open(&server).await;
+        patch("unheard".to_owned()).await;
+    }
 }
 
 #[tokio::test]

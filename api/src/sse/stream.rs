@@ -105,9 +105,10 @@ enum Come {
 
 impl Source {
     fn of(subject: Subject, state: &AppState) -> Self {
+        let (hub, log) = (state.hub(), state.reader());
         let source = match subject {
-            Subject::Everything => state.hub().follow_all().map(Self::All),
-            Subject::Resource(id) => state.hub().follow_one(id).map(Self::One),
+            Subject::Everything => hub.follow_all(log).map(Self::All),
+            Subject::Resource(id) => hub.follow_one(log, id).map(Self::One),
         };
         source.unwrap_or(Self::Ended)
     }
