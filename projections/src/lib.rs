@@ -15,7 +15,6 @@ mod projection;
 mod rebuild;
 mod runner;
 mod search;
-mod share;
 mod status;
 mod verify;
 
@@ -30,6 +29,5 @@ pub use progress::WaitError;
 pub use projection::{NotOfLog, Projection, Settings, StartError};
 pub use rebuild::{RebuildControl, RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress};
 pub use search::{SearchProjection, SearchSettings, SearchState, rebuild_search};
-pub use share::{Share, give_way};
 pub use status::{APPLY_BOUNDS_US, Phase, ProjectionMetrics, ProjectionStatus};
 pub use verify::{ViewDamage, verify_model};

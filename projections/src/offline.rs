@@ -3,14 +3,13 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use stemma_views::Model;
+use stemma_views::{Model, Share, give_way};
 
 use crate::fill::fill_to;
 use crate::generation::Generations;
 use crate::lockstep::take_over;
 use crate::projection::{Settings, must_be_of_log};
 use crate::rebuild::{RebuildError, RebuildOutcome, RebuildPhase, RebuildProgress};
-use crate::share::{Share, give_way};
 
 /// Folds the log into a new generation, compares it with the one before where that can be read and
 /// is as far, and swaps.

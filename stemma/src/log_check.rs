@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use stemma_event_log::{Appender, Progress, VerifyError};
-use stemma_projections::{Share, give_way};
+use stemma_views::{Share, give_way};
 
 /// A thread that reads the log.
 pub(crate) struct LogCheck {

@@ -20,6 +20,7 @@ mod processing;
 mod query;
 mod row;
 mod seen;
+mod share;
 mod store;
 mod touches;
 mod traces;
@@ -39,6 +40,7 @@ pub use query::{
     Archived, EntityTypeRow, Page, ReferenceRelation, ReferencedBy, ResourceQuery, Sort,
 };
 pub use seen::{Seen, tells_grants};
+pub use share::{Share, give_way};
 pub use store::{Engine, StoreError};
 pub use traces::{TRACE_WINDOW_US, told_time};
 pub use views::{QueryError, Views, ViewsStats};

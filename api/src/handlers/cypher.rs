@@ -15,7 +15,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use stemma_cypher::{Error, Graph, Limits, Patience, Query, Value};
 use stemma_domain::access::Sight;
-use stemma_projections::{Share, give_way};
+use stemma_views::{Share, give_way};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::body;

@@ -8,12 +8,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use stemma_views::graph::Graph;
+use stemma_views::{Share, give_way};
 use tokio::sync::watch;
 
 use super::GraphState;
 use crate::projection::{Projection, Settings};
 use crate::runner::causes;
-use crate::share::{Share, give_way};
 
 /// The graph of a tenant, in rows beside the views.
 #[derive(Debug)]

@@ -34,6 +34,7 @@ use self::recent::{Recent, Row, Tiers};
 use self::rows::Rows;
 use self::steps::{Merging, Steps};
 use super::{Change, Direction, Engine, Scan, Show, Store, StoreError, directory_bytes};
+use crate::share::{Share, give_way};
 
 /// Most tables in memory that wait to be written; a commit waits beyond.
 const FILLED_MAX: usize = 3;
@@ -246,6 +247,8 @@ impl Opened {
             let thread = std::thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(move || {
+                    // Requests are waited for; tables are only where there are too many.
+                    give_way(Share::Little);
                     let kept = catch_unwind(AssertUnwindSafe(|| keep(&shared)));
                     if kept.is_err() {
                         shared.fail(Failure::Panicked);

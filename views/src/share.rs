@@ -1,7 +1,8 @@
 //! The share of the processors that a thread takes where others want them too.
 //!
 //! Invariant: a thread never gets more by giving way. What somebody waits for who has no time, or
-//! who gives up after a while, does not give way: it would wait for as long as others are busy.
+//! who gives up after a while, does not give way: it would wait for as long as others are busy. What
+//! is waited for only where there is too much of it, tables of rows, gives way a little.
 
 /// How much less than others a thread takes, by Linux's weights of niceness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
