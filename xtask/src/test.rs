@@ -58,8 +58,16 @@ pub(crate) fn run_all(args: &Args) -> anyhow::Result<()> {
         // As users build it, without what only our tests ask of libraries.
         &["check", "--package", "stemma", "--locked"],
         &BUILD_OF_TESTS,
-        &["test", "--workspace", "--locked"],
     ])?;
+    let mut tests = command("cargo", &["test", "--workspace", "--locked"]);
+    if std::env::var_os("RUST_TEST_THREADS").is_none()
+        && let Ok(processors) = std::thread::available_parallelism()
+    {
+        // Those over HTTP wait for half of their time: for a process, a disk, a deadline.
+        let at_once = processors.get() + 1;
+        tests.env("RUST_TEST_THREADS", at_once.to_string());
+    }
+    run(tests)?;
     eprintln!("all checks and tests passed");
     Ok(())
 }
