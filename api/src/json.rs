@@ -56,7 +56,7 @@ fn read<'de, R: serde_json::de::Read<'de>>(
 
 /// A refusal of the integer that begins, or stands, behind this much of the body.
 fn refused_at(before: &[u8], depth_max: usize, detail: impl Into<String>) -> ApiError {
-    // The parser has not seen how deep it stands.
+    // It may stand behind what the parser took, where nobody has seen how deep.
     let Some(pointer) = pointer_behind(before, depth_max) else {
         return ApiError::of(Code::TooDeep);
     };
