@@ -5,7 +5,6 @@
 
 use std::ops::RangeInclusive;
 
-use tantivy::schema::Field;
 use tantivy::{Searcher, SegmentReader, Term};
 
 use stemma_domain::id::ResourceId;
@@ -35,20 +34,16 @@ impl<'a> Known<'a> {
     /// The term of a resource that stands there; those that are deleted count as well.
     pub(crate) fn term(&self, resource: ResourceId) -> Result<Option<Term>, SearchError> {
         let (high, _) = halves(*resource.as_bytes());
-        let mut term = None;
-        for (reader, highs) in &self.segments {
-            if !highs.contains(&high) {
-                continue;
-            }
-            let term = term.get_or_insert_with(|| self.fields.resource_term(*resource.as_bytes()));
-            if stands(reader, self.fields.resource, term)? {
-                return Ok(Some(term.clone()));
+        let reaching = self
+            .segments
+            .iter()
+            .filter(|(_, highs)| highs.contains(&high));
+        for (reader, _) in reaching {
+            let term = self.fields.resource_term(*resource.as_bytes());
+            if reader.inverted_index(term.field())?.doc_freq(&term)? > 0 {
+                return Ok(Some(term));
             }
         }
         Ok(None)
     }
-}
-
-fn stands(reader: &SegmentReader, field: Field, term: &Term) -> Result<bool, SearchError> {
-    Ok(reader.inverted_index(field)?.doc_freq(term)? > 0)
 }

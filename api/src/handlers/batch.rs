@@ -41,6 +41,16 @@ enum ParsedChange {
     Other(Command),
 }
 
+impl ParsedChange {
+    /// The content that is to be stored for it.
+    fn content(&self) -> Option<&Vec<u8>> {
+        match self {
+            Self::Create(_, bytes) | Self::Revise(bytes, _) => Some(bytes),
+            Self::Other(_) => None,
+        }
+    }
+}
+
 /// `POST /api/batch`
 pub(crate) async fn execute_batch(
     request: HttpRequest,
@@ -253,20 +263,14 @@ async fn store_all(
     parsed: Vec<Parsed>,
     state: &AppState,
 ) -> Result<(Vec<Operation>, Vec<Pin>), ApiError> {
-    let contents = parsed.iter().filter_map(|parsed| match &parsed.change {
-        ParsedChange::Create(_, bytes) | ParsedChange::Revise(bytes, _) => Some(bytes),
-        ParsedChange::Other(_) => None,
-    });
+    let contents = parsed.iter().filter_map(|parsed| parsed.change.content());
     let stored = contents.map(|bytes| state.content().put(bytes.clone().into()));
     let stored = futures_util::future::try_join_all(stored).await?;
     let mut stored = stored.into_iter();
     let mut operations = Vec::with_capacity(parsed.len());
     let mut pins = Vec::new();
     for parsed in parsed {
-        let stored = match parsed.change {
-            ParsedChange::Create(..) | ParsedChange::Revise(..) => stored.next(),
-            ParsedChange::Other(_) => None,
-        };
+        let stored = parsed.change.content().and_then(|_| stored.next());
         let of_content = stored.as_ref().map(|stored| {
             (
                 ContentDigest::from_bytes(*stored.digest.as_bytes()),
