@@ -105,7 +105,8 @@ impl Ledger {
     /// The client left before it was told what became of its request. Returns its tag.
     pub(crate) fn left(&mut self, index: usize) -> String {
         let entry = &mut self.entries[index];
-        if entry.state == State::NotDone {
+        // What was not known before may have become of it now.
+        if matches!(entry.state, State::NotDone | State::Unknown(_)) {
             entry.state = State::Unknown(LEFT);
         }
         entry.asked.tag.clone()
@@ -483,4 +484,29 @@ pub(crate) fn contents_named(records: &[Record]) -> BTreeSet<Digest> {
 
 fn count(n: usize) -> u64 {
     u64::try_from(n).expect("a count in memory fits 64 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A write that failed and poisoned nothing leaves its batch unknown; sent again, it is durable
+    /// though nobody was told, and a recovery in place keeps it.
+    #[test]
+    fn what_was_sent_again_by_a_client_that_left_may_be_there_behind_a_recovery_in_place() {
+        let mut ledger = Ledger::default();
+        let asked = Asked::batch("q1".to_owned(), &["raw".to_owned()], None);
+        let index = ledger.add(asked);
+        let source = Arc::new(io::Error::other("for once"));
+        let refused = Err(AppendError::Write { source });
+        let taken = ledger.appended(index, refused, &mut Figures::default());
+        assert_eq!(taken, Ok(()));
+        assert_eq!(ledger.entries[index].state, State::Unknown(ledger.life));
+        ledger.left(index);
+        ledger.reopened();
+        assert_ne!(ledger.entries[index].state, State::NotDone);
+    }
 }
