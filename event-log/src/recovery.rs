@@ -14,7 +14,7 @@ use crate::index::{Active, Sealed};
 use crate::mark::{Found, MARK_DRAFT_NAME, MARK_NAME, Mark};
 use crate::options::Options;
 use crate::prepare::{clear, name_segment, prewrite, write_header};
-use crate::scan::{end_of_bytes, good_frame_behind};
+use crate::scan::{Place, end_of_bytes, good_frame_behind};
 use crate::segment::{HEADER_BYTES, SPARE_NAME, SegmentHeader, segment_first, segment_name};
 use crate::segments::{SegmentInfo, check_segments, damaged, failed};
 use crate::storage::{Access, Storage, StorageFile, StoredFile};
@@ -300,20 +300,25 @@ fn settle_marked(
     mark: &Mark,
 ) -> Result<(), OpenError> {
     let chain = &mut loaded.chain;
-    let behind = end_of_bytes(walk.file, scan.offset).map_err(failed("read", &info.name))?;
-    let kind = match scan.end {
-        TipEnd::Bad { kind, .. } => Some(kind),
-        _ if mark.log_id != walk.log_id => Some(DamageKind::ForeignSegment),
-        _ if (mark.segment, mark.offset) != (info.first, scan.offset)
-            || (mark.chain.end, mark.chain.digest) != (chain.end, chain.digest)
-            || mark.chain.recorded_at_us != chain.recorded_at_us =>
-        {
-            Some(DamageKind::HeadMismatch)
-        }
-        _ if behind.is_some() => Some(DamageKind::AfterEnd),
+    let name = info.name.as_str();
+    let behind = end_of_bytes(walk.file, scan.offset).map_err(failed("read", name))?;
+    let is_at_mark = mark.log_id == walk.log_id
+        && (mark.segment, mark.offset) == (info.first, scan.offset)
+        && (mark.chain.end, mark.chain.digest) == (chain.end, chain.digest)
+        && mark.chain.recorded_at_us == chain.recorded_at_us;
+    let damage = match scan.end {
+        TipEnd::Bad { kind, place, .. } => Some(damaged(name, place.offset, place.position, kind)),
+        _ if behind.is_some() => Some(damaged(name, scan.offset, chain.end, DamageKind::AfterEnd)),
+        // The mark is what does not fit the log, which is whole in itself.
+        _ if !is_at_mark => Some(damaged(
+            MARK_NAME,
+            0,
+            mark.chain.end,
+            DamageKind::HeadMismatch,
+        )),
         _ => None,
     };
-    let Some(kind) = kind else {
+    let Some(damage) = damage else {
         chain.merkle = mark.chain.merkle.clone();
         loaded.clean = true;
         return Ok(());
@@ -323,7 +328,7 @@ fn settle_marked(
     if stale {
         return Ok(());
     }
-    Err(damaged(&info.name, scan.offset, chain.end, kind))
+    Err(damage)
 }
 
 fn settle_unmarked(
@@ -339,18 +344,27 @@ fn settle_unmarked(
     let Some(end) = end_of_bytes(walk.file, scan.offset).map_err(read)? else {
         return Ok(());
     };
-    let (kind, resume) = match scan.end {
-        TipEnd::Bad { kind, resume } => (kind, resume),
+    let here = Place {
+        offset: scan.offset,
+        position: loaded.chain.end,
+    };
+    let (kind, place, resume) = match scan.end {
+        TipEnd::Bad {
+            kind,
+            place,
+            resume,
+        } => (kind, place, resume),
         TipEnd::Sealed => {
             return Err(damaged(
                 name,
-                scan.offset,
-                loaded.chain.end,
+                here.offset,
+                here.position,
                 DamageKind::AfterEnd,
             ));
         }
-        TipEnd::Zeros | TipEnd::Stopped => (DamageKind::GroupHeader, scan.offset),
+        TipEnd::Zeros | TipEnd::Stopped => (DamageKind::GroupHeader, here, scan.offset),
     };
+    let damage = || damaged(name, place.offset, place.position, kind);
     let tag = walk.log_id.tag();
     let good = match scan.end {
         TipEnd::Stopped => None,
@@ -360,7 +374,7 @@ fn settle_unmarked(
         // What was acknowledged is never cut, however it reads.
         Mode::Write {
             keep_end: Some(keep_end),
-        } if loaded.chain.end < keep_end => Err(damaged(name, scan.offset, loaded.chain.end, kind)),
+        } if loaded.chain.end < keep_end => Err(damage()),
         Mode::Write { .. } if good.is_none() => {
             let position = loaded.chain.end;
             loaded.cut = Some(cut_tail(
@@ -376,6 +390,9 @@ fn settle_unmarked(
         Mode::WholePart { .. } if good.is_none() => Ok(()),
         // The writer may have finished the group while it was being read.
         Mode::Read if good.is_none() || is_good_now(walk, scan.offset).map_err(read)? => Ok(()),
-        _ => Err(damaged(name, scan.offset, loaded.chain.end, kind)),
+        _ => Err(damage()),
     }
 }
+
+#[cfg(test)]
+mod tests;

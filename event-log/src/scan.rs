@@ -50,10 +50,12 @@ pub(crate) struct Group {
     pub(crate) bytes: Bytes,
 }
 
-/// Where a record stands, or should stand.
-#[derive(Debug, Clone, Copy)]
+/// Where a record or a frame stands, or should stand: all that reads a log tells damage by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
+    /// Where the record begins with its length, or the frame with its first letter.
     pub(crate) offset: u64,
+    /// The position of the record, or of the first that is to stand here.
     pub(crate) position: u64,
 }
 

@@ -364,11 +364,14 @@ impl<'a> Verifier<'a> {
         self.stands = (first, scan.at());
         loop {
             let at = scan.at();
+            // One that is not full yet keeps its planned length.
+            let ends_early = scan.bytes() < planned_bytes;
+            let is_cut = last && ends_early;
             let (kind, resume) = match scan.step()? {
                 Step::Group(group) => {
                     if last && !is_whole(&group) {
                         let behind = good_frame_behind(file, tag, scan.at())?;
-                        if behind.is_none() && self.may_be_torn()? {
+                        if behind.is_none() && !is_cut && self.may_be_torn()? {
                             return self.torn(name, file, at);
                         }
                         // What is behind it says that a writer is done with it.
@@ -391,8 +394,8 @@ impl<'a> Verifier<'a> {
                     self.stands = (first, scan.at());
                     return self.check_seal(name, file, &seal, first, at, scan.at());
                 }
-                Step::End if scan.bytes() < planned_bytes => {
-                    self.lose(name, at, DamageKind::Truncated);
+                Step::End if is_cut || (ends_early && at >= scan.bytes()) => {
+                    self.lose(name, scan.bytes(), DamageKind::Truncated);
                     return Ok(());
                 }
                 Step::End if end_of_bytes(file, at)?.is_none() => {
@@ -405,7 +408,7 @@ impl<'a> Verifier<'a> {
                 Step::Bad { kind, resume } => (kind, resume),
             };
             let behind = good_frame_behind(file, tag, resume)?;
-            if behind.is_none() && last && self.may_be_torn()? {
+            if behind.is_none() && last && !is_cut && self.may_be_torn()? {
                 return self.torn(name, file, at);
             }
             if last && looked_again != Some(at) {
@@ -415,11 +418,14 @@ impl<'a> Verifier<'a> {
                 scan.go_to(at);
                 continue;
             }
+            let Some(next) = behind else {
+                let cut = is_cut.then_some((scan.bytes(), DamageKind::Truncated));
+                let (at, kind) = cut.unwrap_or((at, kind));
+                self.lose(name, at, kind);
+                return Ok(());
+            };
             self.lose(name, at, kind);
-            match behind {
-                Some(next) => scan.go_to(next),
-                None => return Ok(()),
-            }
+            scan.go_to(next);
         }
     }
 

@@ -11,7 +11,8 @@ use crate::error::DamageKind;
 use crate::frame::Check;
 use crate::id::LogId;
 use crate::index::{Entry, log_key};
-use crate::scan::{Scan, Step};
+use crate::scan::{Group, Place, Scan, Step};
+use crate::segment::Seal;
 use crate::storage::StorageFile;
 
 /// How a walk to the end of the last segment ended.
@@ -28,8 +29,11 @@ pub(crate) enum TipEnd {
     Sealed,
     /// The first group that must not be kept.
     Stopped,
+    /// What does not fit, and where in the group or seal that stands at the end. The next frame can
+    /// start at `resume` or later.
     Bad {
         kind: DamageKind,
+        place: Place,
         resume: u64,
     },
 }
@@ -57,58 +61,45 @@ impl Walk<'_> {
         let mut entries = Vec::new();
         loop {
             let offset = scan.at();
+            let place = Place {
+                offset,
+                position: chain.end,
+            };
             let end = match scan.step()? {
+                Step::Group(group) if self.is_to_go(&group) => TipEnd::Stopped,
                 Step::Group(group) => {
-                    let first = group.header.first;
-                    if self.keep_end.is_some_and(|keep_end| first >= keep_end) {
-                        TipEnd::Stopped
-                    } else {
-                        let before = chain.clone();
-                        let mut fault = None;
-                        entries.clear();
-                        group.walk(self.check, &mut |place, record| {
-                            let entry = record.and_then(|record| {
-                                chain.accept(&record, self.check)?;
-                                Entry::of(&record, place.offset, &key)
-                                    .ok_or(DamageKind::RecordFields)
-                            });
-                            match entry {
-                                Ok(entry) => entries.push(entry),
-                                Err(kind) => fault = Some(kind),
-                            }
-                            fault.is_none()
-                        });
-                        match fault {
-                            None => {
-                                entries.drain(..).for_each(&mut *on_entry);
-                                last = Some((offset, group.bytes));
-                                continue;
-                            }
-                            Some(kind) => {
-                                *chain = before;
-                                TipEnd::Bad {
-                                    kind,
-                                    resume: scan.at(),
-                                }
-                            }
+                    entries.clear();
+                    match self.take_up(&group, &key, chain, &mut entries) {
+                        Ok(()) => {
+                            entries.drain(..).for_each(&mut *on_entry);
+                            last = Some((offset, group.bytes));
+                            continue;
                         }
-                    }
-                }
-                Step::Seal(seal) => {
-                    let matches = seal.end == chain.end && seal.digest == chain.digest;
-                    let root = self.check == Check::Checksum || seal.root == chain.merkle.root();
-                    if matches && root {
-                        last = Some((offset, seal.encode(tag, offset).into()));
-                        TipEnd::Sealed
-                    } else {
-                        TipEnd::Bad {
-                            kind: DamageKind::Root,
+                        Err((place, kind)) => TipEnd::Bad {
+                            kind,
+                            place,
                             resume: scan.at(),
-                        }
+                        },
                     }
                 }
+                Step::Seal(seal) if self.is_sealed_by(&seal, chain) => {
+                    last = Some((offset, seal.encode(tag, offset).into()));
+                    TipEnd::Sealed
+                }
+                Step::Seal(seal) => TipEnd::Bad {
+                    kind: DamageKind::Root,
+                    place: Place {
+                        position: seal.end.min(chain.end),
+                        ..place
+                    },
+                    resume: scan.at(),
+                },
                 Step::End => TipEnd::Zeros,
-                Step::Bad { kind, resume } => TipEnd::Bad { kind, resume },
+                Step::Bad { kind, resume } => TipEnd::Bad {
+                    kind,
+                    place,
+                    resume,
+                },
             };
             let offset = if end == TipEnd::Sealed {
                 scan.at()
@@ -117,6 +108,53 @@ impl Walk<'_> {
             };
             return Ok(TipScan { end, offset, last });
         }
+    }
+
+    /// Whether nothing is kept from this group on.
+    fn is_to_go(&self, group: &Group) -> bool {
+        self.keep_end
+            .is_some_and(|keep_end| group.header.first >= keep_end)
+    }
+
+    fn is_sealed_by(&self, seal: &Seal, chain: &Chain) -> bool {
+        let matches = seal.end == chain.end && seal.digest == chain.digest;
+        matches && (self.check == Check::Checksum || seal.root == chain.merkle.root())
+    }
+
+    /// Takes up a group whose records all continue the chain, which else stays as it was.
+    ///
+    /// # Errors
+    /// What does not fit first, and where.
+    fn take_up(
+        &self,
+        group: &Group,
+        key: &[u8; 32],
+        chain: &mut Chain,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(), (Place, DamageKind)> {
+        if group.header.first != chain.end {
+            let place = Place {
+                offset: group.offset,
+                position: group.header.first.min(chain.end),
+            };
+            return Err((place, DamageKind::Chain));
+        }
+        let before = chain.clone();
+        let mut fault = None;
+        group.walk(self.check, &mut |place, record| {
+            let entry = record.and_then(|record| {
+                chain.accept(&record, self.check)?;
+                Entry::of(&record, place.offset, key).ok_or(DamageKind::RecordFields)
+            });
+            match entry {
+                Ok(entry) => entries.push(entry),
+                Err(kind) => fault = Some((place, kind)),
+            }
+            fault.is_none()
+        });
+        let Some(fault) = fault else { return Ok(()) };
+        *chain = before;
+        Err(fault)
     }
 }
 

@@ -93,6 +93,37 @@ async fn every_command_ends_with_3_on_damage_in_a_sealed_segment_and_says_what_i
     }
 }
 
+/// `serve` told the beginning of the group that a damaged record stands in, `verify` the record's.
+#[tokio::test]
+async fn a_server_that_does_not_start_and_a_verification_tell_one_place() {
+    let mut server = Server::start();
+    let names = ["a name", "name of number 7.", "another name"];
+    for name in names {
+        server.client().create(name, "x").await;
+    }
+    assert_eq!(server.stop(), Some(0));
+    let data = server.data().to_str().expect("UTF-8").to_owned();
+    // The only segment, which every start reads.
+    flip(server.data(), "name of number 7.");
+    let found = verified(server.data(), &["--quick"], 3);
+    let damage = &found["damage"][0];
+    assert_eq!(damage["kind"], "record_checksum", "{found}");
+    assert_eq!(damage["position"], 1, "{found}");
+    let file = damage["file"].as_str().expect("a file");
+    let file = file.strip_prefix("log/").expect("of the log");
+    let place = format!("{file} at {}, position 1: ", damage["offset"]);
+    for args in [
+        &["serve", "--listen", "127.0.0.1:0"][..],
+        &["stats"],
+        &["rebuild", "views"],
+    ] {
+        let output = run(&[args, &["--data", &data][..]].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{args:?}: {stderr}");
+        assert!(stderr.contains(&place), "{args:?}: {place}: {stderr}");
+    }
+}
+
 /// The damage was met where the missing index was made from the records, and was told as that of an
 /// index: the command failed, and showed nothing of what is whole.
 #[tokio::test]

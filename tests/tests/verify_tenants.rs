@@ -102,6 +102,58 @@ fn one_tenant_is_named_and_all_are_looked_at_where_that_is_asked_for() {
     assert_eq!(verdict(&found, "default"), "intact", "{found}");
 }
 
+/// A tenant that was made and never written to was passed over, as if there were none.
+#[test]
+fn a_tenant_without_a_log_is_named_and_has_no_verdict() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, file) = (dir.path().join("data"), dir.path().join("a.txt"));
+    std::fs::write(&file, "moons").expect("a file");
+    done(&data, &["import", text(&file)]);
+    done(&data, &["tenant", "create", "north"]);
+    let all = done(&data, &["verify", "--all-tenants"]);
+    assert_eq!(all["verdict"], "intact", "{all}");
+    assert_eq!(all["not_verified"], json!([]), "{all}");
+    assert_eq!(verdict(&all, "default"), "intact", "{all}");
+    assert_eq!(verdict(&all, "north"), Value::Null, "{all}");
+    let north = &all["tenants"][1];
+    let told = (&north["events"], &north["root"], &north["damage"]);
+    assert_eq!(told, (&json!(0), &Value::Null, &json!([])), "{all}");
+    let note = north["notes"][0].as_str().expect("a note");
+    assert!(note.contains("its directory is empty"), "{note}");
+    let told = stemma(&data, &["verify", "--all-tenants"]);
+    assert_eq!(told.status.code(), Some(0), "{}", stderr(&told));
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let line = format!("no log: tenant north, {note}");
+    assert_eq!(told.lines().nth(1), Some(&*line), "{told}");
+}
+
+/// Whoever read the first line was told of another tenant, and not whether this one is intact.
+#[test]
+fn the_verdict_comes_first_and_what_it_rests_on_behind_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, file) = (dir.path().join("data"), dir.path().join("a.txt"));
+    std::fs::write(&file, "moons").expect("a file");
+    done(&data, &["import", text(&file)]);
+    done(&data, &["tenant", "create", "north"]);
+    let lines = || {
+        let told = stemma(&data, &["verify"]);
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        told.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let begin = |lines: &[String], expected: &[&str]| {
+        let fits = lines.iter().zip(expected).all(|(l, e)| l.starts_with(e));
+        assert!(fits && lines.len() == expected.len(), "{lines:?}");
+    };
+    let note = "note: only the tenant default was looked at";
+    begin(&lines(), &["intact: tenant default, ", note]);
+    flip(&data.join("tenants/default/log"));
+    let told = lines();
+    let behind = ["note: views and graph were left out", note];
+    let expected = ["damaged: tenant default, ", "damaged: log/"];
+    begin(&told[..2], &expected);
+    begin(&told[told.len() - 2..], &behind);
+}
+
 /// `stemma verify | head -1` told a script that all is well.
 #[test]
 fn damage_is_told_by_the_status_though_nobody_reads_what_is_said() {

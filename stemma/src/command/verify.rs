@@ -189,7 +189,22 @@ pub(super) fn tenant(
     Ok(findings)
 }
 
+/// The verdict first, what it rests on behind it.
 pub(super) fn print(findings: &Findings) -> anyhow::Result<()> {
+    let verdict = if findings.is_intact() {
+        "intact"
+    } else {
+        "damaged"
+    };
+    let root = findings.root.as_deref().unwrap_or("none");
+    let of = match &findings.tenant {
+        Some(tenant) => format!("tenant {tenant}"),
+        None => "tokens".to_owned(),
+    };
+    answer(&format!(
+        "{verdict}: {of}, {} events, root {root}",
+        findings.events
+    ))?;
     for damage in &findings.damage {
         let position = damage["position"]
             .as_u64()
@@ -214,20 +229,7 @@ pub(super) fn print(findings: &Findings) -> anyhow::Result<()> {
     for note in &findings.notes {
         answer(&format!("note: {note}"))?;
     }
-    let verdict = if findings.is_intact() {
-        "intact"
-    } else {
-        "damaged"
-    };
-    let root = findings.root.as_deref().unwrap_or("none");
-    let of = match &findings.tenant {
-        Some(tenant) => format!("tenant {tenant}"),
-        None => "tokens".to_owned(),
-    };
-    answer(&format!(
-        "{verdict}: {of}, {} events, root {root}",
-        findings.events
-    ))
+    Ok(())
 }
 
 /// Log and content, for a server that verifies itself. A log that is damaged takes no more writes; one

@@ -16,6 +16,10 @@ use crate::interrupt;
 use crate::tenant_files::names;
 use crate::wiring::{Places, log_options};
 
+/// What is known of a tenant whose directory is empty.
+const NO_LOG: &str =
+    "its directory is empty: nothing was written to it yet, or all that was is gone";
+
 /// Holds all tenants, and the log of tokens, against what they must be.
 pub(super) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyhow::Result<Exit> {
     let data = data_dir(common, Some(settings));
@@ -31,8 +35,8 @@ pub(super) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
             ..common.clone()
         };
         let places = Places::of(&of_tenant, settings)?;
-        // Made and not opened yet: there is nothing of it.
         if is_empty(&places.tenant)? {
+            told.without_log(name.as_str())?;
             continue;
         }
         match one(&places, settings, verify) {
@@ -78,6 +82,24 @@ impl Told {
             return though_unread(print(findings));
         }
         self.tenants.push(findings.to_json());
+        Ok(())
+    }
+
+    /// One of which there is nothing: it was made and not opened yet, or all of it is gone. Neither
+    /// is a verdict.
+    fn without_log(&mut self, tenant: &str) -> anyhow::Result<()> {
+        if !self.json {
+            return though_unread(answer(&format!("no log: tenant {tenant}, {NO_LOG}")));
+        }
+        self.tenants.push(json!({
+            "verdict": null,
+            "tenant": tenant,
+            "events": 0,
+            "head": null,
+            "root": null,
+            "damage": [],
+            "notes": [NO_LOG],
+        }));
         Ok(())
     }
 
