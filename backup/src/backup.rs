@@ -117,6 +117,7 @@ pub fn back_up(
     options: &Options,
     tell: Tell<'_>,
 ) -> Result<BackedUp, BackupError> {
+    is_of_nobody_else(target)?;
     let lock = target.lock().map_err(on(target, "lock", ""))?;
     let _guard = match lock {
         LockOutcome::Acquired(guard) => guard,
@@ -185,6 +186,15 @@ pub fn back_up(
     work.finish(draft?)?;
     sweep(target, &manifest.body);
     Ok(told)
+}
+
+/// Whether a target is there for backups alone, or may be.
+fn is_of_nobody_else(target: &dyn Target) -> Result<(), BackupError> {
+    let found = target.of_others().map_err(on(target, "look into", ""))?;
+    found.map_or(Ok(()), |name| {
+        let target = target.told();
+        Err(BackupError::Occupied { target, name })
+    })
 }
 
 /// Whether nothing is in the way of a first backup but what one that was broken off left.

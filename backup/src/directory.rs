@@ -8,7 +8,8 @@ use std::io::{self, BufWriter, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::names::UNFINISHED;
+use crate::manifest::{MANIFEST, MANIFEST_BYTES_MAX, is_of_others};
+use crate::names::{DIRS, UNFINISHED, is_of_backup, is_of_system};
 use crate::target::{Draft, LockOutcome, Seen, Target};
 
 /// The file whose lock is the right to write.
@@ -30,6 +31,30 @@ impl DirectoryTarget {
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// Whether there is a backup, or what one has become: its manifest stands beside its files, or is
+    /// at least no other program's.
+    fn has_backup(&self) -> io::Result<bool> {
+        if self.bytes(MANIFEST)?.is_none() {
+            return Ok(false);
+        }
+        if DIRS.iter().any(|dir| self.path(dir).is_dir()) {
+            return Ok(true);
+        }
+        let mut bytes = Vec::new();
+        let mut manifest = self.open(MANIFEST)?.take(MANIFEST_BYTES_MAX);
+        manifest.read_to_end(&mut bytes)?;
+        Ok(!is_of_others(&bytes))
+    }
+
+    /// Whether a name at the top is what a backup that was broken off left, or the system has.
+    fn is_free_of(&self, name: &str) -> bool {
+        if DIRS.contains(&name) {
+            return self.path(name).is_dir();
+        }
+        let is_draft = name.strip_suffix(UNFINISHED) == Some(MANIFEST);
+        is_of_system(name) || ((name == LOCK || is_draft) && self.path(name).is_file())
     }
 }
 
@@ -90,6 +115,29 @@ pub(crate) fn lock_file(path: &Path) -> io::Result<LockOutcome> {
 impl Target for DirectoryTarget {
     fn told(&self) -> String {
         self.dir.display().to_string()
+    }
+
+    fn of_others(&self) -> io::Result<Option<String>> {
+        if self.has_backup()? {
+            return Ok(None);
+        }
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            // A name that is not text is not ours.
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if !self.is_free_of(&name) {
+                names.push(name);
+            }
+        }
+        for dir in DIRS.iter().filter(|dir| self.path(dir).is_dir()) {
+            let below = self.list(dir)?.into_iter();
+            names.extend(below.filter(|name| !is_of_backup(name)));
+        }
+        Ok(names.into_iter().min())
     }
 
     fn lock(&self) -> io::Result<LockOutcome> {
@@ -229,6 +277,55 @@ mod tests {
         target.remove("a/b/c.part.new").unwrap();
         assert!(!dir.path().join("a").exists());
         assert!(target.list("a").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_others_have_in_a_directory_is_told_before_anything_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = DirectoryTarget::new(dir.path().join("target"));
+        assert_eq!(target.of_others().unwrap(), None);
+        assert!(!target.path("").exists());
+        let path = |name: &str| target.path(name);
+        fs::create_dir(path("")).unwrap();
+        fs::create_dir(path("lost+found")).unwrap();
+        fs::write(path(".DS_Store"), "of a desktop").unwrap();
+        // What a first backup leaves that is killed.
+        drop(target.lock().unwrap());
+        let id = "00112233445566778899aabbccddeeff";
+        drop(target.begin(&format!("tenants/default/{id}/0000000001.blobs")));
+        drop(target.begin(MANIFEST).unwrap());
+        assert_eq!(target.of_others().unwrap(), None);
+        for name in ["tenants/notes.txt", "report.pdf", "photos/", "access"] {
+            match name.strip_suffix('/') {
+                Some(name) => fs::create_dir(path(name)).unwrap(),
+                None => fs::write(path(name), "of others").unwrap(),
+            }
+            let found = target.of_others().unwrap();
+            assert_eq!(found.as_deref(), name.strip_suffix('/').or(Some(name)));
+            let _ = fs::remove_file(path(name)).or_else(|_| fs::remove_dir(path(name)));
+        }
+        // Beside a backup others may have theirs, whatever has become of it.
+        fs::write(path("report.pdf"), "of others").unwrap();
+        for manifest in ["{}", "{\"format\": 1", ""] {
+            fs::write(path(MANIFEST), manifest).unwrap();
+            assert_eq!(target.of_others().unwrap(), None, "{manifest}");
+        }
+    }
+
+    #[test]
+    fn another_programs_manifest_is_none_of_a_backup() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = DirectoryTarget::new(dir.path());
+        for (manifest, expected) in [
+            ("{\"name\": \"an application\"}", Some(MANIFEST)),
+            ("{\"format\": 2, \"parts\": []}", None),
+            ("{\"format\": 1, \"digest\": \"blake3:", None),
+            ("", None),
+        ] {
+            fs::write(target.path(MANIFEST), manifest).unwrap();
+            let found = target.of_others().unwrap();
+            assert_eq!(found.as_deref(), expected, "{manifest}");
+        }
     }
 
     #[test]

@@ -56,12 +56,14 @@ pub enum BackupError {
         /// The target, for people.
         target: String,
     },
-    /// The target holds no backup, and files that none has where its own would be.
-    #[error("{target} holds {name}, which is of no backup; name an empty target")]
+    /// The target holds no backup, and what others put there. Nothing was written.
+    #[error(
+        "{target} holds {name}, which is of no backup; name an empty target, or one that is not there yet"
+    )]
     Occupied {
         /// The target, for people.
         target: String,
-        /// One of the files.
+        /// One of the names.
         name: String,
     },
     /// What the target would hold is more than a manifest names.

@@ -206,6 +206,13 @@ impl Manifest {
     }
 }
 
+/// Whether a file that is called so is of another program: JSON of fields, and none of them says of
+/// which format it is. What cannot be read may be a manifest that was damaged.
+pub(crate) fn is_of_others(bytes: &[u8]) -> bool {
+    let read = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes);
+    read.is_ok_and(|fields| !fields.contains_key("format"))
+}
+
 fn digest_of(body: &Body) -> String {
     let bytes = serde_json::to_vec(body).expect("texts and numbers become JSON");
     Digest::of(&bytes).to_string()

@@ -6,6 +6,9 @@ use stemma_domain::value::TenantName;
 /// What a target's file ends in while it is being written.
 pub(crate) const UNFINISHED: &str = ".new";
 
+/// Where a data directory is made before it is in its place.
+pub(crate) const RESTORING: &str = ".restoring";
+
 /// The directories that hold all files of a backup but its manifest.
 pub(crate) const DIRS: [&str; 2] = ["access", "tenants"];
 
@@ -46,6 +49,13 @@ pub(crate) fn is_of_backup(name: &str) -> bool {
         _ => return false,
     };
     is_log_id(log_id) && is_file(file)
+}
+
+/// Whether a name may stand at the top of a directory that is to become a target: a file system has
+/// `lost+found`, and what begins with a dot is put there by desktops, snapshots and whatever keeps
+/// directories in step. A restore that is under way is neither.
+pub(crate) fn is_of_system(name: &str) -> bool {
+    name == "lost+found" || (name.starts_with('.') && name != RESTORING)
 }
 
 fn is_file(name: &str) -> bool {
@@ -105,5 +115,15 @@ mod tests {
         }
         assert!(!is_of_backup(&format!("tenants/../{ID}/0000000001.blobs")));
         assert!(!is_of_backup(&format!("tenants/default/{ID}/1.blobs")));
+    }
+
+    #[test]
+    fn what_puts_itself_into_a_directory_is_told_from_what_people_put_there() {
+        for name in ["lost+found", ".DS_Store", ".Trash-1000", ".snapshot"] {
+            assert!(is_of_system(name), "{name}");
+        }
+        for name in [RESTORING, "photos", "lost+found.txt", "stemma.toml", ""] {
+            assert!(!is_of_system(name), "{name}");
+        }
     }
 }

@@ -16,11 +16,10 @@ use crate::directory::{lock_file, make_dirs, rename, sync_dir};
 use crate::error::RestoreError;
 use crate::log_restore::{self, at};
 use crate::manifest::{FileCopy, Manifest, TenantCopy};
+use crate::names::RESTORING;
 use crate::restore::{self, Bringing, Restored};
 use crate::target::{LockOutcome, Target};
 
-/// Where a data directory is made before it is in its place.
-const RESTORING: &str = ".restoring";
 /// In there: what is complete is being put in its place.
 const PLACING: &str = "placing";
 /// What the directory of a tenant is called before it is complete.

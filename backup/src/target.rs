@@ -9,6 +9,10 @@ use std::io::{self, Read, Write};
 pub trait Target: Send + Sync {
     /// What it is called, for people.
     fn told(&self) -> String;
+    /// One of the names in it that neither a backup gave nor a file system or a desktop by itself,
+    /// where no backup is yet. It is looked for before anything is written, the lock included. None
+    /// where others may well have theirs: a prefix of a bucket is no directory.
+    fn of_others(&self) -> io::Result<Option<String>>;
     /// Takes the right to write, until the guard is dropped.
     fn lock(&self) -> io::Result<LockOutcome>;
     /// Opens a file for reading; `NotFound` when there is none.

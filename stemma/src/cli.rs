@@ -287,7 +287,7 @@ pub(crate) enum Rebuilt {
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
-    /// Directory or s3://BUCKET/PREFIX to copy to; made if it is not there, gone on with if it holds a backup of this data
+    /// Directory or s3://BUCKET/PREFIX to copy to; made if it is not there, gone on with if it holds a backup of this data; a directory with anything else is refused
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
     /// Leave content unread that the target has already: damage to it here is not noticed
@@ -326,7 +326,7 @@ pub(crate) enum TenantCommand {
 pub(crate) struct TenantExport {
     /// The tenant
     pub(crate) name: String,
-    /// Directory or s3://BUCKET/PREFIX to copy to; made if it is not there, gone on with if it holds a backup of this tenant
+    /// Directory or s3://BUCKET/PREFIX to copy to; made if it is not there, gone on with if it holds a backup of this tenant; a directory with anything else is refused
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
     /// Leave content unread that the target has already: damage to it here is not noticed

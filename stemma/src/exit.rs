@@ -55,6 +55,11 @@ pub(crate) fn is_interruption(error: &anyhow::Error) -> bool {
         || matches!(error.downcast_ref(), Some(RestoreError::Stopped))
 }
 
+/// Whether a command was not begun, because it was asked for what is not done.
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.is::<Usage>() || matches!(error.downcast_ref(), Some(BackupError::Occupied { .. }))
+}
+
 /// Whether a command ended because what is stored is damaged, whatever it was doing.
 fn is_damage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -78,7 +83,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     }
     eprintln!("stemma: {error:#}");
     let has = |found: bool, status: u8| found.then_some(ExitCode::from(status));
-    has(error.downcast_ref::<Usage>().is_some(), 2)
+    has(is_usage(error), 2)
         .or_else(|| has(is_damage(error), 3))
         .or_else(|| has(is_interruption(error), 130))
         .unwrap_or(ExitCode::from(1))

@@ -348,11 +348,11 @@ async fn a_target_with_files_of_others_is_refused_and_nothing_in_it_is_removed()
     let data = dir.path().join("data");
     done(other.data(), &["backup", text(&dir.path().join("first"))]);
     done(&data, &["restore", text(&dir.path().join("first"))]);
-    let before = backup_files(&data);
+    let before = files(&data);
     let output = stemma(one.data(), &["backup", text(&data)]);
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("which is of no backup; name an empty target"));
-    assert!(backup_files(&data) == before);
+    assert!(files(&data) == before);
     assert_eq!(done(&data, &["verify"])["events"], 5);
 
     // What others put beside a backup stays there.
@@ -366,6 +366,51 @@ async fn a_target_with_files_of_others_is_refused_and_nothing_in_it_is_removed()
     let before = files(&target).len();
     done(one.data(), &["backup", text(&target)]);
     assert_eq!(files(&target).len(), before);
+}
+
+/// A directory of others was taken for a target as long as they had nothing where a backup's files go.
+#[tokio::test]
+async fn a_directory_of_others_is_refused_and_what_a_system_puts_there_is_not() {
+    let server = written(3).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let target = dir.path().join("target");
+    std::fs::create_dir(&target).expect("the directory is ours");
+    for name in ["thesis.pdf", "photos", "access"] {
+        let place = target.join(name);
+        match name {
+            "photos" => std::fs::create_dir(&place).expect("room"),
+            _ => std::fs::write(&place, "of others").expect("room"),
+        }
+        let before = files(&target);
+        for args in [
+            &["backup", text(&target)][..],
+            &["tenant", "export", "default", text(&target)],
+        ] {
+            let output = stemma(server.data(), args);
+            let told = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {told}");
+            let why = format!("holds {name}, which is of no backup; name an empty target");
+            assert!(told.contains(&why), "{args:?}: {told}");
+        }
+        assert!(files(&target) == before, "{:?}", files(&target).keys());
+        let removed = std::fs::remove_file(&place);
+        removed
+            .or_else(|_| std::fs::remove_dir(&place))
+            .expect("it is ours");
+    }
+    // What a fresh file system has, and a desktop; and what a backup leaves that is killed at once.
+    std::fs::create_dir(target.join("lost+found")).expect("room");
+    std::fs::write(target.join(".DS_Store"), "of a desktop").expect("room");
+    std::fs::write(target.join("lock"), "77\n").expect("room");
+    std::fs::write(target.join("manifest.json.new"), "{").expect("room");
+    done(server.data(), &["backup", text(&target)]);
+    // A backup is gone on with, whatever others put beside it.
+    std::fs::write(target.join("thesis.pdf"), "of others").expect("room");
+    done(server.data(), &["backup", text(&target)]);
+    let restored = dir.path().join("restored");
+    done(&restored, &["restore", text(&target)]);
+    let left = [target.join(".DS_Store"), target.join("thesis.pdf")];
+    assert!(left.iter().all(|path| path.is_file()));
 }
 
 #[tokio::test]

@@ -50,6 +50,10 @@ impl Target for S3Target {
         self.told.clone()
     }
 
+    fn of_others(&self) -> io::Result<Option<String>> {
+        Ok(None)
+    }
+
     fn lock(&self) -> io::Result<LockOutcome> {
         lease::take(&self.store, &self.holder, self.lease)
     }
