@@ -187,8 +187,8 @@ pub(crate) trait Destination {
         known: &KnownFiles,
         each: &mut dyn FnMut(&Found, anyhow::Result<Outcome>),
     ) -> anyhow::Result<()>;
-    /// How many events there are.
-    fn events(&mut self) -> anyhow::Result<u64>;
+    /// How many events it wrote. Others may have written meanwhile.
+    fn events(&self) -> u64;
     /// Ends in order.
     fn close(self: Box<Self>) -> anyhow::Result<()>;
 }
@@ -216,7 +216,6 @@ pub(crate) fn run(common: &Common, settings: &Settings, import: &Import) -> anyh
         Some(server) => Box::new(remote::Remote::new(server)),
         None => Box::new(local::Local::open(&places, settings)?),
     };
-    let events_before = destination.events()?;
     let known = destination.known(import.collection.as_deref())?;
     report.gone = known.gone(&roots, &files);
     let total = files.iter().map(|file| file.bytes).sum();
@@ -236,9 +235,9 @@ pub(crate) fn run(common: &Common, settings: &Settings, import: &Import) -> anyh
     });
     progress.finish();
     // Interrupted or broken off, what was brought in stays, and the log is closed in order.
-    let events = brought.and_then(|()| Ok(destination.events()?.saturating_sub(events_before)));
+    let events = destination.events();
     let closed = destination.close();
-    let events = events?;
+    brought?;
     closed?;
     tell(common, &report, events, started.elapsed().as_secs_f64())?;
     Ok(if report.unreadable.is_empty() {

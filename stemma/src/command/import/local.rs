@@ -35,6 +35,7 @@ const VIEWS_TIMEOUT: Duration = Duration::from_hours(1);
 pub(super) struct Local {
     tenant: Tenant,
     runtime: tokio::runtime::Runtime,
+    events: u64,
 }
 
 impl Local {
@@ -43,7 +44,11 @@ impl Local {
             .enable_all()
             .build()?;
         let tenant = Tenant::open(places, settings)?;
-        Ok(Self { tenant, runtime })
+        Ok(Self {
+            tenant,
+            runtime,
+            events: 0,
+        })
     }
 
     fn store(&self, file: &Found) -> anyhow::Result<Stored> {
@@ -86,7 +91,7 @@ impl Local {
 
     /// Writes one batch: the files that are new or changed.
     fn write(
-        &self,
+        &mut self,
         plan: &Plan,
         batch: &[(&Found, Option<&Known>)],
         each: Each<'_>,
@@ -124,9 +129,12 @@ impl Local {
                 bases: [].into(),
                 pins,
             };
-            self.runtime
+            let written = self
+                .runtime
                 .block_on(self.tenant.commands.execute(request))
                 .context("write to the log")?;
+            let results = written.results.iter();
+            self.events += results.map(|result| result.events.len() as u64).sum::<u64>();
         }
         outcomes
             .into_iter()
@@ -266,8 +274,8 @@ impl Destination for Local {
         self.write(plan, &batch, each)
     }
 
-    fn events(&mut self) -> anyhow::Result<u64> {
-        Ok(self.tenant.commands.reader().end().get())
+    fn events(&self) -> u64 {
+        self.events
     }
 
     fn close(self: Box<Self>) -> anyhow::Result<()> {
