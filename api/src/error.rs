@@ -95,7 +95,8 @@ codes! {
     JobFinished 409 "JOB_FINISHED" "Job is finished" "The job has ended and cannot be cancelled.";
     JobNotRetryable 409 "JOB_NOT_RETRYABLE" "Job cannot be retried" "Only a job that failed or was cancelled is tried anew.";
     LeaseLost 409 "LEASE_LOST" "Lease is lost" "The fencing token's claim does not stand any more: another worker has the job, or it has ended. Nothing was written; the worker should drop the job.";
-    StageMissing 409 "STAGE_MISSING" "Step is missing" "A step of the document that this rests on is not done, or was done anew while this was; the detail names it.";
+    StageMissing 409 "STAGE_MISSING" "Step is missing" "A step of the document that this rests on is not done; the detail names it.";
+    InputChanged 409 "INPUT_CHANGED" "Input changed" "What the output was made from is not what the document has now: a step before was done anew meanwhile; the detail names it. Nothing was written and the job is as it was: read the text or the chunks again, and hand in what comes of them.";
     TenantInUse 409 "TENANT_IN_USE" "Tenant is in use" "The server was started for the tenant, or one of this name is being deleted: try again once requests that work on it have ended.";
     PreconditionFailed 412 "PRECONDITION_FAILED" "Precondition failed" "`If-Match` names none of the tags that the resource has now. Nothing was written.";
     BodyTooLarge 413 "BODY_TOO_LARGE" "Body too large" "The body exceeds the limit of its route. Content goes by multipart.";
@@ -457,6 +458,7 @@ impl ApiError {
         let code = match refusal {
             DocumentRefusal::NotFound => Code::DocumentNotFound,
             DocumentRefusal::AlreadyExists => Code::AlreadyExists,
+            DocumentRefusal::InputChanged { .. } => Code::InputChanged,
             _ => Code::StageMissing,
         };
         Self::new(code, refusal.to_string())

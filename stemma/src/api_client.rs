@@ -172,10 +172,20 @@ impl Server {
 
     /// Reads JSON.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.get_tagged(path).map(|(value, _)| value)
+    }
+
+    /// Reads JSON, and the tag that it has, if any.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) fn get_tagged(&self, path: &str) -> anyhow::Result<(Value, Option<String>)> {
         let response = self
             .shown(self.agent.get(format!("{}{path}", self.base)))
             .call();
-        self.json_of(response.with_context(|| self.unreached())?)
+        let response = response.with_context(|| self.unreached())?;
+        let tag = tag_of(&response);
+        Ok((self.json_of(response)?, tag))
     }
 
     /// Reads a list whole, page by page; `path` has no query of its own.
@@ -208,11 +218,11 @@ impl Server {
 
     /// Opens an answer that goes on.
     pub(crate) fn open(&self, path: &str) -> anyhow::Result<impl Read + use<>> {
-        Ok(self.open_body(path)?.into_reader())
+        Ok(self.open_tagged(path)?.0.into_reader())
     }
 
-    /// Opens an answer that may tell its length.
-    pub(crate) fn open_body(&self, path: &str) -> anyhow::Result<Body> {
+    /// Opens an answer that may tell its length; with its tag, if it has one.
+    pub(crate) fn open_tagged(&self, path: &str) -> anyhow::Result<(Body, Option<String>)> {
         let response = self
             .shown(self.agent.get(format!("{}{path}", self.base)))
             .call();
@@ -221,7 +231,8 @@ impl Server {
             self.json_of(response)?;
             bail!("{}{path} cannot be read", self.base);
         }
-        Ok(response.into_body())
+        let tag = tag_of(&response);
+        Ok((response.into_body(), tag))
     }
 
     /// Sends a body and reads JSON.
@@ -294,6 +305,12 @@ impl Server {
         self.json_of(response)?;
         Ok(position)
     }
+}
+
+/// The `ETag` of an answer, as it stands there.
+fn tag_of(response: &Response<Body>) -> Option<String> {
+    let tag = response.headers().get("ETag")?;
+    Some(tag.to_str().ok()?.to_owned())
 }
 
 /// The token to show: in a file that is named, else in the environment.

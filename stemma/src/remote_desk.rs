@@ -2,7 +2,8 @@
 //!
 //! Invariants: a server that is away is asked again until it answers, for as long as the attempt
 //! stands, but a disk of ours that fails ends the attempt; what was handed in twice, because the
-//! first answer was lost, is recorded once.
+//! first answer was lost, is recorded once. What is handed in names what it was made from, all of
+//! which was read since its stage was begun.
 
 use std::cell::{Cell, OnceCell};
 use std::fs::File;
@@ -12,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use serde_json::{Value, json};
-use stemma_domain::document::{Chunking, Stage};
+use serde_json::{Map, Value, json};
+use stemma_domain::document::{Chunking, Input, MadeFrom, Stage, read_tag};
 use stemma_domain::id::ResourceId;
 use stemma_pipeline::parse::Structure;
 use stemma_pipeline::stages::{ChunkTexts, Desk, Done, StageError, StageOutput, Summary, Task};
@@ -84,6 +85,8 @@ pub(crate) struct RemoteDesk<'a> {
     /// The room of a text that was handed in, for the next that is fetched: what is freed stays
     /// resident for a while, and there are to be no two texts at a time.
     room: Cell<String>,
+    /// What was read since the stage was begun.
+    read: Cell<MadeFrom>,
 }
 
 /// A file of this worker's own that cannot be written or read: no server mends that, however often
@@ -107,8 +110,10 @@ fn after(error: &anyhow::Error) -> After {
         return After::GiveUp(StageError::transient("STORAGE_UNAVAILABLE", own));
     }
     if let Some(refused) = error.downcast_ref::<Refused>() {
-        return match refused.status {
-            408 | 429 => After::AskAgain(refused.retry_after),
+        return match (refused.status, refused.code.as_str()) {
+            (408 | 429, _) => After::AskAgain(refused.retry_after),
+            // It is read again, not sent again.
+            (_, "INPUT_CHANGED") => After::GiveUp(StageError::input_changed(&refused.detail)),
             _ => After::GiveUp(StageError::permanent(&refused.code, &refused.detail)),
         };
     }
@@ -141,7 +146,15 @@ impl<'a> RemoteDesk<'a> {
             bytes_max,
             content: OnceCell::new(),
             room: Cell::default(),
+            read: Cell::default(),
         }
+    }
+
+    /// Notes the tag that something was read with.
+    fn note(&self, input: Input, tag: Option<&str>) {
+        let mut read = self.read.get();
+        read.note(input, tag.and_then(|tag| read_tag(tag).ok()));
+        self.read.set(read);
     }
 
     /// Calls until there is an answer, or the attempt is to stop.
@@ -291,12 +304,22 @@ fn unclear(what: &str) -> StageError {
 }
 
 /// What is handed in, in a file: it may be larger than what is to be in memory.
-fn submission(token: u64, output: &mut StageOutput, took: Duration) -> io::Result<File> {
+fn submission(
+    token: u64,
+    output: &mut StageOutput,
+    took: Duration,
+    made_from: &MadeFrom,
+) -> io::Result<File> {
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let named = made_from.named();
+    let named: Map<String, Value> = named
+        .map(|(input, tag)| (input.name().to_owned(), json!(tag)))
+        .collect();
+    let named = Value::Object(named);
     let mut body = BufWriter::new(tempfile::tempfile()?);
     write!(
         body,
-        "{{\"fencing_token\":{token},\"took_ms\":{took_ms},\"output\":"
+        "{{\"fencing_token\":{token},\"took_ms\":{took_ms},\"made_from\":{named},\"output\":"
     )?;
     output.write_json(&mut body)?;
     body.write_all(b"}")?;
@@ -309,6 +332,8 @@ struct PagedTexts<'a> {
     page: std::vec::IntoIter<String>,
     /// Where the next page is; none behind the last, and after an error.
     next: Option<String>,
+    /// Whether there was a page.
+    is_begun: bool,
 }
 
 impl PagedTexts<'_> {
@@ -317,8 +342,15 @@ impl PagedTexts<'_> {
         let Some(path) = self.next.take() else {
             return Ok(());
         };
-        let page = self.desk.patient(|| self.desk.server.get(&path));
-        let mut page = page.map_err(cut_anew)?;
+        let page = self.desk.patient(|| self.desk.server.get_tagged(&path));
+        let (mut page, tag) = page.map_err(cut_anew)?;
+        let before = self.desk.read.get().tag(Input::Chunks);
+        self.desk.note(Input::Chunks, tag.as_deref());
+        let now = self.desk.read.get().tag(Input::Chunks);
+        if self.is_begun && before != now {
+            return Err(StageError::input_changed("the chunks have another text"));
+        }
+        self.is_begun = true;
         let items = page["items"]
             .as_array_mut()
             .ok_or_else(|| unclear("chunks"))?;
@@ -342,7 +374,7 @@ impl PagedTexts<'_> {
 fn cut_anew(error: StageError) -> StageError {
     match error {
         StageError::Failed { code, message, .. } if code == "INVALID_CURSOR" => {
-            StageError::transient("INPUT_CHANGED", message)
+            StageError::input_changed(message)
         }
         error => error,
     }
@@ -366,6 +398,7 @@ impl Iterator for PagedTexts<'_> {
 
 impl Desk for RemoteDesk<'_> {
     fn task(&self) -> Result<Task, StageError> {
+        self.read.take();
         let document = self.document()?;
         let text = |name: &str| document[name].as_str().map(str::to_owned);
         let digest = text("digest").and_then(|digest| digest.parse().ok());
@@ -405,7 +438,8 @@ impl Desk for RemoteDesk<'_> {
 
     fn text(&self) -> Result<String, StageError> {
         self.patient(|| {
-            let body = self.server.open_body(&self.path("/text"))?;
+            let (body, tag) = self.server.open_tagged(&self.path("/text"))?;
+            self.note(Input::Text, tag.as_deref());
             let length = body.content_length().unwrap_or(0).min(TEXT_BYTES_MAX);
             let mut text = self.room.take();
             text.clear();
@@ -419,7 +453,9 @@ impl Desk for RemoteDesk<'_> {
     }
 
     fn structure(&self) -> Result<Structure, StageError> {
-        let structure = self.patient(|| self.server.get(&self.path("/structure")))?;
+        let read = self.patient(|| self.server.get_tagged(&self.path("/structure")));
+        let (structure, tag) = read?;
+        self.note(Input::Structure, tag.as_deref());
         serde_json::from_value(structure).map_err(|error| StageError::permanent("BROKEN", error))
     }
 
@@ -428,6 +464,7 @@ impl Desk for RemoteDesk<'_> {
             desk: self,
             page: Vec::new().into_iter(),
             next: Some(self.path(&format!("/chunks?limit={PAGE_CHUNKS}"))),
+            is_begun: false,
         };
         texts.turn()?;
         Ok(Box::new(texts))
@@ -440,7 +477,7 @@ impl Desk for RemoteDesk<'_> {
         took: Duration,
     ) -> Result<(), StageError> {
         let attempt = self.lease.attempt();
-        let body = submission(attempt.token, &mut output, took).map_err(OwnFile);
+        let body = submission(attempt.token, &mut output, took, &self.read.get()).map_err(OwnFile);
         let body = body.map_err(|error| StageError::transient("STORAGE_UNAVAILABLE", error))?;
         if let StageOutput::Parsed(parsed) = output {
             self.room.set(parsed.text);
@@ -496,6 +533,8 @@ mod tests {
             given_up(refused(422, "INVALID_OUTPUT")),
             Some(StageError::permanent("INVALID_OUTPUT", "why"))
         );
+        let changed = given_up(refused(409, "INPUT_CHANGED"));
+        assert!(changed.is_some_and(|error| error.is_input_changed()));
         assert_eq!(
             given_up(unwell(500, "INTERNAL")),
             Some(StageError::transient("INTERNAL", "why"))

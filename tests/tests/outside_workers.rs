@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stemma_tests::{Answer, Client, Server, Upload};
+use stemma_tests::{Answer, Behaviour, Client, DIMENSION, ModelServer, Server, Upload};
 
 use crate::bad_input::connect;
 use crate::documents::{assert_whole, text_of};
@@ -49,6 +49,44 @@ impl Held {
         self.tell(&format!("stages/{stage}"), json!({ "output": output }))
             .await
     }
+}
+
+/// Asks for a step of a document by hand, and claims its job.
+async fn claim_step(client: &Client, document: &str, step: &str, settings: &Value) -> Held {
+    let path = format!("/api/documents/{document}/steps/{step}");
+    let queued = client.post(&path, settings).await.expect(202);
+    let asked = json!({ "worker": "by hand", "types": ["document.step"], "wait_ms": 10_000 });
+    let claimed = client.post("/api/workers/claim", &asked).await.expect(200);
+    assert_eq!(claimed["job"]["id"], queued["id"]);
+    assert_eq!(claimed["job"]["max_retries"], 0);
+    Held {
+        client: client.clone(),
+        job: text_of(&queued["id"]).to_owned(),
+        document: document.to_owned(),
+        token: claimed["fencing_token"].clone(),
+    }
+}
+
+/// Does a step by hand, from the asking to the end of its job.
+async fn do_step(client: &Client, document: &str, settings: &Value, output: (&str, &Value)) {
+    let held = claim_step(client, document, output.0, settings).await;
+    held.hand_in(output.0, output.1).await.expect(200);
+    held.tell("complete", json!({})).await.expect(200);
+}
+
+/// Has a document cut anew, into two chunks again, at another place.
+async fn cut_anew(client: &Client, document: &str, at: u64) {
+    let chunks = json!({ "chunks": [{ "start": 0, "end": at }, { "start": at, "end": 46 }] });
+    let settings = json!({ "chunking_strategy": "size", "chunk_size": at, "chunk_overlap": 0 });
+    do_step(client, document, &settings, ("chunk", &chunks)).await;
+}
+
+/// The tag that something of a document is read with.
+async fn tag_of(held: &Held, what: &str) -> String {
+    let path = format!("/api/documents/{}/{what}", held.document);
+    let answer = held.client.get(&path).await;
+    assert_eq!(answer.status, 200, "{path}");
+    answer.header("etag").to_owned()
 }
 
 fn without_workers() -> Server {
@@ -535,4 +573,126 @@ async fn the_example_in_python_sends_again_what_there_was_no_room_for() {
         document["steps"][stage]["status"], "completed",
         "{document}"
     );
+}
+
+/// A claimed step of a document that was uploaded for its steps to be run by hand, with all before
+/// it done.
+async fn claim_embed(client: &Client) -> Held {
+    let upload = Upload::of("a.txt", TEXT).with("steps", "none");
+    let told = client.upload(&upload).await.expect(202);
+    let document = text_of(&told["document_id"]);
+    for (stage, output) in &outputs()[..3] {
+        do_step(client, document, &json!({}), (stage, output)).await;
+    }
+    claim_step(client, document, "embed", &json!({})).await
+}
+
+/// Vectors of chunks that were cut anew meanwhile were recorded as those of the new chunks, if only
+/// there were as many.
+#[tokio::test]
+async fn vectors_that_name_chunks_which_were_cut_anew_are_refused_and_the_job_goes_on() {
+    let server = without_workers();
+    let held = claim_embed(&server.client()).await;
+    let [.., (_, vectors), (_, entities), _] = outputs();
+    let hand_in = async |tag: &str| {
+        let body = json!({ "output": vectors, "made_from": { "chunks": tag } });
+        held.tell("stages/embed", body).await
+    };
+    let (read, text) = (tag_of(&held, "chunks").await, tag_of(&held, "text").await);
+    assert_eq!(tag_of(&held, "chunks?limit=1").await, read);
+    cut_anew(&held.client, &held.document, 20).await;
+    let before = events_of(&held.client).await;
+    let refused = hand_in(&read).await;
+    let problem = refused.expect_problem(409, "INPUT_CHANGED");
+    let detail = text_of(&problem["detail"]);
+    assert!(detail.contains("chunk") && detail.contains("read it again"));
+    assert_eq!(events_of(&held.client).await, before);
+    let path = format!("/api/jobs/{}", held.job);
+    let job = held.client.get(&path).await.expect(200);
+    assert_eq!(job["status"], "processing", "{job}");
+    let now = tag_of(&held, "chunks").await;
+    assert_ne!(now, read);
+    assert_eq!(tag_of(&held, "text").await, text);
+    hand_in(&now).await.expect(200);
+    // Without its quotes, and once more, as if the answer had been lost.
+    hand_in(now.trim_matches('"')).await.expect(200);
+    held.tell("complete", json!({})).await.expect(200);
+    let detect = claim_step(&held.client, &held.document, "detect", &json!({})).await;
+    let body = json!({ "output": entities, "made_from": { "text": text } });
+    detect.tell("stages/detect", body).await.expect(200);
+    detect.tell("complete", json!({})).await.expect(200);
+    let index = ("index", &json!({}));
+    do_step(&held.client, &held.document, &json!({}), index).await;
+    assert_whole(&held.client, &held.document).await;
+}
+
+#[tokio::test]
+async fn an_output_that_names_nothing_is_taken_and_one_that_names_what_nobody_reads_is_not() {
+    let server = without_workers();
+    let held = claim_embed(&server.client()).await;
+    let [.., (_, vectors), _, _] = outputs();
+    cut_anew(&held.client, &held.document, 20).await;
+    for wrong in [json!({ "vectors": "" }), json!({ "chunks": "r0" })] {
+        let body = json!({ "output": vectors, "made_from": wrong });
+        let refused = held.tell("stages/embed", body).await;
+        refused.expect_problem(422, "INVALID_FIELDS");
+    }
+    held.hand_in("embed", &vectors).await.expect(200);
+    held.tell("complete", json!({})).await.expect(200);
+}
+
+#[tokio::test]
+async fn chunks_that_name_another_text_than_there_is_are_refused_until_that_is_read() {
+    let server = without_workers();
+    let held = Held::new(server.client()).await;
+    let [(_, validated), (_, parsed), (_, chunks), ..] = outputs();
+    held.hand_in("validate", &validated).await.expect(200);
+    held.hand_in("parse", &parsed).await.expect(200);
+    let read = async || {
+        let (text, structure) = (
+            tag_of(&held, "text").await,
+            tag_of(&held, "structure").await,
+        );
+        json!({ "output": chunks, "made_from": { "text": text, "structure": structure } })
+    };
+    let first = read().await;
+    // The text is what it was, the headings are not.
+    let mut anew = parsed.clone();
+    anew["headings"] = json!([{ "level": 1, "start": 0, "end": 3 }]);
+    held.hand_in("parse", &anew).await.expect(200);
+    let refused = held.tell("stages/chunk", first).await;
+    refused.expect_problem(409, "INPUT_CHANGED");
+    held.tell("stages/chunk", read().await).await.expect(200);
+}
+
+/// A worker of ours failed the step for good, of which no second attempt is made.
+#[tokio::test]
+async fn a_worker_of_ours_reads_chunks_again_that_were_cut_anew_and_does_its_step() {
+    let server = without_workers();
+    let held = claim_embed(&server.client()).await;
+    held.tell("release", json!({})).await.expect(200);
+    let model = ModelServer::start();
+    model.behave(Behaviour::Late);
+    let _worker = Program::start(
+        worker(&server, "ours")
+            .env("STEMMA_EMBED__URL", model.url())
+            .env("STEMMA_EMBED__MODEL", "late")
+            .env("STEMMA_EMBED__DIMENSION", DIMENSION.to_string()),
+    );
+    model.wait_until_asked(1);
+    cut_anew(&held.client, &held.document, 20).await;
+    model.behave(Behaviour::Well);
+    let job = held.client.ended(&held.job).await;
+    assert_eq!(job["status"], "completed", "{job}");
+    let chunks = format!("/api/documents/{}/chunks?limit=9", held.document);
+    let chunks = held.client.every(&chunks).await;
+    let asked = model.asked();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert_eq!(
+        asked[1].body["input"],
+        json!([chunks[0]["text"], chunks[1]["text"]])
+    );
+    let document = held.client.document(&held.document).await;
+    assert_eq!(document["steps"]["embed"]["status"], "completed");
+    assert_eq!(document["failures"], Value::Null, "{document}");
 }

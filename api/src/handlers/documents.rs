@@ -2,7 +2,7 @@
 
 use actix_multipart::{Field, Multipart};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, ETAG, LOCATION};
+use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderValue, LOCATION};
 use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt;
@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use stemma_commands::{Answered, CommandError, Operation, Request};
 use stemma_content_store::Stored;
 use stemma_domain::document::{
-    Chunking, Document, DocumentCommand, DocumentRefusal, Stage, Steps, Strategy, document_id,
-    may_run, own_document_id,
+    Chunking, Document, DocumentCommand, DocumentRefusal, Input, Stage, Steps, Strategy,
+    document_id, may_run, own_document_id,
 };
 use stemma_domain::event::{DocumentUploaded, ResourceCreated};
 use stemma_domain::id::{ContentDigest, JobId, ResourceId};
@@ -25,7 +25,7 @@ use stemma_pipeline::validate::safe_file_name;
 use stemma_views::{JobQuery, day_of};
 
 use crate::body::{self, blocking, malformed, part_bytes, receive_at_most};
-use crate::conditional::no_precondition;
+use crate::conditional::{digest_tag, no_precondition};
 use crate::context::Context;
 use crate::error::{ApiError, Code, FieldProblem};
 use crate::handlers::grants::check_writable;
@@ -483,9 +483,7 @@ pub(crate) async fn text(
     query.finish()?;
     let at = state.views_at(wait).await?;
     let document = document(&at, id)?;
-    let output = document.output(Stage::Parse, "text");
-    let output = output.ok_or_else(|| missing(&document, Stage::Parse))?;
-    let tag = format!("\"{}\"", output.digest);
+    let tag = tag(&document, Input::Text)?;
     let committer = state.documents().committer.clone();
     let text = blocking(move || committer.output(&document, Stage::Parse, "text")).await??;
     Ok(reflecting(StatusCode::OK, at.position())
@@ -506,15 +504,21 @@ pub(crate) async fn structure(
     query.finish()?;
     let at = state.views_at(wait).await?;
     let document = document(&at, id)?;
-    if document.output(Stage::Parse, "structure").is_none() {
-        return Err(missing(&document, Stage::Parse));
-    }
+    let tag = tag(&document, Input::Structure)?;
     let committer = state.documents().committer.clone();
     let read = move || committer.output(&document, Stage::Parse, "structure");
     let structure = blocking(read).await??;
     Ok(reflecting(StatusCode::OK, at.position())
         .insert_header((CONTENT_TYPE, "application/json"))
+        .insert_header((ETAG, tag))
         .body(structure))
+}
+
+/// The tag of what is read, by which a worker says what it made an output from.
+fn tag(document: &Document, input: Input) -> Result<HeaderValue, ApiError> {
+    let tag = document.tag(input);
+    let tag = tag.ok_or_else(|| missing(document, input.stage()))?;
+    Ok(digest_tag(&tag))
 }
 
 /// What is answered when a step is not done that something rests on.
@@ -542,6 +546,7 @@ pub(crate) async fn chunks(
     let document = document(&at, id)?;
     let output = document.output(Stage::Chunk, "chunks");
     let output = output.ok_or_else(|| missing(&document, Stage::Chunk))?;
+    let tag = tag(&document, Input::Chunks)?;
     // A cursor is of these chunks: of others, cut anew, it is refused.
     let mark = output.digest.to_string()[7..23].to_owned();
     let from = cursor.map_or(Ok(0), |cursor| read_cursor(&cursor, &mark))?;
@@ -555,7 +560,9 @@ pub(crate) async fn chunks(
     let has_more = items.len() > limit;
     items.truncate(limit);
     let next_cursor = has_more.then(|| format!("{mark}{:08x}", from + limit));
-    Ok(reflecting(StatusCode::OK, at.position()).json(Page { items, next_cursor }))
+    Ok(reflecting(StatusCode::OK, at.position())
+        .insert_header((ETAG, tag))
+        .json(Page { items, next_cursor }))
 }
 
 fn read_cursor(cursor: &str, mark: &str) -> Result<usize, ApiError> {

@@ -2,7 +2,8 @@
 //!
 //! Every call but the claim carries the fencing token of the attempt. Invariants: what a worker that
 //! lost its lease sends, or anybody else than who made the claim, is refused with `LEASE_LOST`, and
-//! nothing of it is recorded; events are written under the name of who asks, not of the worker.
+//! nothing of it is recorded; events are written under the name of who asks, not of the worker. What
+//! was made from what no longer stands is refused, and the job is as it was.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -15,11 +16,10 @@ use stemma_domain::document::{DocumentCommand, Stage, may_run};
 use stemma_domain::event::{DocumentStageFailed, JobError};
 use stemma_domain::id::JobId;
 use stemma_domain::job::{Job, JobCommand, JobRefusal, RESULT_BYTES_MAX};
-use stemma_domain::resource::Refusal;
 use stemma_domain::time::Timestamp;
 use stemma_domain::value::{JobKind, WorkerName};
 use stemma_jobs::{Claimant, Claimed, JobsError};
-use stemma_pipeline::stages::{CommitError, CommitFuture, StageOutput, Submission};
+use stemma_pipeline::stages::{CommitFuture, StageOutput, Submission};
 
 use crate::access::{ended, invalid};
 use crate::body::{self, blocking};
@@ -430,6 +430,15 @@ async fn end(
     Ok(answer(StatusCode::OK, &written).json(JobBody::of(&job, None)))
 }
 
+/// Has the views hold what a worker is told to read again; what they do not hold in time is read as
+/// it was, and what is made from it refused once more.
+async fn readable_again(state: &AppState, refused: ApiError) -> ApiError {
+    if refused.code() == Code::InputChanged {
+        let _ = state.visible(state.reader().end().get()).await;
+    }
+    refused
+}
+
 /// `POST /api/workers/jobs/{id}/stages/{stage}`
 pub(crate) async fn stage(
     request: HttpRequest,
@@ -460,14 +469,17 @@ pub(crate) async fn stage(
     let committer = state.documents().committer.clone();
     let runtime = tokio::runtime::Handle::current();
     let written = blocking(move || {
-        let handed_in = HandedIn::of(&body)?;
+        let handed_in = HandedIn::of(&body, stage)?;
         if handed_in.token != token {
             return Err(ApiError::of_job(&JobRefusal::LeaseLost));
         }
         committer.queue().heartbeat(job.id, token)?;
         let document = committer.document(document_id)?;
-        let allowed = may_run(&document, stage).map_err(Refusal::Document);
-        allowed.map_err(CommitError::from)?;
+        let made_from = handed_in.made_from;
+        let allowed = may_run(&document, stage);
+        // Before what was made from others is found not to fit these.
+        let allowed = allowed.and_then(|()| made_from.check(&document, stage));
+        allowed.map_err(ApiError::of_document)?;
         let text = match stage {
             Stage::Chunk => committer.text(&document)?,
             _ => String::new(),
@@ -492,7 +504,10 @@ pub(crate) async fn stage(
         drop(room);
         Ok(written)
     });
-    let written = written.await??;
+    let written = match written.await? {
+        Ok(written) => written,
+        Err(refused) => return Err(readable_again(&state, refused).await),
+    };
     state.visible(written.end).await?;
     let recorded: Bytes = Bytes::from_static(b"{\"recorded\":true}");
     Ok(answer(StatusCode::OK, &written)

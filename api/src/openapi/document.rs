@@ -2,12 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::routes::{Answer, Body, Route, route, with};
+use super::routes::{Answer, Body, READ, Route, route, with};
 use super::schemas::{label, object};
 
 const DOCUMENTS: &str = "Documents";
 const WORKERS: &str = "Workers";
-const READ: &[&str] = &["min_position", "timeout_ms"];
 
 const NEW_JOB: &str =
     r#"{"type":"word.count","payload":{"text":"four large moons"},"max_retries":1}"#;
@@ -236,6 +235,18 @@ pub(super) fn in_path(name: &str) -> Option<Value> {
     ["step", "stage"].contains(&name).then(stages)
 }
 
+/// What an output was made from.
+fn made_from() -> Value {
+    let tag = json!({ "type": ["string", "null"],
+        "pattern": "^(blake3:[0-9a-f]{64}|(W/)?\"blake3:[0-9a-f]{64}\")$" });
+    json!({
+        "type": ["object", "null"],
+        "additionalProperties": false,
+        "properties": { "text": tag, "structure": tag, "chunks": tag },
+        "description": "The ETags that GET /api/documents/{id}/text, …/structure and …/chunks gave with what the output was made from: text and structure for chunk, those and chunks for embed and detect. Where one of them is not what the document has now, the call is 409 INPUT_CHANGED and the job is as it was: read again. What is left out is not checked",
+    })
+}
+
 /// The form of an upload.
 pub(super) fn upload() -> Value {
     json!({
@@ -370,6 +381,7 @@ pub(super) fn request_schemas() -> Vec<(&'static str, Value)> {
                 json!({
                     "fencing_token": token(), "output": { "type": "object" },
                     "took_ms": { "type": ["integer", "null"], "minimum": 0, "maximum": u64::MAX },
+                    "made_from": made_from(),
                 }),
             ),
         ),

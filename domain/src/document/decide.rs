@@ -59,7 +59,7 @@ pub enum DocumentRefusal {
         missing: Stage,
     },
     /// What the stage was done on has changed meanwhile.
-    #[error("what {changed} put out changed while {stage} was done on it")]
+    #[error("what {changed} put out changed while {stage} was done on it: read it again")]
     InputChanged {
         /// The stage that was done.
         stage: Stage,

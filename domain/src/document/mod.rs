@@ -3,6 +3,7 @@
 mod blobs;
 mod chunking;
 mod decide;
+mod made_from;
 mod stage;
 mod state;
 
@@ -11,6 +12,7 @@ pub use blobs::{
 };
 pub use chunking::{CHUNK_SIZE_MAX, Chunking, ChunkingError, Strategy};
 pub use decide::{DocumentCommand, DocumentRefusal, RestsOn, decide, may_run};
+pub use made_from::{Input, MadeFrom, read_tag};
 pub use stage::{Stage, Steps};
 pub use state::{Document, DocumentEvolveError, FAILURES_MAX, StageFailure, StageState};
 

@@ -163,6 +163,13 @@ impl Effects {
         let digest = document.output(stage, output).map(|output| output.digest);
         let bytes = digest.map_or_else(Vec::new, |digest| digest.as_bytes().to_vec());
         self.input.push(bytes);
+        self.must_stand(document, stage, output);
+    }
+
+    /// Has the output refused when this is another by the time that it is recorded, and leaves the
+    /// digest of the input as it is: what was done before is to be known by it again.
+    fn must_stand(&mut self, document: &Document, stage: Stage, output: &'static str) {
+        let digest = document.output(stage, output).map(|output| output.digest);
         self.rests_on.extend(digest.map(|digest| RestsOn {
             stage,
             output,
@@ -336,6 +343,8 @@ impl Committer {
             StageOutput::Chunks(chunks) => self.cut(document, chunks, chunking, &mut effects)?,
             StageOutput::Vectors { header, file } => {
                 effects.rest_on_output(document, Stage::Chunk, "chunks");
+                // The same places in another text are other chunks.
+                effects.must_stand(document, Stage::Parse, "text");
                 effects.rest_on(&header.model);
                 let count = document.stages.get(&Stage::Chunk);
                 let count = count.and_then(|chunk| chunk.figures["chunk_count"].as_u64());
@@ -416,6 +425,7 @@ impl Committer {
         effects: &mut Effects,
     ) -> Result<(), CommitError> {
         effects.rest_on_output(document, Stage::Parse, "text");
+        effects.must_stand(document, Stage::Parse, "structure");
         effects.rest_on(serde_json::to_vec(&chunking).expect("plain data"));
         effects.figure("chunk_count", chunks.len());
         effects.figure("chunking", json!(chunking));

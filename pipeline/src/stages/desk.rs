@@ -58,6 +58,9 @@ impl From<&Document> for Task {
     }
 }
 
+/// The code of a stage that was made from what is no longer there.
+const INPUT_CHANGED: &str = "INPUT_CHANGED";
+
 /// How a document's text is to be cut in a job: as the job says, else as the upload did.
 pub(crate) fn chunking_of(job: &Job, document: &Document) -> Chunking {
     let asked = job.payload.get("chunking");
@@ -107,6 +110,16 @@ impl StageError {
             transient: false,
             after: None,
         }
+    }
+
+    /// That what the stage was made from is not what the document has now.
+    pub fn input_changed(message: impl std::fmt::Display) -> Self {
+        Self::transient(INPUT_CHANGED, message)
+    }
+
+    /// Whether it is that: to be done again on what there is now, before anybody hears of it.
+    pub fn is_input_changed(&self) -> bool {
+        matches!(self, Self::Failed { code, .. } if code == INPUT_CHANGED)
     }
 
     /// The failure as the log keeps it; none when it was none.

@@ -157,7 +157,7 @@ impl From<CommitError> for StageError {
             CommitError::Jobs(JobsError::Command(CommandError::Refused {
                 refusal: Refusal::Document(_),
                 ..
-            })) => Self::transient("INPUT_CHANGED", INPUT_CHANGED),
+            })) => Self::input_changed(INPUT_CHANGED),
             CommitError::NotIndexed(_) => Self::transient("NOT_INDEXED", error),
             CommitError::Internal(_) => Self::permanent("INTERNAL", error),
             CommitError::Read(ref source @ ReadError::Io { .. }) => {

@@ -82,33 +82,40 @@ pub fn process_again(
     tools: &Tools,
     again: Option<Stage>,
 ) -> Result<(), (Stage, StageError)> {
-    if let Some(stage) = again {
-        let task = desk.task().map_err(|error| (stage, error))?;
-        if task.done.contains(&stage) {
-            run_for(desk, tools, stage, &task).map_err(|error| (stage, error))?;
-        }
-    }
-    let mut last = Stage::Validate;
+    let (mut again, mut last) = (again, again.unwrap_or(Stage::Validate));
     for _ in 0..ROUNDS_MAX {
         let task = desk.task().map_err(|error| (last, error))?;
-        let next = Stage::ALL.into_iter().find(|s| !task.done.contains(s));
-        let Some(stage) = next else {
+        let asked = again.take().filter(|stage| task.done.contains(stage));
+        let next = || Stage::ALL.into_iter().find(|s| !task.done.contains(s));
+        let Some(stage) = asked.or_else(next) else {
             return Ok(());
         };
         last = stage;
-        run_for(desk, tools, stage, &task).map_err(|error| (stage, error))?;
+        match run_for(desk, tools, stage, &task) {
+            Err(error) if error.is_input_changed() => again = asked,
+            done => done.map_err(|error| (stage, error))?,
+        }
     }
-    let error = StageError::transient("INPUT_CHANGED", "the document is changed all the time");
-    Err((last, error))
+    Err((last, changed_all_the_time()))
 }
 
-/// Does one stage of a document.
+/// Does one stage of a document; also anew, when what it is made from is changed meanwhile.
 ///
 /// # Errors
 /// Why it failed; nothing is recorded then.
 pub fn run(desk: &dyn Desk, tools: &Tools, stage: Stage) -> Result<(), StageError> {
-    let task = desk.task()?;
-    run_for(desk, tools, stage, &task)
+    for _ in 0..ROUNDS_MAX {
+        let task = desk.task()?;
+        match run_for(desk, tools, stage, &task) {
+            Err(error) if error.is_input_changed() => {}
+            done => return done,
+        }
+    }
+    Err(changed_all_the_time())
+}
+
+fn changed_all_the_time() -> StageError {
+    StageError::input_changed("the document is changed all the time")
 }
 
 fn run_for(desk: &dyn Desk, tools: &Tools, stage: Stage, task: &Task) -> Result<(), StageError> {
@@ -220,7 +227,7 @@ fn text_of<'a>(chunk: &Chunk, text: &'a str) -> Result<&'a str, StageError> {
 
 fn vectors(desk: &dyn Desk, tools: &Tools, task: &Task) -> Result<StageOutput, StageError> {
     let spooled = |error: std::io::Error| StageError::transient("STORAGE_UNAVAILABLE", error);
-    let changed = || StageError::transient("INPUT_CHANGED", "the document was cut anew meanwhile");
+    let changed = || StageError::input_changed("the document was cut anew meanwhile");
     let mut texts = desk.chunk_texts()?;
     let count = usize::try_from(task.chunk_count.ok_or_else(changed)?).unwrap_or(usize::MAX);
     let stop = Stop::by(desk.stop());
@@ -299,3 +306,6 @@ pub(crate) fn mentions(
     }
     Ok((entities, dropped))
 }
+
+#[cfg(test)]
+mod tests;
