@@ -45,6 +45,8 @@ struct Shared {
 pub(crate) struct Job {
     state: Arc<watch::Sender<JobBody>>,
     cancel: Arc<AtomicBool>,
+    /// Whether its work is over; that it has ended is recorded before it is told here.
+    is_done: Arc<AtomicBool>,
     clock: Clock,
     is_of_server: bool,
 }
@@ -106,7 +108,7 @@ impl Jobs {
         let mut jobs = self.jobs();
         if let Some(running) = jobs
             .iter()
-            .find(|job| job.is_running() && job.body().kind == new.kind)
+            .find(|job| !job.is_done() && job.body().kind == new.kind)
         {
             let detail = format!("job {} is under way", running.body().id);
             return Err(ApiError::new(Code::AlreadyRunning, detail));
@@ -115,6 +117,7 @@ impl Jobs {
         let job = Job {
             state: Arc::new(watch::Sender::new(body)),
             cancel: Arc::default(),
+            is_done: Arc::default(),
             clock: new.clock,
             is_of_server: new.is_of_server,
         };
@@ -136,6 +139,7 @@ impl Jobs {
                 let mut span = span.enter();
                 span.note("stemma.job_id", own.body().id);
                 let done = work(&own);
+                own.is_done.store(true, Ordering::Release);
                 if let Err(error) = &done {
                     span.fail(&error.code);
                 }
@@ -331,6 +335,11 @@ impl Job {
 
     pub(crate) fn is_running(&self) -> bool {
         !ENDED.contains(&self.state.borrow().status.as_str())
+    }
+
+    /// Whether its work is over, so that the next of its kind may begin.
+    fn is_done(&self) -> bool {
+        self.is_done.load(Ordering::Acquire)
     }
 
     /// Set once the job is to stop.

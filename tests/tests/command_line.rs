@@ -280,10 +280,7 @@ async fn a_tree_is_imported_through_a_running_server() {
         counts(&again, &["files", "created", "unchanged", "events"]),
         [3, 0, 3, 0]
     );
-    let listed = client
-        .get("/api/resources?sort=name")
-        .await
-        .expect(200);
+    let listed = client.get("/api/resources?sort=name").await.expect(200);
     let items = listed["items"].as_array().expect("items");
     let paths: Vec<_> = items
         .iter()

@@ -1,4 +1,5 @@
-//! The served OpenAPI document held against what is answered, by schemathesis (row A12).
+//! The served OpenAPI document held against what is answered: by schemathesis (row A12), and read by
+//! read where each is to tell its position.
 //!
 //! Requests are made from the document, valid ones and others that break it in one place: none is
 //! answered with 5xx, with a status or a shape that the document does not have, or against what it
@@ -7,11 +8,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Map;
-use stemma_tests::Server;
+use serde_json::{Map, Value, json};
+use stemma_tests::{Server, Upload};
 
 use crate::access::create_token;
-use crate::documents::text_of;
+use crate::documents::{TEXT, text_of};
 
 /// Examples of each route in the test; `STEMMA_TEST_SCHEMATHESIS_EXAMPLES` asks for more.
 const EXAMPLES: &str = "10";
@@ -38,6 +39,87 @@ async fn whoever_asks_is_answered_as_the_served_document_says() {
         let told = run(&server, token, EXAMPLES_OF_OTHERS, &[but, phases].concat());
         expect_all_tested(&server, &told).await;
     }
+}
+
+/// What is read by `GET` but is of no position of a log: streams, whose frames tell it, what is of
+/// the whole server, and what no event changes.
+const OF_NO_POSITION: [&str; 13] = [
+    "/api/admin/backup",
+    "/api/admin/tenants",
+    "/api/admin/tokens",
+    "/api/events/stream",
+    "/api/health",
+    "/api/health/live",
+    "/api/health/ready",
+    "/api/jobs/{id}/events/stream",
+    "/api/log/key",
+    "/api/openapi.json",
+    "/api/resources/{id}/events/stream",
+    "/docs",
+    "/metrics",
+];
+
+/// Found: jobs, traces, failures, checkpoints, proofs and tiles told none.
+#[tokio::test]
+async fn each_read_tells_the_position_that_it_reflects_as_the_served_document_says() {
+    let server = Server::start();
+    let client = server.client();
+    let upload = client.uploading(&Upload::of("moons.md", TEXT));
+    let upload = client.send(upload.header("x-request-id", "a-trace")).await;
+    let upload = upload.expect(202);
+    let [job, document] = ["job_id", "document_id"].map(|name| text_of(&upload[name]));
+    client.ended(job).await;
+    let annotations = format!("/api/resources/{document}/annotations");
+    let annotation = json!({ "target": { "selector": { "type": "TextQuoteSelector",
+        "exact": "four moons" } } });
+    let written = client.post(&annotations, &annotation).await;
+    let annotation = text_of(&written.expect(201)["annotation_id"]).to_owned();
+    let head = written.position();
+    let digest = client.get(&format!("/api/events?after={}", head - 1)).await;
+    let digest = digest.expect(200)["items"][0]["id"].clone();
+    let concrete = |path: &str| {
+        let id = if path.contains("/jobs/") {
+            job
+        } else {
+            document
+        };
+        let path = path
+            .replace("{id}", id)
+            .replace("{aid}", &annotation)
+            .replace("{digest}", text_of(&digest))
+            .replace("{trace_id}", "a-trace")
+            .replace("{node}", document)
+            .replace("{level}/{tile}", &format!("0/000.p/{}", head + 1));
+        let asked = match path.as_str() {
+            "/api/search" => "&q=moons".to_owned(),
+            "/api/graph/path" => format!("&from={document}&to=annotation:{annotation}"),
+            "/api/log/proof/inclusion" => "&position=0".to_owned(),
+            "/api/log/proof/consistency" => "&from=1".to_owned(),
+            _ => String::new(),
+        };
+        format!("{path}?min_position={head}{asked}")
+    };
+    let served = client.get("/api/openapi.json").await.expect(200);
+    let paths = served["paths"].as_object().expect("paths");
+    let mut of_no_position = Vec::new();
+    for (path, methods) in paths
+        .iter()
+        .filter(|(_, methods)| methods["get"].is_object())
+    {
+        let answer = |method: &str| &methods[method]["responses"]["200"]["headers"];
+        assert_eq!(answer("get"), answer("head"), "{path}");
+        if answer("get")["Stemma-Position"] == Value::Null {
+            of_no_position.push(path.as_str());
+            continue;
+        }
+        let asked = concrete(path);
+        for method in ["GET", "HEAD"] {
+            let answer = client.raw(method, &asked, &[], "").await;
+            assert_eq!(answer.status, 200, "{method} {asked} {}", answer.text());
+            assert_eq!(answer.position(), head, "{method} {asked}");
+        }
+    }
+    assert_eq!(of_no_position, OF_NO_POSITION);
 }
 
 /// A server with the sample corpus, and a token of each role.

@@ -106,6 +106,63 @@ async fn a_job_of_ones_own_type_is_queued_claimed_told_of_and_completed() {
     }
 }
 
+/// Found: reads of jobs told no position, so that nobody knew what such an answer holds.
+#[tokio::test]
+async fn each_read_of_a_job_tells_the_position_that_it_reflects() {
+    let server = Server::start();
+    let client = server.client();
+    let none = client.get("/api/jobs").await;
+    assert_eq!(none.header("stemma-position"), "", "the log is empty");
+    let queued = client.post("/api/jobs", &json!({ "type": "ocr" })).await;
+    let id = text_of(&queued.expect(201)["id"]).to_owned();
+    let reads = async |written: u64, status: &str| {
+        let job = format!("/api/jobs/{id}");
+        for path in ["/api/jobs", &job, &format!("{job}/status")] {
+            let seen = client.get(&format!("{path}?min_position={written}")).await;
+            let told = seen.expect(200);
+            assert_eq!(seen.position(), written, "{path}");
+            let job = told["items"].get(0).unwrap_or(&told);
+            assert_eq!(job["status"], status, "{path}");
+        }
+    };
+    reads(queued.position(), "queued").await;
+    let head = async || client.get("/api/events").await.position();
+    let claimed = claim(&client, "w", 0).await.expect(200);
+    reads(head().await, "processing").await;
+    let done = tell(&client, &claimed, "complete", json!({})).await;
+    done.expect(200);
+    let last = head().await;
+    assert!(last > queued.position());
+    reads(last, "completed").await;
+}
+
+/// Its end is recorded before the thread that ran it says so: an answer that told the position of
+/// that end said that the job was under way.
+#[tokio::test]
+async fn an_operators_job_whose_end_is_in_the_views_is_told_as_ended_and_can_be_begun_anew() {
+    let server = Server::start();
+    let client = server.client();
+    client.create("a", "Jupiter").await;
+    for _ in 0..10 {
+        let begun = client.raw("POST", "/api/admin/verify", &[], "").await;
+        let id = begun.expect(202)["id"].clone();
+        let since = Instant::now();
+        loop {
+            let ended = client.get("/api/jobs?type=verify&status=completed").await;
+            let ended = ended.expect(200);
+            let ended = ended["items"].as_array().expect("a list");
+            assert!(
+                ended.iter().all(|job| job["status"] == "completed"),
+                "{ended:?}"
+            );
+            if ended.iter().any(|job| job["id"] == id) {
+                break;
+            }
+            assert!(since.elapsed() < Duration::from_mins(1), "{id}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_job_queued_again_under_its_key_is_one_job() {
     let server = Server::start();

@@ -229,6 +229,32 @@ async fn what_failed_is_told_by_trace_and_in_one_list() {
     unknown.expect_problem(404, "TRACE_NOT_FOUND");
 }
 
+/// Found: they told no position, so that nobody knew what a story or a list of failures holds.
+#[tokio::test]
+async fn a_story_and_what_failed_tell_the_position_that_they_reflect() {
+    let server = Server::start();
+    let client = server.client();
+    let made = client
+        .request("POST", "/api/entity_types")
+        .json(&json!({ "name": "Moon" }));
+    let made = client.send(made.header("x-request-id", "seen-at")).await;
+    made.expect(201);
+    let written = made.position();
+    for path in ["/api/traces/seen-at", "/api/errors"] {
+        let seen = client.get(&format!("{path}?min_position={written}")).await;
+        seen.expect(200);
+        assert_eq!(seen.position(), written, "{path}");
+        let ahead = format!("{path}?min_position={}&timeout_ms=1", written + 1);
+        client.get(&ahead).await.expect_problem(503, "NOT_YET");
+    }
+    let story = story(&client, "seen-at").await;
+    assert_eq!(story["events"][0]["position"], written, "{story}");
+    // What another wrote since moves it on.
+    client.create("another", "Jupiter").await;
+    let seen = client.get("/api/traces/seen-at").await;
+    assert!(seen.position() > written);
+}
+
 #[tokio::test]
 async fn a_trace_of_long_ago_and_of_before_a_restart_is_found() {
     let mut server = Server::start();

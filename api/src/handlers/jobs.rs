@@ -24,6 +24,7 @@ use crate::conditional::no_precondition;
 use crate::context::{Context, is_trace_id};
 use crate::error::{ApiError, Code};
 use crate::handlers::grants::check_writable;
+use crate::handlers::resources::reflecting;
 use crate::idempotency;
 use crate::jobs::{Job as OwnJob, JobBody};
 use crate::json::{Fields, checked, natural, object};
@@ -83,7 +84,7 @@ pub(crate) async fn list(request: HttpRequest, state: Served) -> Result<HttpResp
         all.sort_by(|a, b| b.id.cmp(&a.id));
         items = all;
     }
-    Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
+    Ok(reflecting(StatusCode::OK, at.position()).json(Page { items, next_cursor }))
 }
 
 /// Whether jobs of the whole server are told of beside those of the tenant: to those who may do
@@ -105,10 +106,19 @@ fn is_unrecorded(views: &Seen, id: &str) -> bool {
 
 /// A job as it goes over the wire: of one that runs here, as it runs.
 fn body_of(state: &AppState, job: &Job) -> JobBody {
-    if let Some(own) = own_job(state, job.id) {
-        return own.body();
+    match own_job(state, job.id) {
+        Some(own) => own_body(&own, Some(job)),
+        None => JobBody::of(job, state.documents().queue.told(job.id)),
     }
-    JobBody::of(job, state.documents().queue.told(job.id))
+}
+
+/// A job that this process began, beside what the views have of it. Its end is recorded before its
+/// thread says so itself: what the views hold is never told as less than they hold.
+fn own_body(own: &OwnJob, recorded: Option<&Job>) -> JobBody {
+    match recorded {
+        Some(job) if own.is_running() && job.status.is_ended() => JobBody::of(job, None),
+        _ => own.body(),
+    }
 }
 
 pub(crate) fn job_id(text: &str) -> Result<JobId, ApiError> {
@@ -117,12 +127,13 @@ pub(crate) fn job_id(text: &str) -> Result<JobId, ApiError> {
 }
 
 /// The job of this id, as the views have it, if what it is about is seen.
-fn find(state: &Served, id: JobId) -> Result<JobBody, ApiError> {
+fn find(state: &AppState, views: &Seen, id: JobId) -> Result<JobBody, ApiError> {
+    let recorded = views.job(id);
     if let Some(own) = own_job(state, id) {
-        return Ok(own.body());
+        // An operator's jobs are told of also where the views are not well.
+        return Ok(own_body(&own, recorded.ok().flatten().as_ref()));
     }
-    let job = state.seen().job(id)?;
-    let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
+    let job = recorded?.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
     Ok(body_of(state, &job))
 }
 
@@ -136,13 +147,11 @@ pub(crate) async fn get(
     let wait = query.min_position(state.options());
     query.finish()?;
     let id = job_id(&id)?;
-    // An operator's jobs are told of also where the views are not well.
-    if wait.position.is_some() {
-        state.views_at(wait).await?;
-    }
-    Ok(HttpResponse::Ok()
+    let at = state.views_at(wait).await?;
+    let job = find(&state, &at.views, id)?;
+    Ok(reflecting(StatusCode::OK, at.position())
         .insert_header((CACHE_CONTROL, "no-store"))
-        .json(find(&state, id)?))
+        .json(job))
 }
 
 /// `POST /api/jobs`
@@ -261,7 +270,7 @@ pub(crate) async fn retry(
     no_precondition(&request, NO_TAG)?;
     let id = job_id(&id)?;
     let key = idempotency::of(&request, &context, &[])?;
-    find(&state, id)?;
+    find(&state, &state.seen(), id)?;
     let job = state.commands().job(id)?;
     let document_id = job.as_ref().and_then(|job| job.document_id);
     if context.sight() != Sight::Everything && job.as_ref().is_some_and(is_as_admin) {
@@ -296,7 +305,7 @@ async fn change(
     (id, command): (JobId, JobCommand),
     key: Option<Idempotency>,
 ) -> Result<HttpResponse, ApiError> {
-    find(state, id)?;
+    find(state, &state.seen(), id)?;
     let job = state.commands().job(id)?;
     let job = job.ok_or_else(|| ApiError::of(Code::JobNotFound))?;
     may_change(context, Some(&job.owner))?;
@@ -336,7 +345,7 @@ impl News {
         match self {
             Self::Recorded(id, watching) => {
                 watching.progress();
-                find(state, *id)
+                find(state, &state.seen(), *id)
             }
             Self::Own(changes) => Ok(changes.borrow_and_update().clone()),
         }
@@ -379,7 +388,7 @@ pub(crate) fn follow_job(
         None => News::Recorded(id, state.documents().queue.follow(id)),
     };
     // Unknown ids are told of before the stream begins.
-    find(state, id)?;
+    find(state, &state.seen(), id)?;
     let shutdown = state.shutdown().follow();
     let heartbeat = std::time::Duration::from_millis(options.heartbeat_ms);
     let first = Some(format!("retry: {}\n\n", options.retry_ms));

@@ -1,5 +1,8 @@
 //! What the log shows to those who trust nothing but a key: checkpoints, proofs, tiles.
+//!
+//! Each answer but the key is of a number of events, and reflects the last of them.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
@@ -11,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::body::blocking;
 use crate::error::{ApiError, Code};
+use crate::handlers::resources::reflecting;
 use crate::query::Query;
 use crate::tenants::Served;
 
@@ -67,8 +71,10 @@ pub(crate) async fn checkpoint(
     state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
     let size = query.number("size");
     query.finish()?;
+    state.views_at(wait).await?;
     let proofs = state.proofs().clone();
     let signer = proofs.signer()?.clone();
     let (end, head) = state.reader().root();
@@ -78,7 +84,7 @@ pub(crate) async fn checkpoint(
     };
     let origin = signer.verifier().name().to_owned();
     let note = signer.sign(&Checkpoint { origin, size, root });
-    Ok(HttpResponse::Ok()
+    Ok(reflecting(StatusCode::OK, size.checked_sub(1))
         .insert_header((CONTENT_TYPE, TEXT))
         .insert_header((CACHE_CONTROL, "no-cache"))
         .body(note))
@@ -99,19 +105,23 @@ pub(crate) async fn inclusion(
     state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
     let position = required(&mut query, "position");
     let size = query.number("size");
     query.finish()?;
+    state.views_at(wait).await?;
     let size = size.unwrap_or_else(|| state.reader().end().get());
     let tree = state.proofs().tree.clone();
     let shown = blocking(move || tree.inclusion(position, size)).await??;
-    Ok(HttpResponse::Ok().json(InclusionBody {
-        position: shown.position,
-        size: shown.size,
-        digest: shown.digest.to_string(),
-        leaf_hash: STANDARD.encode(shown.leaf_hash),
-        path: in_base64(&shown.path),
-    }))
+    Ok(
+        reflecting(StatusCode::OK, shown.size.checked_sub(1)).json(InclusionBody {
+            position: shown.position,
+            size: shown.size,
+            digest: shown.digest.to_string(),
+            leaf_hash: STANDARD.encode(shown.leaf_hash),
+            path: in_base64(&shown.path),
+        }),
+    )
 }
 
 /// `GET /api/log/proof/consistency`
@@ -120,14 +130,16 @@ pub(crate) async fn consistency(
     state: Served,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
     let from = required(&mut query, "from");
     let to = query.number("to");
     query.finish()?;
+    state.views_at(wait).await?;
     let to = to.unwrap_or_else(|| state.reader().end().get());
     let tree = state.proofs().tree.clone();
     let path = blocking(move || tree.consistency(from, to)).await??;
     let path = in_base64(&path);
-    Ok(HttpResponse::Ok().json(ConsistencyBody { from, to, path }))
+    Ok(reflecting(StatusCode::OK, to.checked_sub(1)).json(ConsistencyBody { from, to, path }))
 }
 
 /// `GET /api/log/tile/{level}/{tile}`
@@ -136,11 +148,14 @@ pub(crate) async fn tile(
     place: Path<(String, String)>,
     state: Served,
 ) -> Result<HttpResponse, ApiError> {
-    Query::none(request.query_string())?;
+    let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
+    query.finish()?;
     let (level, index, width) = tile_of(&place.0, &place.1).ok_or_else(|| {
         let form = "expected a level, then a number in groups of three digits such as `x001/234`, perhaps with `.p/` and 1 to 255";
         ApiError::new(Code::InvalidId, form)
     })?;
+    state.views_at(wait).await?;
     let tree = state.proofs().tree.clone();
     let tile = blocking(move || tree.tile(level, index, width)).await?;
     let bytes = tile.map_err(|error| match error {
@@ -150,7 +165,7 @@ pub(crate) async fn tile(
     })?;
     // Which tenant's tree it is of is told by the token, not by the URL.
     let kept = "private, max-age=31536000, immutable";
-    Ok(HttpResponse::Ok()
+    Ok(reflecting(StatusCode::OK, last_below(level, index, width))
         .insert_header((CONTENT_TYPE, "application/octet-stream"))
         .insert_header((CACHE_CONTROL, kept))
         .body(bytes))
@@ -203,9 +218,26 @@ fn tile_of(level: &str, tile: &str) -> Option<(u32, u64, u64)> {
     (level <= LEVEL_MAX).then_some((level, index, width))
 }
 
+/// The position of the last event below the hashes of a tile; each stands for 256 of the level
+/// below it, and those of level 0 for one event.
+fn last_below(level: u32, index: u64, width: u64) -> Option<u64> {
+    let hashes = index.checked_mul(TILE_HASHES)?.checked_add(width)?;
+    let events = hashes.checked_mul(TILE_HASHES.checked_pow(level)?)?;
+    events.checked_sub(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tile_reflects_the_last_event_below_it() {
+        assert_eq!(last_below(0, 0, 1), Some(0));
+        assert_eq!(last_below(0, 1, 256), Some(511));
+        assert_eq!(last_below(1, 0, 2), Some(511));
+        assert_eq!(last_below(2, 1, 3), Some((256 + 3) * 65_536 - 1));
+        assert_eq!(last_below(63, 1, 1), None);
+    }
 
     #[test]
     fn a_tile_has_one_name() {

@@ -129,8 +129,12 @@ pub(crate) async fn search(
     if let Some(position) = wait.position {
         reached(&search.projection, position, wait.timeout).await?;
     }
+    // Records that change nothing in the index are passed without a commit.
+    let passed = search.projection.end();
     let index = search.projection.index();
     let index = index.ok_or_else(|| unavailable(&search.projection))?;
+    // Before the first question: what comes meanwhile may be in a part of the answer alone.
+    let end = passed.max(index.checkpoint().end);
     let (mode, chosen) = chosen(mode, after.as_ref());
     let asked = Asked {
         text,
@@ -143,32 +147,37 @@ pub(crate) async fn search(
         after,
     };
     let span = context.span;
-    let (search, seen) = (search.clone(), state.seen());
+    let (search, seen) = (search.clone(), state.seen_after(end).await?);
     let answered = move || {
         let _followed = span.follow();
         answer(&search, &index, &seen, asked, chosen)
     };
-    let (mut page, warning) = blocking(answered).await??;
-    // The index may have been told of what the views had yet to hear.
-    let seen = state.seen_after(page.checkpoint.end).await?;
-    if !seen.is_everything() {
-        let mut hits = Vec::with_capacity(page.hits.len());
-        for hit in page.hits {
-            if seen.sees(hit.resource)? {
-                hits.push(hit);
-            }
-        }
-        page.hits = hits;
-    }
-    let position = page.checkpoint.end.checked_sub(1);
-    let mut response = reflecting(StatusCode::OK, position);
+    let (page, warning) = blocking(answered).await??;
+    let hits = still_seen(&state, page.hits, page.checkpoint.end).await?;
+    let mut response = reflecting(StatusCode::OK, end.checked_sub(1));
     if let Some(warning) = warning {
         response.insert_header((STEMMA_WARNING, warning));
     }
     Ok(response.json(Page {
-        items: page.hits.into_iter().map(HitBody::from).collect(),
+        items: hits.into_iter().map(HitBody::from).collect(),
         next_cursor: page.next.map(|cursor| cursor.to_string()),
     }))
+}
+
+/// The hits that are seen: the index, which holds `end` records, may have been told of what the
+/// views had yet to hear.
+async fn still_seen(state: &Served, hits: Vec<Hit>, end: u64) -> Result<Vec<Hit>, ApiError> {
+    let seen = state.seen_after(end).await?;
+    if seen.is_everything() {
+        return Ok(hits);
+    }
+    let mut shown = Vec::with_capacity(hits.len());
+    for hit in hits {
+        if seen.sees(hit.resource)? {
+            shown.push(hit);
+        }
+    }
+    Ok(shown)
 }
 
 /// Waits until a position is searchable.

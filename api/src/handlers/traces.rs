@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use actix_web::http::StatusCode;
 use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use stemma_domain::access::Need;
+use stemma_domain::id::JobId;
 use stemma_domain::job::{Job, JobStatus};
 use stemma_domain::time::Timestamp;
 use stemma_event_log::{Position, ReadLimit, Record};
@@ -17,6 +19,7 @@ use crate::body::blocking;
 use crate::context::{Context, is_trace_id};
 use crate::error::{ApiError, Code};
 use crate::handlers::events::PAGE_BYTES_MAX;
+use crate::handlers::resources::reflecting;
 use crate::handlers::traced_stages::{STAGE_RECORDS_MAX, TracedStageBody, stages_of};
 use crate::query::Query;
 use crate::requests::{RequestBody, RequestSeen};
@@ -137,13 +140,13 @@ pub(crate) async fn get(
         return Err(ApiError::new(Code::InvalidId, "expected a trace id"));
     }
     let at = state.views_at(wait).await?;
-    let own = state.clone();
-    let told = blocking(move || story(&own, &at.views, &trace_id, &context)).await??;
+    let (own, views) = (state.clone(), at.views.clone());
+    let told = blocking(move || story(&own, &views, &trace_id, &context)).await??;
     let is_empty = told.requests.is_empty() && told.events.is_empty() && told.jobs.is_empty();
     if is_empty {
         return Err(ApiError::of(Code::TraceNotFound));
     }
-    Ok(HttpResponse::Ok().json(told))
+    Ok(reflecting(StatusCode::OK, at.position()).json(told))
 }
 
 fn story(
@@ -343,6 +346,7 @@ fn by_time(state: &AppState, trace_id: &str, told: i64, found: &mut Found) -> Re
 /// `GET /api/errors`
 pub(crate) async fn errors(request: HttpRequest, state: Served) -> Result<HttpResponse, ApiError> {
     let mut query = Query::parse(request.query_string())?;
+    let wait = query.min_position(state.options());
     let limit = query.limit(state.options());
     let kind = query.read("kind", "request or job", |text| {
         ["request", "job"].contains(&text).then(|| text.to_owned())
@@ -351,6 +355,7 @@ pub(crate) async fn errors(request: HttpRequest, state: Served) -> Result<HttpRe
     let before: Option<Timestamp> =
         query.read("before", "a time (RFC 3339)", |text| text.parse().ok());
     query.finish()?;
+    let at = state.views_at(wait).await?;
     let is_of = |own: &str| kind.as_ref().is_none_or(|kind| kind == own);
     let fits = |error: &ErrorBody| {
         code.as_ref().is_none_or(|code| error.code == *code)
@@ -365,21 +370,29 @@ pub(crate) async fn errors(request: HttpRequest, state: Served) -> Result<HttpRe
         items.extend(state.requests().latest(limit, failed));
     }
     if is_of("job") {
-        // Those that wait for their next try failed in the one before.
-        for status in [JobStatus::Failed, JobStatus::Retrying] {
-            let query = JobQuery {
-                status: Some(status),
-                limit: JOBS_LOOKED_AT,
-                ..JobQuery::default()
-            };
-            let views = state.seen();
-            let failed = blocking(move || views.jobs(&query)).await??.items;
-            items.extend(failed.iter().map(of_job).filter(fits));
-        }
+        let views = at.views.clone();
+        let failed = blocking(move || failed_jobs(&views)).await??;
+        items.extend(failed.values().map(of_job).filter(fits));
     }
     items.sort_by(|a, b| b.at.cmp(&a.at));
     items.truncate(limit);
-    Ok(HttpResponse::Ok().json(ErrorsBody { items }))
+    Ok(reflecting(StatusCode::OK, at.position()).json(ErrorsBody { items }))
+}
+
+/// The jobs that failed, and those that wait for their next try, which failed in the one before.
+/// These are looked at first: one whose last try fails in between is met, though perhaps twice.
+fn failed_jobs(views: &Seen) -> Result<BTreeMap<JobId, Job>, ApiError> {
+    let mut failed = BTreeMap::new();
+    for status in [JobStatus::Retrying, JobStatus::Failed] {
+        let query = JobQuery {
+            status: Some(status),
+            limit: JOBS_LOOKED_AT,
+            ..JobQuery::default()
+        };
+        let found = views.jobs(&query)?.items;
+        failed.extend(found.into_iter().map(|job| (job.id, job)));
+    }
+    Ok(failed)
 }
 
 fn of_request(request: &RequestSeen<'_>, code: &str) -> ErrorBody {

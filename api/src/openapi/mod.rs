@@ -246,6 +246,9 @@ fn responses(route: &Route) -> Map<String, Value> {
             content[other] = json!({ "schema": {} });
         }
         let mut response = json!({ "description": described });
+        if tells_position(route) {
+            response["headers"] = json!({ "Stemma-Position": position() });
+        }
         if content != json!({}) {
             response["content"] = content;
         }
@@ -267,6 +270,21 @@ fn responses(route: &Route) -> Map<String, Value> {
         responses.entry(status.to_string()).or_insert(problem);
     }
     responses
+}
+
+/// Whether an answer tells a position: that of a read, which can be made to wait for one, and that
+/// of a write.
+fn tells_position(route: &Route) -> bool {
+    let telling = ["min_position", "Idempotency-Key"];
+    route.parameters.iter().any(|name| telling.contains(name))
+}
+
+/// The header that tells it.
+fn position() -> Value {
+    json!({
+        "description": "Of a read: the position that it reflects. Of a write: the position from which on reads reflect it. Left out while the log is empty",
+        "schema": { "type": "integer", "minimum": 0 },
+    })
 }
 
 /// A list of entity tags (RFC 9110, section 8.8.3), or any.

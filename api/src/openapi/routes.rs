@@ -37,6 +37,8 @@ pub(super) enum Answer {
 
 const PROOFS: &str = "Proofs";
 const WRITE: &[&str] = &["Idempotency-Key", "If-Match"];
+/// Of every read.
+pub(super) const READ: &[&str] = &["min_position", "timeout_ms"];
 const PAGED: &[&str] = &["limit", "cursor", "min_position", "timeout_ms"];
 
 pub(super) const fn route(
@@ -487,7 +489,7 @@ const ROUTES: &[Route] = &[
             "Events",
             "An event by its digest",
         ),
-        &[],
+        READ,
         Body::None,
         &[(200, Answer::Schema("Event"))],
         &[400, 404, 422, 500, 503],
@@ -518,7 +520,7 @@ const ROUTES: &[Route] = &[
             PROOFS,
             "The log's size and root, signed (C2SP)",
         ),
-        &["size"],
+        &["size", "min_position", "timeout_ms"],
         Body::None,
         &[(200, Answer::Text("text/plain"))],
         &[400, 422, 500, 503],
@@ -542,7 +544,7 @@ const ROUTES: &[Route] = &[
             PROOFS,
             "That an event is in the log",
         ),
-        &["position", "size"],
+        &["position", "size", "min_position", "timeout_ms"],
         Body::None,
         &[(200, Answer::Schema("InclusionBody"))],
         &[400, 422, 500, 503],
@@ -554,7 +556,7 @@ const ROUTES: &[Route] = &[
             PROOFS,
             "That the log only grew",
         ),
-        &["from", "to"],
+        &["from", "to", "min_position", "timeout_ms"],
         Body::None,
         &[(200, Answer::Schema("ConsistencyBody"))],
         &[400, 422, 500, 503],
@@ -566,7 +568,7 @@ const ROUTES: &[Route] = &[
             PROOFS,
             "Hashes of the tree (C2SP tiles)",
         ),
-        &[],
+        READ,
         Body::None,
         &[(200, Answer::Bytes)],
         &[400, 404, 422, 500, 503],
