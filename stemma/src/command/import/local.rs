@@ -134,7 +134,9 @@ impl Local {
                 .block_on(self.tenant.commands.execute(request))
                 .context("write to the log")?;
             let results = written.results.iter();
-            self.events += results.map(|result| result.events.len() as u64).sum::<u64>();
+            self.events += results
+                .map(|result| result.events.len() as u64)
+                .sum::<u64>();
         }
         outcomes
             .into_iter()
