@@ -2,7 +2,7 @@
 //!
 //! Invariant: a blob leaves the index only in a moment in which it is neither live nor pinned nor
 //! was pinned since the collection began; only then is anything on disk touched. What is live in a
-//! pack is durable elsewhere before the pack goes.
+//! pack is durable elsewhere before the pack goes, whether or not the index knew of it.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver};
@@ -16,7 +16,7 @@ use crate::pack::{
 };
 use crate::pin::Collecting;
 use crate::queue::{Queue, Reply};
-use crate::vault::{Found, Vault, lock};
+use crate::vault::{Found, Presence, Vault, lock};
 use crate::writer::Task;
 use crate::{CollectError, Digest, PutError};
 
@@ -187,6 +187,9 @@ impl Sweep<'_> {
         };
         let found = survey(&subject, Tail::Durable { end: state.end }).map_err(at(&name))?;
         let sorted = self.sort(number, &found);
+        if !sorted.left_out.is_empty() {
+            self.take_up(number, &sorted.left_out)?;
+        }
         if !found.damage.is_empty() || state.phase == PackPhase::Stuck {
             // What was unlinked stays on disk: nothing is written where not all is understood.
             self.done.packs_damaged += 1;
@@ -205,7 +208,8 @@ impl Sweep<'_> {
         if state.phase == PackPhase::Sealed && (much_is_dead || sorted.live.is_empty()) {
             return self.rewrite(number, &state, &sorted.live);
         }
-        if state.phase == PackPhase::Sealed && !sorted.bury.is_empty() {
+        let is_changed = !(sorted.bury.is_empty() && sorted.left_out.is_empty());
+        if state.phase == PackPhase::Sealed && is_changed {
             self.save_run(number, &found, &sorted);
         }
         Ok(())
@@ -223,6 +227,11 @@ impl Sweep<'_> {
                 continue;
             }
             let known = self.vault.index.contains(&slot);
+            if !known && self.is_left_out(&entry.digest) {
+                sorted.left_out.push((slot, len));
+                sorted.live.push(*entry);
+                continue;
+            }
             if known && (self.needs(&entry.digest) || !self.unlink(entry, slot)) {
                 sorted.live.push(*entry);
                 continue;
@@ -231,6 +240,26 @@ impl Sweep<'_> {
             sorted.dead_bytes += entry_bytes(len);
         }
         sorted
+    }
+
+    /// Whether a blob that the index does not lead to is needed and nowhere else.
+    fn is_left_out(&self, digest: &Digest) -> bool {
+        self.needs(digest) && matches!(self.vault.presence(digest), Presence::Absent { .. })
+    }
+
+    /// Has the index lead to blobs that a pack's run leaves out: no error in what is derived is to
+    /// end in the death of what is live. That run is gone first, durably.
+    fn take_up(&self, pack: u32, left_out: &[(Slot, u64)]) -> Result<(), CollectError> {
+        let count = left_out.len();
+        tracing::warn!(pack, count, "blobs that the run of their pack leaves out");
+        self.remove_run(pack)?;
+        let index = self.vault.storage.open_dir("index").map_err(at("index"))?;
+        index.sync().map_err(at("index"))?;
+        let slots: Vec<_> = left_out.iter().map(|(slot, _)| *slot).collect();
+        self.vault.index.change(&slots, &[]);
+        let bytes = left_out.iter().map(|(_, bytes)| bytes).sum();
+        self.vault.counters.packed_bytes.add(bytes);
+        Ok(())
     }
 
     fn unlink(&mut self, entry: &Entry, slot: Slot) -> bool {
@@ -354,6 +383,8 @@ impl Sweep<'_> {
 #[derive(Default)]
 struct Sorted {
     live: Vec<Entry>,
+    /// Those of them that the index does not lead to, with their lengths.
+    left_out: Vec<(Slot, u64)>,
     /// Offsets of those that are to be marked dead.
     bury: Vec<u64>,
     /// Bytes of those, and of those that were dead before.

@@ -200,6 +200,11 @@ impl Loader<'_> {
         for number in &numbers {
             self.pack(*number, Some(*number) == last)?;
         }
+        if self.access == Access::Write && self.loaded.report.runs_rebuilt > 0 {
+            // An entry whose mark of death a crash took away lives again. A run of before, without
+            // it, must not come back once somebody was told that the blob is there.
+            self.sync_dir("index").map_err(at("index"))?;
+        }
         if let Some(mark) = self
             .mark
             .filter(|mark| mark.pack > 0 && !numbers.contains(&mark.pack))
@@ -340,7 +345,8 @@ impl Loader<'_> {
         self.loaded.tail.mark = Some(mark);
         match found.seal {
             Some(seal) if damage.is_empty() => {
-                self.rebuild_run(subject.number, &seal, &entries, dead_bytes);
+                let rebuilt = self.rebuild_run(subject.number, &seal, &entries, dead_bytes);
+                rebuilt.map_err(at(&run_name(subject.number)))?;
             }
             _ => {}
         }
@@ -388,10 +394,17 @@ impl Loader<'_> {
         entries
     }
 
-    fn rebuild_run(&mut self, number: u32, seal: &Seal, entries: &[(Slot, u32)], dead_bytes: u64) {
+    /// Puts a run in the place of what is there; where it cannot be written, nothing.
+    fn rebuild_run(
+        &mut self,
+        number: u32,
+        seal: &Seal,
+        entries: &[(Slot, u32)],
+        dead_bytes: u64,
+    ) -> io::Result<()> {
         self.loaded.report.runs_rebuilt += 1;
         if self.access == Access::ReadOnly {
-            return;
+            return Ok(());
         }
         let live_bytes = entries.iter().map(|(_, len)| u64::from(*len)).sum();
         let mut half = [0; 16];
@@ -404,8 +417,13 @@ impl Loader<'_> {
             seal: half,
             slots,
         };
-        if let Err(error) = run.save(self.storage, &format!("tmp/run-{number}")) {
-            tracing::warn!(file = run_name(number), %error, "run could not be written");
+        let Err(error) = run.save(self.storage, &format!("tmp/run-{number}")) else {
+            return Ok(());
+        };
+        tracing::warn!(file = run_name(number), %error, "run could not be written");
+        match self.storage.remove(&run_name(number)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
         }
     }
 

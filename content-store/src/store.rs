@@ -338,8 +338,8 @@ impl ContentStore {
     }
 
     /// Reads everything and hashes it again. All damage is reported, in whatever file it is;
-    /// `on_blob` gets each blob that is whole, with its length, once for each copy; `progress` may
-    /// break it off. Blocks; reads and puts go on.
+    /// `on_blob` gets each blob that is whole and found by who reads it, with its length, once for
+    /// each copy; `progress` may break it off. Blocks; reads and puts go on.
     ///
     /// # Errors
     /// When the directory cannot be listed, or it was broken off.

@@ -237,7 +237,9 @@ impl Check<'_> {
         for (digest, len) in &found.whole {
             self.report.blobs += 1;
             self.report.bytes += len;
-            (self.on_blob)(digest, *len);
+            if self.is_found(number, digest) {
+                (self.on_blob)(digest, *len);
+            }
         }
         for damage in &found.damage {
             if let Some(digest) = &damage.digest {
@@ -256,6 +258,18 @@ impl Check<'_> {
         self.report.unsettled_bytes += found.unsettled_bytes;
         self.report.damage.append(&mut found.damage);
         Ok(())
+    }
+
+    /// Whether a reader is led to a blob that stands in a pack. Of one that was sealed when the store
+    /// was opened the index knows all that is live, or its run leaves out what it must not.
+    fn is_found(&self, number: u32, digest: &Digest) -> bool {
+        let state = self.vault.packs.state(number);
+        if state.is_none_or(|state| state.phase != PackPhase::Sealed) {
+            return true;
+        }
+        let slots = self.vault.index.find(digest);
+        // What cannot be looked at is told as what it is.
+        slots.iter().any(|slot| slot.pack == number) || self.vault.contains(digest).unwrap_or(true)
     }
 
     fn look_at_pack(&self, number: u32, is_last: bool) -> Result<Findings, VerifyError> {

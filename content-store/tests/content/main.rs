@@ -8,6 +8,7 @@ mod damage;
 mod golden;
 mod model;
 mod names;
+mod runs;
 
 use std::sync::Arc;
 
