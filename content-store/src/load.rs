@@ -200,10 +200,8 @@ impl Loader<'_> {
         for number in &numbers {
             self.pack(*number, Some(*number) == last)?;
         }
-        if self.access == Access::Write && self.loaded.report.runs_rebuilt > 0 {
-            // An entry whose mark of death a crash took away lives again. A run of before, without
-            // it, must not come back once somebody was told that the blob is there.
-            self.sync_dir("index").map_err(at("index"))?;
+        if self.access == Access::Write {
+            self.settle_runs(&numbers).map_err(at("index"))?;
         }
         if let Some(mark) = self
             .mark
@@ -392,6 +390,24 @@ impl Loader<'_> {
         self.loaded.packed_bytes += entries.iter().map(|(_, len)| u64::from(*len)).sum::<u64>();
         self.all.extend(entries.iter().map(|(slot, _)| *slot));
         entries
+    }
+
+    /// Has the runs of before gone durably, once others are in their places: an entry whose mark of
+    /// death a crash took away lives again, and a run without it must not come back when somebody
+    /// was told that the blob is there. A pack that is gone leaves none to the next of its number.
+    fn settle_runs(&self, packs: &[u32]) -> io::Result<()> {
+        let of_packs: BTreeSet<_> = packs.iter().copied().map(run_name).collect();
+        let listed = self.storage.list("index")?.into_iter();
+        let names = listed.map(|file| format!("index/{}", file.name));
+        let is_orphan = |name: &String| name.ends_with(".run") && !of_packs.contains(name);
+        let orphans: Vec<_> = names.filter(is_orphan).collect();
+        for name in &orphans {
+            self.storage.remove(name)?;
+        }
+        if self.loaded.report.runs_rebuilt > 0 || !orphans.is_empty() {
+            self.sync_dir("index")?;
+        }
+        Ok(())
     }
 
     /// Puts a run in the place of what is there; where it cannot be written, nothing.

@@ -76,6 +76,22 @@ fn a_run_that_cannot_be_made_again_leaves_none_of_before() {
     assert_eq!(read(&store, &blobs()[0]).as_ref(), Some(&blobs()[0]));
 }
 
+/// Numbers of packs begin anew where all packs are gone.
+#[test]
+fn a_run_whose_pack_is_gone_is_left_to_no_other_of_its_number() {
+    let of_before = with_a_run_of_before().bytes(RUN).unwrap();
+    let storage = MemoryStorage::default();
+    storage.put(RUN, of_before);
+    drop(filled(&storage));
+    // The file was cut to its length on the disk as well, and the new run's name is not there.
+    storage.put(PACK, storage.bytes(PACK).unwrap());
+    let (store, report) = open(&storage.crash(&mut |_, _| false));
+    assert_eq!(report.damage, []);
+    for bytes in blobs() {
+        assert_eq!(read(&store, &bytes), Some(bytes));
+    }
+}
+
 #[test]
 fn a_blob_that_a_run_leaves_out_is_not_told_as_there_and_no_collection_takes_it() {
     let of_before = with_a_run_of_before().bytes(RUN).unwrap();
