@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -15,9 +17,23 @@ use crate::inode::{Inode, whole_sectors};
 use crate::weather::{Class, Forecast, Kind, Outcome, Weather};
 
 /// Longest that a write is held back.
-const HELD_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+const HELD_MAX: Duration = Duration::from_secs(1);
+/// Longest that a change takes on a disk of uneven pace, in microseconds.
+const LATE_US_MAX: u64 = 500;
+/// How many changes there are for one that takes its time.
+const LATE_ONE_IN: u64 = 8;
 /// Operations and answers shown when a seed fails.
 const TRACE_MAX: usize = 400;
+
+/// How long changes take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As long as they do.
+    Even,
+    /// Some of them longer, by chance, so that threads come in orders in which an idle machine
+    /// never has them. Runs of one seed differ the more for it.
+    Uneven,
+}
 
 /// A disk; clones share it.
 #[derive(Clone)]
@@ -26,6 +42,10 @@ pub(crate) struct Disk(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     released: Condvar,
+    pace: Pace,
+    /// The seed of the disk, and how many changes were begun.
+    seed: u64,
+    begun: AtomicU64,
 }
 
 type Number = usize;
@@ -164,7 +184,7 @@ impl State {
 
 impl Disk {
     /// An empty disk.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, pace: Pace) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::new(State {
                 inodes: Vec::new(),
@@ -178,11 +198,32 @@ impl Disk {
                 figures: DiskFigures::default(),
             }),
             released: Condvar::new(),
+            pace,
+            seed,
+            begun: AtomicU64::new(0),
         }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state for a change, which takes as long as it does.
+    fn state_to_change(&self) -> MutexGuard<'_, State> {
+        self.take_time();
+        self.state()
+    }
+
+    fn take_time(&self) {
+        if self.0.pace == Pace::Even {
+            return;
+        }
+        let begun = self.0.begun.fetch_add(1, Ordering::Relaxed);
+        let mut dice = Dice::of(self.0.seed, "pace", begun);
+        if dice.one_in(LATE_ONE_IN) {
+            let late = dice.between(0, LATE_US_MAX);
+            std::thread::sleep(Duration::from_micros(late));
+        }
     }
 
     /// From here on the weather is another one.
@@ -264,7 +305,7 @@ impl Disk {
 
     /// The state, once nothing holds writes to this file back.
     fn state_to_write(&self, name: &str) -> MutexGuard<'_, State> {
-        let state = self.state();
+        let state = self.state_to_change();
         match &state.held {
             Some((class, arrived)) if *class == Class::of(name) && !state.weather.has_ended() => {
                 arrived.notify_one();
@@ -282,7 +323,7 @@ impl Disk {
 
     /// Makes a file, or empties the one that is there.
     pub(crate) fn create(&self, name: &str) -> io::Result<SimulatedFile> {
-        let mut state = self.state();
+        let mut state = self.state_to_change();
         let verdict = state.decide(Kind::Create, name, &String::new);
         if verdict.done {
             if let Ok(number) = state.number(name) {
@@ -326,7 +367,7 @@ impl Disk {
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.state_to_change();
         let verdict = state.decide(Kind::Rename, to, &|| format!(" from {from}"));
         if verdict.done {
             let number = state.number(from)?;
@@ -340,7 +381,7 @@ impl Disk {
     }
 
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.state_to_change();
         if !state.weather.has_ended() {
             state.number(name)?;
         }
@@ -365,7 +406,7 @@ impl Disk {
 
     /// Makes the names right in this directory durable; some of them when it fails.
     pub(crate) fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.state_to_change();
         let verdict = state.decide(Kind::SyncDir, dir, &String::new);
         let mut dice = state.weather.dice("names", dir);
         let here = |change: &NameChange| directory(change.name()) == dir;
@@ -436,7 +477,7 @@ impl SimulatedFile {
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.state_to_change();
         let name = state.names[self.number].clone();
         let verdict = state.decide(Kind::Sync, &name, &String::new);
         let mut dice: Dice = state.weather.dice("sync", &name);
@@ -453,7 +494,7 @@ impl SimulatedFile {
     }
 
     pub(crate) fn set_len(&self, bytes: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.state_to_change();
         let name = state.names[self.number].clone();
         let verdict = state.decide(Kind::Truncate, &name, &|| format!(" {bytes}"));
         if verdict.done {

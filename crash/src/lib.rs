@@ -19,6 +19,7 @@ mod storages;
 mod wave;
 mod weather;
 
+pub use disk::Pace;
 pub use figures::Figures;
-pub use run::{Failure, run};
+pub use run::Failure;
 pub use seeds::run_all;

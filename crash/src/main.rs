@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use stemma_crash::Pace;
 
 /// Crash log and content store again and again and hold them against a model
 #[derive(Parser)]
@@ -19,13 +20,21 @@ struct Args {
     /// Go on behind a seed that fails
     #[arg(long)]
     all: bool,
+    /// On disks whose changes take longer now and then
+    #[arg(long)]
+    uneven: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let started = std::time::Instant::now();
     let seeds = args.from..args.from.saturating_add(args.seeds);
-    let (figures, failures) = stemma_crash::run_all(seeds, args.all);
+    let pace = if args.uneven {
+        Pace::Uneven
+    } else {
+        Pace::Even
+    };
+    let (figures, failures) = stemma_crash::run_all(seeds, pace, args.all);
     print!("{figures}");
     println!(
         "{:<40} {:>12.1}",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stemma_domain::id::ResourceId;
 
 use crate::dice::Dice;
-use crate::disk::Disk;
+use crate::disk::{Disk, Pace};
 use crate::figures::Figures;
 use crate::ledger::{Ledger, Violation};
 use crate::load::Condition;
@@ -92,10 +92,10 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    pub(crate) fn of(seed: u64) -> Self {
+    pub(crate) fn of(seed: u64, pace: Pace) -> Self {
         let mut dice = Dice::new(seed);
         let settings = Settings::by(&mut dice);
-        let disk = Disk::new(dice.next());
+        let disk = Disk::new(dice.next(), pace);
         Self {
             seed,
             dice,
@@ -109,10 +109,6 @@ impl Start {
 ///
 /// # Errors
 /// The first promise that was broken.
-pub fn run(seed: u64) -> Result<Figures, Box<Failure>> {
-    run_from(Start::of(seed))
-}
-
 pub(crate) fn run_from(start: Start) -> Result<Figures, Box<Failure>> {
     let Start {
         seed,

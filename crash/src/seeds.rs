@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
+use crate::disk::Pace;
 use crate::figures::Figures;
 use crate::run::{Failure, Start, run_from};
 
@@ -14,7 +15,7 @@ const HANGS_AFTER: Duration = Duration::from_mins(2);
 
 /// Runs a range of seeds. Stops at the first that fails, unless `all` are wanted; whatever fails
 /// comes in the order of the seeds.
-pub fn run_all(seeds: Range<u64>, all: bool) -> (Figures, Vec<Box<Failure>>) {
+pub fn run_all(seeds: Range<u64>, pace: Pace, all: bool) -> (Figures, Vec<Box<Failure>>) {
     let next = AtomicU64::new(seeds.start);
     let stop = AtomicBool::new(false);
     let threads = thread::available_parallelism().map_or(2, usize::from);
@@ -25,7 +26,7 @@ pub fn run_all(seeds: Range<u64>, all: bool) -> (Figures, Vec<Box<Failure>>) {
             if seed >= seeds.end {
                 break;
             }
-            match run_watched(seed) {
+            match run_watched(seed, pace) {
                 Ok(done) => figures += &done,
                 Err(failure) => {
                     failures.push(failure);
@@ -52,9 +53,9 @@ pub fn run_all(seeds: Range<u64>, all: bool) -> (Figures, Vec<Box<Failure>>) {
 }
 
 /// Runs a seed on a thread of its own, so that one that panics or hangs is told with its number.
-fn run_watched(seed: u64) -> Result<Figures, Box<Failure>> {
+fn run_watched(seed: u64, pace: Pace) -> Result<Figures, Box<Failure>> {
     let (sender, answer) = mpsc::channel();
-    let start = Start::of(seed);
+    let start = Start::of(seed, pace);
     let disk = start.disk.clone();
     let thread = thread::Builder::new()
         .name(format!("seed-{seed}"))

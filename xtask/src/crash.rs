@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Go on behind a seed that fails
     #[arg(long)]
     all: bool,
+    /// On disks whose changes take longer now and then
+    #[arg(long)]
+    uneven: bool,
 }
 
 /// Runs the seeds on the crates as the tests have them.
@@ -26,6 +29,9 @@ pub(crate) fn run_all(args: &Args) -> anyhow::Result<()> {
     simulation.args(["--seeds", &seeds, "--from", &from]);
     if args.all {
         simulation.arg("--all");
+    }
+    if args.uneven {
+        simulation.arg("--uneven");
     }
     run(simulation)
 }
