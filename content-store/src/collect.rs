@@ -251,9 +251,14 @@ impl Sweep<'_> {
     /// end in the death of what is live. That run is gone first, durably.
     fn take_up(&self, pack: u32, left_out: &[(Slot, u64)]) -> Result<(), CollectError> {
         let count = left_out.len();
-        tracing::warn!(pack, count, "blobs that the run of their pack leaves out");
-        self.remove_run(pack)?;
+        tracing::warn!(
+            pack,
+            count,
+            "blobs of a pack that the index does not lead to"
+        );
+        let _runs = lock(&self.vault.run_files);
         let index = self.vault.storage.open_dir("index").map_err(at("index"))?;
+        remove_if_there(self.vault, &run_name(pack))?;
         index.sync().map_err(at("index"))?;
         let slots: Vec<_> = left_out.iter().map(|(slot, _)| *slot).collect();
         self.vault.index.change(&slots, &[]);

@@ -107,6 +107,13 @@ fn at(file: &str) -> impl FnOnce(io::Error) -> OpenError {
     |source| OpenError::Io { file, source }
 }
 
+fn remove_if_there(storage: &dyn Storage, name: &str) -> io::Result<()> {
+    match storage.remove(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 fn count(n: usize) -> u64 {
     u64::try_from(n).expect("a count in memory fits 64 bits")
 }
@@ -346,6 +353,11 @@ impl Loader<'_> {
                 let rebuilt = self.rebuild_run(subject.number, &seal, &entries, dead_bytes);
                 rebuilt.map_err(at(&run_name(subject.number)))?;
             }
+            // What is made of a damaged pack is made at each open, of what is whole in it.
+            Some(_) if self.access == Access::Write => {
+                let name = run_name(subject.number);
+                remove_if_there(self.storage, &name).map_err(at(&name))?;
+            }
             _ => {}
         }
         if phase == PackPhase::Active {
@@ -395,19 +407,17 @@ impl Loader<'_> {
     /// Has the runs of before gone durably, once others are in their places: an entry whose mark of
     /// death a crash took away lives again, and a run without it must not come back when somebody
     /// was told that the blob is there. A pack that is gone leaves none to the next of its number.
+    /// Synced at each open: another that ended early may have changed names.
     fn settle_runs(&self, packs: &[u32]) -> io::Result<()> {
         let of_packs: BTreeSet<_> = packs.iter().copied().map(run_name).collect();
         let listed = self.storage.list("index")?.into_iter();
         let names = listed.map(|file| format!("index/{}", file.name));
         let is_orphan = |name: &String| name.ends_with(".run") && !of_packs.contains(name);
-        let orphans: Vec<_> = names.filter(is_orphan).collect();
-        for name in &orphans {
-            self.storage.remove(name)?;
+        let dir = self.storage.open_dir("index")?;
+        for orphan in names.filter(is_orphan) {
+            self.storage.remove(&orphan)?;
         }
-        if self.loaded.report.runs_rebuilt > 0 || !orphans.is_empty() {
-            self.sync_dir("index")?;
-        }
-        Ok(())
+        dir.sync()
     }
 
     /// Puts a run in the place of what is there; where it cannot be written, nothing.
@@ -437,10 +447,7 @@ impl Loader<'_> {
             return Ok(());
         };
         tracing::warn!(file = run_name(number), %error, "run could not be written");
-        match self.storage.remove(&run_name(number)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        }
+        remove_if_there(self.storage, &run_name(number))
     }
 
     fn large(&mut self) -> Result<(), OpenError> {

@@ -261,7 +261,8 @@ impl Check<'_> {
     }
 
     /// Whether a reader is led to a blob that stands in a pack. Of one that was sealed when the store
-    /// was opened the index knows all that is live, or its run leaves out what it must not.
+    /// was opened the index knows all that is live, or its run leaves out what it must not. A hint
+    /// where another process collects: who misses a blob looks once more after a refresh.
     fn is_found(&self, number: u32, digest: &Digest) -> bool {
         let state = self.vault.packs.state(number);
         if state.is_none_or(|state| state.phase != PackPhase::Sealed) {
