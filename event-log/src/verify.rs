@@ -396,7 +396,13 @@ impl<'a> Verifier<'a> {
                 }
                 Step::End if is_cut || (ends_early && at >= scan.bytes()) => {
                     self.lose(name, scan.bytes(), DamageKind::Truncated);
-                    return Ok(());
+                    // A sealed one is as short; groups may stand behind one that is not there.
+                    let Some(next) = good_frame_behind(file, tag, at + 8)? else {
+                        return Ok(());
+                    };
+                    self.lose(name, at, DamageKind::AfterEnd);
+                    scan.go_to(next);
+                    continue;
                 }
                 Step::End if end_of_bytes(file, at)?.is_none() => {
                     if !last {

@@ -270,3 +270,36 @@ fn a_last_segment_that_was_cut_is_told_where_it_ends() {
         }
     }
 }
+
+/// A last segment is as short as one that was cut when it is full, and the next has no name yet. What
+/// stands behind a group that is not there is read all the same.
+#[test]
+fn a_full_last_segment_is_read_behind_a_group_that_is_not_there() {
+    let storage = written(false);
+    let segments = segments(&storage);
+    for (file, _) in &segments[1..] {
+        storage.remove(file).unwrap();
+    }
+    let (file, bytes) = &segments[0];
+    let [_, gone, .., last] = &groups(bytes)[..] else {
+        panic!("several groups");
+    };
+    let mut short = bytes.clone();
+    short[gone.at..gone.at + GROUP_HEADER_BYTES].fill(0);
+    let record = last.records[2];
+    short[record + 20] ^= 1;
+    let short = with(&storage, file, short);
+    let told = verified(&short).damages;
+    let told: Vec<_> = told.iter().map(|d| (d.kind, d.offset)).collect();
+    let truncated = (DamageKind::Truncated, bytes.len() as u64);
+    for expected in [
+        truncated,
+        (DamageKind::AfterEnd, gone.at as u64),
+        (DamageKind::RecordChecksum, record as u64),
+    ] {
+        assert!(told.contains(&expected), "{expected:?} of {told:?}");
+    }
+    for (way, (_, offset, _, kind)) in refused(&short) {
+        assert_eq!((kind, offset), truncated, "{way}");
+    }
+}
