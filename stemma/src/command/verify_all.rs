@@ -35,12 +35,9 @@ pub(super) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
             ..common.clone()
         };
         let places = Places::of(&of_tenant, settings)?;
-        if is_empty(&places.tenant)? {
-            told.without_log(name.as_str())?;
-            continue;
-        }
         match one(&places, settings, verify) {
-            Ok(findings) => told.found(&findings)?,
+            Ok(None) => told.without_log(name.as_str())?,
+            Ok(Some(findings)) => told.found(&findings)?,
             Err(error) if is_interruption(&error) => return Err(error),
             Err(error) => told.failed(name.as_str(), &error)?,
         }
@@ -49,15 +46,18 @@ pub(super) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
     told.end(tokens.as_ref())
 }
 
-/// A tenant whose directory is not empty.
-fn one(places: &Places, settings: &Settings, verify: &Verify) -> anyhow::Result<Findings> {
+/// A tenant; none whose directory is empty.
+fn one(places: &Places, settings: &Settings, verify: &Verify) -> anyhow::Result<Option<Findings>> {
+    if is_empty(&places.tenant)? {
+        return Ok(None);
+    }
     if places.log.is_dir() {
-        return tenant(places, settings, verify);
+        return tenant(places, settings, verify).map(Some);
     }
     let mut findings = Findings::of(places);
     let detail = "the tenant has files and no log: put back the directory, or restore a backup";
     findings.damaged("log", "missing", ("", 0, None), detail);
-    Ok(findings)
+    Ok(Some(findings))
 }
 
 fn is_empty(dir: &Path) -> anyhow::Result<bool> {
