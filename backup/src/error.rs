@@ -56,7 +56,8 @@ pub enum BackupError {
         /// The target, for people.
         target: String,
     },
-    /// The target holds no backup, and what others put there. Nothing was written.
+    /// The target holds no backup, and what others put there. Nothing was written but, for a while,
+    /// the lock in a bucket.
     #[error(
         "{target} holds {name}, which is of no backup; name an empty target, or one that is not there yet"
     )]

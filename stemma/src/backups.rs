@@ -183,10 +183,11 @@ impl Backups for ServerBackups {
             Err(error) => {
                 self.n_failed.fetch_add(1, Ordering::Relaxed);
                 let is_damage = error.is_damage();
+                let is_occupied = matches!(error, BackupError::Occupied { .. });
                 tracing::error!(target = name, "no backup was made: {error}");
                 Err(failed(
                     format!("{:#}", anyhow::Error::new(error)),
-                    !is_damage,
+                    !(is_damage || is_occupied),
                 ))
             }
         }

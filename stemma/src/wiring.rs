@@ -384,7 +384,7 @@ impl Tenant {
         let opened = Log::open_whole_part(places.storage(), log_options(settings));
         let whole = opened.map_err(told)?;
         if let Some(damage) = &whole.damage {
-            tracing::error!(end = %whole.log.report.end, "{damage}; what stands before it is served");
+            tracing::error!(end = %whole.log.report.end, "{damage}; what stands before its group is served");
         }
         tell_of(&whole.log.report);
         let scratch = tempfile::tempdir().context("make a directory for what is derived")?;

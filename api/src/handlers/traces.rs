@@ -380,7 +380,7 @@ pub(crate) async fn errors(request: HttpRequest, state: Served) -> Result<HttpRe
 }
 
 /// The jobs that failed, and those that wait for their next try, which failed in the one before.
-/// These are looked at first: one whose last try fails in between is met, though perhaps twice.
+/// These are looked at first: one whose last try fails in between is met.
 fn failed_jobs(views: &Seen) -> Result<BTreeMap<JobId, Job>, ApiError> {
     let mut failed = BTreeMap::new();
     for status in [JobStatus::Retrying, JobStatus::Failed] {
