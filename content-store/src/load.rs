@@ -410,11 +410,15 @@ impl Loader<'_> {
     /// Synced at each open: another that ended early may have changed names.
     fn settle_runs(&self, packs: &[u32]) -> io::Result<()> {
         let of_packs: BTreeSet<_> = packs.iter().copied().map(run_name).collect();
+        let is_run = |name: &str| {
+            let number = name.strip_suffix(".run").map(str::parse::<u32>);
+            number.is_some_and(|number| number.is_ok())
+        };
         let listed = self.storage.list("index")?.into_iter();
-        let names = listed.map(|file| format!("index/{}", file.name));
-        let is_orphan = |name: &String| name.ends_with(".run") && !of_packs.contains(name);
+        let runs = listed.filter(|file| is_run(&file.name));
+        let runs = runs.map(|file| format!("index/{}", file.name));
         let dir = self.storage.open_dir("index")?;
-        for orphan in names.filter(is_orphan) {
+        for orphan in runs.filter(|name| !of_packs.contains(name)) {
             self.storage.remove(&orphan)?;
         }
         dir.sync()

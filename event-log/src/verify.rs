@@ -354,11 +354,8 @@ impl<'a> Verifier<'a> {
         planned_bytes: u64,
         last: bool,
     ) -> io::Result<()> {
-        let tag = self
-            .report
-            .log_id
-            .map(|log_id| log_id.tag())
-            .unwrap_or_default();
+        let tag = self.report.log_id.as_ref().map(LogId::tag);
+        let tag = tag.unwrap_or_default();
         let mut scan = Scan::new(file, tag, HEADER_BYTES as u64)?;
         let mut looked_again = None;
         self.stands = (first, scan.at());
@@ -396,18 +393,16 @@ impl<'a> Verifier<'a> {
                 }
                 Step::End if is_cut || (ends_early && at >= scan.bytes()) => {
                     self.lose(name, scan.bytes(), DamageKind::Truncated);
-                    // A sealed one is as short; groups may stand behind one that is not there.
                     let Some(next) = good_frame_behind(file, tag, at + 8)? else {
                         return Ok(());
                     };
+                    // A sealed one is as short, and this group is not there.
                     self.lose(name, at, DamageKind::AfterEnd);
                     scan.go_to(next);
                     continue;
                 }
                 Step::End if end_of_bytes(file, at)?.is_none() => {
-                    if !last {
-                        self.lose(name, at, DamageKind::Seal);
-                    }
+                    (!last).then(|| self.lose(name, at, DamageKind::Seal));
                     return Ok(());
                 }
                 Step::End => (DamageKind::AfterEnd, at + 8),
