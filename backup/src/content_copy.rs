@@ -8,7 +8,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use stemma_content_store::{
-    Blob, ContentStore, Digest, Options as ContentOptions, ReadError, VerifyError, VerifyProgress,
+    Blob, ContentStore, Damage, DamageKind, Digest, Options as ContentOptions, ReadError,
+    VerifyError, VerifyProgress,
 };
 
 use crate::archive::{Archives, Entry, Filling, read_index};
@@ -176,12 +177,11 @@ fn examine(
         VerifyError::Stopped => BackupError::Stopped,
         error => source.failed(error),
     })?;
+    // Runs are made anew at the next start, and nothing is copied by them.
+    let is_derived = |damage: &&Damage| damage.kind == DamageKind::Run;
     let is_ours = |digest: Option<&Digest>| digest.is_none_or(|d| missing.contains(d));
-    if let Some(damage) = report
-        .damage
-        .iter()
-        .find(|damage| is_ours(damage.digest.as_ref()))
-    {
+    let mut damages = report.damage.iter().filter(|damage| !is_derived(damage));
+    if let Some(damage) = damages.find(|damage| is_ours(damage.digest.as_ref())) {
         let digest = damage.digest.as_ref();
         return Err(source.damaged(&damage.file, damage.offset, digest, &damage.detail));
     }

@@ -668,3 +668,22 @@ fn move_to(from: &Path, to: &Path) {
     let moved = std::process::Command::new("mv").args([from, to]).status();
     assert!(moved.expect("mv is there").success());
 }
+
+/// What is made anew at each start stopped backups until there was one.
+#[test]
+fn a_damaged_run_of_a_pack_stops_no_backup() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, source) = (dir.path().join("data"), dir.path().join("files"));
+    std::fs::create_dir(&source).expect("a directory");
+    // More than the first pack takes.
+    for number in 0..20 {
+        let bytes = format!("{number:08}").repeat(7_500);
+        std::fs::write(source.join(number.to_string()), bytes).expect("a file");
+    }
+    done(&data, &["import", text(&source)]);
+    let run = data.join("tenants/default/content/index/0000000001.run");
+    std::fs::write(&run, "damaged").expect("the file is ours");
+    let found = stemma(&data, &["verify", "--json"]);
+    assert_eq!(found.status.code(), Some(3), "{}", stderr(&found));
+    done(&data, &["backup", text(&dir.path().join("target"))]);
+}
