@@ -10,7 +10,7 @@ use ureq::Agent;
 use ureq::http::Response;
 use ureq::{Body, RequestBuilder, SendBody};
 
-use crate::cli::Common;
+use crate::cli::{Common, TENANT_DEFAULT};
 use crate::exit::Usage;
 
 /// How long a connection may take to be made.
@@ -74,12 +74,25 @@ impl Server {
         Self::named_with(common, None)
     }
 
+    /// The server of a command that works on a tenant, which there is the token's.
+    ///
+    /// # Errors
+    /// [`Usage`] when a tenant is named beside it, or as [`named`](Self::named).
+    pub(crate) fn of_token(common: &Common) -> anyhow::Result<Option<Self>> {
+        let server = Self::named(common)?;
+        if server.is_some() && common.tenant != TENANT_DEFAULT {
+            let why = "through a server a command works on the tenant of its token: leave --tenant out, or show a token of that tenant";
+            return Err(Usage(why.to_owned()).into());
+        }
+        Ok(server)
+    }
+
     /// The server of a command that works through one and no other way.
     ///
     /// # Errors
-    /// [`Usage`] when none is named, or as [`named`](Self::named).
+    /// [`Usage`] when none is named, or as [`of_token`](Self::of_token).
     pub(crate) fn needed(common: &Common) -> anyhow::Result<Self> {
-        Self::named(common)?.ok_or_else(|| Self::unnamed().into())
+        Self::of_token(common)?.ok_or_else(|| Self::unnamed().into())
     }
 
     /// The server of a worker, which lets nobody keep it waiting for ever.

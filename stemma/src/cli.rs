@@ -14,6 +14,9 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The tenant of whoever names none.
+pub(crate) const TENANT_DEFAULT: &str = "default";
+
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Common {
@@ -26,8 +29,8 @@ pub(crate) struct Common {
     /// File whose first line is the token to show a server [default: STEMMA_TOKEN]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Tenant to work on
-    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
+    /// Tenant of the directory to work on; through a server it is the token's, but for token create
+    #[arg(long, global = true, value_name = "NAME", default_value = TENANT_DEFAULT)]
     pub(crate) tenant: String,
     /// Configuration file [default: stemma.toml in the data directory, if there is one]
     #[arg(long, global = true, value_name = "FILE")]

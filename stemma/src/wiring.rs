@@ -24,6 +24,9 @@ use crate::exit::{Damaged, Usage};
 use crate::lock_file::try_lock;
 use crate::{keys, tenant_files};
 
+/// The file of a tenant whose lock is the right to open it.
+pub(crate) const LOCK: &str = "lock";
+
 /// The directories of one tenant.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
@@ -121,7 +124,7 @@ impl Places {
     /// Takes the right to change anything of this tenant, until the file is dropped.
     pub(crate) fn lock(&self) -> anyhow::Result<File> {
         make_durably(&self.tenant).with_context(|| format!("make {}", self.tenant.display()))?;
-        match try_lock(&self.tenant.join("lock"))? {
+        match try_lock(&self.tenant.join(LOCK))? {
             Ok(file) => Ok(file),
             Err(holder) => bail!(
                 "{} is in use by process {holder}; stop it, or work through it: import, events and prove with --server, rebuild and verify by POST /api/admin/...",
@@ -132,7 +135,7 @@ impl Places {
 
     /// Keeps writers out without writing anything, until the file is dropped; or tells who is in.
     pub(crate) fn share_lock(&self) -> anyhow::Result<Result<Option<File>, String>> {
-        let path = self.tenant.join("lock");
+        let path = self.tenant.join(LOCK);
         let mut file = match File::open(&path) {
             Ok(file) => file,
             // Nobody ever wrote here.

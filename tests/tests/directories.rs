@@ -1,8 +1,8 @@
 //! Commands tell where they work, and refuse what is no data (rows A9, E5).
 
-use stemma_tests::{command, run};
+use stemma_tests::{Server, command, run};
 
-use crate::backup::stderr;
+use crate::backup::{stderr, text};
 
 /// Whoever had named a server for all commands had data made, or looked for, in the directory where
 /// they stood, and was told that all is well.
@@ -63,5 +63,31 @@ fn a_backup_is_not_taken_for_data() {
         let told = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {told}");
         assert!(told.contains("is a backup; `stemma restore "), "{told}");
+    }
+}
+
+/// `--tenant other` was passed over, and what was to go there went to the token's tenant.
+#[test]
+fn a_tenant_that_is_named_beside_a_server_is_refused() {
+    let server = Server::start();
+    let file = server.data().join("../a.txt");
+    std::fs::write(&file, "moons").expect("a file");
+    for args in [
+        &["import", text(&file)][..],
+        &["events"],
+        &["upload", text(&file)],
+        &["jobs", "list"],
+    ] {
+        let there = ["--server", server.url(), "--tenant"];
+        let refused = command(&[args, &there, &["other"]].concat()).output();
+        let refused = refused.expect("it runs");
+        assert_eq!(refused.status.code(), Some(2), "{args:?}");
+        let told = stderr(&refused);
+        assert!(
+            told.contains("--tenant") && told.contains("token"),
+            "{told}"
+        );
+        let done = command(&[args, &there, &["default"]].concat()).output();
+        assert_eq!(done.expect("it runs").status.code(), Some(0), "{args:?}");
     }
 }

@@ -186,3 +186,26 @@ fn damage_is_told_by_the_status_though_nobody_reads_what_is_said() {
     flip(&data.join("tenants/default/log"));
     assert_eq!(status_of(&["events"]), Some(0));
 }
+
+/// A log that is gone was "no data" to whoever asked for its tenant alone; a copy of a tenant that
+/// was never written to, whose directory has a lock, was damaged.
+#[test]
+fn files_without_a_log_are_damage_and_a_lock_alone_is_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, file) = (dir.path().join("data"), dir.path().join("a.txt"));
+    std::fs::write(&file, "moons").expect("a file");
+    done(&data, &["import", text(&file)]);
+    done(&data, &["tenant", "create", "north"]);
+    std::fs::write(data.join("tenants/north/lock"), "").expect("a file");
+    std::fs::write(data.join("tenants/north/.DS_Store"), "").expect("a file");
+    let all = done(&data, &["verify", "--all-tenants"]);
+    assert_eq!(verdict(&all, "north"), Value::Null, "{all}");
+    let none = stemma(&data, &["verify", "--tenant", "north"]);
+    assert_eq!(none.status.code(), Some(1), "{}", stderr(&none));
+    std::fs::remove_dir_all(data.join("tenants/default/log")).expect("the directory is ours");
+    let found = stemma(&data, &["verify", "--json"]);
+    assert_eq!(found.status.code(), Some(3), "{}", stderr(&found));
+    let found: Value = serde_json::from_slice(&found.stdout).expect("one object");
+    assert_eq!(found["damage"][0]["part"], "log", "{found}");
+    assert_eq!(found["damage"][0]["kind"], "missing", "{found}");
+}

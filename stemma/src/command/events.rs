@@ -28,7 +28,7 @@ const STEP: ReadLimit = ReadLimit {
 
 pub(crate) fn run(common: &Common, settings: &Settings, events: &Events) -> anyhow::Result<Exit> {
     check_names(events)?;
-    match Server::named(common)? {
+    match Server::of_token(common)? {
         Some(server) => through(&server, events, common.json)?,
         None => local(common, settings, events)?,
     }

@@ -200,8 +200,10 @@ pub(crate) fn run(common: &Common, settings: &Settings, import: &Import) -> anyh
         let named = CollectionName::new(name);
         named.map_err(|error| Usage(format!("--collection is {name:?}: {error}")))?;
     }
-    let data = data_dir(common, Some(settings));
-    must_not_hold(&data, &import.paths)?;
+    let server = Server::of_token(common)?;
+    if server.is_none() {
+        must_not_hold(&data_dir(common, Some(settings)), &import.paths)?;
+    }
     let mut report = Report::default();
     let (mut files, mut roots) = (Vec::new(), HashSet::new());
     for path in &import.paths {
@@ -212,7 +214,7 @@ pub(crate) fn run(common: &Common, settings: &Settings, import: &Import) -> anyh
         }
     }
     let places = Places::of(common, settings)?;
-    let mut destination: Box<dyn Destination> = match Server::named(common)? {
+    let mut destination: Box<dyn Destination> = match server {
         Some(server) => Box::new(remote::Remote::new(server)),
         None => Box::new(local::Local::open(&places, settings)?),
     };

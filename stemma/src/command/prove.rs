@@ -42,7 +42,7 @@ impl Borrowed {
 }
 
 pub(crate) fn prove(common: &Common, settings: &Settings, prove: &Prove) -> anyhow::Result<Exit> {
-    let proof = match Server::named(common)? {
+    let proof = match Server::of_token(common)? {
         Some(server) => through(&server, prove)?,
         None => local(&Places::of(common, settings)?, settings, prove)?,
     };

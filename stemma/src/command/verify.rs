@@ -143,11 +143,17 @@ pub(crate) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
     if verify.all_tenants {
         return verify_all::run(common, settings, verify);
     }
-    places.must_exist()?;
     if let Some(position) = verify.position {
+        places.must_exist()?;
         return one(common, settings, &places, position);
     }
-    let mut findings = tenant(&places, settings, verify)?;
+    let of_all = places
+        .tenant
+        .is_dir()
+        .then(|| verify_all::one(&places, settings, verify));
+    let Some(mut findings) = of_all.transpose()?.flatten() else {
+        return places.must_exist().map(|()| Exit::Failed);
+    };
     findings.notes.extend(verify_all::left_out(&places));
     though_unread(if common.json {
         answer(&findings.to_json().to_string())

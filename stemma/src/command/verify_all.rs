@@ -14,7 +14,7 @@ use crate::config::{Settings, data_dir};
 use crate::exit::{Exit, is_interruption};
 use crate::interrupt;
 use crate::tenant_files::names;
-use crate::wiring::{Places, log_options};
+use crate::wiring::{LOCK, Places, log_options};
 
 /// What is known of a tenant whose directory is empty.
 const NO_LOG: &str =
@@ -47,7 +47,11 @@ pub(super) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
 }
 
 /// A tenant; none whose directory is empty.
-fn one(places: &Places, settings: &Settings, verify: &Verify) -> anyhow::Result<Option<Findings>> {
+pub(super) fn one(
+    places: &Places,
+    settings: &Settings,
+    verify: &Verify,
+) -> anyhow::Result<Option<Findings>> {
     if is_empty(&places.tenant)? {
         return Ok(None);
     }
@@ -60,9 +64,18 @@ fn one(places: &Places, settings: &Settings, verify: &Verify) -> anyhow::Result<
     Ok(Some(findings))
 }
 
+/// Whether nothing of a tenant is in its directory: the lock is not, nor is what desktops leave.
 fn is_empty(dir: &Path) -> anyhow::Result<bool> {
-    let mut entries = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
-    Ok(entries.next().is_none())
+    let entries = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+    for entry in entries {
+        let name = entry
+            .with_context(|| dir.display().to_string())?
+            .file_name();
+        if name != LOCK && !name.as_encoded_bytes().starts_with(b".") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What is told of all of them: of each as soon as it was looked at, or as one text of JSON.
