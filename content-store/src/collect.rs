@@ -16,6 +16,7 @@ use crate::pack::{
 };
 use crate::pin::Collecting;
 use crate::queue::{Queue, Reply};
+use crate::storage::remove_if_there;
 use crate::vault::{Found, Presence, Vault, lock};
 use crate::writer::Task;
 use crate::{CollectError, Digest, PutError};
@@ -99,11 +100,8 @@ fn at(file: &str) -> impl FnOnce(io::Error) -> CollectError {
     |source| CollectError::Io { file, source }
 }
 
-fn remove_if_there(vault: &Vault, name: &str) -> Result<(), CollectError> {
-    match vault.storage.remove(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(at(name)),
-    }
+fn remove(vault: &Vault, name: &str) -> Result<(), CollectError> {
+    remove_if_there(&*vault.storage, name).map_err(at(name))
 }
 
 impl Sweep<'_> {
@@ -161,7 +159,7 @@ impl Sweep<'_> {
             self.vault.counters.large_files.take(1);
             self.vault.counters.large_bytes.take(bytes);
         }
-        remove_if_there(self.vault, &large_name(digest))?;
+        remove(self.vault, &large_name(digest))?;
         self.vault.note_healed(digest);
         self.done.blobs_removed += 1;
         self.done.bytes_removed += bytes;
@@ -258,7 +256,7 @@ impl Sweep<'_> {
         );
         let _runs = lock(&self.vault.run_files);
         let index = self.vault.storage.open_dir("index").map_err(at("index"))?;
-        remove_if_there(self.vault, &run_name(pack))?;
+        remove(self.vault, &run_name(pack))?;
         index.sync().map_err(at("index"))?;
         let slots: Vec<_> = left_out.iter().map(|(slot, _)| *slot).collect();
         self.vault.index.change(&slots, &[]);
@@ -340,7 +338,7 @@ impl Sweep<'_> {
                 .contains(&Slot::packed(&entry.digest, number, entry.offset))
         });
         assert!(!left, "what was moved is found in its new place");
-        let removed = remove_if_there(self.vault, &pack_name(number));
+        let removed = remove(self.vault, &pack_name(number));
         // In any case: a removal that fails may have been carried out, and the mark of a proper
         // close must name no pack that is gone. One that stayed is collected after the next open.
         self.vault.packs.remove(number);
@@ -356,7 +354,7 @@ impl Sweep<'_> {
     /// Removes a pack's run. One that the writer makes from here on knows what was unlinked.
     fn remove_run(&self, number: u32) -> Result<(), CollectError> {
         let _runs = lock(&self.vault.run_files);
-        remove_if_there(self.vault, &run_name(number))
+        remove(self.vault, &run_name(number))
     }
 
     fn save_run(&self, pack: u32, found: &Survey, sorted: &Sorted) {

@@ -13,10 +13,10 @@ use crate::large::large_digest;
 use crate::mark::{MARK, Mark, Marking};
 use crate::pack::{
     PACK_HEADER_BYTES, PackHeader, PackPhase, PackState, Run, SEAL_BYTES, Seal, State, Subject,
-    Survey, Tail, pack_name, pack_number, read_seal, run_name, survey,
+    Survey, Tail, pack_name, pack_number, read_seal, run_name, run_number, survey,
 };
 use crate::packing::Active;
-use crate::storage::{Storage, StorageFile};
+use crate::storage::{Storage, StorageFile, remove_if_there};
 use crate::{Damage, DamageKind, OpenError};
 
 /// What was found when the store was opened.
@@ -105,13 +105,6 @@ struct Loader<'a> {
 fn at(file: &str) -> impl FnOnce(io::Error) -> OpenError {
     let file = file.to_owned();
     |source| OpenError::Io { file, source }
-}
-
-fn remove_if_there(storage: &dyn Storage, name: &str) -> io::Result<()> {
-    match storage.remove(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 fn count(n: usize) -> u64 {
@@ -407,19 +400,13 @@ impl Loader<'_> {
     /// Has the runs of before gone durably, once others are in their places: an entry whose mark of
     /// death a crash took away lives again, and a run without it must not come back when somebody
     /// was told that the blob is there. A pack that is gone leaves none to the next of its number.
-    /// Synced at each open: another that ended early may have changed names.
+    /// Synced at each open: another that ended early may have changed names. `packs` are in order.
     fn settle_runs(&self, packs: &[u32]) -> io::Result<()> {
-        let of_packs: BTreeSet<_> = packs.iter().copied().map(run_name).collect();
-        let is_run = |name: &str| {
-            let number = name.strip_suffix(".run").map(str::parse::<u32>);
-            number.is_some_and(|number| number.is_ok())
-        };
-        let listed = self.storage.list("index")?.into_iter();
-        let runs = listed.filter(|file| is_run(&file.name));
-        let runs = runs.map(|file| format!("index/{}", file.name));
+        let listed = self.storage.list("index")?;
+        let runs = listed.iter().filter_map(|file| run_number(&file.name));
         let dir = self.storage.open_dir("index")?;
-        for orphan in runs.filter(|name| !of_packs.contains(name)) {
-            self.storage.remove(&orphan)?;
+        for orphan in runs.filter(|number| packs.binary_search(number).is_err()) {
+            self.storage.remove(&run_name(orphan))?;
         }
         dir.sync()
     }

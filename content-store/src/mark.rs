@@ -5,7 +5,7 @@
 
 use std::io;
 
-use crate::storage::Storage;
+use crate::storage::{Storage, remove_if_there};
 
 pub(crate) const MARK: &str = "mark";
 
@@ -92,11 +92,9 @@ impl Mark {
     /// Removes it durably; none need be there.
     pub(crate) fn remove(storage: &dyn Storage) -> io::Result<()> {
         let root = storage.open_dir("")?;
-        match storage.remove(MARK) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            // It may have been removed before without that being durable.
-            _ => root.sync(),
-        }
+        remove_if_there(storage, MARK)?;
+        // It may have been removed before without that being durable.
+        root.sync()
     }
 }
 

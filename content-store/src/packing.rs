@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::index::Slot;
 use crate::pack::{PackHeader, Run};
-use crate::storage::{Directory, Storage, StorageFile};
+use crate::storage::{Directory, Storage, StorageFile, remove_if_there};
 use crate::vault::{Vault, lock};
 
 const ZEROS_BYTES: usize = 1024 * 1024;
@@ -106,10 +106,8 @@ pub(crate) fn take_back(
     packs: &dyn Directory,
     name: &str,
 ) -> io::Result<()> {
-    match storage.remove(name) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => packs.sync(),
-    }
+    remove_if_there(storage, name)?;
+    packs.sync()
 }
 
 fn size(bytes: &[u8]) -> u64 {

@@ -36,6 +36,12 @@ pub(crate) fn run_name(number: u32) -> String {
     format!("index/{number:010}.run")
 }
 
+/// The number of the pack whose run has this name in `index/`.
+pub(crate) fn run_number(name: &str) -> Option<u32> {
+    let number = name.strip_suffix(".run")?.parse().ok()?;
+    (run_name(number).strip_prefix("index/") == Some(name)).then_some(number)
+}
+
 /// Bytes of an entry with a payload of `len` bytes.
 pub(crate) fn entry_bytes(len: u64) -> u64 {
     ENTRY_HEADER_BYTES + len.next_multiple_of(ALIGN_BYTES)

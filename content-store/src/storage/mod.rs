@@ -67,3 +67,11 @@ pub trait StorageFile: Send + Sync {
         Ok(self.len()? == 0)
     }
 }
+
+/// Removes a file that may not be there.
+pub(crate) fn remove_if_there(storage: &dyn Storage, name: &str) -> io::Result<()> {
+    match storage.remove(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
