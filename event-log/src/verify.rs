@@ -146,6 +146,16 @@ struct Verifier<'a> {
     tree: TreeCheck,
 }
 
+/// Looks at a place once more, unless that was done.
+fn looks_again(scan: &mut Scan<'_>, looked: &mut Option<u64>, at: u64) -> io::Result<bool> {
+    if looked.replace(at) == Some(at) {
+        return Ok(false);
+    }
+    scan.look_again()?;
+    scan.go_to(at);
+    Ok(true)
+}
+
 impl<'a> Verifier<'a> {
     fn new(
         storage: &'a Arc<dyn Storage>,
@@ -372,10 +382,7 @@ impl<'a> Verifier<'a> {
                             return self.torn(name, file, at);
                         }
                         // What is behind it says that a writer is done with it.
-                        if looked_again != Some(at) {
-                            looked_again = Some(at);
-                            scan.look_again()?;
-                            scan.go_to(at);
+                        if looks_again(&mut scan, &mut looked_again, at)? {
                             continue;
                         }
                     }
@@ -402,7 +409,9 @@ impl<'a> Verifier<'a> {
                     continue;
                 }
                 Step::End if end_of_bytes(file, at)?.is_none() => {
-                    (!last).then(|| self.lose(name, at, DamageKind::Seal));
+                    if !last {
+                        self.lose(name, at, DamageKind::Seal);
+                    }
                     return Ok(());
                 }
                 Step::End => (DamageKind::AfterEnd, at + 8),
@@ -412,11 +421,8 @@ impl<'a> Verifier<'a> {
             if behind.is_none() && last && !is_cut && self.may_be_torn()? {
                 return self.torn(name, file, at);
             }
-            if last && looked_again != Some(at) {
-                // The writer may have finished this group while it was being read.
-                looked_again = Some(at);
-                scan.look_again()?;
-                scan.go_to(at);
+            // The writer may have finished this group while it was being read.
+            if last && looks_again(&mut scan, &mut looked_again, at)? {
                 continue;
             }
             let Some(next) = behind else {
