@@ -178,10 +178,11 @@ fn examine(
         error => source.failed(error),
     })?;
     // Runs are made anew at the next start, and nothing is copied by them.
-    let is_derived = |damage: &&Damage| damage.kind == DamageKind::Run;
-    let is_ours = |digest: Option<&Digest>| digest.is_none_or(|d| missing.contains(d));
-    let mut damages = report.damage.iter().filter(|damage| !is_derived(damage));
-    if let Some(damage) = damages.find(|damage| is_ours(damage.digest.as_ref())) {
+    let is_ours = |damage: &&Damage| {
+        let is_derived = damage.kind == DamageKind::Run;
+        !is_derived && damage.digest.is_none_or(|digest| missing.contains(&digest))
+    };
+    if let Some(damage) = report.damage.iter().find(is_ours) {
         let digest = damage.digest.as_ref();
         return Err(source.damaged(&damage.file, damage.offset, digest, &damage.detail));
     }

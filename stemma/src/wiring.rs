@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use stemma_api::Proofs;
 use stemma_commands::{Commands, Dependencies};
 use stemma_content_store::{ContentStore, OpenReport as ContentReport};
@@ -65,12 +65,15 @@ impl Places {
     /// Fails when there is no data, without making any.
     pub(crate) fn must_exist(&self) -> anyhow::Result<()> {
         if !self.log.is_dir() {
-            bail!(
-                "there is no data in {}; `stemma serve` or `stemma import` makes it",
-                self.tenant.display()
-            );
+            return Err(self.no_data());
         }
         Ok(())
+    }
+
+    /// That there is no data, and who makes it.
+    pub(crate) fn no_data(&self) -> anyhow::Error {
+        let place = self.tenant.display();
+        anyhow!("there is no data in {place}; `stemma serve` or `stemma import` makes it")
     }
 
     /// Fails when the tenant is to be deleted: what is written to it would go with it.

@@ -29,7 +29,7 @@ pub const PROCESS: &str = "document.process";
 pub const STEP: &str = "document.step";
 
 /// What is said of a stage that was done on what no longer stands.
-const INPUT_CHANGED: &str =
+const CHANGED_MEANWHILE: &str =
     "the document was changed while the step was done; it is to be done again";
 
 /// Does documents' jobs.
@@ -157,7 +157,7 @@ impl From<CommitError> for StageError {
             CommitError::Jobs(JobsError::Command(CommandError::Refused {
                 refusal: Refusal::Document(_),
                 ..
-            })) => Self::input_changed(INPUT_CHANGED),
+            })) => Self::input_changed(CHANGED_MEANWHILE),
             CommitError::NotIndexed(_) => Self::transient("NOT_INDEXED", error),
             CommitError::Internal(_) => Self::permanent("INTERNAL", error),
             CommitError::Read(ref source @ ReadError::Io { .. }) => {

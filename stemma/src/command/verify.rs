@@ -147,13 +147,11 @@ pub(crate) fn run(common: &Common, settings: &Settings, verify: &Verify) -> anyh
         places.must_exist()?;
         return one(common, settings, &places, position);
     }
-    let of_all = places
-        .tenant
-        .is_dir()
-        .then(|| verify_all::one(&places, settings, verify));
-    let Some(mut findings) = of_all.transpose()?.flatten() else {
-        return places.must_exist().map(|()| Exit::Failed);
-    };
+    if !places.tenant.is_dir() {
+        return Err(places.no_data());
+    }
+    let found = verify_all::one(&places, settings, verify)?;
+    let mut findings = found.ok_or_else(|| places.no_data())?;
     findings.notes.extend(verify_all::left_out(&places));
     though_unread(if common.json {
         answer(&findings.to_json().to_string())
